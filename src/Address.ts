@@ -1,0 +1,50 @@
+/**
+ * Where a socket listens or connects to: a host and a port, in the text form people write.
+ */
+import * as ParseResult from "effect/ParseResult"
+import * as Schema from "effect/Schema"
+
+/** A TCP or UDP port; `0` asks the system for a free one. */
+export const Port = Schema.Int.pipe(Schema.between(0, 65535), Schema.brand("Port"))
+export type Port = typeof Port.Type
+
+/** A host (IPv4, IPv6 without brackets, or a name; `""` is every interface) and a port. */
+export class Address extends Schema.Class<Address>("nodepass/Address")({ host: Schema.String, port: Port }) {
+  /** `host:port`, an IPv6 host in brackets. */
+  override toString(): string {
+    return this.host.includes(":") ? `[${this.host}]:${this.port}` : `${this.host}:${this.port}`
+  }
+}
+
+export const make = (host: string, port: number): Address => new Address({ host, port: Port.make(port) })
+
+const pattern = /^(?:\[([0-9a-fA-F:.%\w]*:[0-9a-fA-F:.%\w]*)\]|([^\s:/?#[\]@,]*)):(\d{1,5})$/
+
+/** `127.0.0.1:80`, `[::1]:80`, `example.org:80`, `:80`. */
+export const FromText: Schema.Schema<Address, string> = Schema.transformOrFail(
+  Schema.String,
+  Schema.typeSchema(Address),
+  {
+    strict: true,
+    encode: (address) => ParseResult.succeed(String(address)),
+    decode: (text, _, ast) => {
+      const match = pattern.exec(text)
+      const port = Number(match?.[3])
+      return match === null || port > 65535
+        ? ParseResult.fail(new ParseResult.Type(ast, text, "expected host:port"))
+        : ParseResult.succeed(make(match[1] ?? match[2] ?? "", port))
+    }
+  }
+)
+
+/** Whether the host means every interface of this machine. */
+export const isWildcard = ({ host }: Address): boolean =>
+  host === "" || host === "0.0.0.0" || host === "::" || host === "*"
+
+/** Whether the host is this machine's loopback by its own text, with no name looked up. */
+export const isLoopback = ({ host }: Address): boolean =>
+  host === "localhost" ||
+  host.endsWith(".localhost") ||
+  /^127(\.\d{1,3}){3}$/.test(host) ||
+  host === "::1" ||
+  /^::ffff:127(\.\d{1,3}){3}$/i.test(host)

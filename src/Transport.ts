@@ -1,0 +1,136 @@
+/**
+ * Sockets as the tunnel needs them: pulled, half-closing, owned by a Scope. `NodeTransport` opens real ones,
+ * `SimNetwork` simulated ones, and one compliance suite holds both to the words below.
+ */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as ExecutionStrategy from "effect/ExecutionStrategy"
+import * as Exit from "effect/Exit"
+import type * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import * as Scope from "effect/Scope"
+import { Address } from "./Address.js"
+
+/** Why a socket operation failed. */
+export const Reason = Schema.Literal(
+  "Refused",
+  "Unreachable",
+  "UnknownHost",
+  "TimedOut",
+  "AddressInUse",
+  "AddressUnavailable",
+  "Forbidden",
+  "Exhausted",
+  "Reset",
+  "Closed",
+  "Unknown"
+)
+export type Reason = typeof Reason.Type
+
+const sentences: Record<Reason, string> = {
+  Refused: "connection refused",
+  Unreachable: "unreachable",
+  UnknownHost: "no such host",
+  TimedOut: "timed out",
+  AddressInUse: "address already in use",
+  AddressUnavailable: "not an address of this machine",
+  Forbidden: "permission denied",
+  Exhausted: "out of file descriptors or memory",
+  Reset: "connection reset",
+  Closed: "connection closed",
+  Unknown: "failed"
+}
+
+/** A socket operation failed. `address` is the far side of a connection, or the address to listen on. */
+export class TransportError extends Schema.TaggedError<TransportError>()("TransportError", {
+  operation: Schema.Literal("connect", "listen", "read", "write"),
+  reason: Reason,
+  address: Address,
+  cause: Schema.optional(Schema.Defect)
+}) {
+  override get message(): string {
+    return `${this.operation} ${this.address}: ${sentences[this.reason]}`
+  }
+}
+
+/**
+ * One open byte stream.
+ *
+ * Closing the scope that opened it closes the socket at once: bytes that `end` has not seen off may be lost, and a
+ * peer that still sends is reset. One fiber reads at a time, and one writes.
+ */
+export interface Connection {
+  readonly local: Address
+  readonly remote: Address
+  /**
+   * The next chunk, never empty, or `None` once the peer has half-closed (and `None` ever after).
+   *
+   * Nothing is taken from the kernel before it is asked for. Cancel safe while it waits: an interrupted read has
+   * taken nothing. Fails with `Reset` or `Closed`, and ever after.
+   */
+  readonly read: Effect.Effect<Option.Option<Uint8Array>, TransportError>
+  /** Waits until `read` would answer at once and says with what; takes nothing. Fails as `read` would. Cancel safe. */
+  readonly peek: Effect.Effect<"Bytes" | "End", TransportError>
+  /** Puts bytes back in front of what `read` will answer next. */
+  readonly unread: (chunk: Uint8Array) => void
+  /**
+   * Completes when the bytes are accepted and fewer wait than the high-water mark; the chunk must not change after.
+   *
+   * Fails with `Closed` after `end`, with `Reset` when the peer is gone.
+   */
+  readonly write: (chunk: Uint8Array) => Effect.Effect<void, TransportError>
+  /** Half-closes our side; completes when everything written before it is with the kernel. Once is enough. */
+  readonly end: Effect.Effect<void, TransportError>
+  /** Drops the connection so that the peer sees a reset, not an end. Both sides of it fail with `Reset` or `Closed` after. */
+  readonly reset: Effect.Effect<void>
+}
+
+/** An open port. Closing the scope that opened it closes the port, and connections nobody accepted yet. */
+export interface Listener {
+  /** The address in use: the port is the true one when `0` was asked for. */
+  readonly address: Address
+  /** The next connection, in order of arrival, owned by the caller's scope. Cancel safe. */
+  readonly accept: Effect.Effect<Connection, never, Scope.Scope>
+}
+
+export class Transport extends Context.Tag("nodepass/Transport")<
+  Transport,
+  {
+    /**
+     * Opens a stream to the address, its name looked up now.
+     *
+     * Interrupting it abandons the attempt. Fails with `Refused`, `Unreachable`, `UnknownHost` or `TimedOut`.
+     */
+    readonly connect: (address: Address) => Effect.Effect<Connection, TransportError, Scope.Scope>
+    /** Opens a port. Fails with `AddressInUse`, `AddressUnavailable`, `Forbidden` or `UnknownHost`. */
+    readonly listen: (address: Address) => Effect.Effect<Listener, TransportError, Scope.Scope>
+  }
+>() {}
+
+/**
+ * Serves every connection in a fiber of its own, whose end closes the connection; never ends by itself.
+ *
+ * Handlers live in the caller's scope, not in this loop: interrupting the loop stops accepting and harms nobody.
+ */
+export const serve = <R>(
+  listener: Listener,
+  handler: (connection: Connection) => Effect.Effect<void, never, R>
+): Effect.Effect<never, never, R | Scope.Scope> =>
+  Effect.flatMap(Effect.scope, (parent) =>
+    Effect.uninterruptibleMask((restore) =>
+      Effect.forever(
+        Effect.flatMap(Scope.fork(parent, ExecutionStrategy.sequential), (scope) =>
+          Effect.flatMap(
+            Effect.onExit(restore(Scope.extend(listener.accept, scope)), (exit) =>
+              Exit.isFailure(exit) ? Scope.close(scope, exit) : Effect.void
+            ),
+            (connection) =>
+              Effect.forkIn(
+                Effect.onExit(restore(handler(connection)), (exit) => Scope.close(scope, exit)),
+                parent
+              )
+          )
+        )
+      )
+    )
+  )
