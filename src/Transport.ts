@@ -108,13 +108,14 @@ export class Transport extends Context.Tag("nodepass/Transport")<
 >() {}
 
 /**
- * Serves every connection in a fiber of its own, whose end closes the connection; never ends by itself.
+ * Serves every connection in a fiber of its own; never ends by itself.
  *
- * Handlers live in the caller's scope, not in this loop: interrupting the loop stops accepting and harms nobody.
+ * The handler owns the connection's scope and sees to it that it is closed. Fibers and scopes end with the caller's
+ * scope, not with this loop: interrupting the loop stops accepting and harms nobody.
  */
-export const serve = <R>(
+export const serveOwning = <R>(
   listener: Listener,
-  handler: (connection: Connection) => Effect.Effect<void, never, R>
+  handler: (connection: Connection, scope: Scope.CloseableScope) => Effect.Effect<void, never, R>
 ): Effect.Effect<never, never, R | Scope.Scope> =>
   Effect.flatMap(Effect.scope, (parent) =>
     Effect.uninterruptibleMask((restore) =>
@@ -124,13 +125,16 @@ export const serve = <R>(
             Effect.onExit(restore(Scope.extend(listener.accept, scope)), (exit) =>
               Exit.isFailure(exit) ? Scope.close(scope, exit) : Effect.void
             ),
-            (connection) =>
-              Effect.forkIn(
-                Effect.onExit(restore(handler(connection)), (exit) => Scope.close(scope, exit)),
-                parent
-              )
+            (connection) => Effect.forkIn(restore(handler(connection, scope)), parent)
           )
         )
       )
     )
   )
+
+/** Like `serveOwning`, and the connection is closed when its handler ends. */
+export const serve = <R>(
+  listener: Listener,
+  handler: (connection: Connection) => Effect.Effect<void, never, R>
+): Effect.Effect<never, never, R | Scope.Scope> =>
+  serveOwning(listener, (connection, scope) => Effect.onExit(handler(connection), (exit) => Scope.close(scope, exit)))

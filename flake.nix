@@ -1,0 +1,82 @@
+# The command as a Nix package, and a shell to work on it. Nothing here is built where the project is tested (there is
+# no network for Nix): test/flake.test.ts evaluates it against a stand-in for nixpkgs.
+{
+  description = "NodePass tunnels as a TypeScript program on Effect";
+
+  inputs.nixpkgs.url = "github:nixos/nixpkgs/nixpkgs-unstable";
+
+  outputs = { self, nixpkgs }:
+    let
+      inherit (nixpkgs) lib;
+      inherit (lib.importJSON ./package.json) version description;
+
+      # node_modules by system, as npm names it. All of it is written by `node scripts/flake.js`: the esbuild and the
+      # tsc in it are programs for one system, so each has a hash of its own.
+      lock = "505511318f42616a62795a2e90d0383b256e36bfe23815b3f082358cf164f10e";
+      systems = {
+        x86_64-linux = { os = "linux"; cpu = "x64"; hash = "sha256-ilrAwGBOROcpbF3fCG7egIXDR0kRlJr9xyQmuLGUFKY="; };
+        aarch64-linux = { os = "linux"; cpu = "arm64"; hash = "sha256-t3YSl7lXigAaBM8KRe6fKMa9yb+TpDPe3fVGb90wb6M="; };
+        x86_64-darwin = { os = "darwin"; cpu = "x64"; hash = "sha256-HQrc5wgkDGHMCZb4cvG0xh/1dzs/aot6S0ZAilZdZhc="; };
+        aarch64-darwin = { os = "darwin"; cpu = "arm64"; hash = "sha256-8sipQoMtPsbLYjxgwqkkLroB2bp5zhkR08dKAuJK6aQ="; };
+      };
+
+      each = f: lib.mapAttrs (system: _: f system nixpkgs.legacyPackages.${system}) systems;
+      node = pkgs: pkgs.nodejs_22;
+
+      # package-lock.json names no place to download from, which Nix's own ways with npm need. So npm itself fetches, from
+      # the registry that is configured, and the hash of what it lays out is what makes it reproducible.
+      modules = system: pkgs:
+        if builtins.hashFile "sha256" ./package-lock.json != lock
+        then throw "package-lock.json has changed: run `node scripts/flake.js`"
+        else
+          pkgs.stdenvNoCC.mkDerivation {
+            name = "nodepass-effect-modules-${builtins.substring 0 12 lock}";
+            src = self;
+            nativeBuildInputs = [ (node pkgs) ];
+            buildPhase = ''
+              export HOME=$TMPDIR
+              node scripts/flake.js ${systems.${system}.os} ${systems.${system}.cpu}
+            '';
+            installPhase = ''
+              mkdir $out
+              mv node_modules $out
+            '';
+            dontFixup = true;
+            impureEnvVars = lib.fetchers.proxyImpureEnvVars ++ [ "npm_config_registry" ];
+            outputHashMode = "recursive";
+            outputHashAlgo = "sha256";
+            outputHash = systems.${system}.hash;
+          };
+
+      # The bundle has everything in it, so node_modules stays behind.
+      package = system: pkgs:
+        pkgs.stdenvNoCC.mkDerivation {
+          pname = "nodepass-effect";
+          inherit version;
+          src = self;
+          nativeBuildInputs = [ (node pkgs) pkgs.makeWrapper ];
+          buildPhase = ''
+            cp -r ${modules system pkgs}/node_modules .
+            node --input-type=module --eval 'import { build } from "./scripts/build.js"; await build()'
+          '';
+          installPhase = ''
+            mkdir -p $out/bin $out/lib/nodepass-effect
+            cp -r bin dist package.json LICENSE $out/lib/nodepass-effect
+            makeWrapper ${node pkgs}/bin/node $out/bin/nodepass --add-flags $out/lib/nodepass-effect/bin/nodepass.js
+          '';
+          meta = { inherit description; license = lib.licenses.mit; mainProgram = "nodepass"; };
+        };
+    in
+    {
+      packages = each (system: pkgs: rec { nodepass-effect = package system pkgs; default = nodepass-effect; });
+
+      apps = each (system: _: { default = { type = "app"; program = lib.getExe self.packages.${system}.default; }; });
+
+      devShells = each (_: pkgs: { default = pkgs.mkShell { packages = [ (node pkgs) ]; }; });
+
+      checks = each (system: pkgs: {
+        package = self.packages.${system}.default;
+        command = pkgs.runCommand "nodepass-version" { } "${lib.getExe self.packages.${system}.default} --version > $out";
+      });
+    };
+}

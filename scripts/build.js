@@ -1,0 +1,103 @@
+/**
+ * `dist/`: every module of `src/` with its types and maps, and the command in one file with what it loads late beside it.
+ */
+import { createHash } from "node:crypto"
+import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs"
+import { join } from "node:path"
+import { install } from "./install.js"
+import { Failure, capture, isMain, root, run, tool } from "./tool.js"
+
+const dist = join(root, "dist")
+
+/** Native code, and what loads it: found at run time, or done without. */
+const external = ["koffi", "@koromix/*", "@parcel/watcher", "*.node"]
+
+/** Brings `dist/` up to date; does nothing when it is. Throws a `Failure` with the compiler's words. */
+export const build = async () => {
+  const stamp = fingerprint()
+  if (stamp === read(join(dist, ".stamp"))) return
+  console.log("Building dist/ ...")
+  // A folder of its own, one below the root as dist is: a failed build, or one beside this one, leaves dist whole.
+  const next = join(root, `.dist-${process.pid}`)
+  try {
+    mkdirSync(next, { recursive: true })
+    await compile(next)
+    await bundle(next)
+    writeFileSync(join(next, ".stamp"), stamp)
+    if (existsSync(dist)) renameSync(dist, `${next}-old`)
+    renameSync(next, dist)
+  } finally {
+    rmSync(next, { recursive: true, force: true })
+    rmSync(`${next}-old`, { recursive: true, force: true })
+  }
+}
+
+/** @param {string} folder */
+const compile = async (folder) => {
+  const { ok, output } = await capture([
+    tool("typescript", "tsc"),
+    "-p",
+    "scripts/tsconfig.build.json",
+    "--outDir",
+    folder
+  ])
+  if (!ok) throw new Failure(`The build failed:\n${output.trimEnd()}`)
+}
+
+/** @param {string} folder */
+const bundle = async (folder) => {
+  const esbuild = await import("esbuild")
+  try {
+    await esbuild.build({
+      absWorkingDir: root,
+      entryPoints: { nodepass: "src/node/main.ts" },
+      outdir: folder,
+      chunkNames: "chunks/[name]-[hash]",
+      bundle: true,
+      splitting: true,
+      minify: true,
+      format: "esm",
+      platform: "node",
+      target: "node20",
+      external,
+      banner: { js: 'import { createRequire } from "node:module"; const require = createRequire(import.meta.url);' },
+      logLevel: "silent"
+    })
+  } catch (error) {
+    throw new Failure(`The build failed:\n${error instanceof Error ? error.message : String(error)}`)
+  } finally {
+    await esbuild.stop()
+  }
+}
+
+/** A hash of everything that `dist/` is made from. */
+const fingerprint = () => {
+  const sources = readdirSync(join(root, "src"), { recursive: true, encoding: "utf8" })
+    .map((name) => join("src", name))
+    .filter((name) => statSync(join(root, name)).isFile())
+    .toSorted()
+  const rest = ["package.json", "package-lock.json", "tsconfig.json", "scripts/tsconfig.build.json", "scripts/build.js"]
+  const hash = createHash("sha256")
+  for (const name of [...sources, ...rest]) {
+    hash
+      .update(`${name}\0`)
+      .update(readFileSync(join(root, name)))
+      .update("\0")
+  }
+  return hash.digest("hex")
+}
+
+/** @param {string} file */
+const read = (file) => {
+  try {
+    return readFileSync(file, "utf8")
+  } catch {
+    return undefined
+  }
+}
+
+if (isMain(import.meta.url))
+  await run(async () => {
+    install()
+    await build()
+  })

@@ -1,0 +1,46 @@
+/**
+ * How a tunnel is doing at one moment: what hosts read, dashboards parse and the master stores.
+ */
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+
+/**
+ * `waiting`: no session yet, or none any more, and visitors are held. `serving`: a session stands, or the tunnel
+ * forwards by itself. `stopping`: no new visitors, those served are let finish.
+ */
+export const Status = Schema.Literal("waiting", "serving", "stopping")
+export type Status = typeof Status.Type
+
+export class Checkpoint extends Schema.Class<Checkpoint>("nodepass/Checkpoint")({
+  status: Status,
+  /** The mode in force, as the URL's `mode` counts: server 1 receives, 2 sends; client 1 forwards, 2 through the server. */
+  mode: Schema.Literal(1, 2),
+  /** Round trip of the control connection, in milliseconds; `None` without a session or before the first answer. */
+  ping: Schema.Option(Schema.Number),
+  /** Pool connections ready, the number the pool tends to, and visitors who wait for one. */
+  pool: Schema.Struct({ idle: Schema.Number, capacity: Schema.Number, waiting: Schema.Number }),
+  /** Visitors served now, and since the start. */
+  tcps: Schema.Number,
+  visitors: Schema.Number,
+  /** Bytes that came from the other end of the tunnel (single-end: from the target), and that went to it. */
+  tcpRx: Schema.Number,
+  tcpTx: Schema.Number,
+  /** What could not be served since the start, by kind; see `Refusals`. */
+  refused: Schema.Record({ key: Schema.String, value: Schema.Number })
+}) {
+  /** The event line of `log=event`; dashboards rely on the order of its fields. */
+  get line(): string {
+    const fields = {
+      MODE: this.mode,
+      PING: `${Math.round(Option.getOrElse(this.ping, () => 0))}ms`,
+      POOL: this.pool.idle,
+      TCPS: this.tcps,
+      UDPS: 0,
+      TCPRX: this.tcpRx,
+      TCPTX: this.tcpTx,
+      UDPRX: 0,
+      UDPTX: 0
+    }
+    return ["CHECK_POINT", ...Object.entries(fields).map(([name, value]) => `${name}=${value}`)].join("|")
+  }
+}

@@ -1,0 +1,82 @@
+/**
+ * The command line: what each word means, as layers put together.
+ */
+import * as Args from "@effect/cli/Args"
+import * as Command from "@effect/cli/Command"
+import * as HelpDoc from "@effect/cli/HelpDoc"
+import type * as CliApp from "@effect/cli/CliApp"
+import type * as ValidationError from "@effect/cli/ValidationError"
+import * as Console from "effect/Console"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import type { Crypto } from "./Crypto.js"
+import type { Settings } from "./Settings.js"
+import type { Transport, TransportError } from "./Transport.js"
+import * as Tunnel from "./Tunnel.js"
+import * as TunnelUrl from "./TunnelUrl.js"
+
+/** No URL was given. */
+export class UsageError extends Schema.TaggedError<UsageError>()("UsageError", {}) {
+  override get message(): string {
+    return 'expected a URL, e.g. nodepass "server://key@:10101/:8080"; see nodepass --help'
+  }
+}
+
+/** What the command needs of the process it runs in. */
+export class Host extends Context.Tag("nodepass/Cli/Host")<
+  Host,
+  {
+    readonly version: string
+    /** Prepares the process for this tunnel: its logger at the URL's level, its title without the key. */
+    readonly prepare: (config: TunnelUrl.TunnelConfig) => Layer.Layer<never>
+    /** The demonstration: a target, a server and a client in this process. */
+    readonly demo: Effect.Effect<void, TransportError, Crypto | Settings | Transport>
+  }
+>() {}
+
+export type CliError = TransportError | TunnelUrl.UrlError | UsageError | ValidationError.ValidationError
+
+/** Runs the command. `argv` is the process's, the program's two words included. */
+export const run = (
+  argv: ReadonlyArray<string>
+): Effect.Effect<void, CliError, CliApp.CliApp.Environment | Crypto | Host | Settings | Transport> =>
+  Effect.flatMap(Host, ({ version }) => Command.run(command, { name: "nodepass", version })(argv))
+
+// internal
+
+const url = Args.text({ name: "url" }).pipe(
+  Args.withDescription("server://[key@]host:port/host:port?parameters or client://...")
+)
+
+const serve = (text: string) =>
+  Effect.gen(function* () {
+    const config = yield* TunnelUrl.parse(text)
+    const host = yield* Host
+    return yield* Effect.provide(Layer.launch(Tunnel.layer(config)), host.prepare(config))
+  })
+
+const runCommand = Command.make("run", { url }, ({ url }) => serve(url)).pipe(
+  Command.withDescription("Runs a server or a client until it is told to stop; `nodepass <url>` does the same")
+)
+
+const check = Command.make("check", { url }, ({ url }) =>
+  Effect.flatMap(TunnelUrl.parse(url), (config) => Console.log(TunnelUrl.describe(config)))
+).pipe(
+  Command.withDescription("Says what a URL means, every default spelled out, or what is wrong with it; opens nothing")
+)
+
+const demo = Command.make("demo", {}, () => Effect.flatMap(Host, ({ demo }) => demo)).pipe(
+  Command.withDescription("Starts a target, a server and a client here, and shows the tunnel between them at work")
+)
+
+const command = Command.make("nodepass", { url: Args.optional(url) }, ({ url }) =>
+  Option.match(url, { onNone: () => new UsageError(), onSome: serve })
+).pipe(
+  Command.withDescription(
+    HelpDoc.p("Tunnels: reach a service behind NAT, or forward a port, through a pool of warm connections.")
+  ),
+  Command.withSubcommands([runCommand, check, demo])
+)

@@ -1,0 +1,244 @@
+/**
+ * How a connection to the tunnel port proves that it belongs there. Both sides prove the key, neither sends it, and a
+ * stranger gets no byte.
+ *
+ * ```
+ * client                                                                       server
+ *   //control?v=1&nonce=<C>&mac=#hello        ──▶ receive      key known, or closed
+ *                             accept ◀──      //control?nonce=<S>&s=0&mac=#welcome
+ *   //control?who=<process>&s=0&mac=#ready    ──▶ challenge    nonces answered, or closed
+ *                             accept ◀──      np://<max>/<flow>?s=1&mac=#<tls>     ─ first signal
+ *                                                    or  //control?s=1&mac=#busy ─ decline
+ *
+ *   //pool?session=<id>&n=<count>&mac=#join   ──▶ receive, joined
+ *                              enter ◀──      //<connection id>?n=<count>&mac=#admit  ─ admit
+ * ```
+ *
+ * Source: docs/protocol.md §Handshake.
+ */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import { Address } from "./Address.js"
+import { Crypto } from "./Crypto.js"
+import * as Dialect from "./Dialect.js"
+import * as Frame from "./Frame.js"
+import * as Key from "./Key.js"
+import { Settings } from "./Settings.js"
+import * as Signal from "./Signal.js"
+import type { Connection, TransportError } from "./Transport.js"
+
+const sentences = {
+  NoAnswer: "closed the connection unanswered: the keys differ, or it is not a nodepass-effect server",
+  WrongKey: "does not know the key",
+  Malformed: "sent something that is not a handshake",
+  Version: "speaks a version of the protocol that is not spoken here",
+  TimedOut: "did not complete the handshake in time",
+  Busy: "serves another client, which is alive; it is asked again until that one leaves",
+  Ended: "left during the handshake",
+  UnknownSession: "offered a pool connection for a session that is over"
+} as const
+
+/** The peer did not prove that it belongs here. */
+export class HandshakeError extends Schema.TaggedError<HandshakeError>()("HandshakeError", {
+  reason: Schema.Literal("NoAnswer", "WrongKey", "Malformed", "Version", "TimedOut", "Busy", "Ended", "UnknownSession"),
+  peer: Address
+}) {
+  override get message(): string {
+    return `${String(this.peer)} ${sentences[this.reason]}`
+  }
+}
+
+/** Bytes in a line of the handshake, at most: all that a stranger can make us hold. */
+export const lineLimit = 512
+
+/** What both sides know once a control connection stands. */
+export interface Agreement {
+  readonly terms: Signal.Terms
+  readonly keys: Key.Session
+  readonly dialect: Dialect.Dialect
+}
+
+/** A newcomer whose first line is one of ours. A `Hello` knows the key; a `Join` is yet to be looked at by its session. */
+export type Newcomer =
+  | { readonly _tag: "Hello"; readonly nonce: string }
+  | { readonly _tag: "Join"; readonly session: string; readonly line: string }
+
+/** Server: reads a newcomer's first line. Fails with `WrongKey`, `Malformed`, `Version`, `TimedOut` or `Ended`. */
+export const receive = (
+  connection: Connection,
+  key: Key.Stretched
+): Effect.Effect<Newcomer, HandshakeError, Crypto | Settings> =>
+  Effect.gen(function* () {
+    const crypto = yield* Crypto
+    const line = yield* readLine(connection, "Ended")
+    const session = join.exec(line)?.[1]
+    if (session !== undefined) return { _tag: "Join", session, line } as const
+    if (!line.startsWith("//control?")) return yield* refuse("Malformed", connection)
+    const text = yield* sealedBy(Key.hello(crypto, key), line, connection)
+    const nonce = hello.exec(text)?.[1]
+    return nonce === undefined ? yield* refuse("Version", connection) : ({ _tag: "Hello", nonce } as const)
+  }).pipe(inTime(connection))
+
+/** A client that proved itself, waiting to be told whether it may have the tunnel. */
+export interface Candidate {
+  /** Names the client's process: 16 hex digits, new at each start of a client. */
+  readonly client: string
+  readonly keys: Key.Session
+  /** What follows on the connection: the terms, as the first signal, or `decline`. */
+  readonly channel: Dialect.Channel
+}
+
+/** Server: answers a `Hello` and has the client prove itself. Fails with `WrongKey`, `Malformed`, `TimedOut` or `Ended`. */
+export const challenge = (
+  connection: Connection,
+  options: { readonly key: Key.Stretched; readonly nonce: string }
+): Effect.Effect<Candidate, HandshakeError, Crypto | Settings> =>
+  Effect.gen(function* () {
+    const crypto = yield* Crypto
+    const nonce = yield* Key.nonce
+    const keys = Key.session(crypto, options.key, { client: options.nonce, server: nonce })
+    const channel = Dialect.makeChannel({ outgoing: keys.server, incoming: keys.client })
+    yield* writeLine(connection, channel.seal(`//control?nonce=${nonce}#welcome`))
+    const text = yield* openedBy(channel, yield* readLine(connection, "Ended"), connection)
+    const client = ready.exec(text)?.[1] ?? (yield* refuse("Malformed", connection))
+    return { client, keys, channel }
+  }).pipe(inTime(connection))
+
+/** Server: tells the candidate that another client has the tunnel. */
+export const decline = (connection: Connection, { channel }: Candidate): Effect.Effect<void> =>
+  Effect.ignore(Effect.zipRight(writeLine(connection, channel.seal("//control#busy")), connection.end))
+
+/**
+ * Client: proves itself on a fresh control connection and takes the server's terms.
+ *
+ * Fails with `NoAnswer`, `WrongKey` (an impostor answers), `Busy`, `Version`, `Malformed` or `TimedOut`.
+ */
+export const accept = (
+  connection: Connection,
+  options: { readonly key: Key.Stretched; readonly client: string }
+): Effect.Effect<Agreement, HandshakeError, Crypto | Settings> =>
+  Effect.gen(function* () {
+    const crypto = yield* Crypto
+    const nonce = yield* Key.nonce
+    yield* writeLine(connection, Key.hello(crypto, options.key).seal(`//control?v=1&nonce=${nonce}#hello`))
+    const line = yield* readLine(connection, "NoAnswer")
+    const server = welcome.exec(line)?.[1]
+    if (server === undefined) return yield* refuse("Malformed", connection)
+    const keys = Key.session(crypto, options.key, { client: nonce, server })
+    const channel = Dialect.makeChannel({ outgoing: keys.client, incoming: keys.server })
+    yield* openedBy(channel, line, connection)
+    yield* writeLine(connection, channel.seal(`//control?who=${options.client}#ready`))
+    const answer = yield* openedBy(channel, yield* readLine(connection, "Ended"), connection)
+    if (answer.endsWith("#busy")) return yield* refuse("Busy", connection)
+    const terms = yield* Effect.mapError(decodeTerms(answer), () => malformed(connection))
+    return { terms, keys, dialect: Dialect.native(channel) }
+  }).pipe(inTime(connection))
+
+/**
+ * Client: proves on a fresh pool connection that it belongs to the session, and learns its id.
+ *
+ * `count` is different for each pool connection of a session. Fails with `NoAnswer`, `WrongKey`, `Malformed` or `TimedOut`.
+ */
+export const enter = (
+  connection: Connection,
+  options: { readonly keys: Key.Session; readonly count: number }
+): Effect.Effect<Signal.ConnectionId, HandshakeError, Settings> =>
+  Effect.gen(function* () {
+    const { count, keys } = options
+    yield* writeLine(connection, keys.join.seal(`//pool?session=${keys.id}&n=${count}#join`))
+    const text = yield* sealedBy(keys.admit, yield* readLine(connection, "NoAnswer"), connection)
+    const [, id, echoed] = admitted.exec(text) ?? []
+    return Number(echoed) === count && isId(id) ? id : yield* refuse("Malformed", connection)
+  }).pipe(inTime(connection))
+
+/** Server: the count of a `Join` that the session's client sealed. Fails with `WrongKey` or `Malformed`. */
+export const joined = (
+  connection: Connection,
+  options: { readonly keys: Key.Session; readonly line: string }
+): Effect.Effect<number, HandshakeError> =>
+  Effect.flatMap(sealedBy(options.keys.join, options.line, connection), (text) => {
+    const count = Number(joinCount.exec(text)?.[1] ?? Number.NaN)
+    return Number.isSafeInteger(count) ? Effect.succeed(count) : refuse("Malformed", connection)
+  })
+
+/** Server: gives a pool connection its id. */
+export const admit = (
+  connection: Connection,
+  options: { readonly keys: Key.Session; readonly count: number; readonly id: Signal.ConnectionId }
+): Effect.Effect<void, HandshakeError> =>
+  writeLine(connection, options.keys.admit.seal(`//${options.id}?n=${options.count}#admit`))
+
+// internal
+
+const hello = /^\/\/control\?v=1&nonce=([0-9a-f]{32})(?:&[^#]*)?#hello$/
+const welcome = /^\/\/control\?nonce=([0-9a-f]{32})&[^#]*#welcome$/
+const ready = /^\/\/control\?who=([0-9a-f]{16})&[^#]*#ready$/
+const join = /^\/\/pool\?session=([0-9a-f]{16})&[^#]*#join$/
+const joinCount = /^\/\/pool\?session=[0-9a-f]{16}&n=(\d{1,15})(?:&[^#]*)?#join$/
+const admitted = /^\/\/([0-9a-f]{8})\?n=(\d{1,15})(?:&[^#]*)?#admit$/
+
+const isId = Schema.is(Signal.ConnectionId)
+
+const decodeTerms = (text: string) =>
+  Effect.flatMap(Schema.decode(Signal.FromText)(text), (signal) =>
+    signal._tag === "Terms" ? Effect.succeed(signal) : Effect.fail(signal)
+  )
+
+const malformed = ({ remote }: Connection) => new HandshakeError({ reason: "Malformed", peer: remote })
+
+const refuse = (reason: HandshakeError["reason"], { remote }: Connection): Effect.Effect<never, HandshakeError> =>
+  Effect.fail(new HandshakeError({ reason, peer: remote }))
+
+const sealedBy = (seal: Key.Seal, line: string, connection: Connection): Effect.Effect<string, HandshakeError> =>
+  Option.match(seal.open(line), { onNone: () => refuse("WrongKey", connection), onSome: Effect.succeed })
+
+const openedBy = (
+  channel: Dialect.Channel,
+  line: string,
+  connection: Connection
+): Effect.Effect<string, HandshakeError> =>
+  Either.match(channel.open(line), {
+    onLeft: ({ reason }) => refuse(reason === "Seal" ? "WrongKey" : "Malformed", connection),
+    onRight: Effect.succeed
+  })
+
+/** Reads one line and leaves what follows it on the connection. `gone` names what an early end means to this reader. */
+const readLine = (connection: Connection, gone: "Ended" | "NoAnswer"): Effect.Effect<string, HandshakeError> => {
+  const from = (held: Uint8Array): Effect.Effect<string, HandshakeError> =>
+    Effect.flatMap(
+      Effect.mapError(connection.read, () => new HandshakeError({ reason: gone, peer: connection.remote })),
+      (chunk) => {
+        if (Option.isNone(chunk)) return refuse(gone, connection)
+        const data = held.length === 0 ? chunk.value : Frame.concat([held, chunk.value])
+        const cut = Frame.split(data)
+        if ((cut?.[0] ?? data).length > lineLimit) return refuse("Malformed", connection)
+        if (cut === undefined) return from(data)
+        const [line, rest] = cut
+        if (rest.length > 0) connection.unread(rest)
+        return Effect.succeed(Frame.toText(line))
+      }
+    )
+  return from(new Uint8Array(0))
+}
+
+const write = (connection: Connection, bytes: Uint8Array): Effect.Effect<void, HandshakeError> =>
+  Effect.mapError(
+    connection.write(bytes),
+    (_: TransportError) => new HandshakeError({ reason: "Ended", peer: connection.remote })
+  )
+
+const writeLine = (connection: Connection, line: string): Effect.Effect<void, HandshakeError> =>
+  write(connection, Frame.encode([line]))
+
+const inTime =
+  ({ remote }: Connection) =>
+  <A, R>(self: Effect.Effect<A, HandshakeError, R>): Effect.Effect<A, HandshakeError, R | Settings> =>
+    Effect.flatMap(Settings, ({ handshakeTimeout }) =>
+      Effect.timeoutFail(self, {
+        duration: Duration.decode(handshakeTimeout),
+        onTimeout: () => new HandshakeError({ reason: "TimedOut", peer: remote })
+      })
+    )

@@ -1,0 +1,103 @@
+/**
+ * The tunnel key and what grows from it: the stretched key, the keys of one session, sealed lines.
+ *
+ * A sealed line is a URL reference whose last query parameter is `mac`: the first 16 bytes of the HMAC-SHA-256 of the
+ * line without that parameter, in hex. Source: docs/protocol.md §Seals.
+ */
+import * as Effect from "effect/Effect"
+import * as Encoding from "effect/Encoding"
+import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
+import { Crypto } from "./Crypto.js"
+
+/** A key that people chose, stretched once per process and key. */
+export type Stretched = Redacted.Redacted<Uint8Array>
+
+/** Puts a seal on lines, and looks at it. The key is inside and cannot be read. */
+export interface Seal {
+  readonly seal: (line: string) => string
+  /** The line without its seal, or `None` when the seal is missing or not ours. Takes the same time for any seal. */
+  readonly open: (sealed: string) => Option.Option<string>
+}
+
+/** The keys of one session. Both sides derive the same ones, neither ever sends one. */
+export interface Session {
+  /** Names the session in the clear: 16 hex digits that say nothing about its keys. */
+  readonly id: string
+  /** Seals what the client says on the control connection. */
+  readonly client: Seal
+  /** Seals what the server says on the control connection. */
+  readonly server: Seal
+  /** Seals what the client says on a pool connection. */
+  readonly join: Seal
+  /** Seals what the server says on a pool connection. */
+  readonly admit: Seal
+}
+
+const utf8 = new TextEncoder()
+const salt = utf8.encode("nodepass-effect/1")
+
+/** Stretches the key of a command URL; no key is the empty one, which everybody knows. Some 60 ms. */
+export const stretch = (key: Option.Option<Redacted.Redacted>): Effect.Effect<Stretched, never, Crypto> =>
+  Effect.flatMap(Crypto, (crypto) =>
+    Effect.map(
+      crypto.stretch(utf8.encode(Option.match(key, { onNone: () => "", onSome: Redacted.value })), salt),
+      Redacted.make
+    )
+  )
+
+/** Seals the client's first line, which has only the tunnel key to stand on. */
+export const hello = (crypto: Crypto["Type"], key: Stretched): Seal => makeSeal(crypto, derive(crypto, key, "hello"))
+
+/** The keys of the session that these two nonces start. */
+export const session = (
+  crypto: Crypto["Type"],
+  key: Stretched,
+  nonces: { readonly client: string; readonly server: string }
+): Session => {
+  const secret = Redacted.make(derive(crypto, key, `session ${nonces.client} ${nonces.server}`))
+  const seal = (label: string) => makeSeal(crypto, derive(crypto, secret, label))
+  return {
+    id: Encoding.encodeHex(derive(crypto, secret, "id").subarray(0, 8)),
+    client: seal("client"),
+    server: seal("server"),
+    join: seal("join"),
+    admit: seal("admit")
+  }
+}
+
+/** A fresh nonce: 32 hex digits. */
+export const nonce: Effect.Effect<string, never, Crypto> = Effect.flatMap(Crypto, (crypto) =>
+  Effect.map(crypto.randomBytes(16), Encoding.encodeHex)
+)
+
+// internal
+
+const derive = (crypto: Crypto["Type"], key: Redacted.Redacted<Uint8Array>, label: string): Uint8Array =>
+  crypto.hmac(Redacted.value(key), utf8.encode(label))
+
+const sealed = /^([^#]*)[?&]mac=([0-9a-f]{32})(#[^#]*)$/
+
+const makeSeal = (crypto: Crypto["Type"], key: Uint8Array): Seal => {
+  const mac = (line: string) => Encoding.encodeHex(crypto.hmac(key, utf8.encode(line)).subarray(0, 16))
+  return {
+    seal: (line) => {
+      const at = line.indexOf("#")
+      const head = line.slice(0, at)
+      return `${head}${head.includes("?") ? "&" : "?"}mac=${mac(line)}${line.slice(at)}`
+    },
+    open: (text) => {
+      const match = sealed.exec(text)
+      const [, head = "", given = "", tail = ""] = match ?? []
+      const line = head + tail
+      return equal(mac(line), given) && match !== null ? Option.some(line) : Option.none()
+    }
+  }
+}
+
+/** Compares in a time that depends on the lengths alone. */
+const equal = (left: string, right: string): boolean => {
+  let difference = left.length ^ right.length
+  for (let at = 0; at < left.length; at++) difference |= left.charCodeAt(at) ^ right.charCodeAt(at)
+  return difference === 0
+}

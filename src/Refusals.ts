@@ -1,0 +1,57 @@
+/**
+ * What could not be served. Each refusal counts; the first of a kind is logged at once, and of those that follow one a
+ * minute, with how many went unsaid. A flood of strangers is then one line a minute, and nothing is lost in silence.
+ */
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+
+/**
+ * `dial`: a pool connection that could not be opened. `handshake`: a newcomer on the tunnel port. `signal`: a line of the peer. `slot`: a visitor, every slot being held.
+ * `pool`: a visitor for whom no pool connection came in time. `target`: a visitor whose target did not answer.
+ * `launch`: a visitor whose pool connection was gone.
+ */
+export const kinds = ["dial", "handshake", "signal", "slot", "pool", "target", "launch"] as const
+export type Kind = (typeof kinds)[number]
+
+/** Refusals so far, by kind. */
+export type Counts = Readonly<Record<Kind, number>>
+
+export class Refusals extends Context.Tag("nodepass/Refusals")<
+  Refusals,
+  {
+    /** Counts a refusal. Its error is the log line, `details` its annotations; errors of one tag and reason are alike. */
+    readonly count: (kind: Kind, error: RefusalError, details?: Readonly<Record<string, string>>) => Effect.Effect<void>
+    readonly counts: Effect.Effect<Counts>
+  }
+>() {}
+
+export interface RefusalError {
+  readonly _tag: string
+  readonly message: string
+  readonly reason?: unknown
+}
+
+export const make: Effect.Effect<Refusals["Type"]> = Effect.sync(() => {
+  const counts: Record<Kind, number> = { dial: 0, handshake: 0, signal: 0, slot: 0, pool: 0, target: 0, launch: 0 }
+  const said = new Map<string, { at: number; unsaid: number }>()
+  return Refusals.of({
+    count: (kind, error, details) =>
+      Effect.flatMap(Clock.currentTimeMillis, (now) => {
+        counts[kind]++
+        const alike = `${kind} ${error._tag} ${String(error.reason)}`
+        const last = said.get(alike)
+        if (last !== undefined && now - last.at < 60_000) {
+          last.unsaid++
+          return Effect.logDebug(error.message).pipe(Effect.annotateLogs({ refused: kind, ...details }))
+        }
+        said.set(alike, { at: now, unsaid: 0 })
+        const unsaid = last !== undefined && last.unsaid > 0 ? { more: String(last.unsaid) } : {}
+        return Effect.logWarning(error.message).pipe(Effect.annotateLogs({ refused: kind, ...details, ...unsaid }))
+      }),
+    counts: Effect.sync(() => ({ ...counts }))
+  })
+})
+
+export const layer: Layer.Layer<Refusals> = Layer.effect(Refusals, make)

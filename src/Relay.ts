@@ -1,0 +1,140 @@
+/**
+ * The way of the bytes: what one connection says goes to the other, both ways, until both have ended.
+ */
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import { constVoid } from "effect/Function"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Schedule from "effect/Schedule"
+import * as Schema from "effect/Schema"
+import { Meter, type Traffic } from "./Meter.js"
+import { type Connection, TransportError } from "./Transport.js"
+
+/** Neither side said anything for that long. Both were reset. */
+export class RelayIdle extends Schema.TaggedError<RelayIdle>()("RelayIdle", {
+  limit: Schema.DurationFromSelf
+}) {
+  override get message(): string {
+    return `silent in both directions for ${Duration.format(this.limit)}`
+  }
+}
+
+export class Relay extends Context.Tag("nodepass/Relay")<
+  Relay,
+  {
+    /**
+     * Copies both ways until both sides have half-closed, an end being passed on as an end.
+     *
+     * `near` is the visitor or the target, `far` the other end of the tunnel. Fails with the first error after
+     * resetting both, so that a reset on one side is a reset on the other.
+     */
+    readonly exchange: (near: Connection, far: Connection) => Effect.Effect<void, TransportError | RelayIdle>
+    /** Exchanges under way, and begun so far. */
+    readonly count: Effect.Effect<{ readonly live: number; readonly total: number }>
+    /** Completes once no exchange is under way. */
+    readonly drained: Effect.Effect<void>
+  }
+>() {}
+
+export interface Options {
+  /** An exchange silent in both directions this long is reset. Defaults to no limit. */
+  readonly idle?: Duration.Duration | undefined
+}
+
+interface Exchange {
+  readonly near: Connection
+  readonly far: Connection
+  /** Since the last look at it. */
+  active: boolean
+  quietMillis: number
+  idle: boolean
+}
+
+/** Moves bytes through this process, chunk by chunk, over any `Connection`. */
+export const layer = (options?: Options): Layer.Layer<Relay, never, Meter> =>
+  Layer.scoped(
+    Relay,
+    Effect.gen(function* () {
+      const { traffic } = yield* Meter
+      const limit = options?.idle ?? Duration.infinity
+      const exchanges = new Set<Exchange>()
+      let total = 0
+      const drained = yield* Effect.makeLatch(true)
+
+      // One timer for all exchanges: a chunk only sets a flag.
+      if (Duration.isFinite(limit)) {
+        const period = Duration.min(Duration.times(limit, 0.25), Duration.seconds(1))
+        const sweep = Effect.suspend(() => {
+          const quiet = Array.from(exchanges).filter((exchange) => {
+            exchange.quietMillis = exchange.active ? 0 : exchange.quietMillis + Duration.toMillis(period)
+            exchange.active = false
+            return exchange.quietMillis >= Duration.toMillis(limit)
+          })
+          return Effect.forEach(
+            quiet,
+            (exchange) => {
+              exchange.idle = true
+              return Effect.zipRight(exchange.near.reset, exchange.far.reset)
+            },
+            { discard: true }
+          )
+        })
+        yield* Effect.forkScoped(Effect.repeat(Effect.delay(sweep, period), Schedule.forever))
+      }
+
+      const pump = (
+        exchange: Exchange,
+        from: Connection,
+        to: Connection,
+        counter: keyof Traffic
+      ): Effect.Effect<void, TransportError> => {
+        let open = true
+        const forward = (chunk: Option.Option<Uint8Array>): Effect.Effect<void, TransportError> => {
+          exchange.active = true
+          if (Option.isNone(chunk)) {
+            open = false
+            return to.end
+          }
+          traffic[counter] += chunk.value.length
+          return to.write(chunk.value)
+        }
+        const step = Effect.flatMap(from.read, forward)
+        return Effect.onError(
+          Effect.whileLoop({ while: () => open, body: () => step, step: constVoid }),
+          // The other direction may wait in a read or a write; a reset ends its wait.
+          () => Effect.zipRight(exchange.near.reset, exchange.far.reset)
+        )
+      }
+
+      const leave = (exchange: Exchange) =>
+        Effect.sync(() => {
+          exchanges.delete(exchange)
+          if (exchanges.size === 0) drained.unsafeOpen()
+        })
+
+      return Relay.of({
+        exchange: (near, far) =>
+          Effect.suspend(() => {
+            const exchange: Exchange = { near, far, active: true, quietMillis: 0, idle: false }
+            exchanges.add(exchange)
+            total++
+            drained.unsafeClose()
+            return Effect.fork(pump(exchange, far, near, "tcpRx")).pipe(
+              Effect.flatMap((back) =>
+                Effect.flatMap(Effect.exit(pump(exchange, near, far, "tcpTx")), (there) =>
+                  Effect.flatMap(Fiber.await(back), (back) => Exit.zipRight(there, back))
+                )
+              ),
+              Effect.mapError((error) => (exchange.idle ? new RelayIdle({ limit }) : error)),
+              Effect.ensuring(leave(exchange))
+            )
+          }),
+        count: Effect.sync(() => ({ live: exchanges.size, total })),
+        drained: drained.await
+      })
+    })
+  )

@@ -1,0 +1,131 @@
+/**
+ * The server's side of a tunnel: one client at a time, whose pool and signals make the session.
+ */
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as ExecutionStrategy from "effect/ExecutionStrategy"
+import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
+import * as Scope from "effect/Scope"
+import type { Crypto } from "./Crypto.js"
+import * as Dialect from "./Dialect.js"
+import type { Egress } from "./Egress.js"
+import * as Gate from "./Gate.js"
+import * as Handshake from "./Handshake.js"
+import type * as Key from "./Key.js"
+import { Link } from "./Link.js"
+import * as Pool from "./Pool.js"
+import type { Refusals } from "./Refusals.js"
+import * as Session from "./Session.js"
+import type { Settings } from "./Settings.js"
+import { Terms } from "./Signal.js"
+import * as SignalBus from "./SignalBus.js"
+import type { Listener } from "./Transport.js"
+
+export interface Options {
+  readonly listener: Listener
+  readonly key: Key.Stretched
+  /** Idle pool connections at most. */
+  readonly max: number
+  /** Whether visitors come to the server or to the client. */
+  readonly receiver: "server" | "client"
+  /** Holds the pool connections that visitors are being served on: they outlive the sessions, and this loop. */
+  readonly connections: Scope.Scope
+}
+
+/** How long the client that has the tunnel may take to show that it is alive when another one asks for it. */
+const probeTimeout = Duration.seconds(1)
+
+interface Incumbent {
+  readonly client: string
+  readonly keys: Key.Session
+  readonly session: Session.Session["Type"]
+  readonly admission: Pool.Admission["Type"]
+  readonly scope: Scope.CloseableScope
+}
+
+/**
+ * Serves clients on the tunnel port for ever.
+ *
+ * A client that is there keeps the tunnel, and another one is told to come back. It gives way to its own process
+ * connecting anew at once, and to any client that knows the key when it does not answer a ping within a second.
+ */
+export const run = (
+  options: Options
+): Effect.Effect<never, never, Crypto | Egress | Link | Refusals | Scope.Scope | Settings> =>
+  Effect.gen(function* () {
+    const link = yield* Link
+    const tunnel = yield* Effect.scope
+    const deciding = yield* Effect.makeSemaphore(1)
+    const terms = new Terms({ max: options.max, receiver: options.receiver, tls: 0 })
+    const visitors = options.receiver === "server" ? "here" : "there"
+    let incumbent: Incumbent | undefined
+
+    /** Whether the tunnel is free for this client, or was made so. */
+    const settle = (client: string) =>
+      Effect.suspend(() => {
+        const before = incumbent
+        if (before === undefined) return Effect.succeed(true)
+        const alive = before.client === client ? Effect.succeed(false) : before.session.bus.probe(probeTimeout)
+        return Effect.flatMap(alive, (alive) =>
+          alive ? Effect.succeed(false) : Effect.as(Scope.close(before.scope, Exit.void), true)
+        )
+      })
+
+    const start = ({ connection, scope: own }: Gate.Arrival, candidate: Handshake.Candidate) =>
+      Effect.gen(function* () {
+        const { channel, client, keys } = candidate
+        const scope = yield* Scope.fork(tunnel, ExecutionStrategy.sequential)
+        yield* Scope.addFinalizerExit(scope, (exit) => Scope.close(own, exit))
+        const services = yield* Layer.buildWithScope(
+          Session.layer({ visitors }).pipe(
+            Layer.provideMerge(Pool.layerAccepting({ keys, max: options.max, visitors })),
+            Layer.provide(SignalBus.layer({ connection, dialect: Dialect.native(channel) }))
+          ),
+          scope
+        )
+        const session = Context.get(services, Session.Session)
+        const admission = Context.get(services, Pool.Admission)
+        const here: Incumbent = { client, keys, session, admission, scope }
+        yield* Scope.addFinalizer(
+          scope,
+          Effect.sync(() => {
+            if (incumbent === here) incumbent = undefined
+          })
+        )
+        incumbent = here
+        yield* Scope.extend(link.use(session), scope)
+        yield* Effect.logInfo("client connected").pipe(Effect.annotateLogs({ client: String(connection.remote) }))
+        yield* session.bus.send(terms).pipe(
+          Effect.zipRight(session.run),
+          Effect.catchAll((error) =>
+            Effect.logWarning(`client lost: ${error.message}`).pipe(
+              Effect.annotateLogs({ client: String(connection.remote) })
+            )
+          ),
+          Effect.zipRight(Scope.close(scope, Exit.void)),
+          Effect.forkIn(scope)
+        )
+      })
+
+    return yield* Gate.serve({
+      listener: options.listener,
+      key: options.key,
+      onClient: (arrival, candidate) =>
+        deciding.withPermits(1)(
+          Effect.flatMap(settle(candidate.client), (free) =>
+            free
+              ? start(arrival, candidate)
+              : Effect.zipRight(
+                  Handshake.decline(arrival.connection, candidate),
+                  new Handshake.HandshakeError({ reason: "Busy", peer: arrival.connection.remote })
+                )
+          )
+        ),
+      onJoin: ({ connection, scope }, { line, session }) =>
+        incumbent?.keys.id === session
+          ? incumbent.admission.admit(connection, { line, scope })
+          : new Handshake.HandshakeError({ reason: "UnknownSession", peer: connection.remote })
+    }).pipe(Effect.provideService(Scope.Scope, options.connections))
+  })

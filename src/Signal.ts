@@ -1,0 +1,139 @@
+/**
+ * What the two sides tell each other: each signal a URL reference whose fragment is its kind.
+ *
+ * Unknown kinds decode to `Unknown` and unknown query parameters are passed over, so that both sides can grow.
+ * Source: docs/protocol.md §Signals.
+ */
+import * as Either from "effect/Either"
+import * as ParseResult from "effect/ParseResult"
+import * as Schema from "effect/Schema"
+import { Address, FromText as AddressFromText } from "./Address.js"
+
+/** Names one pool connection within its session: 8 hex digits. */
+export const ConnectionId = Schema.String.pipe(Schema.pattern(/^[0-9a-f]{8}$/), Schema.brand("ConnectionId"))
+export type ConnectionId = typeof ConnectionId.Type
+
+/** The server's terms: how many pool connections at most, who receives visitors, how data connections are secured. */
+export class Terms extends Schema.TaggedClass<Terms>()("Terms", {
+  max: Schema.Int.pipe(Schema.between(1, 65535)),
+  receiver: Schema.Literal("server", "client"),
+  tls: Schema.Literal(0, 1, 2)
+}) {}
+
+/** A visitor is there: take this pool connection and bring it to the target. */
+export class Launch extends Schema.TaggedClass<Launch>()("Launch", {
+  protocol: Schema.Literal("tcp", "udp"),
+  id: ConnectionId,
+  visitor: Address
+}) {}
+
+/** Visitors wait for pool connections: open this many at once, as far as the capacity allows. */
+export class Demand extends Schema.TaggedClass<Demand>()("Demand", { count: Schema.Int.pipe(Schema.positive()) }) {}
+
+/** More idle pool connections than this are not wanted: close the surplus. */
+export class Keep extends Schema.TaggedClass<Keep>()("Keep", { count: Schema.Int.pipe(Schema.positive()) }) {}
+
+/** Drop every idle pool connection and fill the pool anew. */
+export class Flush extends Schema.TaggedClass<Flush>()("Flush", {}) {}
+
+export class Ping extends Schema.TaggedClass<Ping>()("Ping", {}) {}
+
+export class Pong extends Schema.TaggedClass<Pong>()("Pong", {}) {}
+
+/** A kind that this version does not know. */
+export class Unknown extends Schema.TaggedClass<Unknown>()("Unknown", { kind: Schema.String }) {}
+
+export const Signal = Schema.Union(Terms, Launch, Demand, Keep, Flush, Ping, Pong, Unknown)
+export type Signal = typeof Signal.Type
+
+/** `//9f3c11aa?from=203.0.113.7:50122#1`, `#i`, `np://1024/-#0`: one line of the control connection, before its seal. */
+export const FromText: Schema.Schema<Signal, string> = Schema.transformOrFail(
+  Schema.String,
+  Schema.typeSchema(Signal),
+  {
+    strict: true,
+    encode: (signal) => ParseResult.succeed(toText(signal)),
+    decode: (text, _, ast) => ParseResult.mapError(fromText(text), (why) => new ParseResult.Type(ast, text, why))
+  }
+)
+
+/** The value of a query parameter of a line. */
+export const parameter = (line: string, name: string): string | undefined =>
+  new RegExp(`[?&]${name}=([^&#]*)`).exec(line)?.[1]
+
+/** The line with one more query parameter. */
+export const withParameter = (line: string, name: string, value: string | number): string => {
+  const at = line.indexOf("#")
+  const head = line.slice(0, at)
+  return `${head}${head.includes("?") ? "&" : "?"}${name}=${value}${line.slice(at)}`
+}
+
+// internal
+
+const kinds = { Demand: "d", Keep: "k", Flush: "0", Ping: "i", Pong: "o" } as const
+
+const toText = (signal: Signal): string => {
+  switch (signal._tag) {
+    case "Terms":
+      return `np://${signal.max}/${signal.receiver === "server" ? "-" : "+"}#${signal.tls}`
+    case "Launch":
+      return `//${signal.id}?from=${String(signal.visitor)}#${signal.protocol === "tcp" ? 1 : 2}`
+    case "Demand":
+    case "Keep":
+      return `?n=${signal.count}#${kinds[signal._tag]}`
+    case "Unknown":
+      return `#${signal.kind}`
+    default:
+      return `#${kinds[signal._tag]}`
+  }
+}
+
+const reference = /^([^?#]*)(?:\?[^#]*)?#([^#]*)$/
+const terms = /^np:\/\/(\d{1,5})\/([-+])$/
+const launch = /^(?:np:\/\/([^/?#]+)\/|\/\/)([^/?#]*)$/
+
+const fromText = (text: string): Either.Either<Signal, string> => {
+  const [, path, kind] = reference.exec(text) ?? []
+  if (path === undefined || kind === undefined) return Either.left("expected a URL reference with a fragment")
+  const offered = terms.exec(path)
+  if (offered !== null) return termsFrom(offered, kind)
+  if (kind === "1" || kind === "2") return launchFrom(text, path, kind)
+  switch (kind) {
+    case kinds.Demand:
+      return Either.map(countFrom(text), (count) => new Demand({ count }))
+    case kinds.Keep:
+      return Either.map(countFrom(text), (count) => new Keep({ count }))
+    case kinds.Flush:
+      return Either.right(new Flush())
+    case kinds.Ping:
+      return Either.right(new Ping())
+    case kinds.Pong:
+      return Either.right(new Pong())
+    default:
+      return Either.right(new Unknown({ kind }))
+  }
+}
+
+const termsFrom = ([, max, flow]: RegExpExecArray, kind: string): Either.Either<Signal, string> => {
+  const tls = kind === "0" ? 0 : kind === "1" ? 1 : kind === "2" ? 2 : undefined
+  return tls === undefined || Number(max) < 1 || Number(max) > 65535
+    ? Either.left("expected np://<1 to 65535>/<- or +>#<0, 1 or 2>")
+    : Either.right(new Terms({ max: Number(max), receiver: flow === "-" ? "server" : "client", tls }))
+}
+
+const decodeCount = Schema.decodeUnknownEither(Schema.NumberFromString.pipe(Schema.int(), Schema.positive()))
+
+const countFrom = (text: string): Either.Either<number, string> =>
+  Either.mapLeft(decodeCount(parameter(text, "n")), () => "expected a count in n")
+
+const isId = Schema.is(ConnectionId)
+const decodeAddress = Schema.decodeUnknownEither(AddressFromText)
+
+const launchFrom = (text: string, path: string, kind: "1" | "2"): Either.Either<Signal, string> => {
+  const [, peer, id] = launch.exec(path) ?? []
+  if (!isId(id)) return Either.left("expected an id of 8 hex digits")
+  return Either.mapBoth(decodeAddress(parameter(text, "from") ?? peer), {
+    onLeft: () => "expected the visitor's address",
+    onRight: (visitor) => new Launch({ protocol: kind === "1" ? "tcp" : "udp", id, visitor })
+  })
+}
