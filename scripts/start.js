@@ -10,26 +10,9 @@ import { build } from "./build.js"
 import { install } from "./install.js"
 import { root, run } from "./tool.js"
 
-/**
- * One Ctrl-C arrives twice: the terminal sends it to the whole group, and npm, being in it, sends it on. The command
- * hears the first; the second must not kill it while it closes. Whoever presses again after that means it.
- *
- * @param {"SIGINT" | "SIGTERM"} signal
- * @param {number} code
- */
-const hearOnce = (signal, code) => {
-  let first = Number.POSITIVE_INFINITY
-  process.on(signal, () => {
-    first = Math.min(first, performance.now())
-    if (performance.now() - first > 500) process.exit(code)
-  })
-}
-
 await run(async () => {
   install()
   await build()
-  hearOnce("SIGINT", 130)
-  hearOnce("SIGTERM", 143)
   const command = join(root, "bin/nodepass.js")
   process.argv = [process.execPath, command, "demo", ...process.argv.slice(2)]
   await import(pathToFileURL(command).href)

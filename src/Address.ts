@@ -16,7 +16,9 @@ export class Address extends Schema.Class<Address>("nodepass/Address")({ host: S
   }
 }
 
-export const make = (host: string, port: number): Address => new Address({ host, port: Port.make(port) })
+// Each connection makes two of these: one validation, not two.
+export const make = (host: string, port: number): Address =>
+  new Address({ host, port: Port.make(port) }, { disableValidation: true })
 
 const pattern = /^(?:\[([0-9a-fA-F:.%\w]*:[0-9a-fA-F:.%\w]*)\]|([^\s:/?#[\]@,]*)):(\d{1,5})$/
 

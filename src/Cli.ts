@@ -10,7 +10,6 @@ import * as Console from "effect/Console"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type { Crypto } from "./Crypto.js"
 import type { Settings } from "./Settings.js"
@@ -30,7 +29,7 @@ export class Host extends Context.Tag("nodepass/Cli/Host")<
   Host,
   {
     readonly version: string
-    /** Prepares the process for this tunnel: its logger at the URL's level, its title without the key. */
+    /** Makes the process this tunnel's: its log, and its title, which would show the key as it was typed. */
     readonly prepare: (config: TunnelUrl.TunnelConfig) => Layer.Layer<never>
     /** The demonstration: a target, a server and a client in this process. */
     readonly demo: Effect.Effect<void, TransportError, Crypto | Settings | Transport>
@@ -63,7 +62,7 @@ const runCommand = Command.make("run", { url }, ({ url }) => serve(url)).pipe(
 )
 
 const check = Command.make("check", { url }, ({ url }) =>
-  Effect.flatMap(TunnelUrl.parse(url), (config) => Console.log(TunnelUrl.describe(config)))
+  Effect.flatMap(TunnelUrl.parse(url), (config) => Console.log(TunnelUrl.report(config)))
 ).pipe(
   Command.withDescription("Says what a URL means, every default spelled out, or what is wrong with it; opens nothing")
 )
@@ -73,7 +72,10 @@ const demo = Command.make("demo", {}, () => Effect.flatMap(Host, ({ demo }) => d
 )
 
 const command = Command.make("nodepass", { url: Args.optional(url) }, ({ url }) =>
-  Option.match(url, { onNone: () => new UsageError(), onSome: serve })
+  Effect.flatMap(
+    Effect.mapError(url, () => new UsageError()),
+    serve
+  )
 ).pipe(
   Command.withDescription(
     HelpDoc.p("Tunnels: reach a service behind NAT, or forward a port, through a pool of warm connections.")

@@ -1,28 +1,130 @@
+/**
+ * The timeouts and sizes of a tunnel that are no part of its URL: the `NP_*` environment variables.
+ */
+import * as Config from "effect/Config"
+import * as ConfigError from "effect/ConfigError"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
-export interface SettingsShape {
-  readonly signalQueue: number
-  readonly handshakeTimeout: Duration.Duration
-  readonly tcpDialTimeout: Duration.Duration
-  readonly poolGetTimeout: Duration.Duration
-  readonly minPoolInterval: Duration.Duration
-  readonly maxPoolInterval: Duration.Duration
-  readonly reportInterval: Duration.Duration
-  readonly serviceCooldown: Duration.Duration
-  readonly shutdownTimeout: Duration.Duration
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import * as GoDuration from "./GoDuration.js"
+
+/** Variables that cannot be used; a sentence for each, with its name, its value and what is accepted. */
+export class SettingsError extends Schema.TaggedError<SettingsError>()("SettingsError", {
+  problems: Schema.NonEmptyArray(Schema.String)
+}) {
+  override get message(): string {
+    return this.problems.join("; ")
+  }
 }
-export class Settings extends Context.Tag("nodepass/Settings")<Settings, SettingsShape>() {}
-const s = Duration.seconds
-export const defaults: SettingsShape = {
+
+export class Settings extends Context.Tag("nodepass/Settings")<
+  Settings,
+  {
+    /** Signals queued for the other side at most; a full queue makes senders wait. Defaults to 65536. */
+    readonly signalQueue: number
+    /** How long a peer may take to agree on a session, or to name a pool connection. Defaults to 10 s. */
+    readonly handshakeTimeout: Duration.Duration
+    /** How long connecting may take, to the server and to a target. Defaults to 30 s. */
+    readonly tcpDialTimeout: Duration.Duration
+    /** How long a visitor may wait for a pool connection. Defaults to 30 s. */
+    readonly poolGetTimeout: Duration.Duration
+    /** Shortest interval between two rounds of filling the pool. Defaults to 100 ms. */
+    readonly minPoolInterval: Duration.Duration
+    /** Longest interval between two rounds of filling the pool; not below the shortest. Defaults to 1 s. */
+    readonly maxPoolInterval: Duration.Duration
+    /** Interval of pings and checkpoints. Defaults to 5 s. */
+    readonly reportInterval: Duration.Duration
+    /** Longest wait between two attempts to connect. Defaults to 3 s. */
+    readonly serviceCooldown: Duration.Duration
+    /** How long visitors being served may take to finish once the tunnel stops. Defaults to 5 s. */
+    readonly shutdownTimeout: Duration.Duration
+  }
+>() {}
+
+export const defaults: Settings["Type"] = {
   signalQueue: 65536,
-  handshakeTimeout: s(10),
-  tcpDialTimeout: s(30),
-  poolGetTimeout: s(30),
+  handshakeTimeout: Duration.seconds(10),
+  tcpDialTimeout: Duration.seconds(30),
+  poolGetTimeout: Duration.seconds(30),
   minPoolInterval: Duration.millis(100),
-  maxPoolInterval: s(1),
-  reportInterval: s(5),
-  serviceCooldown: s(3),
-  shutdownTimeout: s(5)
+  maxPoolInterval: Duration.seconds(1),
+  reportInterval: Duration.seconds(5),
+  serviceCooldown: Duration.seconds(3),
+  shutdownTimeout: Duration.seconds(5)
 }
-export const layer = (o?: Partial<SettingsShape>) => Layer.succeed(Settings, { ...defaults, ...o })
+
+/** The defaults, but for the options given. */
+export const layer = (options?: Partial<Settings["Type"]>): Layer.Layer<Settings> =>
+  Layer.succeed(Settings, { ...defaults, ...options })
+
+/** The settings as the `ConfigProvider` has them, with a default for each variable that is not set. */
+export const config: Config.Config<Settings["Type"]> = Config.suspend(() =>
+  Config.all({
+    signalQueue: count("NP_SEMAPHORE_LIMIT", defaults.signalQueue),
+    handshakeTimeout: duration("NP_HANDSHAKE_TIMEOUT", defaults.handshakeTimeout),
+    tcpDialTimeout: duration("NP_TCP_DIAL_TIMEOUT", defaults.tcpDialTimeout),
+    poolGetTimeout: duration("NP_POOL_GET_TIMEOUT", defaults.poolGetTimeout),
+    minPoolInterval: duration("NP_MIN_POOL_INTERVAL", defaults.minPoolInterval),
+    maxPoolInterval: duration("NP_MAX_POOL_INTERVAL", defaults.maxPoolInterval),
+    reportInterval: duration("NP_REPORT_INTERVAL", defaults.reportInterval),
+    serviceCooldown: duration("NP_SERVICE_COOLDOWN", defaults.serviceCooldown),
+    shutdownTimeout: duration("NP_SHUTDOWN_TIMEOUT", defaults.shutdownTimeout)
+  })
+).pipe(
+  Config.mapOrFail((settings) => {
+    const [min, max] = [settings.minPoolInterval, settings.maxPoolInterval]
+    return Duration.lessThanOrEqualTo(min, max)
+      ? Either.right(settings)
+      : refuse(
+          "NP_MIN_POOL_INTERVAL",
+          GoDuration.toText(min),
+          `at most NP_MAX_POOL_INTERVAL, ${GoDuration.toText(max)}`
+        )
+  })
+)
+
+/** Reads `config` once, when the layer is built; the provider is the environment unless the host has set another. */
+export const layerFromEnv: Layer.Layer<Settings, SettingsError> = Layer.effect(
+  Settings,
+  Effect.mapError(config, (error) => new SettingsError({ problems: problems(error) }))
+)
+
+// internal
+
+const problems = (error: ConfigError.ConfigError): readonly [string, ...Array<string>] =>
+  error._op === "And" || error._op === "Or" ? [...problems(error.left), ...problems(error.right)] : [error.message]
+
+const longestQueue = 1_000_000
+
+/** Node's timers cannot wait longer. */
+const longest = Duration.days(24)
+
+const count = (name: string, initial: number): Config.Config<number> =>
+  variable(name, initial, `a whole number from 1 to ${longestQueue}`, (text) =>
+    /^[1-9]\d{0,6}$/.test(text) && Number(text) <= longestQueue ? Option.some(Number(text)) : Option.none()
+  )
+
+const duration = (name: string, initial: Duration.Duration): Config.Config<Duration.Duration> =>
+  variable(name, initial, "a duration above 0 and up to 576h, such as 30s, 1h30m, 250ms", (text) =>
+    Option.filter(GoDuration.fromText(text), Duration.between({ minimum: Duration.nanos(1n), maximum: longest }))
+  )
+
+const variable = <A>(
+  name: string,
+  initial: A,
+  expected: string,
+  decode: (text: string) => Option.Option<A>
+): Config.Config<A> =>
+  Config.string(name).pipe(
+    Config.mapOrFail((text) =>
+      Option.match(decode(text), { onNone: () => refuse(name, text, expected), onSome: (value) => Either.right(value) })
+    ),
+    Config.withDefault(initial)
+  )
+
+const refuse = (name: string, value: string, expected: string): Either.Either<never, ConfigError.ConfigError> =>
+  Either.left(ConfigError.InvalidData([name], `${name}=${JSON.stringify(value).slice(1, -1)}: expected ${expected}`))

@@ -1,27 +1,231 @@
-import type * as Option from "effect/Option"
-import type * as Redacted from "effect/Redacted"
-import type * as Duration from "effect/Duration"
-import type { Address } from "./Address.js"
-export interface ServerConfig {
-  readonly _tag: "Server"
-  readonly key: Option.Option<Redacted.Redacted>
-  readonly tunnel: Address
-  readonly target: Address
-  readonly log: "none" | "debug" | "info" | "warn" | "error" | "event"
-  readonly mode: "auto" | "receive" | "send"
-  readonly max: number
-  readonly read: Duration.Duration
-  readonly slot: number
+/**
+ * The command URL: `server://key@host:port/host:port?parameters`, one text for the command line and for hosts alike.
+ */
+import * as Either from "effect/Either"
+import * as Option from "effect/Option"
+import * as ParseResult from "effect/ParseResult"
+import * as Redacted from "effect/Redacted"
+import * as Schema from "effect/Schema"
+import * as Struct from "effect/Struct"
+import * as Address from "./Address.js"
+import { Level } from "./LogLine.js"
+import * as Parameter from "./Parameter.js"
+import { masked, refuse, type UrlError } from "./UrlError.js"
+import * as UrlQuery from "./UrlQuery.js"
+
+export { UrlError } from "./UrlError.js"
+
+const common = {
+  /** What both sides must hold; `None` lets in whoever comes. */
+  key: Schema.OptionFromSelf(Schema.RedactedFromSelf(Schema.String)),
+  /** Where the server waits for its client, and the client finds it; or, forwarding alone, where visitors come to. */
+  tunnel: Schema.typeSchema(Address.Address),
+  /** Where visitors are brought to; on the side that receives them, where they come to. An empty host is every interface. */
+  target: Schema.typeSchema(Address.Address),
+  log: Level,
+  /** A visit silent in both directions this long is closed; infinite: never. */
+  read: Schema.DurationFromSelf,
+  /** Visitors served at once at most; `Infinity`: no limit. */
+  slot: Schema.Number
 }
-export interface ClientConfig {
-  readonly _tag: "Client"
-  readonly key: Option.Option<Redacted.Redacted>
-  readonly tunnel: Address
-  readonly target: Address
-  readonly log: "none" | "debug" | "info" | "warn" | "error" | "event"
-  readonly mode: "auto" | "forward" | "through"
-  readonly min: number
-  readonly read: Duration.Duration
-  readonly slot: number
+
+/** A server, as its URL describes it. */
+export const ServerConfig = Schema.Struct({
+  _tag: Schema.Literal("Server"),
+  ...common,
+  /** Whether visitors come to its target address, or it brings them there; `auto`: the former where it can listen. */
+  mode: Schema.Literal("auto", "receive", "send"),
+  /** Pool connections at most, 1 to 65535. */
+  max: Schema.Number
+})
+export type ServerConfig = typeof ServerConfig.Type
+
+/** A client, as its URL describes it. */
+export const ClientConfig = Schema.Struct({
+  _tag: Schema.Literal("Client"),
+  ...common,
+  /** Whether it forwards alone, or serves with a server; `auto`: the former where it can listen at its tunnel address. */
+  mode: Schema.Literal("auto", "forward", "through"),
+  /** Pool connections kept warm at least, 1 to 65535. */
+  min: Schema.Number
+})
+export type ClientConfig = typeof ClientConfig.Type
+
+export const TunnelConfig = Schema.Union(ServerConfig, ClientConfig)
+export type TunnelConfig = typeof TunnelConfig.Type
+
+/** Every parameter that a URL may have: what the documentation is made from. */
+export const parameters = Parameter.all
+
+/** Text ⇄ config. The text it makes has the key in it. */
+export const FromText: Schema.Schema<TunnelConfig, string> = Schema.transformOrFail(Schema.String, TunnelConfig, {
+  strict: true,
+  encode: (config) => ParseResult.succeed(format(config, { key: "shown" })),
+  decode: (text, _, ast) =>
+    ParseResult.mapError(parse(text), (error) => new ParseResult.Type(ast, masked(text), error.message))
+})
+
+/** The config that the text describes. White space around the text is passed over. */
+export const parse = (text: string): Either.Either<TunnelConfig, UrlError> =>
+  Either.gen(function* () {
+    const { role, userinfo, ...url } = yield* split(text.trim())
+    const ends = {
+      key: yield* keyFrom(userinfo),
+      tunnel: yield* addressFrom("tunnel", url.tunnel),
+      target: yield* addressFrom("target", url.target)
+    }
+    const config = build(role, ends, yield* UrlQuery.parse(role, url.query))
+    return overlap(config)
+      ? yield* refuse("target port", String(config.target.port), "another port than the tunnel's on the same address")
+      : config
+  })
+
+/** The URL with every default spelled out. The key is `***` unless it is asked for. */
+export const format = (config: TunnelConfig, options?: { readonly key?: "masked" | "shown" | undefined }): string => {
+  const userinfo = Option.match(config.key, {
+    onNone: () => "",
+    onSome: (key) => `${options?.key === "shown" ? percentEncoded(Redacted.value(key)) : "***"}@`
+  })
+  const query = Object.entries(textsOf(config)).map(([name, value]) => `${name}=${value}`)
+  return `${roleOf(config)}://${userinfo}${config.tunnel}/${config.target}?${query.join("&")}`
 }
-export type TunnelConfig = ServerConfig | ClientConfig
+
+/** One thing that a URL says. */
+export interface Row {
+  readonly part: string
+  readonly value: string
+  readonly meaning: string
+  /** Whether it is what it would be, had the URL not said it. */
+  readonly isDefault: boolean
+}
+
+/** All that the URL says, defaults included, and what it means. The key is not in it. */
+export const describe = (config: TunnelConfig): ReadonlyArray<Row> => {
+  const texts = textsOf(config)
+  const keyed = Option.isSome(config.key)
+  return [
+    { part: "role", value: roleOf(config), meaning: roles[config._tag], isDefault: false },
+    {
+      part: "key",
+      value: keyed ? "***" : "none",
+      meaning: keyed ? "both sides must have it" : "whoever reaches the tunnel address may connect",
+      isDefault: !keyed
+    },
+    { part: "tunnel", value: String(config.tunnel), meaning: tunnels[config._tag], isDefault: false },
+    { part: "target", value: String(config.target), meaning: targets[config.mode], isDefault: false },
+    ...Parameter.of(roleOf(config)).flatMap(({ name, meaning, ...parameter }) => {
+      const value = texts[name]
+      return value === undefined ? [] : [{ part: name, value, meaning, isDefault: value === parameter.default }]
+    })
+  ]
+}
+
+/** The same as aligned lines of text. */
+export const report = (config: TunnelConfig): string => {
+  const rows = describe(config)
+  const width = (column: "part" | "value") => Math.max(...rows.map((row) => row[column].length)) + 2
+  const [part, value] = [width("part"), width("value")]
+  const line = (row: Row) =>
+    `${row.part.padEnd(part)}${row.value.padEnd(value)}${row.meaning}${row.isDefault ? " (default)" : ""}`
+  return [format(config), "", ...rows.map(line)].join("\n")
+}
+
+// internal
+
+const roles = { Server: "waits for a client", Client: "connects to a server, or forwards alone" }
+const tunnels = {
+  Server: "where the client connects",
+  Client: "where the server is; forwarding alone, where visitors come"
+}
+const targets = {
+  auto: "where visitors come, or where they are brought; see mode",
+  receive: "where visitors come",
+  send: "where visitors are brought",
+  forward: "where visitors are brought",
+  through: "where visitors come, or where they are brought; the server decides"
+}
+
+const roleOf = ({ _tag }: TunnelConfig): Parameter.Role => (_tag === "Server" ? "server" : "client")
+
+/** Parameters that the configs have no field for yet, since they have one value only. */
+const fixed = { tls: "0", rate: "0", proxy: "0" } as const
+
+const textsOf = (config: TunnelConfig): UrlQuery.Texts =>
+  config._tag === "Server"
+    ? Schema.encodeSync(Parameter.Server)({ ...config, ...fixed })
+    : Schema.encodeSync(Parameter.Client)({ ...config, ...fixed })
+
+/** Throws nothing: the texts are ones that the same schemas accepted. */
+const build = (
+  role: Parameter.Role,
+  ends: Pick<TunnelConfig, "key" | "target" | "tunnel">,
+  texts: UrlQuery.Texts
+): TunnelConfig => {
+  if (role === "server") {
+    const values = Schema.decodeUnknownSync(Parameter.Server)(texts)
+    return { _tag: "Server", ...ends, ...Struct.omit(values, "tls", "rate", "proxy") }
+  }
+  const values = Struct.omit(Schema.decodeUnknownSync(Parameter.Client)(texts), "rate", "proxy")
+  // There is no connecting to every interface: the client means the server on its own machine.
+  const dials = ends.tunnel.host === "" && values.mode !== "forward"
+  const tunnel = dials ? Address.make("127.0.0.1", ends.tunnel.port) : ends.tunnel
+  return { _tag: "Client", ...ends, tunnel, ...values }
+}
+
+const split = (text: string) =>
+  Either.gen(function* () {
+    const [, scheme = "", rest] = /^([^:/?#@]*):\/\/(.*)$/s.exec(text) ?? []
+    if (rest === undefined) {
+      return yield* refuse("url", masked(text), "server://host:port/host:port or client://host:port/host:port")
+    }
+    const role = (["server", "client"] as const).find((role) => role === scheme.toLowerCase())
+    if (role === undefined) return yield* refuse("scheme", scheme, "server or client; this version has no other")
+    const at = rest.lastIndexOf("@")
+    const userinfo = rest.slice(0, Math.max(at, 0))
+    if (/[/?#]/.test(userinfo)) {
+      return yield* refuse("key", userinfo, "/ ? # in a key written as %2F %3F %23, and no @ after the key's own")
+    }
+    const [, tunnel = "", target = "", query = "", fragment] =
+      /^([^/?#]*)(?:\/([^?#]*))?(?:\?([^#]*))?(?:#(.*))?$/s.exec(rest.slice(at + 1)) ?? []
+    if (fragment !== undefined) return yield* refuse("fragment", `#${fragment}`, "no # and nothing behind it")
+    return { role, userinfo, tunnel, target, query }
+  })
+
+const percentDecoded = Option.liftThrowable(decodeURIComponent)
+
+/** `encodeURIComponent` throws for half a surrogate pair. */
+const percentEncoded = (text: string): string => encodeURIComponent(text.replace(/\p{Surrogate}/gu, "\ufffd"))
+
+const keyFrom = (userinfo: string): Either.Either<Option.Option<Redacted.Redacted>, UrlError> =>
+  Option.match(percentDecoded(userinfo), {
+    onNone: () => refuse("key", userinfo, "two hex digits after each %, and % itself written as %25"),
+    onSome: (key) => Either.right(key === "" ? Option.none() : Option.some(Redacted.make(key)))
+  })
+
+const addressFrom = (part: "tunnel" | "target", text: string): Either.Either<Address.Address, UrlError> => {
+  if (text.includes(",")) return refuse(part, text, "one host:port; this version takes no list")
+  const port = /:(\d*)$/.exec(text)?.[1]
+  if (port !== undefined && (Number(port) < 1 || Number(port) > 65535)) {
+    return refuse(`${part} port`, port, "a whole number from 1 to 65535")
+  }
+  return Option.match(Schema.decodeOption(Address.FromText)(text).pipe(Option.filter(isNamed)), {
+    onNone: () =>
+      refuse(part, text, `host:port, an IPv6 host in brackets${part === "target" ? ", behind the tunnel's /" : ""}`),
+    onSome: Either.right
+  })
+}
+
+const isNamed = ({ host }: Address.Address): boolean => host.includes(":") || /^[\p{L}\p{M}\p{N}._*-]*$/u.test(host)
+
+/** Whether both would be one port of this machine, as far as the texts tell. */
+const overlap = ({ tunnel, target, mode }: TunnelConfig): boolean => {
+  const ends = [tunnel, target]
+  if (tunnel.port !== target.port) return false
+  if (tunnel.host.toLowerCase() === target.host.toLowerCase()) return true
+  if (mode === "receive" && ends.some(Address.isWildcard)) return true
+  return ends.every((end) => isAmbiguous(end) || Address.isLoopback(end)) && ends.some(isAmbiguous)
+}
+
+/** Whether the host is more than one of this machine's addresses. */
+const isAmbiguous = (end: Address.Address): boolean =>
+  Address.isWildcard(end) || (Address.isLoopback(end) && end.host.endsWith("localhost"))

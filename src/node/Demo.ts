@@ -55,14 +55,94 @@ const serve = (config: TunnelUrl.ServerConfig) =>
     () => open({ ...config, target: loopback(0) })
   )
 
-const fetchOnce = (url: string) =>
-  Effect.timed(
-    Effect.tryPromise({
-      try: async (signal) => {
-        const response = await fetch(url, { signal, headers: { connection: "close" } })
-        await response.text()
-        return response.status
-      },
-      catch: (cause) => new TransportError({ operation: "connect", reason: "Unknown", address: loopback(0), cause })
-    })
+/** Fetches through the tunnel: milliseconds it took. */
+const fetchThrough = (url: string) =>
+  Effect.tryPromise({
+    try: async (signal) => {
+      const response = await fetch(url, { signal, headers: { connection: "close" } })
+      await response.text()
+      return response.status
+    },
+    catch: (cause) => new TransportError({ operation: "read", reason: "Unknown", address: loopback(0), cause })
+  }).pipe(
+    Effect.timed,
+    Effect.map(([took, status]) => ({ status, millis: Duration.toMillis(took) }))
   )
+
+const bytes = (count: number): string => {
+  const units = ["B", "KiB", "MiB", "GiB", "TiB"]
+  const power = count < 1024 ? 0 : Math.min(units.length - 1, Math.floor(Math.log2(count) / 10))
+  return `${power === 0 ? count : (count / 1024 ** power).toFixed(1)} ${units[power] ?? "B"}`
+}
+
+const figures = ({ ping, pool, tcpRx, tcpTx, tcps, visitors }: Checkpoint): string =>
+  [
+    `visitors ${visitors} (${tcps} now)`,
+    `up ${bytes(tcpTx)}`,
+    `down ${bytes(tcpRx)}`,
+    `pool ${pool.idle} ready`,
+    `round trip ${Option.match(ping, { onNone: () => "-", onSome: (millis) => `${millis.toFixed(1)} ms` })}`
+  ].join("   ")
+
+export interface Terminal {
+  readonly write: (text: string) => Effect.Effect<void>
+  /** Whether lines can be drawn over. */
+  readonly redraws: boolean
+}
+
+/** Runs until it is interrupted. */
+export const run = (
+  terminal: Terminal
+): Effect.Effect<void, TransportError, Crypto | Settings | Transport> =>
+  Effect.gen(function* () {
+    const crypto = yield* Crypto
+    const key = Encoding.encodeHex(yield* crypto.randomBytes(16))
+    const page = yield* target
+    const common = { key: Option.some(Redacted.make(key)), log: "warn", read: Duration.minutes(10), slot: 1024 } as const
+    const server = yield* serve({
+      ...common,
+      _tag: "Server",
+      mode: "receive",
+      max: 1024,
+      tunnel: loopback(0),
+      target: loopback(8080)
+    })
+    const { tunnel, visitors } = yield* server.addresses
+    const client = yield* open({
+      ...common,
+      _tag: "Client",
+      mode: "through",
+      min: 64,
+      tunnel: Option.getOrElse(tunnel, () => loopback(0)),
+      target: page
+    })
+    yield* Effect.zipRight(client.ready, server.ready)
+
+    const url = `http://${String(Option.getOrElse(visitors, () => loopback(0)))}/`
+    const first = yield* fetchThrough(url)
+    const second = yield* fetchThrough(url)
+    yield* terminal.write(`
+nodepass-effect: a live tunnel on this machine
+
+  you ──▶ ${url} ──▶ server ══ warm pool ══ client ──▶ demo page on ${String(page)}
+
+  Open it:    ${url}
+  Fetched it: status ${first.status} in ${first.millis.toFixed(0)} ms, then ${second.status} in ${second.millis.toFixed(0)} ms
+
+  On two machines, to reach port 3000 of a machine behind NAT (this key was drawn for you now):
+
+    on the public one      node bin/nodepass.js "server://${key}@:10101/:8080"
+    on the one behind NAT  node bin/nodepass.js "client://${key}@PUBLIC-HOST:10101/127.0.0.1:3000"
+
+  Next:       node bin/nodepass.js --help, README.md, docs/
+  Stop:       Ctrl-C
+
+`)
+    const show = Effect.flatMap(server.checkpoint, (checkpoint) =>
+      terminal.write(terminal.redraws ? `\r\u001b[2K  ${figures(checkpoint)}` : `${figures(checkpoint)}\n`)
+    )
+    const every = terminal.redraws ? Duration.millis(500) : Duration.seconds(5)
+    yield* Effect.repeat(show, Schedule.spaced(every)).pipe(
+      Effect.onInterrupt(() => terminal.write(`${terminal.redraws ? "\n" : ""}  stopped: every socket is closed\n`))
+    )
+  }).pipe(Effect.scoped)

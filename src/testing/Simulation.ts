@@ -139,8 +139,8 @@ export const run = <A, E>(effect: Effect.Effect<A, E>, options: Options): Result
 
 // internal
 
-// To yield takes operations too: in shorter turns than this a fiber does nothing else.
-const leastTurn = 8
+// To yield takes some ten operations too: a fiber with shorter turns does nothing else.
+const leastTurn = 16
 
 /** mulberry32: a whole number below `bound`. */
 const makeDraw = (seed: number): ((bound: number) => number) => {

@@ -269,7 +269,7 @@ const program = (seed: number, network: (link: SimNetwork.Link) => SimNetwork.Si
     )
     const bounds = Effect.gen(function* () {
       while (true) {
-        yield* Effect.sleep(Duration.millis(97))
+        yield* Effect.sleep(Duration.millis(397))
         for (const [name, host] of Object.entries(hosts)) {
           const checkpoint = yield* host.tunnel()?.checkpoint ?? Effect.succeed(undefined)
           if (checkpoint === undefined) continue
