@@ -17,10 +17,10 @@ import type { Transport, TransportError } from "./Transport.js"
 import * as Tunnel from "./Tunnel.js"
 import * as TunnelUrl from "./TunnelUrl.js"
 
-/** No URL was given. */
-export class UsageError extends Schema.TaggedError<UsageError>()("UsageError", {}) {
+/** The words of the command line are off. */
+export class UsageError extends Schema.TaggedError<UsageError>()("UsageError", { expected: Schema.String }) {
   override get message(): string {
-    return 'expected a URL, e.g. nodepass "server://key@:10101/:8080"; see nodepass --help'
+    return `expected ${this.expected}; see nodepass --help`
   }
 }
 
@@ -42,9 +42,23 @@ export type CliError = TransportError | TunnelUrl.UrlError | UsageError | Valida
 export const run = (
   argv: ReadonlyArray<string>
 ): Effect.Effect<void, CliError, CliApp.CliApp.Environment | Crypto | Host | Settings | Transport> =>
-  Effect.flatMap(Host, ({ version }) => Command.run(command, { name: "nodepass", version })(argv))
+  Effect.flatMap(Host, ({ version }) => {
+    // @effect/cli takes a level that it does not know for a subcommand.
+    const level = logLevelOf(argv)
+    return level === undefined || levels.includes(level.toLowerCase())
+      ? Command.run(command, { name: "nodepass", version })(argv)
+      : new UsageError({ expected: `--log-level to be one of ${levels.join(", ")}, not ${level}` })
+  })
+
+/** The value of `--log-level`, when it is given: it stands above the URL's `log`. */
+export const logLevelOf = (argv: ReadonlyArray<string>): string | undefined => {
+  const at = argv.findIndex((word) => word === "--log-level" || word.startsWith("--log-level="))
+  return at === -1 ? undefined : (argv[at]?.split("=")[1] ?? argv[at + 1] ?? "")
+}
 
 // internal
+
+const levels = ["all", "trace", "debug", "info", "warning", "error", "fatal", "none"]
 
 const url = Args.text({ name: "url" }).pipe(
   Args.withDescription("server://[key@]host:port/host:port?parameters or client://...")
@@ -73,7 +87,7 @@ const demo = Command.make("demo", {}, () => Effect.flatMap(Host, ({ demo }) => d
 
 const command = Command.make("nodepass", { url: Args.optional(url) }, ({ url }) =>
   Effect.flatMap(
-    Effect.mapError(url, () => new UsageError()),
+    Effect.mapError(url, () => new UsageError({ expected: 'a URL, e.g. nodepass "server://key@:10101/:8080"' })),
     serve
   )
 ).pipe(

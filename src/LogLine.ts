@@ -8,6 +8,8 @@ import * as FiberRefs from "effect/FiberRefs"
 import * as Inspectable from "effect/Inspectable"
 import * as Logger from "effect/Logger"
 import * as LogLevel from "effect/LogLevel"
+import * as Option from "effect/Option"
+import * as Order from "effect/Order"
 import * as Schema from "effect/Schema"
 
 /** How much is logged: the `log` parameter of command URLs. */
@@ -25,8 +27,9 @@ export interface TextOptions {
 /**
  * `2026-01-31 12:00:00.000  INFO  message key=value`, in UTC.
  *
- * Always one line with no control character in it: values that would break it are quoted as in JSON. A cause is the
- * value `cause`, and while `debug` is logged its stack the value `stack`.
+ * Always one line with no control character in it; values that would not read as one are quoted as in JSON.
+ * Annotations stand in the order of their names. A cause is the value `cause`; while `debug` is logged, its stack is
+ * the value `stack`.
  */
 export const text = (options?: TextOptions): Logger.Logger<unknown, string> =>
   Logger.make((entry) => {
@@ -85,15 +88,18 @@ const fieldsOf = (entry: Entry): ReadonlyArray<readonly [string, unknown]> => {
   const stack = [...given, ...errors].flatMap(({ stack }) => stack ?? []).join("\n")
   const least = FiberRefs.getOrDefault(entry.context, FiberRef.currentMinimumLogLevel)
   return [
-    ...entry.annotations,
+    ...Arr.sortWith([...entry.annotations], ([key]) => key, Order.string),
     ...Arr.map([...entry.spans], (span) => [span.label, `${entry.date.getTime() - span.startTime}ms`] as const),
     ...(Cause.isEmpty(entry.cause) ? [] : [["cause", why] as const]),
     ...(stack !== "" && LogLevel.lessThanEqual(least, LogLevel.Debug) ? [["stack", stack] as const] : [])
   ]
 }
 
+/** What is logged may be anything; some things throw when they are asked for their text. */
 const toText = (value: unknown): string =>
-  value instanceof Error ? value.message : Inspectable.toStringUnknown(value, 0)
+  value instanceof Error ? value.message : Option.getOrElse(printed(value), () => `unprintable ${typeof value}`)
+
+const printed = Option.liftThrowable((value: unknown) => Inspectable.toStringUnknown(value, 0))
 
 /** Control characters would break the line, or command the terminal that shows it: visitors choose some of the text. */
 const escaped = (text: string): string =>

@@ -104,7 +104,7 @@ const serverMode = make({
   name: "mode",
   roles: ["server"],
   default: "0",
-  expected: "0, 1 or 2",
+  expected: "0 (auto), 1 (receive) or 2 (send)",
   meaning: "0 receives visitors at the target if it can listen there, else sends; 1 receives; 2 sends visitors to it",
   schema: Schema.transformLiterals(["0", "auto"], ["1", "receive"], ["2", "send"])
 })
@@ -113,7 +113,7 @@ const clientMode = make({
   name: "mode",
   roles: ["client"],
   default: "0",
-  expected: "0, 1 or 2",
+  expected: "0 (auto), 1 (forward) or 2 (through)",
   meaning: "0 forwards if it can listen at the tunnel address, else through the server; 1 forwards alone; 2 through it",
   schema: Schema.transformLiterals(["0", "auto"], ["1", "forward"], ["2", "through"])
 })

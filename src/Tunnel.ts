@@ -136,11 +136,10 @@ const drain = Effect.gen(function* () {
   const { shutdownTimeout } = yield* Settings
   const { live } = yield* relay.count
   if (live === 0) return
-  yield* Effect.logInfo(`stopping: ${live} visitors may finish within ${Duration.format(shutdownTimeout)}`)
+  yield* Effect.logInfo(`stopping: visitors being served may finish within ${Duration.format(shutdownTimeout)}`)
   const drained = yield* Effect.timeoutOption(relay.drained, shutdownTimeout)
   if (Option.isSome(drained)) return
-  const left = yield* relay.count
-  yield* Effect.logWarning(`stopping: ${left.live} visitors did not finish and are cut off`)
+  yield* Effect.logWarning("stopping: visitors who did not finish are cut off")
 })
 
 const serve = (config: ServerConfig, visitors: Scope.Scope) =>

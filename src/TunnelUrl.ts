@@ -51,7 +51,7 @@ export const ClientConfig = Schema.Struct({
 })
 export type ClientConfig = typeof ClientConfig.Type
 
-export const TunnelConfig = Schema.Union(ServerConfig, ClientConfig)
+export const TunnelConfig = Schema.Union(ServerConfig, ClientConfig).annotations({ identifier: "TunnelConfig" })
 export type TunnelConfig = typeof TunnelConfig.Type
 
 /** Every parameter that a URL may have: what the documentation is made from. */

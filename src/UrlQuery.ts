@@ -49,7 +49,7 @@ const check = (role: Parameter.Role, name: string, value: string): Either.Either
   const other = Parameter.all.find((parameter) => parameter.name === name)
   if (other !== undefined) return refuse(name, value, `this only with ${other.roles.join(", ")}://; ${takes}`)
   const meant = names.find((own) => isClose(own, name.toLowerCase()))
-  return refuse(name, value, `a parameter that exists${meant === undefined ? "" : `, such as ${meant}`}; ${takes}`)
+  return refuse(name, value, `a known parameter${meant === undefined ? "" : `, perhaps ${meant}`}; ${takes}`)
 }
 
 /** Whether a letter or two in one place make one word the other. */

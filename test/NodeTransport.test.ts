@@ -1,11 +1,14 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Scope from "effect/Scope"
 import * as Address from "../src/Address.js"
 import * as NodeTransport from "../src/node/NodeTransport.js"
 import { Transport } from "../src/Transport.js"
 import { suite, type World } from "./Transport.compliance.js"
 
-const handles = () => process.getActiveResourcesInfo().filter((name) => /^TCP/.test(name)).length
+const handles = () => process.getActiveResourcesInfo().filter((name) => name.startsWith("TCP")).length
 
 /** Node forgets a closed handle right after the immediates of the turn that closed it. */
 const turn = Effect.async<void>((resume) => {
@@ -35,6 +38,43 @@ describe("NodeTransport", () => {
           assert.strictEqual(server.remote.host, "127.0.0.1")
           assert.strictEqual(server.local.host, "127.0.0.1")
           assert.strictEqual(server.remote.port, client.local.port)
+        }
+      })
+    )
+  )
+
+  it.live("nothing is read from the kernel before it is asked for, so that closing then resets the peer", () =>
+    run(
+      Effect.gen(function* () {
+        const transport = yield* Transport
+        const listener = yield* transport.listen(Address.make("127.0.0.1", 0))
+        const outer = yield* Effect.scope
+        for (const side of ["accepted", "dialled"] as const) {
+          const scope = yield* Scope.make()
+          const dialled = yield* Scope.extend(transport.connect(listener.address), side === "dialled" ? scope : outer)
+          const accepted = yield* Scope.extend(listener.accept, side === "accepted" ? scope : outer)
+          const peer = side === "dialled" ? accepted : dialled
+          yield* peer.write(new Uint8Array(1000))
+          yield* turn
+          yield* Scope.close(scope, Exit.void)
+          assert.strictEqual((yield* Effect.flip(peer.read)).reason, "Reset")
+        }
+      })
+    )
+  )
+
+  it.live("a peer that vanishes while bytes wait for it is an error, not a crash", () =>
+    run(
+      Effect.gen(function* () {
+        const transport = yield* Transport
+        const listener = yield* transport.listen(Address.make("127.0.0.1", 0))
+        for (let visit = 0; visit < 20; visit++) {
+          const client = yield* transport.connect(listener.address)
+          const server = yield* listener.accept
+          const writing = yield* Effect.fork(Effect.exit(Effect.forever(client.write(new Uint8Array(100_000)))))
+          yield* server.reset
+          const exit = yield* Fiber.join(writing)
+          assert.isTrue(Exit.isFailure(exit))
         }
       })
     )

@@ -124,10 +124,14 @@ const greet = (listener: Listener) =>
 
 const lengths = FastCheck.array(FastCheck.integer({ min: 1, max: 5000 }), { minLength: 1, maxLength: 20 })
 
+const lawOf =
+  (world: World) =>
+  (sentence: string, program: () => Effect.Effect<void, TransportError, Scope.Scope | Transport>): void =>
+    it.live(sentence, () => world.run(Effect.suspend(program)))
+
 export const suite = (name: string, world: World): unknown =>
   describe(name, () => {
-    const law = (sentence: string, program: () => Effect.Effect<void, TransportError, Scope.Scope | Transport>) =>
-      it.live(sentence, () => world.run(Effect.suspend(program)))
+    const law = lawOf(world)
 
     it.live.prop(
       "bytes arrive whole and in order, both ways at once, however they are cut",

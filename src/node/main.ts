@@ -9,6 +9,7 @@ import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
+import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import { createRequire } from "node:module"
 import process from "node:process"
@@ -26,18 +27,17 @@ const { version } = Schema.decodeUnknownSync(Schema.Struct({ version: Schema.Str
   createRequire(import.meta.url)("../package.json")
 )
 
-const has = (stream: { readonly isTTY?: boolean | undefined }) =>
+const hasColors = (stream: { readonly isTTY?: boolean | undefined }) =>
   stream.isTTY === true && (process.env["NO_COLOR"] ?? "") === ""
-
-/** `--log-level` was given: `Command.run` has applied it, and the URL's `log` gives way. */
-const explicitLevel = process.argv.some((word) => word === "--log-level" || word.startsWith("--log-level="))
 
 const host = Cli.Host.of({
   version,
   prepare: (config) => {
     // Overwrites the arguments that `ps` shows, the key among them.
     process.title = `nodepass ${TunnelUrl.format(config)}`
-    return explicitLevel ? Layer.empty : Logger.minimumLogLevel(LogLine.minimum(config.log))
+    return Cli.logLevelOf(process.argv) !== undefined
+      ? Layer.empty
+      : Logger.minimumLogLevel(LogLine.minimum(config.log))
   },
   demo: Effect.flatMap(
     Effect.promise(() => import("./Demo.js")),
@@ -49,34 +49,34 @@ const host = Cli.Host.of({
   )
 })
 
-/** @effect/cli colours what it prints wherever it prints it. */
-const plainOffTerminals = <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+/** What @effect/cli prints: in colour on terminals only, and each error in one line. */
+const plainly = <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
   Console.consoleWith((console) => {
-    const print =
-      (write: Console.Console["log"], colors: boolean): Console.Console["log"] =>
-      (...args) =>
-        write(...(colors ? args : args.map((arg) => (typeof arg === "string" ? stripVTControlCharacters(arg) : arg))))
+    const text = (value: unknown, colors: boolean) =>
+      typeof value === "string" && !colors ? stripVTControlCharacters(value) : value
     return Console.withConsole(self, {
       ...console,
-      log: print(console.log, has(process.stdout)),
-      error: print(console.error, has(process.stderr))
+      log: (...args) => console.log(...args.map((arg: unknown) => text(arg, hasColors(process.stdout)))),
+      error: (...args) => {
+        const line = args.map((arg: unknown) => String(text(arg, false))).join(" ")
+        return console.error(`nodepass: ${line.replaceAll(/\s+/g, " ").trim()}`)
+      }
     })
   })
 
-/** What is wrong goes to standard error in one line, and into the exit code; @effect/cli prints its own. */
-const report = (cause: Cause.Cause<Cli.CliError | Settings.SettingsError>): Effect.Effect<never> => {
-  const error = Cause.squash(cause)
-  const usage = ["UrlError", "UsageError", "SettingsError"]
-  const byUser = ValidationError.isValidationError(error) || (hasTag(error) && usage.includes(error._tag))
-  const said = ValidationError.isValidationError(error)
-  const line = hasTag(error) ? `nodepass: ${String(error.message)}` : `nodepass: a defect: ${Cause.pretty(cause)}`
-  return Effect.zipRight(
-    said ? Effect.void : Console.error(line),
-    Effect.sync(() => process.exit(byUser ? 2 : 1))
-  )
+/** What is wrong goes to standard error in one line, and into the exit code. */
+const report = (cause: Cause.Cause<Cli.CliError | Settings.SettingsError>): Effect.Effect<void> => {
+  const exit = (code: 1 | 2) => Effect.sync(() => process.exit(code))
+  if (Cause.isInterruptedOnly(cause)) return Effect.interrupt
+  return Option.match(Cause.failureOption(cause), {
+    onNone: () => Effect.zipRight(Console.error(`a defect: ${Cause.pretty(cause)}`), exit(1)),
+    onSome: (error) => {
+      // @effect/cli has said what is wrong.
+      if (ValidationError.isValidationError(error)) return exit(2)
+      return Effect.zipRight(Console.error(error.message), exit(error._tag === "TransportError" ? 1 : 2))
+    }
+  })
 }
-
-const hasTag = Schema.is(Schema.Struct({ _tag: Schema.String, message: Schema.String }))
 
 /**
  * One Ctrl-C may arrive twice: the terminal sends it to the whole group, and npm or npx, being in it, sends it on. The
@@ -95,8 +95,8 @@ endAtOnceOnTheSecond("SIGTERM", 143)
 Cli.run(process.argv).pipe(
   Effect.provide(Layer.mergeAll(NodeContext.layer, NodeCrypto.layer, NodeTransport.layer, Settings.layerFromEnv)),
   Effect.provideService(Cli.Host, host),
-  Effect.catchAllCause((cause) => (Cause.isInterruptedOnly(cause) ? Effect.failCause(cause) : report(cause))),
+  Effect.catchAllCause(report),
   Effect.provide(NodeLog.layer()),
-  plainOffTerminals,
+  plainly,
   NodeRuntime.runMain({ disableErrorReporting: true, disablePrettyLogger: true })
 )

@@ -10,51 +10,8 @@ import type * as Option from "effect/Option"
 import * as Random from "effect/Random"
 import type * as Address from "../Address.js"
 import { type Connection, type Reason, TransportError } from "../Transport.js"
-
-/** The way between two hosts, shared by their connections. Times in milliseconds. */
-export interface Path {
-  readonly latency: number
-  /** Up to this much is added to the latency of each segment. */
-  readonly jitter: number
-  /** Segments that may wait for the other side's reader before a write waits. */
-  readonly window: number
-  /** Bytes in the largest segment. */
-  readonly segment: number
-  /** The chance that a segment resets its connection instead of arriving. */
-  readonly reset: number
-  /** Whether everything stays on its way. */
-  held: boolean
-}
-
-interface Segment {
-  /** When it arrives: `Infinity` while it is held. */
-  at: number
-  /** Nothing is the end. */
-  readonly bytes: Uint8Array | undefined
-}
-
-/** One end of a connection, with all that is on its way to it. */
-export interface Side {
-  readonly local: Address.Address
-  readonly remote: Address.Address
-  status: "Open" | "Reset" | "Closed"
-  /** What is on its way, or arrived and was not read, in order. */
-  inbox: Array<Segment>
-  /** What was read and put back, the next one last. */
-  readonly front: Array<Uint8Array>
-  /** When the last segment sent to it arrives. */
-  last: number
-  /** When a reset arrives. */
-  resetAt: number
-  resetHeld: boolean
-  /** The end was read. */
-  atEnd: boolean
-  /** This side said its end. */
-  ended: boolean
-  /** Counts what happened, so that nothing does unseen between a look and a wait. */
-  events: number
-  readonly waiting: Set<() => void>
-}
+import { deliver, deliverReset, look, type Path, shut, type Side, statusOf, untilNews, wake } from "./SimSide.js"
+import * as SimSide from "./SimSide.js"
 
 export interface Pair {
   readonly path: Path
@@ -64,8 +21,8 @@ export interface Pair {
 
 export const make = (path: Path, client: Address.Address, server: Address.Address): Pair => ({
   path,
-  client: makeSide(client, server),
-  server: makeSide(server, client)
+  client: SimSide.make(client, server),
+  server: SimSide.make(server, client)
 })
 
 /** The connection as seen from one of its sides. */
@@ -174,108 +131,23 @@ export const isLive = ({ client, server }: Pair, now: number): boolean =>
 
 /** Stops what is on its way to either side. */
 export const hold = ({ client, server }: Pair, now: number): void => {
-  for (const side of [client, server]) {
-    for (const segment of side.inbox) if (!isDue(segment.at, now)) segment.at = Infinity
-    side.resetHeld ||= Number.isFinite(side.resetAt) && !isDue(side.resetAt, now)
-    if (side.resetHeld) side.resetAt = Infinity
-  }
+  SimSide.hold(client, now)
+  SimSide.hold(server, now)
 }
 
 /** Lets what was held arrive, in order. */
 export const release = ({ client, path, server }: Pair, now: number): void => {
-  for (const side of [client, server]) {
-    for (const segment of side.inbox) {
-      if (Number.isFinite(segment.at)) continue
-      side.last = segment.at = Math.max(side.last, now + path.latency)
-    }
-    if (side.resetHeld) side.resetAt = now + path.latency
-    side.resetHeld = false
-    wake(side)
-  }
+  SimSide.release(path, client, now)
+  SimSide.release(path, server, now)
 }
 
 // internal
-
-const makeSide = (local: Address.Address, remote: Address.Address): Side => ({
-  local,
-  remote,
-  status: "Open",
-  inbox: [],
-  front: [],
-  last: 0,
-  resetAt: Infinity,
-  resetHeld: false,
-  atEnd: false,
-  ended: false,
-  events: 0,
-  waiting: new Set()
-})
-
-// The clock counts whole nanoseconds, and sums of fractions of a millisecond miss by less.
-const isDue = (at: number, now: number): boolean => at - now < 1e-6
-
-const statusOf = (side: Side, now: number): Side["status"] => {
-  if (side.status === "Open" && isDue(side.resetAt, now)) side.status = "Reset"
-  return side.status
-}
-
-const look = (side: Side, now: number): "Bytes" | "End" | "Nothing" | "Reset" | "Closed" => {
-  const status = statusOf(side, now)
-  if (status === "Closed") return status
-  if (side.front.length > 0) return "Bytes"
-  if (side.atEnd) return "End"
-  if (status === "Reset") return status
-  const [segment] = side.inbox
-  if (segment === undefined || !isDue(segment.at, now)) return "Nothing"
-  return segment.bytes === undefined ? "End" : "Bytes"
-}
-
-const wake = (side: Side): void => {
-  side.events++
-  for (const resume of Array.from(side.waiting)) resume()
-}
-
-/** Waits for something to happen to the side, or for what is known to arrive. */
-const untilNews = (side: Side, clock: Clock.Clock, at = Infinity): Effect.Effect<void> => {
-  const next = Math.min(at, side.resetAt)
-  if (Number.isFinite(next)) return Effect.sleep(next - clock.unsafeCurrentTimeMillis())
-  const { events } = side
-  return Effect.async<void>((resume) => {
-    if (side.events !== events) return resume(Effect.void)
-    const wake = () => {
-      side.waiting.delete(wake)
-      resume(Effect.void)
-    }
-    side.waiting.add(wake)
-    return Effect.sync(() => side.waiting.delete(wake))
-  })
-}
 
 /** The length of the next segment: all that fits, and cut at random where it does not. */
 const cut = (bytes: Uint8Array, most: number): Effect.Effect<number> =>
   bytes.length <= most ? Effect.succeed(bytes.length) : Random.nextIntBetween(1, most + 1)
 
-const deliver = (path: Path, side: Side, bytes: Uint8Array | undefined, now: number, delay: number): void => {
-  const at = path.held ? Infinity : Math.max(side.last, now + delay)
-  if (!path.held) side.last = at
-  side.inbox.push({ at, bytes })
-  wake(side)
-}
-
-const deliverReset = (path: Path, side: Side, at: number): void => {
-  if (path.held) side.resetHeld = true
-  else side.resetAt = Math.min(side.resetAt, at)
-  wake(side)
-}
-
 const sayEnd = (path: Path, mine: Side, theirs: Side, now: number): void => {
   mine.ended = true
   deliver(path, theirs, undefined, now, path.latency)
-}
-
-const shut = (side: Side): void => {
-  side.status = "Closed"
-  side.inbox = []
-  side.front.length = 0
-  wake(side)
 }

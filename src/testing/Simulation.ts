@@ -1,5 +1,5 @@
 /**
- * Runs a whole program on one virtual processor, in virtual time, as one seed says: a failure found once is found again.
+ * Runs a whole program on one virtual processor, in virtual time: by its seed, what was found once is found again.
  */
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"

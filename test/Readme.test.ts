@@ -1,0 +1,141 @@
+import { assert, describe, it } from "@effect/vitest"
+import { type ChildProcess, execFile, spawn } from "node:child_process"
+import * as Fs from "node:fs"
+import * as Net from "node:net"
+import * as Path from "node:path"
+import process from "node:process"
+import { promisify } from "node:util"
+import * as Parameter from "../src/Parameter.js"
+
+const root = Path.join(import.meta.dirname, "..")
+const readme = Fs.readFileSync(Path.join(root, "README.md"), "utf8")
+const run = promisify(execFile)
+
+/** The fenced blocks by the name behind `run=`. */
+const snippets = new Map(
+  Array.from(readme.matchAll(/```(\w+) run=(\w+)\n([\s\S]*?)```/g), ([, , name = "", text = ""]) => [name, text])
+)
+const snippet = (name: string) => snippets.get(name) ?? assert.fail(`README.md has no snippet ${name}`)
+const commandsOf = (name: string) =>
+  snippet(name)
+    .split("\n")
+    .filter((line) => line !== "" && !line.startsWith("#"))
+
+const listen = (server: Net.Server, port = 0) =>
+  new Promise<number>((resolve, reject) => {
+    server.once("error", reject)
+    server.listen(port, "127.0.0.1", () => {
+      const address = server.address()
+      resolve(typeof address === "object" && address !== null ? address.port : 0)
+    })
+  })
+
+const freePort = async () => {
+  const server = Net.createServer()
+  const port = await listen(server)
+  await new Promise((resolve) => server.close(resolve))
+  return port
+}
+
+/** Visits until somebody answers: the commands take a moment to find each other. */
+const visit = (port: number): Promise<string> =>
+  new Promise((resolve) => {
+    const again = () => setImmediate(() => resolve(visit(port)))
+    const socket = Net.connect({ port, host: "127.0.0.1" })
+    let text = ""
+    socket.setEncoding("utf8").on("data", (chunk: string) => (text += chunk))
+    socket.on("error", again).on("end", () => (text === "" ? again() : resolve(text)))
+  })
+
+/** Starts the commands with ports of this test's own, visits port 8080 of the README, and ends them. */
+const serves = async (name: string) => {
+  const target = Net.createServer((socket) => socket.on("error", () => {}).end("hello from the target"))
+  const ports = new Map([["3000", await listen(target)]])
+  const started: Array<ChildProcess> = []
+  try {
+    for (const command of commandsOf(name)) {
+      const [node, script, url] = /^(node) (bin\/nodepass\.js) "(.*)"$/.exec(command)?.slice(1) ?? assert.fail(command)
+      const own = (url ?? "").replace("server.example", "127.0.0.1")
+      for (const [, port = ""] of own.matchAll(/:(\d+)/g)) if (!ports.has(port)) ports.set(port, await freePort())
+      const args = [script ?? "", own.replaceAll(/:(\d+)/g, (_, port: string) => `:${ports.get(port)}`)]
+      started.push(spawn(node ?? "", args, { cwd: root, stdio: "ignore" }))
+    }
+    assert.strictEqual(await visit(ports.get("8080") ?? 0), "hello from the target")
+  } finally {
+    for (const child of started) child.kill("SIGKILL")
+    target.close()
+  }
+}
+
+describe("README", () => {
+  it("begins with the two commands, and both exist", () => {
+    const scripts: unknown = JSON.parse(Fs.readFileSync(Path.join(root, "package.json"), "utf8")).scripts
+    assert.match(readme, /^# nodepass-effect\n\n```sh\nnpm start .*\nnpm test .*\n```/)
+    assert.containsAllKeys(scripts, ["start", "test", "simulate", "bench"])
+  })
+
+  it("has no snippet that nobody runs", () => {
+    const fences = Array.from(readme.matchAll(/^```(\w+.*)$/gm), ([, info = ""]) => info)
+    const ran = ["sh", ...["reverse", "send", "forward", "check", "simulate", "bench"].map((name) => `sh run=${name}`)]
+    assert.deepStrictEqual(
+      fences.filter((info) => !ran.includes(info)),
+      ["ts run=embed"]
+    )
+    assert.strictEqual(fences.filter((info) => info === "sh").length, 1)
+  })
+
+  it.each(["reverse", "send", "forward"])("the commands of %s serve a visitor", serves)
+
+  it("check says what the URL means", async () => {
+    const [command = ""] = commandsOf("check")
+    const url = /"(.*)"$/.exec(command)?.[1] ?? ""
+    const { stdout } = await run(process.execPath, ["bin/nodepass.js", "check", url], { cwd: root })
+    assert.match(stdout, /slot=100/)
+    assert.notMatch(stdout, /my-key/)
+  })
+
+  it("the worlds of the simulate command keep the laws", async () => {
+    const [command = ""] = commandsOf("simulate")
+    const args = command.replace("npm run simulate -- ", "").split(" ")
+    const { stdout } = await run(process.execPath, ["scripts/simulate.js", ...args], { cwd: root })
+    assert.match(stdout, /\b20 worlds, 0 violations/)
+  })
+
+  it("the program of the embedding snippet runs", async () => {
+    const folder = Fs.mkdtempSync(Path.join(root, "dist", "readme-"))
+    try {
+      const ports = [await freePort(), await freePort()]
+      const text = snippet("embed").replaceAll(/127\.0\.0\.1:\d+/g, () => `127.0.0.1:${ports.pop()}`)
+      const file = Path.join(folder, "embed.mts")
+      Fs.writeFileSync(file, text)
+      const { stdout } = await run(process.execPath, ["--import", "tsx", file], { cwd: root })
+      assert.match(stdout, /serving CHECK_POINT\|MODE=1\|/)
+    } finally {
+      Fs.rmSync(folder, { recursive: true })
+    }
+  })
+
+  it("its table of parameters is the schema's", () => {
+    const mark = (parameter: Parameter.Parameter, role: Parameter.Role) => (parameter.roles.includes(role) ? "x" : "")
+    const rows = Parameter.all
+      .filter((parameter) => parameter.default !== undefined)
+      .map((parameter) =>
+        [
+          `\`${parameter.name}\``,
+          mark(parameter, "server"),
+          mark(parameter, "client"),
+          `\`${parameter.default}\``,
+          parameter.expected,
+          parameter.meaning
+        ].join(" | ")
+      )
+    const table = /<!-- parameters -->\n(?:.*\n){2}([\s\S]*?)<!-- \/parameters -->/.exec(readme)?.[1] ?? ""
+    assert.strictEqual(table, rows.map((row) => `| ${row} |\n`).join(""))
+  })
+
+  it("every document it links to exists", () => {
+    for (const [, link = ""] of readme.matchAll(/\]\(([^)#]+)[^)]*\)/g)) {
+      if (!link.startsWith("https:")) assert.isTrue(Fs.existsSync(Path.join(root, link)), link)
+    }
+  })
+})
