@@ -5,21 +5,24 @@ import * as Path from "node:path"
 /** Lowest first. A module imports only from the ranks above its own line. */
 const ranks: ReadonlyArray<ReadonlyArray<string>> = [
   ["Address", "Backoff", "Crypto", "Frame", "GoDuration", "LogLine", "Meter", "PoolPolicy", "Refusals", "Slots"],
-  ["Key", "Parameter", "Settings", "Signal", "Transport"],
-  ["Checkpoint", "Dialect", "Relay", "Shelf", "TunnelUrl"],
-  ["Handshake", "Ingress", "SignalBus"],
+  ["Key", "Parameter", "Settings", "Signal", "Transport", "UrlError"],
+  ["Checkpoint", "Dialect", "Relay", "Shelf", "UrlQuery"],
+  ["Handshake", "Ingress", "SignalBus", "TunnelUrl"],
   ["Gate", "Pool"],
   ["Egress"],
   ["Session"],
   ["Link"],
   ["Client", "Server"],
+  ["Role"],
   ["Tunnel"],
   ["Cli"],
   ["index"]
 ]
 
 const source = Path.join(import.meta.dirname, "../src")
-const modules = Fs.readdirSync(source).filter((name) => name.endsWith(".ts")).map((name) => name.slice(0, -3))
+const modules = Fs.readdirSync(source)
+  .filter((name) => name.endsWith(".ts"))
+  .map((name) => name.slice(0, -3))
 const importsOf = (file: string) =>
   Array.from(Fs.readFileSync(Path.join(source, file), "utf8").matchAll(/from "([^"]+)"/g), ([, from]) => from ?? "")
 

@@ -134,7 +134,7 @@ export const fromSocket = (socket: Net.Socket, remote: Address.Address): Connect
         if (error !== undefined) return Effect.fail(error)
         socket.write(chunk)
         // The kernel mostly takes the chunk at once, which the answer of `socket.write` does not say.
-        return drained() ? Effect.void : written(drained)
+        return Effect.void
       }),
     end: Effect.suspend(() => {
       if (finished()) return Effect.void
