@@ -63,7 +63,7 @@ export const layer = ({ visitors }: Options): Layer.Layer<Session, never, Egress
       return Session.of({
         open: (visitor) =>
           Effect.flatMap(pool.takeAny, ({ connection, id }) =>
-            bus.send(new Signal.Launch({ protocol: "tcp", id, visitor })).pipe(
+            bus.send(Signal.makeLaunch({ protocol: "tcp", id, visitor })).pipe(
               Effect.tapError(() => connection.reset),
               Effect.as(connection)
             )

@@ -27,6 +27,10 @@ export class Launch extends Schema.TaggedClass<Launch>()("Launch", {
   visitor: Address
 }) {}
 
+/** The same as `new Launch`, whose check of typed fields takes 50 µs of every visitor's time. */
+export const makeLaunch = (fields: Pick<Launch, "protocol" | "id" | "visitor">): Launch =>
+  new Launch(fields, { disableValidation: true })
+
 /** Visitors wait for pool connections: open this many at once, as far as the capacity allows. */
 export class Demand extends Schema.TaggedClass<Demand>()("Demand", { count: Schema.Int.pipe(Schema.positive()) }) {}
 
@@ -134,6 +138,6 @@ const launchFrom = (text: string, path: string, kind: "1" | "2"): Either.Either<
   if (!isId(id)) return Either.left("expected an id of 8 hex digits")
   return Either.mapBoth(decodeAddress(parameter(text, "from") ?? peer), {
     onLeft: () => "expected the visitor's address",
-    onRight: (visitor) => new Launch({ protocol: kind === "1" ? "tcp" : "udp", id, visitor })
+    onRight: (visitor) => makeLaunch({ protocol: kind === "1" ? "tcp" : "udp", id, visitor })
   })
 }

@@ -53,7 +53,10 @@ export const layer = (config: TunnelConfig): Layer.Layer<Tunnel, TransportError,
   Layer.scoped(Tunnel, make(config)).pipe(
     Layer.provide(Egress.layer({ target: config.target })),
     Layer.provide(Relay.layer({ idle: config.read })),
-    Layer.provide(Layer.mergeAll(Link.layer, Meter.layer, Refusals.layer, Slots.layer({ limit: config.slot })))
+    // Fresh, or two tunnels of one host would share them.
+    Layer.provide(
+      Layer.fresh(Layer.mergeAll(Link.layer, Meter.layer, Refusals.layer, Slots.layer({ limit: config.slot })))
+    )
   )
 
 // internal
@@ -122,7 +125,8 @@ const drain = Effect.gen(function* () {
   const { live } = yield* relay.count
   if (live === 0) return
   yield* Effect.logInfo(`stopping: visitors being served may finish within ${Duration.format(shutdownTimeout)}`)
-  const drained = yield* Effect.timeoutOption(relay.drained, shutdownTimeout)
+  // A finalizer is uninterruptible, and so would be this wait: the timeout could not end it.
+  const drained = yield* Effect.timeoutOption(Effect.interruptible(relay.drained), shutdownTimeout)
   if (Option.isSome(drained)) return
   yield* Effect.logWarning("stopping: visitors who did not finish are cut off")
 })

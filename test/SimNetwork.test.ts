@@ -268,6 +268,18 @@ describe("SimNetwork", () => {
       })
     ))
 
+  it("a connect that is interrupted after the other side has seen it is a reset there", () =>
+    world({ latency: 10 }, (_, host) =>
+      Effect.gen(function* () {
+        const { here, listener } = yield* connected(host)
+        const scope = yield* Effect.scope
+        const connecting = yield* Effect.fork(Scope.extend(here.connect(b), scope))
+        const server = yield* listener.accept
+        yield* Fiber.interrupt(connecting)
+        assert.strictEqual(yield* reasonOf(server.read), "Reset")
+      })
+    ))
+
   it("a write to a peer that has closed fails only after a round trip", () =>
     world({ latency: 10 }, (_, host) =>
       Effect.gen(function* () {

@@ -77,7 +77,7 @@ export const fromSocket = (socket: Net.Socket, remote: Address.Address): Connect
   /** Looks again when there may be something to see; between a look and this, there may have been. */
   const park = <A>(again: () => Effect.Effect<A, TransportError>): Effect.Effect<A, TransportError> =>
     Effect.async((resume) => {
-      if (look() !== undefined) return resume(again())
+      if (look() !== undefined) return resume(Effect.suspend(again))
       reader = () => {
         reader = undefined
         // Nothing is taken here: the fiber may be interrupted before it runs.
@@ -134,7 +134,7 @@ export const fromSocket = (socket: Net.Socket, remote: Address.Address): Connect
         if (error !== undefined) return Effect.fail(error)
         socket.write(chunk)
         // The kernel mostly takes the chunk at once, which the answer of `socket.write` does not say.
-        return Effect.void
+        return drained() ? Effect.void : written(drained)
       }),
     end: Effect.suspend(() => {
       if (finished()) return Effect.void

@@ -36,8 +36,6 @@ export interface Side {
   inbox: Array<Segment>
   /** What was read and put back, the next one last. */
   readonly front: Array<Uint8Array>
-  /** When the last segment sent to it arrives. */
-  last: number
   /** When a reset arrives. */
   resetAt: number
   resetHeld: boolean
@@ -56,7 +54,6 @@ export const make = (local: Address.Address, remote: Address.Address): Side => (
   status: "Open",
   inbox: [],
   front: [],
-  last: 0,
   resetAt: Infinity,
   resetHeld: false,
   atEnd: false,
@@ -85,8 +82,8 @@ export const look = (side: Side, now: number): "Bytes" | "End" | "Nothing" | "Re
 
 /** Sends it bytes, or the end. */
 export const deliver = (path: Path, side: Side, bytes: Uint8Array | undefined, now: number, delay: number): void => {
-  const at = path.held ? Infinity : Math.max(side.last, now + delay)
-  if (!path.held) side.last = at
+  // One that is due before the one in front of it waits for it in the queue.
+  const at = path.held ? Infinity : now + delay
   side.inbox.push({ at, bytes })
   wake(side)
 }
@@ -108,8 +105,7 @@ export const hold = (side: Side, now: number): void => {
 /** Lets what was held arrive, in order. */
 export const release = (path: Path, side: Side, now: number): void => {
   for (const segment of side.inbox) {
-    if (Number.isFinite(segment.at)) continue
-    side.last = segment.at = Math.max(side.last, now + path.latency)
+    if (!Number.isFinite(segment.at)) segment.at = now + path.latency
   }
   if (side.resetHeld) side.resetAt = now + path.latency
   side.resetHeld = false

@@ -12,6 +12,7 @@ import * as Random from "effect/Random"
 import type * as Scheduler from "effect/Scheduler"
 import * as Schema from "effect/Schema"
 import * as Supervisor from "effect/Supervisor"
+import * as Timers from "./Timers.js"
 
 /**
  * The program would never end: every fiber waits and no timer is left (`Stuck`), or it took more than `maxSteps`
@@ -62,7 +63,7 @@ export const run = <A, E>(effect: Effect.Effect<A, E>, options: Options): Result
   const draw = makeDraw(options.seed)
   const maxSteps = options.maxSteps ?? 1_000_000
   const turn = options.turn ?? 2048
-  const timers = makeTimers()
+  const timers = Timers.make()
   const ready: Array<() => void> = []
   const watch = new Watch()
   let now = 0
@@ -178,74 +179,5 @@ class Watch extends Supervisor.AbstractSupervisor<void> {
     if (!Cause.isDie(this.died)) return exit
     if (Exit.isSuccess(exit)) return Exit.failCause(this.died)
     return Cause.isDie(exit.cause) ? exit : Exit.failCause(Cause.parallel(exit.cause, this.died))
-  }
-}
-
-interface Timer {
-  readonly at: number
-  readonly id: number
-  readonly wake: () => void
-  /** Where it is in the heap; `-1` once it is not. */
-  index: number
-}
-
-/** Timers by time, then by age: a binary heap in which each knows its place, so that it can be removed. */
-const makeTimers = () => {
-  const heap: Array<Timer> = []
-  let ids = 0
-
-  const before = (left: Timer, right: Timer) => left.at < right.at || (left.at === right.at && left.id < right.id)
-  const put = (timer: Timer, index: number) => {
-    heap[index] = timer
-    timer.index = index
-  }
-  const rise = (timer: Timer) => {
-    for (let index = timer.index; index > 0; index = timer.index) {
-      const parent = heap[(index - 1) >> 1]
-      if (parent === undefined || before(parent, timer)) return
-      put(timer, parent.index)
-      put(parent, index)
-    }
-  }
-  const sink = (timer: Timer) => {
-    for (;;) {
-      const index = timer.index
-      const left = heap[2 * index + 1]
-      const right = heap[2 * index + 2]
-      const child = left !== undefined && right !== undefined && before(right, left) ? right : left
-      if (child === undefined || before(timer, child)) return
-      put(timer, child.index)
-      put(child, index)
-    }
-  }
-  const remove = (timer: Timer): void => {
-    const last = timer.index < 0 ? undefined : heap.pop()
-    if (last !== undefined && last !== timer) {
-      put(last, timer.index)
-      rise(last)
-      sink(last)
-    }
-    timer.index = -1
-  }
-
-  return {
-    /** A timer that wakes once; never, when `at` is infinite. */
-    add: (at: number, wake: () => void): Timer => {
-      const timer: Timer = { at, id: ids++, wake, index: -1 }
-      if (Number.isFinite(at)) {
-        timer.index = heap.push(timer) - 1
-        rise(timer)
-      }
-      return timer
-    },
-    remove,
-    /** When the next one is due. */
-    next: (): number | undefined => heap[0]?.at,
-    wake: (): void => {
-      const [timer] = heap
-      if (timer === undefined) return
-      remove(timer)
-      timer.wake()
-    }
   }
 }

@@ -1,0 +1,110 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Scope from "effect/Scope"
+import * as Address from "../src/Address.js"
+import * as Settings from "../src/Settings.js"
+import * as SimCrypto from "../src/testing/SimCrypto.js"
+import * as SimNetwork from "../src/testing/SimNetwork.js"
+import * as Simulation from "../src/testing/Simulation.js"
+import * as Transport from "../src/Transport.js"
+import * as Tunnel from "../src/Tunnel.js"
+import type { ClientConfig } from "../src/TunnelUrl.js"
+
+class First extends Context.Tag("test/First")<First, Tunnel.Tunnel["Type"]>() {}
+class Second extends Context.Tag("test/Second")<Second, Tunnel.Tunnel["Type"]>() {}
+
+const target = Address.make("target", 80)
+const forward = (port: number): ClientConfig => ({
+  _tag: "Client",
+  key: Option.none(),
+  tunnel: Address.make("edge", port),
+  target,
+  log: "info",
+  mode: "forward",
+  min: 1,
+  read: Duration.infinity,
+  slot: 10
+})
+
+/** Says a byte back for each byte it is sent, until it is sent an end. */
+const echo = Effect.gen(function* () {
+  const transport = yield* Transport.Transport
+  const listener = yield* transport.listen(target)
+  const answer = (connection: Transport.Connection): Effect.Effect<void, Transport.TransportError> =>
+    Effect.flatMap(connection.read, (chunk) =>
+      Option.isNone(chunk) ? connection.end : Effect.zipRight(connection.write(chunk.value), answer(connection))
+    )
+  yield* Effect.forkScoped(Transport.serve(listener, (connection) => Effect.ignore(answer(connection))))
+})
+
+const world = <A, E>(
+  program: (network: SimNetwork.SimNetwork) => Effect.Effect<A, E, Scope.Scope | Transport.Transport>
+) => {
+  const network = SimNetwork.make({ latency: Duration.millis(5) })
+  const main = Effect.gen(function* () {
+    yield* Effect.provide(echo, network.host("target"))
+    return yield* program(network)
+  })
+  const { exit, leftover } = Simulation.run(main.pipe(Effect.scoped, Effect.provide(network.host("visitor"))), {
+    seed: 7
+  })
+  assert.strictEqual(network.open(), 0)
+  assert.strictEqual(leftover, 0)
+  return Exit.getOrElse(exit, (cause) => assert.fail(String(cause)))
+}
+
+const host = (network: SimNetwork.SimNetwork) =>
+  Layer.mergeAll(network.host("edge"), SimCrypto.layer(1), Settings.layer({ shutdownTimeout: Duration.seconds(2) }))
+
+describe("Tunnel", () => {
+  it("two tunnels of one host share nothing", () => {
+    world((network) =>
+      Effect.gen(function* () {
+        const both = Layer.mergeAll(
+          Layer.effect(First, Tunnel.Tunnel).pipe(Layer.provide(Tunnel.layer(forward(1)))),
+          Layer.effect(Second, Tunnel.Tunnel).pipe(Layer.provide(Tunnel.layer(forward(2))))
+        )
+        const services = yield* Layer.build(Layer.provide(both, host(network)))
+        const transport = yield* Transport.Transport
+        const visit = yield* transport.connect(Address.make("edge", 1))
+        yield* visit.write(new Uint8Array(3))
+        yield* visit.read
+        assert.strictEqual((yield* Context.get(services, First).checkpoint).tcpTx, 3)
+        assert.strictEqual((yield* Context.get(services, Second).checkpoint).tcpTx, 0)
+      })
+    )
+  })
+
+  it("a stop refuses new visitors, lets one being served finish, and cuts one who does not", () => {
+    world((network) =>
+      Effect.gen(function* () {
+        const scope = yield* Scope.make()
+        yield* Layer.buildWithScope(Layer.provide(Tunnel.layer(forward(1)), host(network)), scope)
+        const transport = yield* Transport.Transport
+        const edge = Address.make("edge", 1)
+        const finishes = yield* transport.connect(edge)
+        const stays = yield* transport.connect(edge)
+        for (const visit of [finishes, stays]) {
+          yield* visit.write(new Uint8Array(1))
+          yield* visit.read
+        }
+        const stopping = yield* Effect.fork(Scope.close(scope, Exit.void))
+        yield* Effect.sleep(Duration.millis(100))
+
+        assert.strictEqual((yield* Effect.flip(transport.connect(edge))).reason, "Refused")
+        yield* finishes.write(new Uint8Array(2))
+        assert.strictEqual(Option.getOrThrow(yield* finishes.read).length, 2)
+        yield* finishes.end
+        assert.isTrue(Option.isNone(yield* finishes.read))
+
+        assert.strictEqual((yield* Effect.flip(stays.read)).reason, "Reset")
+        yield* stopping.await
+      })
+    )
+  })
+})
