@@ -92,11 +92,11 @@ export const run = (
     })
 
     /** The first of a row of like failures is said, the others whispered. */
-    const say = ({ error }: Ended) =>
+    const say = ({ error, stood }: Ended) =>
       Effect.suspend(() => {
         const again = said === error.message
         said = error.message
-        const line = `no session: ${error.message}`
+        const line = `${Duration.isZero(stood) ? "no session" : "session over"}: ${error.message}`
         return (again ? Effect.logDebug(line) : Effect.logWarning(line)).pipe(Effect.annotateLogs({ server }))
       })
 

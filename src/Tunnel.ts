@@ -123,10 +123,11 @@ const drain = Effect.gen(function* () {
   const relay = yield* Relay.Relay
   const { shutdownTimeout } = yield* Settings
   const { live } = yield* relay.count
-  if (live === 0) return
+  if (live === 0) return yield* Effect.logInfo("stopped")
   yield* Effect.logInfo(`stopping: visitors being served may finish within ${Duration.format(shutdownTimeout)}`)
   // A finalizer is uninterruptible, and so would be this wait: the timeout could not end it.
   const drained = yield* Effect.timeoutOption(Effect.interruptible(relay.drained), shutdownTimeout)
-  if (Option.isSome(drained)) return
-  yield* Effect.logWarning("stopping: visitors who did not finish are cut off")
+  yield* Option.isSome(drained)
+    ? Effect.logInfo("stopped")
+    : Effect.logWarning("stopped: visitors who did not finish are cut off")
 })
