@@ -39,7 +39,10 @@ export interface World {
 type Fault =
   | { readonly _tag: "Crash"; readonly host: "server" | "client"; readonly downMillis: number }
   | { readonly _tag: "Partition"; readonly millis: number }
+  /** Resets the oldest connections, the control connection first. */
   | { readonly _tag: "Cut"; readonly limit: number }
+  /** Resets some half of the connections, whichever they are. */
+  | { readonly _tag: "Thin"; readonly parity: number }
 
 interface Visit {
   readonly id: number
@@ -95,7 +98,8 @@ const drawFault: Effect.Effect<readonly [number, Fault]> = Effect.gen(function* 
     Effect.map(between(0, 4000), (downMillis) => ({ _tag: "Crash", host: "server", downMillis })),
     Effect.map(between(0, 4000), (downMillis) => ({ _tag: "Crash", host: "client", downMillis })),
     Effect.map(between(1, 25_000), (millis) => ({ _tag: "Partition", millis })),
-    Effect.map(between(1, 30), (limit) => ({ _tag: "Cut", limit }))
+    Effect.map(between(1, 30), (limit) => ({ _tag: "Cut", limit })),
+    Effect.map(between(0, 1), (parity) => ({ _tag: "Thin", parity }))
   ).pipe(Effect.flatten)
   return [at, fault] as const
 })
@@ -257,6 +261,10 @@ const program = (seed: number, network: (link: SimNetwork.Link) => SimNetwork.Si
           )
         case "Cut":
           return Effect.asVoid(sim.cut("server", "client", { limit: fault.limit }))
+        case "Thin":
+          return Effect.asVoid(
+            sim.cut("server", "client", { where: ({ client }) => (client.port >> 1) % 2 === fault.parity })
+          )
       }
     }
     const faults = Effect.forEach(
@@ -295,7 +303,15 @@ const program = (seed: number, network: (link: SimNetwork.Link) => SimNetwork.Si
       Effect.provide(sim.host("visitor")),
       Effect.timeoutOption(recovery)
     )
-    if (scenario.link.reset === 0 && Option.isNone(settled)) broken.push("does not serve again after the last fault")
+    if (scenario.link.reset === 0) {
+      if (Option.isNone(settled)) broken.push("does not serve again after the last fault")
+      yield* Effect.sleep(Duration.seconds(2))
+      const after = yield* Effect.replicateEffect(visit({ ...scenario, slot: 1000 }, last), scenario.max + 1).pipe(
+        Effect.provide(sim.host("visitor"))
+      )
+      if (after.some((outcome) => outcome !== "served"))
+        broken.push(`when all was well again a visitor was ${after.join()}`)
+    }
     watcher.unsafeInterruptAsFork(watcher.id())
 
     const calm = scenario.faults.length === 0 && scenario.link.reset === 0 && scenario.slot >= 1000
