@@ -4,6 +4,7 @@
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
@@ -72,14 +73,10 @@ const make = (config: TunnelConfig) =>
 
     // Closed in this order: the ports, then after the drain the visitors.
     const visitors = yield* Effect.acquireRelease(Scope.make(), (scope, exit) => Scope.close(scope, exit))
-    yield* Effect.addFinalizer(() =>
-      Effect.zipRight(
-        Effect.sync(() => {
-          stopping = true
-        }),
-        drain
-      )
-    )
+    yield* Effect.addFinalizer((exit) => {
+      stopping = true
+      return Exit.isFailure(exit) && !Exit.isInterrupted(exit) ? Effect.void : drain
+    })
 
     const role = yield* Role.open(config, visitors)
 

@@ -1,0 +1,301 @@
+import { afterEach, assert, beforeEach, describe, it } from "@effect/vitest"
+import { once } from "node:events"
+import * as Fs from "node:fs"
+import * as Net from "node:net"
+import {
+  answering,
+  ask,
+  digest,
+  echoing,
+  fate,
+  makeWorld,
+  type Nodepass,
+  readAll,
+  tunnel,
+  type World
+} from "./command/Nodepass.js"
+
+let world: World
+beforeEach(() => {
+  world = makeWorld()
+})
+afterEach(() => world.close())
+
+const flows = ["server", "client"] as const
+
+/** Sends a byte and waits for it to come back. */
+const says = async (socket: Net.Socket, text: string) => {
+  socket.write(text)
+  const [back] = await once(socket, "data")
+  assert.strictEqual(String(back), text)
+}
+
+describe("a tunnel of two processes", () => {
+  it.each(flows)(
+    "carries 32 MiB there and 32 MiB back through a half-closed connection, visitors at the %s",
+    async (receiver) => {
+      const question = Buffer.alloc(32 << 20, "question")
+      const answer = Buffer.alloc(32 << 20, "the answer")
+      const heard: Array<string> = []
+      const { port: target } = await world.listen((socket) => {
+        void readAll(socket).then(
+          (bytes) => heard.push(digest(bytes)) && socket.end(answer),
+          () => {}
+        )
+      })
+      const { port } = await tunnel(world, { target, receiver })
+      const back = await ask(world, port, question)
+      assert.deepStrictEqual([...heard, digest(back)], [digest(question), digest(answer)])
+    }
+  )
+
+  it.each(flows)(
+    "serves 300 and then 500 visitors at once on the default pool, visitors at the %s",
+    async (receiver) => {
+      const { port: target } = await world.listen(answering)
+      const { port } = await tunnel(world, { target, receiver })
+      for (const count of [300, 500]) {
+        const questions = Array.from({ length: count }, (_, n) => `visitor ${n}`)
+        const answers = await Promise.all(questions.map((question) => ask(world, port, question)))
+        assert.deepStrictEqual(
+          answers.map(String),
+          questions.map((question) => `re:${question}`)
+        )
+      }
+    }
+  )
+
+  it("gives every descriptor back after a thousand visits", async () => {
+    const { port: target } = await world.listen(answering)
+    const { client, port, server } = await tunnel(world, { target, receiver: "server" })
+    const descriptors = ({ pid }: Nodepass) => Fs.readdirSync(`/proc/${pid}/fd`).length
+    await ask(world, port, "first")
+    for (let round = 0; round < 20; round++) {
+      await Promise.all(Array.from({ length: 50 }, () => ask(world, port, "x")))
+    }
+    // Without a session the client holds no pool: what is left is the process's own.
+    await server.stop()
+    await client.line(/connection refused/)
+    assert.isBelow(descriptors(client), 30)
+  })
+})
+
+describe("the tunnel port", () => {
+  it("gives strangers a closed connection and not a byte, and its client goes on being served", async () => {
+    const { port: target } = await world.listen(answering)
+    const { port, server, tunnelPort } = await tunnel(world, {
+      target,
+      receiver: "server",
+      env: { NP_HANDSHAKE_TIMEOUT: "1s" }
+    })
+    const heard: Array<Buffer> = []
+    const stranger = (noise: Buffer) => {
+      const socket = world.connect(tunnelPort).on("data", (bytes: Buffer) => heard.push(bytes))
+      socket.write(noise)
+      return fate(socket)
+    }
+    const noises = [
+      ...Array.from({ length: 300 }, () => Buffer.alloc(0)),
+      Buffer.alloc(64, 0),
+      Buffer.from("GET / HTTP/1.1\r\n\r\n"),
+      Buffer.alloc(1 << 20, 7),
+      Buffer.from("//control?v=1&nonce=0#hello\n")
+    ]
+    const ends = noises.map(stranger)
+    assert.strictEqual(String(await ask(world, port, "while they stay")), "re:while they stay")
+    await Promise.all(ends)
+    assert.strictEqual(heard.length, 0)
+    assert.strictEqual(String(await ask(world, port, "after")), "re:after")
+    await server.line(/refused=handshake/)
+  })
+
+  it("serves the client with the key while one with another key keeps trying", async () => {
+    const { port: target } = await world.listen(answering)
+    const { port, server, tunnelPort } = await tunnel(world, { target, receiver: "server" })
+    const stranger = world.start([`client://wrong@127.0.0.1:${tunnelPort}/127.0.0.1:${target}?mode=2&log=debug`])
+    await stranger.line(/WARN .*no session: .*keys differ/)
+    await stranger.line(/DEBUG .*no session: .*keys differ/)
+    await server.line(/WARN .*does not know the key/)
+    assert.strictEqual(String(await ask(world, port, "hello")), "re:hello")
+    for (const { log } of [server, stranger]) assert.notMatch(log(), / {4}at |s3cret|wrong@/)
+  })
+
+  it("has a second client wait, and gives it the tunnel once the first has left", async () => {
+    const { port: target } = await world.listen(answering)
+    const { client, port, server, startClient } = await tunnel(world, { target, receiver: "server" })
+    const second = startClient()
+    await second.line(/serves another client/)
+    assert.strictEqual(String(await ask(world, port, "the first")), "re:the first")
+    assert.notMatch(client.log(), /over/)
+    await client.stop()
+    await second.line(/ connected /)
+    await server.line(/client lost/)
+    assert.strictEqual(String(await ask(world, port, "the second")), "re:the second")
+  })
+
+  it("takes over from a client that is stopped", async () => {
+    const { port: target } = await world.listen(answering)
+    const { client, port, startClient } = await tunnel(world, { target, receiver: "server" })
+    client.child.kill("SIGSTOP")
+    const second = startClient()
+    await second.line(/ connected /)
+    assert.strictEqual(String(await ask(world, port, "the second")), "re:the second")
+    client.child.kill("SIGCONT")
+  })
+})
+
+describe("a process that dies", () => {
+  it("kill -9 of the client: its visitors end at once, and one who comes meanwhile is served by the next", async () => {
+    const { port: target } = await world.listen(echoing)
+    const { client, port, server, startClient } = await tunnel(world, { target, receiver: "server" })
+    const served = world.connect(port)
+    await says(served, "hello")
+    const end = fate(served)
+    await client.stop("SIGKILL")
+    assert.include(["end", "ECONNRESET"], await end)
+    await server.line(/client lost/)
+    const meanwhile = world.connect(port)
+    const back = says(meanwhile, "still here")
+    const next = startClient()
+    await next.line(/ connected /)
+    await back
+  })
+
+  it("kill -9 of the server: the client finds the next one by itself", async () => {
+    const { port: target } = await world.listen(echoing)
+    const { client, port, server, startServer } = await tunnel(world, { target, receiver: "server" })
+    const served = world.connect(port)
+    await says(served, "hello")
+    const end = fate(served)
+    await server.stop("SIGKILL")
+    await end
+    await client.line(/connection refused/)
+    const next = startServer()
+    await next.line(/client connected/)
+    await says(world.connect(port), "again")
+  })
+
+  it("a process that is stopped and goes on keeps its visitors", async () => {
+    const { port: target } = await world.listen(echoing)
+    const { client, port } = await tunnel(world, { target, receiver: "server" })
+    const served = world.connect(port)
+    await says(served, "before")
+    client.child.kill("SIGSTOP")
+    const back = says(served, "during")
+    client.child.kill("SIGCONT")
+    await back
+  })
+})
+
+describe("a target", () => {
+  it("that refuses has its visitor reset at once", async () => {
+    const { client, port } = await tunnel(world, { target: await world.freePort(), receiver: "server" })
+    assert.strictEqual(await fate(world.connect(port)), "ECONNRESET")
+    await client.line(/WARN .*connection refused refused=target/)
+  })
+
+  it("that resets has its visitor reset, and the other way round", async () => {
+    let arrived: (socket: Net.Socket) => void = () => {}
+    const { port: target } = await world.listen((socket) => arrived(socket))
+    const { port } = await tunnel(world, { target, receiver: "server" })
+    const arrival = () => new Promise<Net.Socket>((resolve) => (arrived = resolve))
+    const first = arrival()
+    const visitor = world.connect(port)
+    visitor.write("x")
+    const theirs = await first
+    await once(theirs, "data")
+    theirs.resetAndDestroy()
+    assert.strictEqual(await fate(visitor), "ECONNRESET")
+
+    const second = arrival()
+    const leaver = world.connect(port)
+    leaver.write("x")
+    const left = await second
+    await once(left, "data")
+    leaver.resetAndDestroy()
+    assert.strictEqual(await fate(left), "ECONNRESET")
+  })
+})
+
+describe("limits", () => {
+  it("slot: the visitor beyond the last slot is reset at once, and the next is served when one has left", async () => {
+    const { port: target } = await world.listen(echoing)
+    const { port } = await tunnel(world, { target, receiver: "server", query: "&slot=3" })
+    const three = [1, 2, 3].map(() => world.connect(port))
+    for (const [n, socket] of three.entries()) await says(socket, `visitor ${n}`)
+    assert.strictEqual(await fate(world.connect(port)), "ECONNRESET")
+    const [first] = three
+    if (first === undefined) return assert.fail()
+    const gone = once(first, "close")
+    first.end()
+    await gone
+    await says(world.connect(port), "the next")
+  })
+
+  it("read: a visit silent in both directions is reset, one that is not goes on", async () => {
+    const { port: target } = await world.listen(echoing)
+    const { port } = await tunnel(world, { target, receiver: "server", query: "&read=500ms" })
+    const silent = world.connect(port)
+    await says(silent, "hello")
+    const chatty = world.connect(port)
+    let over = false
+    const end = fate(silent).then((how) => {
+      over = true
+      return how
+    })
+    while (!over) await says(chatty, "x")
+    assert.strictEqual(await end, "ECONNRESET")
+    await says(chatty, "still here")
+  })
+})
+
+describe("the end", () => {
+  it.each(["SIGTERM", "SIGINT"] as const)(
+    "%s: visitors finish, new ones are refused, the exit code is 0",
+    async (signal) => {
+      const { port: target } = await world.listen(answering)
+      const { client, port, server } = await tunnel(world, { target, receiver: "server" })
+      const visitor = world.connect(port)
+      visitor.write("half")
+      await once(visitor, "connect")
+      await ask(world, port, "so that the first is served")
+      server.child.kill(signal)
+      await server.line(/stopping/)
+      assert.strictEqual(await fate(world.connect(port)), "ECONNREFUSED")
+      const answer = readAll(visitor)
+      visitor.end(" and half")
+      assert.strictEqual(String(await answer), "re:half and half")
+      assert.strictEqual(await server.ended, 0)
+      assert.strictEqual(await client.stop(signal), 0)
+    }
+  )
+
+  it("a visitor who does not finish is cut off at the shutdown timeout, and the exit code is 0", async () => {
+    const { port: target } = await world.listen(echoing)
+    const { port, server } = await tunnel(world, {
+      target,
+      receiver: "server",
+      env: { NP_SHUTDOWN_TIMEOUT: "300ms" }
+    })
+    const visitor = world.connect(port)
+    await says(visitor, "hello")
+    const end = fate(visitor)
+    assert.strictEqual(await server.stop(), 0)
+    assert.strictEqual(await end, "ECONNRESET")
+  })
+
+  it("a second signal ends it at once", async () => {
+    const { port: target } = await world.listen(echoing)
+    const { port, server } = await tunnel(world, {
+      target,
+      receiver: "server",
+      env: { NP_SHUTDOWN_TIMEOUT: "1h" }
+    })
+    await says(world.connect(port), "hello")
+    server.child.kill("SIGTERM")
+    await server.line(/stopping/)
+    const again = setInterval(() => server.child.kill("SIGTERM"), 50)
+    assert.strictEqual(await server.ended, 143)
+    clearInterval(again)
+  })
+})
