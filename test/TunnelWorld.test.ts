@@ -4,14 +4,22 @@ import * as TunnelWorld from "./worlds/TunnelWorld.js"
 const seeds = (first: number, count: number) => Array.from({ length: count }, (_, index) => first + index)
 
 describe("a tunnel in simulated worlds", () => {
-  it.each([0, 130, 260, 390])("130 worlds from seed %i keep every law", (first) => {
-    const broken = seeds(first, 130).flatMap((seed) =>
-      TunnelWorld.run(seed).broken.map((law) => `seed ${seed}: ${law}`)
-    )
-    assert.deepStrictEqual(broken, [])
-  }, 120_000)
+  it.each([0, 130, 260, 390])(
+    "130 worlds from seed %i keep every law",
+    (first) => {
+      const broken = seeds(first, 130).flatMap((seed) =>
+        TunnelWorld.run(seed).broken.map((law) => `seed ${seed}: ${law}`)
+      )
+      assert.deepStrictEqual(broken, [])
+    },
+    120_000
+  )
 
-  it.each(seeds(1000, 8))("seed %i is one history", (seed) => {
-    assert.deepStrictEqual(TunnelWorld.run(seed), TunnelWorld.run(seed))
-  }, 60_000)
+  it.each(seeds(1000, 8))(
+    "seed %i is one history",
+    (seed) => {
+      assert.deepStrictEqual(TunnelWorld.run(seed), TunnelWorld.run(seed))
+    },
+    60_000
+  )
 })
