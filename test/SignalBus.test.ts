@@ -1,0 +1,207 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as FastCheck from "effect/FastCheck"
+import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
+import type * as Scope from "effect/Scope"
+import * as Address from "../src/Address.js"
+import { Crypto } from "../src/Crypto.js"
+import * as Dialect from "../src/Dialect.js"
+import * as Key from "../src/Key.js"
+import * as Refusals from "../src/Refusals.js"
+import * as Settings from "../src/Settings.js"
+import * as Signal from "../src/Signal.js"
+import * as SignalBus from "../src/SignalBus.js"
+import * as SimCrypto from "../src/testing/SimCrypto.js"
+import * as SimNetwork from "../src/testing/SimNetwork.js"
+import * as Simulation from "../src/testing/Simulation.js"
+import { type Connection, Transport } from "../src/Transport.js"
+
+interface Line {
+  readonly network: SimNetwork.SimNetwork
+  readonly ours: {
+    readonly connection: Connection
+    readonly dialect: Dialect.Dialect
+    readonly channel: Dialect.Channel
+  }
+  readonly theirs: Line["ours"]
+}
+
+type Environment = Refusals.Refusals | Scope.Scope | Settings.Settings
+
+const world = <A, E>(
+  seed: number,
+  link: SimNetwork.Link,
+  program: (line: Line) => Effect.Effect<A, E, Environment>,
+  settings?: Partial<Settings.Settings["Type"]>
+): A => {
+  const network = SimNetwork.make(link)
+  const main = Effect.gen(function* () {
+    const [here, there] = yield* Effect.all([
+      Effect.provide(Transport, network.host("here")),
+      Effect.provide(Transport, network.host("there"))
+    ])
+    const listener = yield* there.listen(Address.make("there", 1))
+    const ours = yield* here.connect(Address.make("there", 1))
+    const theirs = yield* listener.accept
+    const crypto = yield* Effect.provide(Crypto, SimCrypto.layer(seed))
+    const keys = Key.session(crypto, Redacted.make(new Uint8Array(32)), { client: "a", server: "b" })
+    const side = (connection: Connection, outgoing: Key.Seal, incoming: Key.Seal) => {
+      const channel = Dialect.makeChannel({ outgoing, incoming })
+      return { connection, channel, dialect: Dialect.native(channel) }
+    }
+    return yield* program({
+      network,
+      ours: side(ours, keys.client, keys.server),
+      theirs: side(theirs, keys.server, keys.client)
+    })
+  }).pipe(Effect.scoped, Effect.provide([Refusals.layer, Settings.layer(settings)]))
+  const { exit, leftover } = Simulation.run(main, { seed })
+  assert.deepStrictEqual([network.open(), leftover], [0, 0])
+  return Exit.getOrElse(exit, (cause) => assert.fail(String(cause)))
+}
+
+const utf8 = new TextEncoder()
+const demand = (count: number) => new Signal.Demand({ count })
+/** Runs a bus that passes everything over; how it ended. */
+const ending = (bus: SignalBus.SignalBus["Type"]) =>
+  Effect.map(Effect.flip(bus.run(() => Effect.void)), ({ reason }) => reason)
+
+describe("SignalBus", () => {
+  it.prop(
+    "loses nothing however slow the handlers are, runs no more of them than it may, and one at a time in order",
+    [
+      FastCheck.integer(),
+      FastCheck.integer({ min: 1, max: 4 }),
+      FastCheck.integer({ min: 1, max: 4 }),
+      FastCheck.integer({ min: 1, max: 40 })
+    ],
+    ([seed, concurrency, signalQueue, count]) => {
+      let running = 0
+      let peak = 0
+      const seen: Array<number> = []
+      world(
+        seed,
+        { latency: 2, window: 2, segment: 40 },
+        ({ ours, theirs }) =>
+          Effect.gen(function* () {
+            const sender = yield* SignalBus.make(ours)
+            const receiver = yield* SignalBus.make({ ...theirs, concurrency })
+            yield* Effect.fork(sender.run(() => Effect.void))
+            yield* Effect.fork(
+              receiver.run((signal) =>
+                Effect.gen(function* () {
+                  if (signal._tag === "Demand") seen.push(signal.count)
+                  peak = Math.max(peak, ++running)
+                  yield* Effect.sleep(Duration.millis(50))
+                  running--
+                })
+              )
+            )
+            for (let n = 1; n <= count; n++) yield* sender.send(demand(n))
+            yield* Effect.sleep(Duration.seconds(4))
+          }),
+        { signalQueue }
+      )
+      const sorted = seen.toSorted((left, right) => left - right)
+      assert.deepStrictEqual(sorted, Array.from({ length: count }, (_, n) => n + 1))
+      if (concurrency === 1) assert.deepStrictEqual(seen, sorted)
+      assert.isAtMost(peak, concurrency)
+    }
+  )
+
+  it("measures the round trip of its pings", () => {
+    const roundTrip = world(1, { latency: Duration.millis(35) }, ({ ours, theirs }) =>
+      Effect.gen(function* () {
+        const [left, right] = yield* Effect.all([SignalBus.make(ours), SignalBus.make(theirs)])
+        yield* Effect.fork(left.run(() => Effect.void))
+        yield* Effect.fork(right.run(() => Effect.void))
+        yield* Effect.sleep(Duration.seconds(1))
+        return yield* left.roundTrip
+      })
+    )
+    assert.strictEqual(Duration.toMillis(Option.getOrThrow(roundTrip)), 70)
+  })
+
+  it("ends when the peer has been silent for two report intervals", () => {
+    const [reason, seconds] = world(1, {}, ({ network, ours, theirs }) =>
+      Effect.gen(function* () {
+        const [left, right] = yield* Effect.all([SignalBus.make(ours), SignalBus.make(theirs)])
+        yield* Effect.fork(right.run(() => Effect.void))
+        yield* Effect.fork(Effect.delay(network.partition("here", "there"), Duration.seconds(7)))
+        const [took, reason] = yield* Effect.timed(ending(left))
+        return [reason, Duration.toSeconds(took)] as const
+      })
+    )
+    assert.strictEqual(reason, "Silent")
+    assert.isTrue(seconds >= 15 && seconds <= 20, `${seconds} s`)
+  })
+
+  it("counts a line that it cannot use, and lives on", () => {
+    const [refused, heard] = world(1, {}, ({ ours, theirs }) =>
+      Effect.gen(function* () {
+        const bus = yield* SignalBus.make(ours)
+        const heard: Array<string> = []
+        yield* Effect.fork(bus.run(({ _tag }) => Effect.sync(() => heard.push(_tag))))
+        const garbage = `garbage\n\n${"\0".repeat(40)}\n${theirs.channel.seal("?n=0#d")}\n${theirs.channel.seal("#zz")}\n`
+        yield* theirs.connection.write(utf8.encode(garbage))
+        yield* theirs.connection.write(theirs.dialect.encode([demand(1)]))
+        yield* Effect.sleep(Duration.millis(10))
+        return [(yield* Effect.flatMap(Refusals.Refusals, ({ counts }) => counts)).signal, heard] as const
+      })
+    )
+    assert.deepStrictEqual([refused, heard], [4, ["Demand"]])
+  })
+
+  it("ends at a line longer than 8 KiB, and at the peer's end or reset", () => {
+    const how = (act: (connection: Connection) => Effect.Effect<void, unknown>) =>
+      world(1, {}, ({ ours, theirs }) =>
+        Effect.gen(function* () {
+          const bus = yield* SignalBus.make(ours)
+          yield* Effect.fork(Effect.ignore(act(theirs.connection)))
+          return yield* ending(bus)
+        })
+      )
+    assert.strictEqual(
+      how((connection) => connection.write(new Uint8Array(8 * 1024 + 1).fill(0x61))),
+      "LineTooLong"
+    )
+    assert.strictEqual(
+      how((connection) => connection.end),
+      "Ended"
+    )
+    assert.strictEqual(
+      how((connection) => connection.reset),
+      "Reset"
+    )
+  })
+
+  it("ends when a line was taken out on its way", () => {
+    const reason = world(1, {}, ({ ours, theirs }) =>
+      Effect.gen(function* () {
+        const bus = yield* SignalBus.make(ours)
+        theirs.channel.seal("#i")
+        yield* theirs.connection.write(theirs.dialect.encode([new Signal.Ping()]))
+        return yield* ending(bus)
+      })
+    )
+    assert.strictEqual(reason, "Tampered")
+  })
+
+  it("tells a peer that is there from one that is not", () => {
+    const answers = world(1, { latency: 20 }, ({ network, ours, theirs }) =>
+      Effect.gen(function* () {
+        const [left, right] = yield* Effect.all([SignalBus.make(ours), SignalBus.make(theirs)])
+        yield* Effect.fork(left.run(() => Effect.void))
+        yield* Effect.fork(right.run(() => Effect.void))
+        const there = yield* left.probe(Duration.seconds(1))
+        yield* network.partition("here", "there")
+        yield* Effect.sleep(Duration.millis(50))
+        return [there, yield* left.probe(Duration.seconds(1))]
+      })
+    )
+    assert.deepStrictEqual(answers, [true, false])
+  })
+})
