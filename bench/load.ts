@@ -15,9 +15,9 @@ const target = () => {
       .on("error", () => {})
       .once("data", (first: Buffer) => {
         if (first[0] === asks.echo) {
-        socket.write(first.subarray(1))
-        socket.pipe(socket)
-      }
+          socket.write(first.subarray(1))
+          socket.pipe(socket)
+        }
         if (first[0] === asks.answer) socket.end("a")
         if (first[0] === asks.sink) socket.on("data", () => {}).on("end", () => socket.end())
         if (first[0] === asks.source) {
@@ -86,7 +86,10 @@ const visitors = async (port: number, concurrency: number, millis: number) => {
   const start = performance.now()
   await Promise.all(
     Array.from({ length: concurrency }, async () => {
-      while (performance.now() < end) (await visit(port)) ? served++ : failed++
+      while (performance.now() < end) {
+        if (await visit(port)) served++
+        else failed++
+      }
     })
   )
   return { rate: served / ((performance.now() - start) / 1000), failed }

@@ -12,7 +12,7 @@ import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import { Meter, type Traffic } from "./Meter.js"
-import { type Connection, TransportError } from "./Transport.js"
+import type { Connection, TransportError } from "./Transport.js"
 
 /** Neither side said anything for that long. Both were reset. */
 export class RelayIdle extends Schema.TaggedError<RelayIdle>()("RelayIdle", {

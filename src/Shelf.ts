@@ -1,7 +1,7 @@
 /**
  * The idle connections of a pool, and who waits for one. Each is watched while it lies here and handed out once.
  */
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"

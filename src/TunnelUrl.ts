@@ -30,8 +30,7 @@ const common = {
 }
 
 /** A server, as its URL describes it. */
-export const ServerConfig = Schema.Struct({
-  _tag: Schema.Literal("Server"),
+export const ServerConfig = Schema.TaggedStruct("Server", {
   ...common,
   /** Whether visitors come to its target address, or it brings them there; `auto`: the former where it can listen. */
   mode: Schema.Literal("auto", "receive", "send"),
@@ -41,8 +40,7 @@ export const ServerConfig = Schema.Struct({
 export type ServerConfig = typeof ServerConfig.Type
 
 /** A client, as its URL describes it. */
-export const ClientConfig = Schema.Struct({
-  _tag: Schema.Literal("Client"),
+export const ClientConfig = Schema.TaggedStruct("Client", {
   ...common,
   /** Whether it forwards alone, or serves with a server; `auto`: the former where it can listen at its tunnel address. */
   mode: Schema.Literal("auto", "forward", "through"),

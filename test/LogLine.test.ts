@@ -80,7 +80,7 @@ describe("a line of text", () => {
 
   it.effect("has the cause of a failure in a word, and the stack only while debugging", () =>
     Effect.gen(function* () {
-      const failing = Effect.fail(new Error("no\nroute")).pipe(
+      const failing = Effect.die(new Error("no\nroute")).pipe(
         Effect.catchAllCause((cause) => Effect.logError("lost", cause))
       )
       const [terse] = yield* lines(text, failing)

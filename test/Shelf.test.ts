@@ -113,7 +113,10 @@ describe("Shelf", () => {
           return order
         })
       )
-      assert.deepStrictEqual(order, order.toSorted())
+      assert.deepStrictEqual(
+        order,
+        order.toSorted((left, right) => left - right)
+      )
     }
   )
 

@@ -106,7 +106,10 @@ describe("SignalBus", () => {
         { signalQueue }
       )
       const sorted = seen.toSorted((left, right) => left - right)
-      assert.deepStrictEqual(sorted, Array.from({ length: count }, (_, n) => n + 1))
+      assert.deepStrictEqual(
+        sorted,
+        Array.from({ length: count }, (_, n) => n + 1)
+      )
       if (concurrency === 1) assert.deepStrictEqual(seen, sorted)
       assert.isAtMost(peak, concurrency)
     }

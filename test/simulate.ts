@@ -4,7 +4,9 @@
 import { parseArgs } from "node:util"
 import { run } from "./worlds/TunnelWorld.js"
 
-const { values } = parseArgs({ options: { seeds: { type: "string" }, seed: { type: "string" }, log: { type: "boolean" } } })
+const { values } = parseArgs({
+  options: { seeds: { type: "string" }, seed: { type: "string" }, log: { type: "boolean" } }
+})
 const first = Number(values.seed ?? 1)
 const count = Number(values.seeds ?? 1000)
 if (!Number.isSafeInteger(first) || !Number.isSafeInteger(count) || count < 1) {

@@ -22,7 +22,7 @@ import { Crypto } from "../Crypto.js"
 import type { Settings } from "../Settings.js"
 import { type Transport, TransportError } from "../Transport.js"
 import * as Tunnel from "../Tunnel.js"
-import * as TunnelUrl from "../TunnelUrl.js"
+import type * as TunnelUrl from "../TunnelUrl.js"
 
 const loopback = (port: number) => Address.make("127.0.0.1", port)
 

@@ -268,7 +268,7 @@ const program = (seed: number, network: (link: SimNetwork.Link) => SimNetwork.Si
       }
     }
     const faults = Effect.forEach(
-      [...scenario.faults].sort(([left], [right]) => left - right),
+      scenario.faults.toSorted(([left], [right]) => left - right),
       ([at, fault]) =>
         Effect.flatMap(Clock.currentTimeMillis, (now) =>
           Effect.delay(apply(fault), Duration.millis(Math.max(0, at - now)))
