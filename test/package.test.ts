@@ -44,7 +44,7 @@ const modules = sources
 
 /** The packages that a source names in an import, an export or a late import. */
 const imported = (text: string): ReadonlyArray<string> =>
-  [...text.matchAll(/(?:\bfrom|\bimport\(|^import) ?"([^"]+)"/gm)]
+  [...text.matchAll(/(?:^(?:import|export)\b[^"\n]*\bfrom |^\} from |^import |\bimport\()"([^"\n]+)"/gm)]
     .flatMap(([, name]) => name ?? [])
     .filter((name) => !name.startsWith(".") && !name.startsWith("node:"))
     .map((name) => name.split("/", name.startsWith("@") ? 2 : 1).join("/"))
