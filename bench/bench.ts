@@ -13,7 +13,7 @@ import { createInterface } from "node:readline"
 import { promisify } from "node:util"
 
 const quick = process.argv.includes("--quick")
-const turn = quick ? 400 : 800
+const turn = quick ? 150 : 800
 const rounds = quick ? 1 : 3
 const here = import.meta.dirname
 const root = Path.join(here, "..")

@@ -6,6 +6,8 @@ import * as Path from "node:path"
 import process from "node:process"
 import { promisify } from "node:util"
 import * as Parameter from "../src/Parameter.js"
+import { makeWorld } from "./command/Nodepass.js"
+import { figures } from "./Figures.js"
 
 const root = Path.join(import.meta.dirname, "..")
 const readme = Fs.readFileSync(Path.join(root, "README.md"), "utf8")
@@ -86,6 +88,24 @@ describe("README", () => {
 
   it.each(["reverse", "send", "forward"])("the commands of %s serve a visitor", serves)
 
+  it("npm start opens a tunnel, says where, and ends with 0", async () => {
+    const world = makeWorld()
+    try {
+      const { line, stop } = world.start([], {}, "scripts/start.js")
+      const [, url = ""] = /(http:\S+)/.exec(await line(/Open it:/)) ?? []
+      assert.match(await (await fetch(url, { headers: { connection: "close" } })).text(), /through the tunnel/)
+      assert.strictEqual(await stop("SIGINT"), 0)
+    } finally {
+      world.close()
+    }
+  })
+
+  it("npm run bench measures, and every visitor is served", async () => {
+    const { stdout } = await run(process.execPath, ["scripts/bench.js", "--quick"], { cwd: root })
+    assert.match(stdout, /throughput, 8 streams to the visitor +MiB\/s( +[\d.]+){4}/)
+    assert.match(stdout, /not served: 0/)
+  }, 90_000)
+
   it("check says what the URL means", async () => {
     const [command = ""] = commandsOf("check")
     const url = /"(.*)"$/.exec(command)?.[1] ?? ""
@@ -131,6 +151,10 @@ describe("README", () => {
       )
     const table = /<!-- parameters -->\n(?:.*\n){2}([\s\S]*?)<!-- \/parameters -->/.exec(readme)?.[1] ?? ""
     assert.strictEqual(table, rows.map((row) => `| ${row} |\n`).join(""))
+  })
+
+  it("its figures are those that the benchmark wrote down", () => {
+    assert.strictEqual(/<!-- figures -->\n([\s\S]*?)<!-- \/figures -->/.exec(readme)?.[1], figures())
   })
 
   it("every document it links to exists", () => {

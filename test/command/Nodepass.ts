@@ -31,9 +31,13 @@ export const makeWorld = () => {
     return value
   }
 
-  const start = (args: ReadonlyArray<string>, env?: Readonly<Record<string, string>>): Nodepass => {
+  const start = (
+    args: ReadonlyArray<string>,
+    env?: Readonly<Record<string, string>>,
+    program = "bin/nodepass.js"
+  ): Nodepass => {
     const child = own(
-      spawn(nodeProcess.execPath, ["bin/nodepass.js", ...args], {
+      spawn(nodeProcess.execPath, [program, ...args], {
         cwd: root,
         env: { ...nodeProcess.env, ...env },
         stdio: ["ignore", "pipe", "pipe"]
