@@ -11,11 +11,11 @@ import * as Schedule from "effect/Schedule"
 import type { Address } from "./Address.js"
 import * as Backoff from "./Backoff.js"
 import { Crypto } from "./Crypto.js"
+import * as DialingPool from "./DialingPool.js"
 import type { Egress } from "./Egress.js"
 import * as Handshake from "./Handshake.js"
 import type * as Key from "./Key.js"
 import { Link } from "./Link.js"
-import * as Pool from "./Pool.js"
 import type { Refusals } from "./Refusals.js"
 import * as Session from "./Session.js"
 import { Settings } from "./Settings.js"
@@ -68,7 +68,7 @@ export const run = (
         yield* options.openPort(visitors)
         const services = yield* Layer.build(
           Session.layer({ visitors }).pipe(
-            Layer.provideMerge(Pool.layerDialing({ address, keys, min: options.min, max: terms.max, visitors })),
+            Layer.provideMerge(DialingPool.layer({ address, keys, min: options.min, max: terms.max, visitors })),
             Layer.provide(SignalBus.layer({ connection, dialect }))
           )
         )

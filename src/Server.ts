@@ -8,6 +8,7 @@ import * as ExecutionStrategy from "effect/ExecutionStrategy"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
+import * as AcceptingPool from "./AcceptingPool.js"
 import type { Crypto } from "./Crypto.js"
 import * as Dialect from "./Dialect.js"
 import type { Egress } from "./Egress.js"
@@ -15,7 +16,6 @@ import * as Gate from "./Gate.js"
 import * as Handshake from "./Handshake.js"
 import type * as Key from "./Key.js"
 import { Link } from "./Link.js"
-import * as Pool from "./Pool.js"
 import type { Refusals } from "./Refusals.js"
 import * as Session from "./Session.js"
 import type { Settings } from "./Settings.js"
@@ -41,7 +41,7 @@ interface Incumbent {
   readonly client: string
   readonly keys: Key.Session
   readonly session: Session.Session["Type"]
-  readonly admission: Pool.Admission["Type"]
+  readonly admission: AcceptingPool.Admission["Type"]
   readonly scope: Scope.CloseableScope
 }
 
@@ -80,13 +80,13 @@ export const run = (
         yield* Scope.addFinalizerExit(scope, (exit) => Scope.close(own, exit))
         const services = yield* Layer.buildWithScope(
           Session.layer({ visitors }).pipe(
-            Layer.provideMerge(Pool.layerAccepting({ keys, max: options.max, visitors })),
+            Layer.provideMerge(AcceptingPool.layer({ keys, max: options.max, visitors })),
             Layer.provide(SignalBus.layer({ connection, dialect: Dialect.native(channel) }))
           ),
           scope
         )
         const session = Context.get(services, Session.Session)
-        const admission = Context.get(services, Pool.Admission)
+        const admission = Context.get(services, AcceptingPool.Admission)
         const here: Incumbent = { client, keys, session, admission, scope }
         yield* Scope.addFinalizer(
           scope,

@@ -33,6 +33,8 @@ export interface Shelf {
   readonly take: (id: ConnectionId) => Effect.Effect<Entry, ShelfClosed, Scope.Scope>
   /** Closes what has been idle longest, down to this many; who waits goes on waiting. */
   readonly trim: (limit: number) => Effect.Effect<void>
+  /** Connections kept, those included that have ended and may still be claimed. */
+  readonly kept: () => number
   /** Connections idle now, takers of any who wait now, connections handed out so far. */
   readonly idle: () => number
   readonly waiting: () => number
@@ -188,6 +190,7 @@ export const make = (options: Options): Effect.Effect<Shelf, never, Scope.Scope>
           }
         ),
       trim,
+      kept: () => idle.size,
       idle: () => idle.size - leaving.size,
       waiting: () => anyone.size,
       taken: () => taken

@@ -1,12 +1,14 @@
 /**
  * NodePass tunnels for host programs: every module by its name.
  */
+export * as AcceptingPool from "./AcceptingPool.js"
 export * as Address from "./Address.js"
 export * as Backoff from "./Backoff.js"
 export * as Checkpoint from "./Checkpoint.js"
 export * as Client from "./Client.js"
 export * as Crypto from "./Crypto.js"
 export * as Dialect from "./Dialect.js"
+export * as DialingPool from "./DialingPool.js"
 export * as Egress from "./Egress.js"
 export * as Frame from "./Frame.js"
 export * as Gate from "./Gate.js"

@@ -9,7 +9,7 @@ const ranks: ReadonlyArray<ReadonlyArray<string>> = [
   ["Checkpoint", "Dialect", "Relay", "Shelf", "UrlQuery"],
   ["Handshake", "Ingress", "SignalBus", "TunnelUrl"],
   ["Gate", "Pool"],
-  ["Egress"],
+  ["AcceptingPool", "DialingPool", "Egress"],
   ["Session"],
   ["Link"],
   ["Client", "Server"],

@@ -1,0 +1,117 @@
+/**
+ * The pool of the side that takes the connections in: newcomers of the tunnel port who prove that they belong to it.
+ */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Queue from "effect/Queue"
+import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
+import { Crypto } from "./Crypto.js"
+import * as Handshake from "./Handshake.js"
+import * as Pool from "./Pool.js"
+import { Settings } from "./Settings.js"
+import * as Shelf from "./Shelf.js"
+import { ConnectionId, Demand } from "./Signal.js"
+import { SignalBus } from "./SignalBus.js"
+import type { Connection } from "./Transport.js"
+
+/** Every place for an idle connection is taken. */
+export class PoolFull extends Schema.TaggedError<PoolFull>()("PoolFull", { limit: Schema.Number }) {
+  override get message(): string {
+    return `the client opened more than ${this.limit} idle pool connections`
+  }
+}
+
+/** Where an authenticated newcomer of the tunnel port is brought into the pool of its session. */
+export class Admission extends Context.Tag("nodepass/AcceptingPool/Admission")<
+  Admission,
+  {
+    /** Checks the newcomer's seal, gives it an id and keeps it; `scope` is then the pool's to close. */
+    readonly admit: (
+      connection: Connection,
+      options: { readonly line: string; readonly scope: Scope.CloseableScope }
+    ) => Effect.Effect<void, Handshake.HandshakeError | PoolFull>
+  }
+>() {}
+
+/** A pool that the client fills. A visitor who finds it empty has the client told at once. */
+export const layer = (
+  options: Pool.Options
+): Layer.Layer<Admission | Pool.Pool, never, Crypto | Settings | SignalBus> =>
+  Layer.scopedContext(
+    Effect.gen(function* () {
+      const bus = yield* SignalBus
+      const settings = yield* Settings
+      const nextId = yield* makeIds
+      const seen = makeOnce()
+      const wake = yield* Effect.acquireRelease(Queue.dropping<void>(1), Queue.shutdown)
+
+      const shelf: Shelf.Shelf = yield* Shelf.make({
+        ...Pool.shelfOptions(options, settings),
+        onDemand: () => {
+          if (shelf.waiting() > 0) wake.unsafeOffer(undefined)
+        }
+      })
+
+      yield* Queue.take(wake).pipe(
+        Effect.flatMap(() => {
+          const count = shelf.waiting()
+          return count === 0 ? Effect.void : bus.send(new Demand({ count }))
+        }),
+        Effect.forever,
+        Effect.ignore,
+        Effect.forkScoped
+      )
+
+      const pool = Pool.Pool.of({
+        ...Pool.takesFrom(shelf, options, settings),
+        warm: () => Effect.void,
+        stats: Effect.sync(() => ({ idle: shelf.idle(), capacity: options.max, waiting: shelf.waiting() }))
+      })
+
+      const admission = Admission.of({
+        admit: (connection, { line, scope }) =>
+          Effect.gen(function* () {
+            const count = yield* Handshake.joined(connection, { keys: options.keys, line })
+            if (!seen(count))
+              return yield* new Handshake.HandshakeError({ reason: "Malformed", peer: connection.remote })
+            if (shelf.kept() >= options.max) return yield* new PoolFull({ limit: options.max })
+            const id = nextId()
+            // The id goes out before anybody can take the connection, so that nothing overtakes it on the wire.
+            yield* Handshake.admit(connection, { keys: options.keys, count, id })
+            yield* shelf.add({ id, connection, scope })
+          })
+      })
+
+      return Context.make(Pool.Pool, pool).pipe(Context.add(Admission, admission))
+    })
+  )
+
+// internal
+
+/** Ids that are all different until 2^32 were made: steps of an odd width from a random start. */
+const makeIds: Effect.Effect<() => ConnectionId, never, Crypto> = Effect.gen(function* () {
+  const crypto = yield* Crypto
+  const random = yield* crypto.randomBytes(4)
+  let next = new DataView(random.buffer, random.byteOffset).getUint32(0)
+  return () => {
+    next = (next + 0x9e3779b1) >>> 0
+    return ConnectionId.make(next.toString(16).padStart(8, "0"))
+  }
+})
+
+/** Says of each number whether it is new. Numbers come nearly in order: one too far behind the highest counts as old. */
+const makeOnce = (): ((n: number) => boolean) => {
+  const window = 65_536
+  const recent = new Set<number>()
+  let highest = -1
+  return (n) => {
+    if (n <= highest - window || recent.has(n)) return false
+    if (n - highest > window) recent.clear()
+    else for (let passed = highest + 1; passed <= n; passed++) recent.delete(passed - window)
+    recent.add(n)
+    highest = Math.max(highest, n)
+    return true
+  }
+}

@@ -1,0 +1,144 @@
+/**
+ * The pool of the side that opens the connections: kept filled, a little ahead of its visitors.
+ */
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as FiberSet from "effect/FiberSet"
+import * as Layer from "effect/Layer"
+import * as Queue from "effect/Queue"
+import * as Schedule from "effect/Schedule"
+import * as Scope from "effect/Scope"
+import type { Address } from "./Address.js"
+import * as Handshake from "./Handshake.js"
+import * as Pool from "./Pool.js"
+import * as PoolPolicy from "./PoolPolicy.js"
+import { Refusals } from "./Refusals.js"
+import { Settings } from "./Settings.js"
+import * as Shelf from "./Shelf.js"
+import { Keep } from "./Signal.js"
+import { SignalBus } from "./SignalBus.js"
+import { Transport, TransportError } from "./Transport.js"
+
+export interface Options extends Pool.Options {
+  /** The server's tunnel address. */
+  readonly address: Address
+  /** Idle connections at least; `max` where that is lower. */
+  readonly min: number
+  /** Handshakes under way at most. Defaults to `128`. */
+  readonly concurrency?: number | undefined
+}
+
+/**
+ * A pool that opens its connections.
+ *
+ * It refills on the policy's interval, and at once when a visitor waits or more than half of it is gone.
+ */
+export const layer = (options: Options): Layer.Layer<Pool.Pool, never, Refusals | Settings | SignalBus | Transport> =>
+  Layer.scoped(
+    Pool.Pool,
+    Effect.gen(function* () {
+      const bus = yield* SignalBus
+      const refusals = yield* Refusals
+      const settings = yield* Settings
+      const transport = yield* Transport
+      const wake = yield* Effect.acquireRelease(Queue.dropping<void>(1), Queue.shutdown)
+      const concurrency = options.concurrency ?? 128
+      const dials = yield* FiberSet.make<void>()
+      const policy: PoolPolicy.Options = {
+        minCapacity: Math.min(options.min, options.max),
+        maxCapacity: options.max,
+        minInterval: settings.minPoolInterval,
+        maxInterval: settings.maxPoolInterval
+      }
+      let { capacity } = PoolPolicy.initial(policy)
+      let asked = 0
+      let short = false
+      let opening = 0
+      let opened = 0
+      let failed = 0
+      let count = 0
+
+      const shelf: Shelf.Shelf = yield* Shelf.make({
+        ...Pool.shelfOptions(options, settings),
+        onDemand: () => {
+          const low = shelf.idle() + opening < capacity / 2
+          if (low || asked > 0 || shelf.waiting() > opening) wake.unsafeOffer(undefined)
+        }
+      })
+
+      const { address } = options
+      const connect = Effect.timeoutFail(transport.connect(address), {
+        duration: settings.handshakeTimeout,
+        onTimeout: () => new TransportError({ operation: "connect", reason: "TimedOut", address })
+      })
+
+      const dial = Effect.gen(function* () {
+        const scope = yield* Scope.make()
+        yield* Effect.gen(function* () {
+          const connection = yield* connect
+          const id = yield* Handshake.enter(connection, { keys: options.keys, count: count++ })
+          opened++
+          yield* shelf.add({ id, connection, scope })
+          if (short) yield* Queue.offer(wake, undefined)
+        }).pipe(
+          Scope.extend(scope),
+          Effect.onExit((exit) => (Exit.isFailure(exit) ? Scope.close(scope, exit) : Effect.void))
+        )
+      }).pipe(
+        Effect.catchAll((error) => {
+          failed++
+          return refusals.count("dial", error, { tunnel: String(address) })
+        }),
+        Effect.ensuring(Effect.sync(() => opening--))
+      )
+
+      const refill = Effect.suspend(() => {
+        const wanted = Math.max(capacity - shelf.idle(), shelf.waiting(), asked) - opening
+        const missing = Math.min(wanted, options.max - shelf.idle() - opening, concurrency - opening)
+        short = missing < wanted
+        if (missing <= 0) return Effect.void
+        asked = Math.max(0, asked - missing)
+        opening += missing
+        return Effect.replicateEffect(FiberSet.run(dials, dial), missing, { discard: true })
+      })
+
+      const takes = Pool.takesFrom(shelf, options, settings)
+      const surplus = Effect.suspend(() =>
+        options.visitors === "here" ? takes.trim(capacity) : Effect.ignore(bus.send(new Keep({ count: capacity })))
+      )
+
+      const adapt = Effect.gen(function* () {
+        const driver = yield* Schedule.driver(PoolPolicy.schedule(policy))
+        let before = { at: yield* Clock.currentTimeMillis, taken: 0, opened: 0, failed: 0 }
+        while (true) {
+          const now = { at: yield* Clock.currentTimeMillis, taken: shelf.taken(), opened, failed }
+          const seen = {
+            elapsed: now.at - before.at,
+            idle: shelf.idle(),
+            taken: now.taken - before.taken,
+            opened: now.opened - before.opened,
+            failed: now.failed - before.failed
+          }
+          before = now
+          capacity = (yield* Effect.orDie(driver.next(seen))).capacity
+          if (shelf.idle() > capacity) yield* surplus
+          yield* Queue.offer(wake, undefined)
+        }
+      })
+
+      yield* refill
+      yield* Effect.forkScoped(adapt)
+      yield* Effect.forkScoped(Effect.forever(Effect.zipRight(Queue.take(wake), refill)))
+
+      return Pool.Pool.of({
+        ...takes,
+        warm: (visitors) =>
+          Effect.suspend(() => {
+            asked = Math.max(asked, visitors)
+            return Effect.asVoid(Queue.offer(wake, undefined))
+          }),
+        stats: Effect.sync(() => ({ idle: shelf.idle(), capacity, waiting: shelf.waiting() }))
+      })
+    })
+  )
