@@ -4,15 +4,14 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as FastCheck from "effect/FastCheck"
 import * as Layer from "effect/Layer"
-import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import * as Address from "../src/Address.js"
-import * as Frame from "../src/Frame.js"
 import * as Meter from "../src/Meter.js"
 import * as Relay from "../src/Relay.js"
 import * as SimNetwork from "../src/testing/SimNetwork.js"
 import * as Simulation from "../src/testing/Simulation.js"
 import { type Connection, Transport } from "../src/Transport.js"
+import { readAll } from "./worlds/TunnelWorld.js"
 
 interface Line {
   /** The outer ends: what the visitor and the target hold. */
@@ -45,15 +44,6 @@ const world = <A, E>(
   return Exit.getOrElse(exit, (cause) => assert.fail(String(cause)))
 }
 
-const readAll = (connection: Connection) =>
-  Effect.gen(function* () {
-    const parts: Array<Uint8Array> = []
-    while (true) {
-      const chunk = yield* connection.read
-      if (Option.isNone(chunk)) return Frame.concat(parts)
-      parts.push(chunk.value)
-    }
-  })
 const counts = Effect.flatMap(Relay.Relay, ({ count }) => count)
 const bytes = FastCheck.uint8Array({ maxLength: 3000 })
 const link = FastCheck.record({

@@ -135,7 +135,8 @@ const visitorsAt = (receiver: Scenario["receiver"]) => Address.make(receiver, 80
 const answerTo = (question: Uint8Array): Uint8Array =>
   Frame.concat([new TextEncoder().encode("re:"), question.toReversed()])
 
-const readAll = (connection: Transport.Connection) =>
+/** Everything until the end. */
+export const readAll = (connection: Transport.Connection) =>
   Effect.gen(function* () {
     const parts: Array<Uint8Array> = []
     while (true) {
