@@ -23,7 +23,11 @@ const platform = (name) => {
     .split("-")
   const os = systems.find((system) => words.includes(system))
   const cpu = processors.find((processor) => words.includes(processor))
-  const libc = words.some((word) => word.startsWith("musl")) ? "musl" : words.includes("gnu") ? "glibc" : undefined
+  const libc = words.some((word) => word.startsWith("musl"))
+    ? "musl"
+    : words.some((word) => word.startsWith("gnu"))
+      ? "glibc"
+      : undefined
   return {
     cpu: cpu && { cpu: [cpu] },
     libc: os === "linux" && libc && { libc: [libc] },
