@@ -11,6 +11,7 @@ import * as Path from "node:path"
 import process from "node:process"
 import { createInterface } from "node:readline"
 import { promisify } from "node:util"
+import { freePort } from "../test/command/freePort.js"
 
 const quick = process.argv.includes("--quick")
 const turn = quick ? 150 : 800
@@ -60,9 +61,7 @@ const drive = async (what: string, port: number, first: number, second: number):
 const target = await portOf("load.ts", "target")
 const pipes = await portOf("pipe.ts", await portOf("pipe.ts", target))
 
-const [tunnelPort, visitorsPort] = [await portOf("load.ts", "target"), await portOf("load.ts", "target")].map(
-  (port) => port + 1
-)
+const [tunnelPort, visitorsPort] = [await freePort(), await freePort()]
 const begun = performance.now()
 const server = await start(
   ["bin/nodepass.js", `server://bench@127.0.0.1:${tunnelPort}/127.0.0.1:${visitorsPort}?mode=1&slot=0`],
@@ -73,7 +72,7 @@ const client = await start(
   ["bin/nodepass.js", `client://bench@127.0.0.1:${tunnelPort}/127.0.0.1:${target}?mode=2&slot=0`],
   / connected /
 )
-const tunnel = visitorsPort ?? 0
+const tunnel = visitorsPort
 await drive("burst", tunnel, 0, 1)
 const firstVisitor = performance.now() - begun
 

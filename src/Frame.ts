@@ -60,7 +60,8 @@ export const concat = (parts: ReadonlyArray<Uint8Array>): Uint8Array => {
 }
 
 const encoder = new TextEncoder()
-const decoder = new TextDecoder()
+// A byte order mark is a part of the line, or one could be put in front of a sealed line unseen.
+const decoder = new TextDecoder("utf-8", { ignoreBOM: true })
 
 /** The bytes of texts as lines, in one piece for one write. */
 export const encode = (texts: ReadonlyArray<string>): Uint8Array =>

@@ -76,7 +76,9 @@ export const nonce: Effect.Effect<string, never, Crypto> = Effect.flatMap(Crypto
 const derive = (crypto: Crypto["Type"], key: Redacted.Redacted<Uint8Array>, label: string): Uint8Array =>
   crypto.hmac(Redacted.value(key), utf8.encode(label))
 
-const sealed = /^([^#]*)[?&]mac=([0-9a-f]{32})(#[^#]*)$/
+const sealed = /^([^#]*)([?&])mac=([0-9a-f]{32})(#[^#]*)$/
+
+const markAfter = (head: string): "?" | "&" => (head.includes("?") ? "&" : "?")
 
 const makeSeal = (crypto: Crypto["Type"], key: Uint8Array): Seal => {
   const mac = (line: string) => Encoding.encodeHex(crypto.hmac(key, utf8.encode(line)).subarray(0, 16))
@@ -84,13 +86,14 @@ const makeSeal = (crypto: Crypto["Type"], key: Uint8Array): Seal => {
     seal: (line) => {
       const at = line.indexOf("#")
       const head = line.slice(0, at)
-      return `${head}${head.includes("?") ? "&" : "?"}mac=${mac(line)}${line.slice(at)}`
+      return `${head}${markAfter(head)}mac=${mac(line)}${line.slice(at)}`
     },
     open: (text) => {
       const match = sealed.exec(text)
-      const [, head = "", given = "", tail = ""] = match ?? []
+      const [, head = "", mark = "", given = "", tail = ""] = match ?? []
       const line = head + tail
-      return equal(mac(line), given) && match !== null ? Option.some(line) : Option.none()
+      // The seal does not cover the mark in front of itself, so only the one that `seal` writes will do.
+      return equal(mac(line), given) && mark === markAfter(head) ? Option.some(line) : Option.none()
     }
   }
 }

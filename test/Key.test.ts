@@ -1,24 +1,27 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import * as Either from "effect/Either"
+import * as Encoding from "effect/Encoding"
 import * as FastCheck from "effect/FastCheck"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
-import * as Address from "../src/Address.js"
 import { Crypto } from "../src/Crypto.js"
-import * as Dialect from "../src/Dialect.js"
-import * as Frame from "../src/Frame.js"
 import * as Key from "../src/Key.js"
-import * as Signal from "../src/Signal.js"
 import * as SimCrypto from "../src/testing/SimCrypto.js"
+
+// The same inputs in every run.
+FastCheck.configureGlobal({ seed: 1 })
 
 const crypto = Effect.runSync(Effect.provide(Crypto, SimCrypto.layer(1)))
 const stretched = (key: string) =>
   Effect.runSync(Effect.provideService(Key.stretch(Option.some(Redacted.make(key))), Crypto, crypto))
-const session = (key: string, client = "00".repeat(16), server = "11".repeat(16)) =>
-  Key.session(crypto, stretched(key), { client, server })
+const nonces = { client: "00".repeat(16), server: "11".repeat(16) }
+const session = (key: string, over?: Partial<typeof nonces>) =>
+  Key.session(crypto, stretched(key), { ...nonces, ...over })
+const directions = ["client", "server", "join", "admit"] as const
 
 const line = FastCheck.stringMatching(/^\/\/[a-z0-9]{1,20}(\?[a-z]=[a-z0-9]{0,9})?#[a-z0-9]{1,9}$/)
+const nonce = FastCheck.stringMatching(/^[0-9a-f]{32}$/)
+const direction = FastCheck.constantFrom(...directions)
 
 describe("a seal", () => {
   it.prop("opens to the line that was sealed", [line, FastCheck.string()], ([line, key]) => {
@@ -26,94 +29,107 @@ describe("a seal", () => {
     assert.deepStrictEqual(seal.open(seal.seal(line)), Option.some(line))
   })
 
-  it.prop("no other key opens it, nor the seal of another direction", [line, FastCheck.string()], ([line, key]) => {
-    const { admit, client, join, server } = session(key)
-    const others = [admit, join, server, session(`${key}.`).client, session(key, "22".repeat(16)).client]
-    for (const other of others) assert.isTrue(Option.isNone(other.open(client.seal(line))))
-    assert.isTrue(Option.isSome(session(key).client.open(client.seal(line))))
-  })
-
   it.prop(
-    "no line opens that differs in a character",
-    [line, FastCheck.nat(), FastCheck.stringMatching(/^[ -~]$/)],
-    ([line, at, character]) => {
-      const { client } = session("key")
-      const sealed = client.seal(line)
-      const altered = sealed.slice(0, at % sealed.length) + character + sealed.slice((at % sealed.length) + 1)
-      assert.isTrue(altered === sealed || Option.isNone(client.open(altered)))
+    "no other key opens it, nor the seal of another direction",
+    [line, FastCheck.string(), direction],
+    ([line, key, direction]) => {
+      const keys = session(key)
+      const sealed = keys[direction].seal(line)
+      const others = [
+        ...directions.filter((other) => other !== direction).map((other) => keys[other]),
+        session(`${key}.`)[direction],
+        Key.hello(crypto, stretched(key))
+      ]
+      for (const other of others) assert.isTrue(Option.isNone(other.open(sealed)))
     }
   )
 
-  it.prop("refuses any text, and never throws", [FastCheck.string()], ([text]) => {
+  it.prop(
+    "no line opens in which one character was changed, added or taken out",
+    [line, FastCheck.nat(), FastCheck.constantFrom(0, 1), FastCheck.stringMatching(/^[ -~]?$/)],
+    ([line, at, drop, put]) => {
+      const { client } = session("key")
+      const sealed = client.seal(line)
+      const place = at % sealed.length
+      const altered = sealed.slice(0, place) + put + sealed.slice(place + drop)
+      assert.isTrue(altered === sealed || Option.isNone(client.open(altered)))
+    },
+    { fastCheck: { numRuns: 3000 } }
+  )
+
+  // Found by the law above with seed -1724611591: the seal does not cover the character before `mac`.
+  it("no line opens whose `?` before the seal was made a `&`, or the other way round", () => {
+    const { client } = session("key")
+    const [bare, asking] = [client.seal("//x#a"), client.seal("//x?y=z#a")]
+    for (const altered of [bare.replace("?mac=", "&mac="), asking.replace("&mac=", "?mac=")]) {
+      assert.isTrue(Option.isNone(client.open(altered)), altered)
+    }
+  })
+
+  it.prop("the mark in front of it is sealed too", [line], ([line]) => {
+    const { client } = session("key")
+    const sealed = client.seal(line)
+    const altered = sealed.replace(/[?&]mac=/, (mark) => (mark.startsWith("?") ? "&mac=" : "?mac="))
+    assert.isTrue(Option.isNone(client.open(altered)))
+  })
+
+  it.prop("refuses any text, and never throws", [FastCheck.fullUnicodeString()], ([text]) => {
     assert.isTrue(Option.isNone(session("key").client.open(text)))
   })
 })
 
-const launch = (n: number) =>
-  Signal.makeLaunch({
-    protocol: "tcp",
-    id: Signal.ConnectionId.make(n.toString(16).padStart(8, "0")),
-    visitor: Address.make("198.51.100.1", 5)
-  })
-const channels = () => {
-  const { client, server } = session("key")
-  return [
-    Dialect.native(Dialect.makeChannel({ outgoing: client, incoming: server })),
-    Dialect.native(Dialect.makeChannel({ outgoing: server, incoming: client }))
-  ] as const
-}
-const linesOf = (dialect: Dialect.Dialect, count: number) =>
-  Frame.toText(dialect.encode(Array.from({ length: count }, (_, n) => new Signal.Demand({ count: n + 1 }))))
-    .trimEnd()
-    .split("\n")
-const utf8 = new TextEncoder()
-const countsHeard = (dialect: Dialect.Dialect, lines: ReadonlyArray<string>) =>
-  lines.flatMap((line) => {
-    const signal = dialect.decode(utf8.encode(line))
-    return Either.isRight(signal) && signal.right._tag === "Demand" ? [signal.right.count] : []
-  })
-
-describe("the native dialect", () => {
-  it("every signal arrives as it was sent", () => {
-    const [ours, theirs] = channels()
-    const signals = [new Signal.Ping(), new Signal.Flush(), launch(7), new Signal.Keep({ count: 3 })]
-    const lines = Frame.toText(ours.encode(signals)).trimEnd().split("\n")
-    assert.deepStrictEqual(
-      lines.map((line) => JSON.stringify(Either.getOrThrow(theirs.decode(utf8.encode(line))))),
-      signals.map((signal) => JSON.stringify(signal))
-    )
-  })
-
+describe("the keys of a session", () => {
   it.prop(
-    "what is injected, repeated or put in another order is never heard, and what is heard is in order",
-    [
-      FastCheck.integer({ min: 1, max: 12 }),
-      FastCheck.array(FastCheck.oneof(FastCheck.nat(20), FastCheck.string()), { maxLength: 30 })
-    ],
-    ([count, edits]) => {
-      const [ours, theirs] = channels()
-      const lines = linesOf(ours, count)
-      const heard = countsHeard(
-        theirs,
-        edits.map((edit) => (typeof edit === "string" ? edit : (lines[edit] ?? "#d")))
-      )
-      assert.deepStrictEqual(
-        heard,
-        heard.map((_, n) => n + 1)
-      )
+    "are the same on both sides",
+    [FastCheck.string(), nonce, nonce, direction, line],
+    ([key, client, server, direction, line]) => {
+      const [ours, theirs] = [session(key, { client, server }), session(key, { client, server })]
+      assert.strictEqual(ours.id, theirs.id)
+      assert.deepStrictEqual(theirs[direction].open(ours[direction].seal(line)), Option.some(line))
     }
   )
 
   it.prop(
-    "a line taken out shows at the next one",
-    [FastCheck.integer({ min: 2, max: 12 }), FastCheck.nat()],
-    ([count, at]) => {
-      const [ours, theirs] = channels()
-      const lines = linesOf(ours, count)
-      const gap = at % (count - 1)
-      const results = lines.filter((_, n) => n !== gap).map((line) => theirs.decode(utf8.encode(line)))
-      const refused = results.flatMap((result) => (Either.isLeft(result) ? [result.left.reason] : []))
-      assert.strictEqual(refused[0], "Lost")
+    "are others for any other key, and for any other nonce of either side",
+    [FastCheck.string(), FastCheck.string(), nonce, direction, line],
+    ([key, otherKey, other, direction, line]) => {
+      FastCheck.pre(key !== otherKey && other !== nonces.client && other !== nonces.server)
+      const keys = session(key)
+      const swapped = { client: nonces.server, server: nonces.client }
+      for (const others of [
+        session(otherKey),
+        session(key, { client: other }),
+        session(key, { server: other }),
+        session(key, swapped)
+      ]) {
+        assert.notStrictEqual(others.id, keys.id)
+        assert.isTrue(Option.isNone(others[direction].open(keys[direction].seal(line))))
+      }
     }
   )
+
+  it.prop("have a name of 16 hex digits that is a piece of none of them", [FastCheck.string()], ([key]) => {
+    const hmac = (key: Uint8Array, label: string) => crypto.hmac(key, new TextEncoder().encode(label))
+    const tunnel = Redacted.value(stretched(key))
+    const secret = hmac(tunnel, `session ${nonces.client} ${nonces.server}`)
+    const secrets = [tunnel, hmac(tunnel, "hello"), secret, ...directions.map((label) => hmac(secret, label))]
+    const { id } = session(key)
+    assert.match(id, /^[0-9a-f]{16}$/)
+    for (const each of secrets) assert.notInclude(Encoding.encodeHex(each), id)
+  })
+
+  it("show nothing of themselves when they are printed", () => {
+    const tunnel = stretched("key")
+    const text = JSON.stringify([tunnel, session("key"), Key.hello(crypto, tunnel)])
+    assert.notInclude(text, Encoding.encodeHex(Redacted.value(tunnel)).slice(0, 8))
+    assert.notMatch(text, /\d+,\d+,\d+/)
+  })
+})
+
+describe("a nonce", () => {
+  it("is 32 hex digits, and never the one before", () => {
+    const drawn = Effect.runSync(Effect.provideService(Effect.replicateEffect(Key.nonce, 1000), Crypto, crypto))
+    assert.strictEqual(new Set(drawn).size, 1000)
+    for (const each of drawn) assert.match(each, /^[0-9a-f]{32}$/)
+  })
 })

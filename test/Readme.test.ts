@@ -6,6 +6,7 @@ import * as Path from "node:path"
 import process from "node:process"
 import { promisify } from "node:util"
 import * as Parameter from "../src/Parameter.js"
+import { freePort } from "./command/freePort.js"
 import { makeWorld } from "./command/Nodepass.js"
 import { figures } from "./Figures.js"
 
@@ -31,13 +32,6 @@ const listen = (server: Net.Server, port = 0) =>
       resolve(typeof address === "object" && address !== null ? address.port : 0)
     })
   })
-
-const freePort = async () => {
-  const server = Net.createServer()
-  const port = await listen(server)
-  await new Promise((resolve) => server.close(resolve))
-  return port
-}
 
 /** Visits until somebody answers: the commands take a moment to find each other. */
 const visit = (port: number): Promise<string> =>

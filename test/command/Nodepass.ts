@@ -7,6 +7,7 @@ import { once } from "node:events"
 import * as Net from "node:net"
 import * as Path from "node:path"
 import nodeProcess from "node:process"
+import { freePort } from "./freePort.js"
 
 const root = Path.join(import.meta.dirname, "../..")
 
@@ -98,12 +99,6 @@ export const makeWorld = () => {
   const connect = (port: number): Net.Socket => {
     const socket = own(Net.connect({ port, host: "127.0.0.1", allowHalfOpen: true }), (socket) => socket.destroy())
     return socket.on("error", () => {})
-  }
-
-  const freePort = async (): Promise<number> => {
-    const { close, port } = await listen(() => {})
-    close()
-    return port
   }
 
   return { start, listen, connect, freePort, close: () => closers.toReversed().forEach((close) => close()) }

@@ -107,7 +107,7 @@ const drawFault: Effect.Effect<readonly [number, Fault]> = Effect.gen(function* 
 const draw: Effect.Effect<Scenario> = Effect.gen(function* () {
   const visits = yield* oneOf(1, 3, yield* between(0, 25))
   const faults = yield* oneOf(0, 0, 1, 2, 4)
-  const max = yield* oneOf(1, 3, 32)
+  const max = yield* oneOf(1, 3, 12)
   return {
     receiver: yield* oneOf("server", "client"),
     link: {
