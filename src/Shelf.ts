@@ -125,7 +125,11 @@ export const make = (options: Options): Effect.Effect<Shelf, never, Scope.Scope>
       Effect.suspend(() => {
         if (!open) return discard(entry)
         const waiter = options.expect === "bytes" ? named.get(entry.id) : first(anyone)
-        if (waiter !== undefined) return Effect.sync(() => waiter.give({ entry, watch: undefined }))
+        if (waiter !== undefined) {
+          // In one piece with the choice, or another connection could be given to the same waiter.
+          waiter.give({ entry, watch: undefined })
+          return Effect.void
+        }
         idle.set(entry.id, { entry, watch: undefined })
         return Effect.map(Effect.forkIn(watch(entry), entry.scope), (watch) => {
           if (keeps(entry)) idle.set(entry.id, { entry, watch })
