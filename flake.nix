@@ -12,12 +12,12 @@
 
       # node_modules by system, as npm names it. All of it is written by `node scripts/flake.js`: the esbuild and the
       # tsc in it are programs for one system, so each has a hash of its own.
-      lock = "505511318f42616a62795a2e90d0383b256e36bfe23815b3f082358cf164f10e";
+      lock = "943e466f5aab896bf85db214a413069a38ae945e7714de3db6096978340c2738";
       systems = {
-        x86_64-linux = { os = "linux"; cpu = "x64"; hash = "sha256-ilrAwGBOROcpbF3fCG7egIXDR0kRlJr9xyQmuLGUFKY="; };
-        aarch64-linux = { os = "linux"; cpu = "arm64"; hash = "sha256-t3YSl7lXigAaBM8KRe6fKMa9yb+TpDPe3fVGb90wb6M="; };
-        x86_64-darwin = { os = "darwin"; cpu = "x64"; hash = "sha256-HQrc5wgkDGHMCZb4cvG0xh/1dzs/aot6S0ZAilZdZhc="; };
-        aarch64-darwin = { os = "darwin"; cpu = "arm64"; hash = "sha256-8sipQoMtPsbLYjxgwqkkLroB2bp5zhkR08dKAuJK6aQ="; };
+        x86_64-linux = { os = "linux"; cpu = "x64"; hash = "sha256-lgZi5OHwiSYxi7epfrJiCRZSpeBhJz6SJENy62UZOe8="; };
+        aarch64-linux = { os = "linux"; cpu = "arm64"; hash = "sha256-u8R69M9d9xvQmAWW0ABfMgsA8gdQpMhPhdHNA87u+t0="; };
+        x86_64-darwin = { os = "darwin"; cpu = "x64"; hash = "sha256-KiWl0PQxij+O33hQRYG4Bmq+hgWk9ueZbYf9/rOnIuU="; };
+        aarch64-darwin = { os = "darwin"; cpu = "arm64"; hash = "sha256-mqNK6cY33TDEFW+B9TlvEd6vVvPnm7KXcWdutBUGULM="; };
       };
 
       each = f: lib.mapAttrs (system: _: f system nixpkgs.legacyPackages.${system}) systems;

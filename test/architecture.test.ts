@@ -4,7 +4,20 @@ import * as Path from "node:path"
 
 /** Lowest first. A module imports only from the ranks above its own line. */
 const ranks: ReadonlyArray<ReadonlyArray<string>> = [
-  ["Address", "Backoff", "Crypto", "Frame", "GoDuration", "LogLine", "Meter", "PoolPolicy", "Refusals", "Slots"],
+  [
+    "Address",
+    "Backoff",
+    "Certificates",
+    "Crypto",
+    "Frame",
+    "GoDuration",
+    "LogLine",
+    "Meter",
+    "PoolPolicy",
+    "Refusals",
+    "Slots"
+  ],
+  ["Tls"],
   ["Key", "Parameter", "Settings", "Signal", "Transport", "UrlError"],
   ["Checkpoint", "Dialect", "Relay", "Shelf", "UrlQuery"],
   ["Handshake", "Ingress", "SignalBus", "TunnelUrl"],
