@@ -10,6 +10,7 @@ import type * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import { Address } from "./Address.js"
+import type { Side, TlsError } from "./Tls.js"
 
 /** Why a socket operation failed. */
 export const Reason = Schema.Literal(
@@ -104,6 +105,15 @@ export class Transport extends Context.Tag("nodepass/Transport")<
     readonly connect: (address: Address) => Effect.Effect<Connection, TransportError, Scope.Scope>
     /** Opens a port. Fails with `AddressInUse`, `AddressUnavailable`, `Forbidden` or `UnknownHost`. */
     readonly listen: (address: Address) => Effect.Effect<Listener, TransportError, Scope.Scope>
+    /**
+     * TLS 1.3 over an open connection of this Transport, on which nothing is being read or written.
+     *
+     * The answer takes the connection's place; the scope that opened it still owns the socket. Bytes put back by `unread`
+     * are the handshake's first. To end is to say so in TLS too, and the other direction flows on. It waits for ever;
+     * interrupting it, or its failure, resets the connection, and a server may learn from that reset alone that it was refused.
+     * Fails with `TlsError`, or with `Reset` or `Closed` when the connection broke.
+     */
+    readonly secure: (connection: Connection, as: Side) => Effect.Effect<Connection, TlsError | TransportError>
   }
 >() {}
 

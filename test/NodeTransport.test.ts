@@ -2,10 +2,13 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import * as Address from "../src/Address.js"
 import * as NodeTransport from "../src/node/NodeTransport.js"
 import { Transport } from "../src/Transport.js"
+import * as LiveCertificates from "./LiveCertificates.js"
+import { overTls, tlsSuite } from "./Tls.compliance.js"
 import { suite, type World } from "./Transport.compliance.js"
 
 const handles = () => process.getActiveResourcesInfo().filter((name) => name.startsWith("TCP")).length
@@ -15,16 +18,26 @@ const turn = Effect.async<void>((resume) => {
   setImmediate(() => setImmediate(() => resume(Effect.void)))
 })
 
-const run: World["run"] = (program) =>
-  program.pipe(
-    Effect.scoped,
-    Effect.provide(NodeTransport.layer),
-    Effect.orDie,
-    Effect.zipRight(turn),
-    Effect.zipRight(Effect.sync(() => assert.strictEqual(handles(), 0)))
-  )
+const runIn =
+  (layer: Layer.Layer<Transport>) =>
+  <E>(program: Effect.Effect<void, E, Scope.Scope | Transport>): Effect.Effect<void> =>
+    program.pipe(
+      Effect.scoped,
+      Effect.provide(layer),
+      Effect.orDie,
+      Effect.zipRight(turn),
+      Effect.zipRight(Effect.sync(() => assert.strictEqual(handles(), 0)))
+    )
 
-suite("NodeTransport", { run, flood: { chunks: 1000, bytes: 65_536, limit: 32 * 1024 * 1024 } })
+const run = runIn(NodeTransport.layer)
+const flood: World["flood"] = { chunks: 1000, bytes: 65_536, limit: 32 * 1024 * 1024 }
+const certificate = Effect.runSync(
+  Effect.cached(LiveCertificates.certificate({ issuer: "itself", names: ["nodepass"] }))
+)
+
+suite("NodeTransport", { run, flood })
+suite("NodeTransport over TLS", { run: runIn(Layer.provide(overTls(certificate), NodeTransport.layer)), flood })
+tlsSuite("NodeTransport", { run, ...LiveCertificates })
 
 describe("NodeTransport", () => {
   it.live("an IPv4 visitor of a listener on every interface is shown with its IPv4 address", () =>

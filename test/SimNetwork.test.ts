@@ -10,26 +10,44 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as Address from "../src/Address.js"
+import * as SimCertificates from "../src/testing/SimCertificates.js"
 import * as SimNetwork from "../src/testing/SimNetwork.js"
 import * as Simulation from "../src/testing/Simulation.js"
 import { type Connection, serve, Transport, type TransportError } from "../src/Transport.js"
+import { overTls, tlsSuite, type Wish } from "./Tls.compliance.js"
 import { suite, type World } from "./Transport.compliance.js"
 
 /** Runs it in worlds of ten seeds, on one host. */
-const run: World["run"] = (program) =>
+const run = <E>(
+  program: Effect.Effect<void, E, Scope.Scope | Transport>,
+  over: Layer.Layer<Transport, never, Transport> = Layer.service(Transport)
+): Effect.Effect<void> =>
   Effect.sync(() => {
     for (let seed = 0; seed < 10; seed++) {
       const network = SimNetwork.make({ segment: 20 + seed * 300, window: 8 + seed })
-      const { exit, leftover } = Simulation.run(program.pipe(Effect.scoped, Effect.provide(network.host("here"))), {
-        seed,
-        turn: seed < 5 ? 50 : 2048
-      })
+      const { exit, leftover } = Simulation.run(
+        program.pipe(Effect.scoped, Effect.provide(Layer.provide(over, network.host("here")))),
+        {
+          seed,
+          turn: seed < 5 ? 50 : 2048
+        }
+      )
       if (Exit.isFailure(exit)) assert.fail(`seed ${seed}: ${Cause.pretty(exit.cause)}`)
       assert.deepStrictEqual([network.open(), leftover], [0, 0], `seed ${seed}`)
     }
   })
 
-suite("SimNetwork", { run, flood: { chunks: 200, bytes: 500, limit: 17 * 2720 } })
+const flood: World["flood"] = { chunks: 200, bytes: 500, limit: 17 * 2720 }
+
+const certificate = ({ begins = -1e6, expires = 1e9, issuer, names }: Wish) => {
+  const facts = { serial: "1", names, begins, expires }
+  return Effect.succeed(SimCertificates.issue(issuer === "itself" ? facts : { ...facts, issuer }))
+}
+const secured = overTls(certificate({ issuer: "itself", names: ["nodepass"] }))
+
+suite("SimNetwork", { run, flood })
+suite("SimNetwork over TLS", { run: (program) => run(program, secured), flood })
+tlsSuite("SimNetwork", { run, certificate, authority: Effect.succeed(SimCertificates.authority("known")) })
 
 type Program = (
   network: SimNetwork.SimNetwork,

@@ -34,9 +34,35 @@ export const failure = (
 export const addressOf = (host: string, port: number): Address.Address =>
   Address.make(/^::ffff:[\d.]+$/i.test(host) ? host.slice(7) : host, port)
 
-/** Adapts a socket from which nothing was read yet, and that has an error listener. */
-export const fromSocket = (socket: Net.Socket, remote: Address.Address): Connection => {
-  const local = addressOf(socket.localAddress ?? "", socket.localPort ?? 0)
+/** What is below a connection. */
+export interface Below {
+  readonly socket: Net.Socket
+  /** The TCP socket: of a plain connection the same. */
+  readonly tcp: Net.Socket
+  /** Takes the connection off its socket, which is given back what was read and put back. */
+  readonly release: () => void
+}
+
+/** What is below each connection, for who puts another on its socket. */
+export const below = new WeakMap<Connection, Below>()
+
+/** Closes a TCP socket and what was put on it, at once for both. */
+export const destroy = (tcp: Net.Socket): void => {
+  tops.get(tcp)?.destroy()
+  tcp.destroy()
+}
+
+/** Closes a TCP socket and what was put on it, so that the peer sees a reset. */
+export const reset = (tcp: Net.Socket): void => {
+  // What stands on top can neither reset nor be closed first: it would end the connection.
+  if (!tcp.destroyed) tcp.resetAndDestroy()
+  tops.get(tcp)?.destroy()
+}
+
+/** Adapts a socket from which nothing was read yet, and that has an error listener; `tcp` is what it stands on. */
+export const fromSocket = (socket: Net.Socket, remote: Address.Address, tcp: Net.Socket = socket): Connection => {
+  const local = addressOf(tcp.localAddress ?? "", tcp.localPort ?? 0)
+  if (tcp !== socket) tops.set(tcp, socket)
   const front: Array<Uint8Array> = []
   let asked = false
   let reader: (() => void) | undefined
@@ -61,13 +87,11 @@ export const fromSocket = (socket: Net.Socket, remote: Address.Address): Connect
     if (reader !== undefined && look() !== undefined) reader()
   }
   const wakeWriter = () => writer?.()
-  socket
-    .on("drain", wakeWriter)
-    .on("finish", wakeWriter)
-    .on("close", () => {
-      reader?.()
-      writer?.()
-    })
+  const wakeBoth = () => {
+    reader?.()
+    writer?.()
+  }
+  socket.on("drain", wakeWriter).on("finish", wakeWriter).on("close", wakeBoth)
   const ask = () => {
     if (asked) return
     asked = true
@@ -120,7 +144,7 @@ export const fromSocket = (socket: Net.Socket, remote: Address.Address): Connect
   const drained = () => !socket.destroyed && socket.writableLength < highWaterMark
   const finished = () => socket.writableFinished
 
-  return {
+  const connection: Connection = {
     local,
     remote,
     read: Effect.suspend(read),
@@ -141,13 +165,21 @@ export const fromSocket = (socket: Net.Socket, remote: Address.Address): Connect
       if (!socket.writableEnded) socket.end()
       return written(finished)
     }),
-    reset: Effect.sync(() => {
-      if (!socket.destroyed) socket.resetAndDestroy()
-    })
+    reset: Effect.sync(() => reset(tcp))
   }
+  const release = () => {
+    socket.off("drain", wakeWriter).off("finish", wakeWriter).off("close", wakeBoth)
+    socket.off("readable", wakeReader).off("end", wakeReader)
+    for (const chunk of front.splice(0)) socket.unshift(chunk)
+  }
+  below.set(connection, { socket, tcp, release })
+  return connection
 }
 
 // internal
+
+/** What speaks for a TCP socket, where that is not itself. */
+const tops = new WeakMap<Net.Socket, Net.Socket>()
 
 const reasons: Readonly<Record<string, Reason>> = {
   ECONNREFUSED: "Refused",

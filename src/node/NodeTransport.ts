@@ -7,17 +7,14 @@ import * as Scope from "effect/Scope"
 import * as Net from "node:net"
 import type * as Address from "../Address.js"
 import { type Connection, type Listener, Transport, type TransportError } from "../Transport.js"
-import { addressOf, failure, fromSocket, socketOptions } from "./NodeConnection.js"
+import { addressOf, destroy, failure, fromSocket, socketOptions } from "./NodeConnection.js"
+import { secure } from "./NodeTls.js"
 
-export const layer: Layer.Layer<Transport> = Layer.sync(Transport, () => Transport.of({ connect, listen }))
+export const layer: Layer.Layer<Transport> = Layer.sync(Transport, () => Transport.of({ connect, listen, secure }))
 
 // internal
 
 const ignore = (): void => undefined
-
-const destroy = (socket: Net.Socket): void => {
-  socket.destroy()
-}
 
 /**
  * Opens a resource whose finalizer is in the scope before it exists, so that no interruption can leak it; a failed or
@@ -72,7 +69,7 @@ const listen = (address: Address.Address): Effect.Effect<Listener, TransportErro
   const waiting = new Set<() => void>()
   const close = (server: Net.Server) => {
     server.close()
-    for (const [socket] of arrived.splice(0)) socket.destroy()
+    for (const [socket] of arrived.splice(0)) destroy(socket)
   }
   const arrive = (socket: Net.Socket) => {
     socket.on("error", ignore)

@@ -9,11 +9,12 @@ import * as Address from "../Address.js"
 import { type Connection, type Listener, type Reason, Transport, TransportError } from "../Transport.js"
 import * as SimConnection from "./SimConnection.js"
 import type * as SimSide from "./SimSide.js"
+import * as SimTls from "./SimTls.js"
 import type { Entry, Machine, Port, Way, World } from "./SimWorld.js"
 
 /** The Transport of what runs on the machine; once that has crashed, it touches nothing. */
 export const transport = (world: World, machine: Machine): Transport["Type"] =>
-  Transport.of({ connect: connect(world, machine), listen: listen(world, machine) })
+  Transport.of({ connect: connect(world, machine), listen: listen(world, machine), secure: SimTls.secure })
 
 // internal
 
