@@ -12,7 +12,6 @@ import type * as Scope from "effect/Scope"
 import * as NodeCrypto from "node:crypto"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
-import * as Tls from "node:tls"
 import { type Certificate, CertificateError, Certificates, type Files } from "../Certificates.js"
 
 /** SHA-256 of the DER, as 64 lower-case hex digits. */
@@ -36,8 +35,9 @@ const validity = 3652 * 24 * hour
 const selfSigned: Effect.Effect<Certificate> = Effect.gen(function* () {
   const now = yield* Clock.currentTimeMillis
   const { cert, private: key } = yield* Effect.promise(async () => {
-    const { generate } = await import("selfsigned")
-    return generate([{ name: "commonName", value: "nodepass" }], {
+    // By its default export: the only one that is left once esbuild has bundled it.
+    const { default: Selfsigned } = await import("selfsigned")
+    return Selfsigned.generate([{ name: "commonName", value: "nodepass" }], {
       keyType: "ec",
       curve: "P-256",
       algorithm: "sha256",
@@ -76,6 +76,7 @@ const load = (files: Files): Effect.Effect<Certificate, CertificateError> =>
       const end = DateTime.formatIso(DateTime.unsafeMake(certificate.expires))
       return yield* fail("crt", "Expired", `its certificate expired at ${end}`)
     }
+    const Tls = yield* Effect.promise(() => import("node:tls"))
     yield* Effect.try({
       try: () => Tls.createSecureContext({ cert: certificate.chain, key: text }),
       catch: (cause) => fail("crt", "Unusable", `cannot be used: ${reasonOf(cause)}`)

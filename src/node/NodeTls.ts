@@ -11,11 +11,11 @@ import * as NodeTls from "node:tls"
 import type * as Address from "../Address.js"
 import type { Certificate } from "../Certificates.js"
 import * as Tls from "../Tls.js"
-import { type Connection, type Transport, TransportError } from "../Transport.js"
-import { below, failure, fromSocket, reset, socketOptions } from "./NodeConnection.js"
+import { type Transport, TransportError } from "../Transport.js"
+import { below, failure, fromSocket, socketOptions } from "./NodeConnection.js"
 import { fingerprintOf, namesOf } from "./NodeCertificates.js"
 
-/** See `Transport`. */
+/** See `Transport`; to reset the connection when this fails is the caller's. */
 export const secure: Transport["Type"]["secure"] = (connection, as) =>
   Effect.suspend(() => {
     const found = below.get(connection)
@@ -31,10 +31,7 @@ export const secure: Transport["Type"]["secure"] = (connection, as) =>
         : Effect.flatMap(dialled(socket, as.trust, release), (tls) =>
             settled(tls, "secureConnect", remote).pipe(Effect.zipRight(verified(tls, as.trust, remote)), Effect.as(tls))
           )
-    return over.pipe(
-      Effect.map((tls): Connection => fromSocket(tls, remote, tcp)),
-      Effect.onError(() => Effect.sync(() => reset(tcp)))
-    )
+    return Effect.map(over, (tls) => fromSocket(tls, remote, tcp))
   })
 
 // internal

@@ -8,7 +8,6 @@ import * as Net from "node:net"
 import type * as Address from "../Address.js"
 import { type Connection, type Listener, Transport, type TransportError } from "../Transport.js"
 import { addressOf, destroy, failure, fromSocket, socketOptions } from "./NodeConnection.js"
-import { secure } from "./NodeTls.js"
 
 export const layer: Layer.Layer<Transport> = Layer.sync(Transport, () => Transport.of({ connect, listen, secure }))
 
@@ -39,6 +38,13 @@ const owned = <R, A, E>(
       )
     )
   })
+
+/** Loads TLS late: to do so takes some milliseconds, and many tunnels need none. */
+const secure: Transport["Type"]["secure"] = (connection, as) =>
+  Effect.promise(() => import("./NodeTls.js")).pipe(
+    Effect.flatMap((NodeTls) => NodeTls.secure(connection, as)),
+    Effect.onError(() => connection.reset)
+  )
 
 const connect = (address: Address.Address): Effect.Effect<Connection, TransportError, Scope.Scope> =>
   owned(destroy, (own) =>
