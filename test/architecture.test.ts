@@ -19,7 +19,7 @@ const ranks: ReadonlyArray<ReadonlyArray<string>> = [
   ],
   ["Tls"],
   ["Key", "Parameter", "Settings", "Signal", "Transport", "UrlError"],
-  ["Checkpoint", "Dialect", "Relay", "Shelf", "UrlQuery"],
+  ["Checkpoint", "Dialect", "Relay", "Shelf", "Targets", "UrlQuery"],
   ["Handshake", "Ingress", "SignalBus", "TunnelUrl"],
   ["Gate", "Pool"],
   ["AcceptingPool", "DialingPool", "Egress"],
