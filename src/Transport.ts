@@ -44,7 +44,7 @@ const sentences: Record<Reason, string> = {
 
 /** A socket operation failed. `address` is the far side of a connection, or the address to listen on. */
 export class TransportError extends Schema.TaggedError<TransportError>()("TransportError", {
-  operation: Schema.Literal("connect", "listen", "read", "write"),
+  operation: Schema.Literal("connect", "listen", "bind", "read", "write", "receive"),
   reason: Reason,
   address: Address,
   cause: Schema.optional(Schema.Defect)
@@ -94,6 +94,32 @@ export interface Listener {
   readonly accept: Effect.Effect<Connection, never, Scope.Scope>
 }
 
+/** One datagram, and whose it is: where it came from, or where it goes. */
+export interface Datagram {
+  readonly peer: Address
+  readonly bytes: Uint8Array
+}
+
+/** An open UDP port, which the scope that opened it closes. One fiber receives at a time. */
+export interface DatagramSocket {
+  /** The address in use: the port is the true one when `0` was asked for. */
+  readonly address: Address
+  /**
+   * The datagrams that have come, oldest first, at least one. Cancel safe.
+   *
+   * Up to `datagramsHeld` bytes wait here to be asked for; one that comes then is dropped, and counted by `dropped`.
+   * An associated socket fails with `Refused` where its peer says that nobody listens, and receives again after.
+   */
+  readonly receive: Effect.Effect<ReadonlyArray<Datagram>, TransportError>
+  /** Hands each to the system, in order, and says how many it had no room for; an associated socket has one peer only. */
+  readonly send: (datagrams: ReadonlyArray<Datagram>) => Effect.Effect<number>
+  /** Datagrams that came and were dropped, since nobody asked for them in time. */
+  readonly dropped: () => number
+}
+
+/** Bytes of datagrams that wait in a socket to be received, at most. */
+export const datagramsHeld = 1024 * 1024
+
 export class Transport extends Context.Tag("nodepass/Transport")<
   Transport,
   {
@@ -114,6 +140,15 @@ export class Transport extends Context.Tag("nodepass/Transport")<
      * Fails with `TlsError`, or with `Reset` or `Closed` when the connection broke.
      */
     readonly secure: (connection: Connection, as: Side) => Effect.Effect<Connection, TlsError | TransportError>
+    /**
+     * Whether a connection to `target` would come to a port of this machine that listens at `own`, names looked up now;
+     * `false` for a name that nobody knows. The ports are not looked at.
+     */
+    readonly reaches: (target: Address, own: Address) => Effect.Effect<boolean>
+    /** Opens a UDP port that hears anybody. Fails as `listen` does. */
+    readonly bind: (address: Address) => Effect.Effect<DatagramSocket, TransportError, Scope.Scope>
+    /** Opens a UDP port that hears and speaks to this peer only, its name looked up now. Fails with `UnknownHost`. */
+    readonly associate: (peer: Address) => Effect.Effect<DatagramSocket, TransportError, Scope.Scope>
   }
 >() {}
 

@@ -9,9 +9,10 @@ import * as NodeTransport from "../src/node/NodeTransport.js"
 import { Transport } from "../src/Transport.js"
 import * as LiveCertificates from "./LiveCertificates.js"
 import { overTls, tlsSuite } from "./Tls.compliance.js"
+import * as Datagrams from "./Datagrams.compliance.js"
 import { suite, type World } from "./Transport.compliance.js"
 
-const handles = () => process.getActiveResourcesInfo().filter((name) => name.startsWith("TCP")).length
+const handles = () => process.getActiveResourcesInfo().filter((name) => /^(TCP|UDP)/.test(name)).length
 
 /** Node forgets a closed handle right after the immediates of the turn that closed it. */
 const turn = Effect.async<void>((resume) => {
@@ -38,6 +39,7 @@ const certificate = Effect.runSync(
 suite("NodeTransport", { run, flood })
 suite("NodeTransport over TLS", { run: runIn(Layer.provide(overTls(certificate), NodeTransport.layer)), flood })
 tlsSuite("NodeTransport", { run, ...LiveCertificates })
+Datagrams.suite("NodeTransport datagrams", { run, flood })
 
 describe("NodeTransport", () => {
   it.live("an IPv4 visitor of a listener on every interface is shown with its IPv4 address", () =>

@@ -15,6 +15,7 @@ import * as SimNetwork from "../src/testing/SimNetwork.js"
 import * as Simulation from "../src/testing/Simulation.js"
 import { type Connection, serve, Transport, type TransportError } from "../src/Transport.js"
 import { overTls, tlsSuite, type Wish } from "./Tls.compliance.js"
+import * as Datagrams from "./Datagrams.compliance.js"
 import { suite, type World } from "./Transport.compliance.js"
 
 /** Runs it in worlds of ten seeds, on one host. */
@@ -48,6 +49,7 @@ const secured = overTls(certificate({ issuer: "itself", names: ["nodepass"] }))
 suite("SimNetwork", { run, flood })
 suite("SimNetwork over TLS", { run: (program) => run(program, secured), flood })
 tlsSuite("SimNetwork", { run, certificate, authority: Effect.succeed(SimCertificates.authority("known")) })
+Datagrams.suite("SimNetwork datagrams", { run, flood: { chunks: 200, bytes: 500, limit: 17 * 2720 } })
 
 type Program = (
   network: SimNetwork.SimNetwork,

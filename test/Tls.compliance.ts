@@ -42,7 +42,7 @@ export const overTls = (certificate: Effect.Effect<Certificate>): Layer.Layer<Tr
     Transport,
     Effect.zipWith(Transport, certificate, (plain, certificate) =>
       Transport.of({
-        secure: plain.secure,
+        ...plain,
         connect: (address) =>
           Effect.flatMap(plain.connect(address), (connection) =>
             dieOfTls(plain.secure(connection, { side: "client", trust: pinned(certificate) }))

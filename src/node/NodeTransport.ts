@@ -1,43 +1,31 @@
 /**
- * Real TCP sockets for `Transport`, over `node:net`.
+ * Real sockets for `Transport`: TCP over `node:net`, and UDP.
  */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Scope from "effect/Scope"
+import type * as Scope from "effect/Scope"
 import * as Net from "node:net"
 import type * as Address from "../Address.js"
 import { type Connection, type Listener, Transport, type TransportError } from "../Transport.js"
 import { addressOf, destroy, failure, fromSocket, socketOptions } from "./NodeConnection.js"
+import * as NodeDatagrams from "./NodeDatagrams.js"
+import * as NodeHosts from "./NodeHosts.js"
+import { owned } from "./NodeScope.js"
 
-export const layer: Layer.Layer<Transport> = Layer.sync(Transport, () => Transport.of({ connect, listen, secure }))
+export const layer: Layer.Layer<Transport> = Layer.sync(Transport, () =>
+  Transport.of({
+    connect,
+    listen,
+    secure,
+    reaches: NodeHosts.reaches,
+    bind: NodeDatagrams.bind,
+    associate: NodeDatagrams.associate
+  })
+)
 
 // internal
 
 const ignore = (): void => undefined
-
-/**
- * Opens a resource whose finalizer is in the scope before it exists, so that no interruption can leak it; a failed or
- * interrupted attempt closes it at once.
- */
-const owned = <R, A, E>(
-  close: (resource: R) => void,
-  open: (own: (resource: R) => void) => Effect.Effect<A, E>
-): Effect.Effect<A, E, Scope.Scope> =>
-  Effect.scopeWith((scope) => {
-    let resource: R | undefined
-    const release = Effect.sync(() => {
-      if (resource !== undefined) close(resource)
-    })
-    return Effect.zipRight(
-      Scope.addFinalizer(scope, release),
-      Effect.onError(
-        open((opened) => {
-          resource = opened
-        }),
-        () => release
-      )
-    )
-  })
 
 /** Loads TLS late: to do so takes some milliseconds, and many tunnels need none. */
 const secure: Transport["Type"]["secure"] = (connection, as) =>

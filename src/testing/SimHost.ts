@@ -10,11 +10,23 @@ import { type Connection, type Listener, type Reason, Transport, TransportError 
 import * as SimConnection from "./SimConnection.js"
 import type * as SimSide from "./SimSide.js"
 import * as SimTls from "./SimTls.js"
-import type { Entry, Machine, Port, Way, World } from "./SimWorld.js"
+import * as SimDatagrams from "./SimDatagrams.js"
+import { type Entry, isSelf, type Machine, type Port, type Way, type World } from "./SimWorld.js"
 
 /** The Transport of what runs on the machine; once that has crashed, it touches nothing. */
 export const transport = (world: World, machine: Machine): Transport["Type"] =>
-  Transport.of({ connect: connect(world, machine), listen: listen(world, machine), secure: SimTls.secure })
+  Transport.of({
+    connect: connect(world, machine),
+    listen: listen(world, machine),
+    secure: SimTls.secure,
+    reaches: (target, own) =>
+      Effect.succeed(
+        isSelf(machine, target) &&
+          (!Address.isLoopback(own) || Address.isLoopback(target) || Address.isWildcard(target))
+      ),
+    bind: (address) => SimDatagrams.open(world, machine, { address }),
+    associate: (peer) => SimDatagrams.open(world, machine, { peer })
+  })
 
 // internal
 
@@ -109,9 +121,6 @@ const closing = (world: World, entry: Entry, side: SimSide.Side): Effect.Effect<
     SimConnection.close(entry, side, now)
     world.leave(entry, side)
   })
-
-const isSelf = (machine: Machine, address: Address.Address): boolean =>
-  address.host === machine.name || Address.isWildcard(address) || Address.isLoopback(address)
 
 /** Waits as long as a request or its answer is under way. */
 const travel = (way: Way): Effect.Effect<void> =>

@@ -26,6 +26,8 @@ export interface Link {
   readonly segment?: number | undefined
   /** The chance, for each segment, that its connection is reset. Defaults to `0`. */
   readonly reset?: number | undefined
+  /** The chance, for each datagram, that it never arrives. Jitter lets datagrams overtake each other. Defaults to `0`. */
+  readonly loss?: number | undefined
 }
 
 export interface Cut {
@@ -45,9 +47,9 @@ export interface SimNetwork {
    * to any host by name, and to itself by loopback. Each build is the same machine, until that crashes.
    */
   readonly host: (name: string) => Layer.Layer<Transport>
-  /** Ends of connections that no scope has closed yet. */
+  /** Ends of connections, and UDP ports, that no scope has closed yet. */
   readonly open: () => number
-  /** Holds everything on its way between two hosts, and whoever connects: nothing arrives and nothing fails. */
+  /** Holds everything on its way between two hosts, and whoever connects: nothing arrives and nothing fails. Datagrams are lost. */
   readonly partition: (a: string, b: string) => Effect.Effect<void>
   /** Lets everything held arrive, in order. */
   readonly heal: (a: string, b: string) => Effect.Effect<void>
@@ -67,14 +69,15 @@ export const make = (link?: Link): SimNetwork => {
     jitter: Duration.toMillis(link?.jitter ?? 0),
     window: link?.window ?? 16,
     segment: link?.segment ?? 65_536,
-    reset: link?.reset ?? 0
+    reset: link?.reset ?? 0,
+    loss: link?.loss ?? 0
   })
   return {
     host: (name) => {
       world.names.add(name)
       return Layer.sync(Transport, () => SimHost.transport(world, world.machine(name)))
     },
-    open: () => world.entries.reduce((sum, { owners }) => sum + owners.size, 0),
+    open: () => world.entries.reduce((sum, { owners }) => sum + owners.size, world.datagramPorts.size),
     partition: (a, b) => Effect.map(Clock.currentTimeMillis, (now) => world.partition(world.way(a, b), now)),
     heal: (a, b) => Effect.map(Clock.currentTimeMillis, (now) => world.heal(world.way(a, b), now)),
     cut: (a, b, options) =>

@@ -121,13 +121,17 @@ export const shut = (side: Side): void => {
 }
 
 /** Tells whoever waits that something happened. */
-export const wake = (side: Side): void => {
+export const wake = (side: Pick<Side, "events" | "waiting">): void => {
   side.events++
   for (const resume of Array.from(side.waiting)) resume()
 }
 
 /** Waits for something to happen to the side, or for what is known to arrive. */
-export const untilNews = (side: Side, clock: Clock.Clock, at = Infinity): Effect.Effect<void> => {
+export const untilNews = (
+  side: Pick<Side, "events" | "resetAt" | "waiting">,
+  clock: Clock.Clock,
+  at = Infinity
+): Effect.Effect<void> => {
   const next = Math.min(at, side.resetAt)
   if (Number.isFinite(next)) return Effect.sleep(next - clock.unsafeCurrentTimeMillis())
   const { events } = side

@@ -1,0 +1,29 @@
+/**
+ * Resources of Node that a Scope closes.
+ */
+import * as Effect from "effect/Effect"
+import * as Scope from "effect/Scope"
+
+/**
+ * Opens a resource whose finalizer is in the scope before it exists, so that no interruption can leak it; a failed or
+ * interrupted attempt closes it at once.
+ */
+export const owned = <R, A, E>(
+  close: (resource: R) => void,
+  open: (own: (resource: R) => void) => Effect.Effect<A, E>
+): Effect.Effect<A, E, Scope.Scope> =>
+  Effect.scopeWith((scope) => {
+    let resource: R | undefined
+    const release = Effect.sync(() => {
+      if (resource !== undefined) close(resource)
+    })
+    return Effect.zipRight(
+      Scope.addFinalizer(scope, release),
+      Effect.onError(
+        open((opened) => {
+          resource = opened
+        }),
+        () => release
+      )
+    )
+  })

@@ -1,0 +1,114 @@
+/**
+ * The UDP ports of one simulated host. A datagram is lost by chance and to whoever does not listen, and may overtake another.
+ */
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Random from "effect/Random"
+import type * as Scope from "effect/Scope"
+import * as Address from "../Address.js"
+import { type Datagram, type DatagramSocket, datagramsHeld, type Reason, TransportError } from "../Transport.js"
+import { untilNews, wake } from "./SimSide.js"
+import { type DatagramPort, hears, isSelf, type Machine, type World } from "./SimWorld.js"
+
+/** Opens a port that hears anybody, or only its peer. */
+export const open = (
+  world: World,
+  machine: Machine,
+  options: { readonly address: Address.Address } | { readonly peer: Address.Address }
+): Effect.Effect<DatagramSocket, TransportError, Scope.Scope> => {
+  const peer = "peer" in options ? options.peer : undefined
+  const address = "peer" in options ? Address.make("", 0) : options.address
+  const fail = (reason: Reason) =>
+    Effect.fail(new TransportError({ operation: peer ? "connect" : "bind", reason, address: peer ?? address }))
+  return Effect.acquireRelease(
+    Effect.suspend(() => {
+      if (machine.crashed) return fail("Unreachable")
+      if (peer !== undefined && !isSelf(machine, peer) && !world.names.has(peer.host)) return fail("UnknownHost")
+      if (!isSelf(machine, address)) return fail("AddressUnavailable")
+      const number = address.port === 0 ? world.freePort(machine) : address.port
+      if (machine.datagramPorts.has(number)) return fail("AddressInUse")
+      const port: DatagramPort = {
+        address: Address.make(address.host, number),
+        peer:
+          peer === undefined ? undefined : Address.make(isSelf(machine, peer) ? machine.name : peer.host, peer.port),
+        associate: peer,
+        inbox: [],
+        dropped: 0,
+        resetAt: Infinity,
+        events: 0,
+        waiting: new Set()
+      }
+      machine.datagramPorts.set(number, port)
+      world.datagramPorts.add(port)
+      return Effect.succeed(port)
+    }),
+    (port) =>
+      Effect.sync(() => {
+        if (machine.datagramPorts.get(port.address.port) === port) machine.datagramPorts.delete(port.address.port)
+        world.datagramPorts.delete(port)
+        port.inbox = []
+        wake(port)
+      })
+  ).pipe(
+    Effect.map((port) => ({
+      address: port.address,
+      receive: receive(port),
+      send: (datagrams) =>
+        Effect.suspend(() =>
+          world.datagramPorts.has(port)
+            ? Effect.as(Effect.forEach(datagrams, send(world, machine, port), { discard: true }), 0)
+            : Effect.succeed(datagrams.length)
+        ),
+      dropped: () => port.dropped
+    }))
+  )
+}
+
+// internal
+
+const receive = (port: DatagramPort): Effect.Effect<ReadonlyArray<Datagram>, TransportError> =>
+  Clock.clockWith((clock): Effect.Effect<ReadonlyArray<Datagram>, TransportError> => {
+    const now = clock.unsafeCurrentTimeMillis()
+    const due = port.inbox.filter(({ at }) => at - now < 1e-6)
+    if (due.length > 0) {
+      port.inbox = port.inbox.slice(due.length)
+      return Effect.succeed(due.map(({ datagram }) => datagram))
+    }
+    if (port.resetAt - now < 1e-6) {
+      port.resetAt = Infinity
+      return Effect.fail(
+        new TransportError({ operation: "receive", reason: "Refused", address: port.peer ?? port.address })
+      )
+    }
+    return Effect.zipRight(untilNews(port, clock, port.inbox[0]?.at), receive(port))
+  })
+
+const send =
+  (world: World, machine: Machine, port: DatagramPort) =>
+  ({ bytes, peer: to }: Datagram): Effect.Effect<void> =>
+    Effect.gen(function* () {
+      const { host, port: number } = port.peer ?? to
+      const name = isSelf(machine, Address.make(host, number)) ? machine.name : host
+      const way = world.way(machine.name, name)
+      const lost = way.loss > 0 && (yield* Random.next) < way.loss
+      const delay = way.latency + (way.jitter > 0 ? (yield* Random.next) * way.jitter : 0)
+      if (machine.crashed || way.held || lost) return
+      const now = yield* Clock.currentTimeMillis
+      const self = name === machine.name
+      const from = Address.make(self ? "127.0.0.1" : machine.name, port.address.port)
+      const there = world.datagramPort(name, number)
+      if (there === undefined || !hears(there, self, machine.name, from.port)) {
+        if (port.peer !== undefined) port.resetAt = Math.min(port.resetAt, now + 2 * way.latency)
+        return wake(port)
+      }
+      const held = there.inbox.reduce((sum, { datagram }) => sum + datagram.bytes.length, bytes.length)
+      if (held > datagramsHeld) {
+        there.dropped++
+        return
+      }
+      const at = now + delay
+      const behind = there.inbox.findIndex((other) => other.at > at)
+      const datagram: Datagram = { peer: there.associate ?? from, bytes }
+      there.inbox.splice(behind === -1 ? there.inbox.length : behind, 0, { at, datagram })
+      wake(there)
+    })
