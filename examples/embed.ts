@@ -11,8 +11,7 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import { Address, Settings, Transport, Tunnel, TunnelUrl } from "nodepass-effect"
-import * as NodeCrypto from "nodepass-effect/node/NodeCrypto"
-import * as NodeTransport from "nodepass-effect/node/NodeTransport"
+import * as NodeHost from "nodepass-effect/node/NodeHost"
 import process from "node:process"
 import { fileURLToPath } from "node:url"
 
@@ -38,13 +37,13 @@ export const program = Effect.gen(function* () {
   const server = yield* open({
     ...(yield* TunnelUrl.parse("server://example-key@127.0.0.1:10101/127.0.0.1:8080?mode=1&log=warn")),
     tunnel: anyPort,
-    target: anyPort
+    targets: [anyPort]
   })
   const { tunnel, visitors } = yield* server.addresses
   const client = yield* open({
     ...(yield* TunnelUrl.parse("client://example-key@127.0.0.1:10101/127.0.0.1:3000?mode=2&min=4&log=warn")),
     tunnel: Option.getOrThrow(tunnel),
-    target: yield* target
+    targets: [yield* target]
   })
   yield* Effect.all([server.ready, client.ready], { concurrency: 2 })
 
@@ -59,7 +58,7 @@ export const program = Effect.gen(function* () {
   return greeting
 }).pipe(Effect.scoped)
 
-export const live = Layer.mergeAll(NodeTransport.layer, NodeCrypto.layer, Settings.layer())
+export const live = Layer.merge(NodeHost.layer, Settings.layer())
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   await Effect.runPromise(Effect.provide(program, live))

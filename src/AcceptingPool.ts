@@ -4,9 +4,11 @@
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
+import type { Certificate } from "./Certificates.js"
 import { Crypto } from "./Crypto.js"
 import * as Handshake from "./Handshake.js"
 import * as Pool from "./Pool.js"
@@ -14,7 +16,8 @@ import { Settings } from "./Settings.js"
 import * as Shelf from "./Shelf.js"
 import { ConnectionId, Demand } from "./Signal.js"
 import { SignalBus } from "./SignalBus.js"
-import type { Connection } from "./Transport.js"
+import type { TlsError } from "./Tls.js"
+import type { Connection, Transport, TransportError } from "./Transport.js"
 
 /** Every place for an idle connection is taken. */
 export class PoolFull extends Schema.TaggedError<PoolFull>()("PoolFull", { limit: Schema.Number }) {
@@ -31,18 +34,24 @@ export class Admission extends Context.Tag("nodepass/AcceptingPool/Admission")<
     readonly admit: (
       connection: Connection,
       options: { readonly line: string; readonly scope: Scope.CloseableScope }
-    ) => Effect.Effect<void, Handshake.HandshakeError | PoolFull>
+    ) => Effect.Effect<void, Handshake.HandshakeError | PoolFull | TlsError | TransportError>
   }
 >() {}
 
+export interface Options extends Pool.Options {
+  /** The certificate in force when a connection comes, where data connections are secured. */
+  readonly certificate: Option.Option<Effect.Effect<Certificate>>
+}
+
 /** A pool that the client fills. A visitor who finds it empty has the client told at once. */
 export const layer = (
-  options: Pool.Options
-): Layer.Layer<Admission | Pool.Pool, never, Crypto | Settings | SignalBus> =>
+  options: Options
+): Layer.Layer<Admission | Pool.Pool, never, Crypto | Settings | SignalBus | Transport> =>
   Layer.scopedContext(
     Effect.gen(function* () {
       const bus = yield* SignalBus
       const settings = yield* Settings
+      const environment = yield* Effect.context<Settings | Transport>()
       const nextId = yield* makeIds
       const seen = makeOnce()
       const wake = yield* Effect.acquireRelease(Queue.dropping<void>(1), Queue.shutdown)
@@ -70,17 +79,31 @@ export const layer = (
         stats: Effect.sync(() => ({ idle: shelf.idle(), capacity: options.max, waiting: shelf.waiting() }))
       })
 
+      let securing = 0
+      const secured = (connection: Connection, count: number) =>
+        Option.match(options.certificate, {
+          onNone: () => Effect.succeed(connection),
+          onSome: (current) =>
+            Effect.suspend(() => {
+              securing++
+              return Effect.flatMap(current, (certificate) =>
+                Handshake.secured(connection, { keys: options.keys, count, certificate })
+              ).pipe(Effect.provide(environment), Effect.ensuring(Effect.sync(() => securing--)))
+            })
+        })
+
       const admission = Admission.of({
         admit: (connection, { line, scope }) =>
           Effect.gen(function* () {
             const count = yield* Handshake.joined(connection, { keys: options.keys, line })
             if (!seen(count))
               return yield* new Handshake.HandshakeError({ reason: "Malformed", peer: connection.remote })
-            if (shelf.kept() >= options.max) return yield* new PoolFull({ limit: options.max })
+            if (shelf.kept() + securing >= options.max) return yield* new PoolFull({ limit: options.max })
+            const inner = yield* secured(connection, count)
             const id = nextId()
             // The id goes out before anybody can take the connection, so that nothing overtakes it on the wire.
-            yield* Handshake.admit(connection, { keys: options.keys, count, id })
-            yield* shelf.add({ id, connection, scope })
+            yield* Handshake.admit(inner, { keys: options.keys, count, id })
+            yield* shelf.add({ id, connection: inner, scope })
           })
       })
 

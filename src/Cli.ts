@@ -3,6 +3,7 @@
  */
 import * as Args from "@effect/cli/Args"
 import * as Command from "@effect/cli/Command"
+import * as Options from "@effect/cli/Options"
 import * as HelpDoc from "@effect/cli/HelpDoc"
 import type * as CliApp from "@effect/cli/CliApp"
 import type * as ValidationError from "@effect/cli/ValidationError"
@@ -11,9 +12,11 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
+import type { Certificates } from "./Certificates.js"
 import type { Crypto } from "./Crypto.js"
+import type * as Role from "./Role.js"
 import type { Settings } from "./Settings.js"
-import type { Transport, TransportError } from "./Transport.js"
+import type { Transport } from "./Transport.js"
 import * as Tunnel from "./Tunnel.js"
 import * as TunnelUrl from "./TunnelUrl.js"
 
@@ -31,17 +34,19 @@ export class Host extends Context.Tag("nodepass/Cli/Host")<
     readonly version: string
     /** Makes the process this tunnel's: its log, and its title, which would show the key as it was typed. */
     readonly prepare: (config: TunnelUrl.TunnelConfig) => Layer.Layer<never>
+    /** Shows how the tunnel is doing until it is interrupted. */
+    readonly watch: (tunnel: Tunnel.Tunnel["Type"]) => Effect.Effect<void>
     /** The demonstration: a target, a server and a client in this process. */
-    readonly demo: Effect.Effect<void, TransportError, Crypto | Settings | Transport>
+    readonly demo: Effect.Effect<void, Role.OpenError, Certificates | Crypto | Settings | Transport>
   }
 >() {}
 
-export type CliError = TransportError | TunnelUrl.UrlError | UsageError | ValidationError.ValidationError
+export type CliError = Role.OpenError | UsageError | ValidationError.ValidationError
 
 /** Runs the command. `argv` is the process's, the program's two words included. */
 export const run = (
   argv: ReadonlyArray<string>
-): Effect.Effect<void, CliError, CliApp.CliApp.Environment | Crypto | Host | Settings | Transport> =>
+): Effect.Effect<void, CliError, CliApp.CliApp.Environment | Certificates | Crypto | Host | Settings | Transport> =>
   Effect.flatMap(Host, ({ version }) => {
     // @effect/cli takes a level that it does not know for a subcommand.
     const level = logLevelOf(argv)
@@ -64,14 +69,21 @@ const url = Args.text({ name: "url" }).pipe(
   Args.withDescription("server://[key@]host:port/host:port?parameters or client://...")
 )
 
-const serve = (text: string) =>
+const watch = Options.boolean("watch").pipe(
+  Options.withDescription("Shows visitors, traffic and pool as they are now: a line drawn over on a terminal")
+)
+
+const serve = (text: string, options: { readonly watch: boolean }) =>
   Effect.gen(function* () {
     const config = yield* TunnelUrl.parse(text)
     const host = yield* Host
-    return yield* Effect.provide(Layer.launch(Tunnel.layer(config)), host.prepare(config))
+    const tunnel = Tunnel.layer(config)
+    const watched = Layer.scopedDiscard(Effect.forkScoped(Effect.flatMap(Tunnel.Tunnel, host.watch)))
+    const layer = options.watch ? Layer.provideMerge(watched, tunnel) : tunnel
+    return yield* Effect.provide(Layer.launch(layer), host.prepare(config))
   })
 
-const runCommand = Command.make("run", { url }, ({ url }) => serve(url)).pipe(
+const runCommand = Command.make("run", { url, watch }, ({ url, watch }) => serve(url, { watch })).pipe(
   Command.withDescription("Runs a server or a client until it is told to stop; `nodepass <url>` does the same")
 )
 
@@ -85,10 +97,10 @@ const demo = Command.make("demo", {}, () => Effect.flatMap(Host, ({ demo }) => d
   Command.withDescription("Starts a target, a server and a client here, and shows the tunnel between them at work")
 )
 
-const command = Command.make("nodepass", { url: Args.optional(url) }, ({ url }) =>
+const command = Command.make("nodepass", { url: Args.optional(url), watch }, ({ url, watch }) =>
   Effect.flatMap(
     Effect.mapError(url, () => new UsageError({ expected: 'a URL, e.g. nodepass "server://key@:10101/:8080"' })),
-    serve
+    (url) => serve(url, { watch })
   )
 ).pipe(
   Command.withDescription(

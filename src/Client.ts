@@ -7,9 +7,12 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Encoding from "effect/Encoding"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
+import * as Schema from "effect/Schema"
 import type { Address } from "./Address.js"
 import * as Backoff from "./Backoff.js"
+import * as ChildFiber from "./ChildFiber.js"
 import { Crypto } from "./Crypto.js"
 import * as DialingPool from "./DialingPool.js"
 import type { Egress } from "./Egress.js"
@@ -19,22 +22,35 @@ import { Link } from "./Link.js"
 import type { Refusals } from "./Refusals.js"
 import * as Session from "./Session.js"
 import { Settings } from "./Settings.js"
+import type { Terms } from "./Signal.js"
 import * as SignalBus from "./SignalBus.js"
+import type { TlsError, Trust } from "./Tls.js"
 import { Transport, TransportError } from "./Transport.js"
+
+/** Visitors are to come to this side's target, and its URL names several. */
+export class SeveralTargets extends Schema.TaggedError<SeveralTargets>()("SeveralTargets", {}) {
+  override get message(): string {
+    return "the server has visitors come to this side, which then takes one target, and the URL names several"
+  }
+}
 
 export interface Options {
   /** The server's tunnel address. */
   readonly address: Address
   readonly key: Key.Stretched
+  /** How data connections must be secured at least, as the URL counts. */
+  readonly tls: 0 | 1 | 2
+  /** PEM texts of authorities trusted besides the system's, as they are now. */
+  readonly authorities: Effect.Effect<ReadonlyArray<string>>
   /** Idle pool connections at least. */
   readonly min: number
   /** Opens or closes the port for visitors, as the server's terms have it. Asked in each session. */
-  readonly openPort: (visitors: "here" | "there") => Effect.Effect<void, TransportError>
+  readonly openPort: (visitors: "here" | "there") => Effect.Effect<void, SeveralTargets | TransportError>
 }
 
 /** Why a session did not come about, or ended, and how long it had stood. */
 interface Ended {
-  readonly error: Handshake.HandshakeError | SignalBus.SignalBusClosed | TransportError
+  readonly error: SeveralTargets | Handshake.HandshakeError | SignalBus.SignalBusClosed | TlsError | TransportError
   readonly stood: Duration.Duration
 }
 
@@ -51,7 +67,7 @@ export const run = (
     const link = yield* Link
     const transport = yield* Transport
     const client = Encoding.encodeHex(yield* crypto.randomBytes(8))
-    const { address, key } = options
+    const { address, authorities, key, min, tls } = options
     const server = String(address)
 
     const connect = Effect.timeoutFail(transport.connect(address), {
@@ -59,16 +75,22 @@ export const run = (
       onTimeout: () => new TransportError({ operation: "connect", reason: "TimedOut", address })
     })
 
+    const trustIn = (terms: Terms): Effect.Effect<Option.Option<Trust>> =>
+      terms.tls === 2
+        ? Effect.map(authorities, (authorities) => Option.some({ _tag: "Authority", name: address.host, authorities }))
+        : Effect.succeed(Option.map(terms.fingerprint, (fingerprint) => ({ _tag: "Pinned", fingerprint })))
+
     /** One session from its first byte to its end. `stands` is run once it serves. */
     const session = (stands: Effect.Effect<void>) =>
       Effect.gen(function* () {
         const connection = yield* connect
-        const { dialect, keys, terms } = yield* Handshake.accept(connection, { key, client })
+        const { dialect, keys, terms } = yield* Handshake.accept(connection, { key, client, tls })
         const visitors = terms.receiver === "client" ? "here" : "there"
         yield* options.openPort(visitors)
+        const trust = yield* trustIn(terms)
         const services = yield* Layer.build(
           Session.layer({ visitors }).pipe(
-            Layer.provideMerge(DialingPool.layer({ address, keys, min: options.min, max: terms.max, visitors })),
+            Layer.provideMerge(DialingPool.layer({ address, keys, min, max: terms.max, visitors, trust })),
             Layer.provide(SignalBus.layer({ connection, dialect }))
           )
         )
@@ -86,7 +108,7 @@ export const run = (
         said = ""
         return Effect.logInfo("connected").pipe(Effect.annotateLogs({ server }))
       })
-      const error = yield* Effect.flip(session(stands))
+      const error = yield* Effect.flip(ChildFiber.run(session(stands)))
       const now = yield* Clock.currentTimeMillis
       return yield* Effect.fail<Ended>({ error, stood: Duration.millis(since === undefined ? 0 : now - since) })
     })

@@ -6,6 +6,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
@@ -18,6 +19,7 @@ import { Settings } from "./Settings.js"
 import * as Shelf from "./Shelf.js"
 import { Keep } from "./Signal.js"
 import { SignalBus } from "./SignalBus.js"
+import type { TlsError, Trust } from "./Tls.js"
 import { Transport, TransportError } from "./Transport.js"
 
 export interface Options extends Pool.Options {
@@ -25,6 +27,8 @@ export interface Options extends Pool.Options {
   readonly address: Address
   /** Idle connections at least; `max` where that is lower. */
   readonly min: number
+  /** What the server's certificate is held to, where data connections are secured. */
+  readonly trust: Option.Option<Trust>
   /** Handshakes under way at most. Defaults to `128`. */
   readonly concurrency?: number | undefined
 }
@@ -32,9 +36,16 @@ export interface Options extends Pool.Options {
 /**
  * A pool that opens its connections.
  *
- * It refills on the policy's interval, and at once when a visitor waits or more than half of it is gone.
+ * It refills on the policy's interval, and at once when a visitor waits or more than half of it is gone. Where data
+ * connections are secured the first one is opened before the layer is built, which fails with what is wrong with it.
  */
-export const layer = (options: Options): Layer.Layer<Pool.Pool, never, Refusals | Settings | SignalBus | Transport> =>
+export const layer = (
+  options: Options
+): Layer.Layer<
+  Pool.Pool,
+  Handshake.HandshakeError | TlsError | TransportError,
+  Refusals | Settings | SignalBus | Transport
+> =>
   Layer.scoped(
     Pool.Pool,
     Effect.gen(function* () {
@@ -54,6 +65,7 @@ export const layer = (options: Options): Layer.Layer<Pool.Pool, never, Refusals 
       let { capacity } = PoolPolicy.initial(policy)
       let asked = 0
       let short = false
+      let troubled = false
       let opening = 0
       let opened = 0
       let failed = 0
@@ -73,29 +85,34 @@ export const layer = (options: Options): Layer.Layer<Pool.Pool, never, Refusals 
         onTimeout: () => new TransportError({ operation: "connect", reason: "TimedOut", address })
       })
 
-      const dial = Effect.gen(function* () {
+      const { keys, trust } = options
+      const open = Effect.gen(function* () {
         const scope = yield* Scope.make()
         yield* Effect.gen(function* () {
-          const connection = yield* connect
-          const id = yield* Handshake.enter(connection, { keys: options.keys, count: count++ })
+          const entered = yield* Handshake.enter(yield* connect, { keys, count: count++, trust })
           opened++
-          yield* shelf.add({ id, connection, scope })
+          troubled = false
+          yield* shelf.add({ ...entered, scope })
           if (short) yield* Queue.offer(wake, undefined)
         }).pipe(
           Scope.extend(scope),
           Effect.onExit((exit) => (Exit.isFailure(exit) ? Scope.close(scope, exit) : Effect.void))
         )
-      }).pipe(
+      })
+      const dial = open.pipe(
         Effect.catchAll((error) => {
           failed++
-          return refusals.count("dial", error, { tunnel: String(address) })
+          troubled = true
+          return refusals.count("dial", error, { details: { tunnel: String(address) } })
         }),
         Effect.ensuring(Effect.sync(() => opening--))
       )
 
       const refill = Effect.suspend(() => {
         const wanted = Math.max(capacity - shelf.idle(), shelf.waiting(), asked) - opening
-        const missing = Math.min(wanted, options.max - shelf.idle() - opening, concurrency - opening)
+        // While they fail one at a time is tried, so that what is wrong for all does not become a flood.
+        const together = troubled ? 1 : concurrency
+        const missing = Math.min(wanted, options.max - shelf.idle() - opening, together - opening)
         short = missing < wanted
         if (missing <= 0) return Effect.void
         asked = Math.max(0, asked - missing)
@@ -127,6 +144,7 @@ export const layer = (options: Options): Layer.Layer<Pool.Pool, never, Refusals 
         }
       })
 
+      if (Option.isSome(trust)) yield* open
       yield* refill
       yield* Effect.forkScoped(adapt)
       yield* Effect.forkScoped(Effect.forever(Effect.zipRight(Queue.take(wake), refill)))

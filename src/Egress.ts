@@ -1,28 +1,38 @@
 /**
- * Where launches arrive: each takes the pool connection the peer named, dials the target, and is relayed.
+ * The way out to the targets: for the launches that arrive through a tunnel, each on the pool connection that the peer
+ * named, and for visitors who are forwarded straight.
  */
 import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
-import type { Address } from "./Address.js"
+import { DatagramRelay } from "./DatagramRelay.js"
+import * as Flow from "./Flow.js"
 import type { NotPooled } from "./Pool.js"
+import * as ProxyHeader from "./ProxyHeader.js"
 import { type Kind, type RefusalError, Refusals } from "./Refusals.js"
 import { Relay } from "./Relay.js"
 import { Settings } from "./Settings.js"
-import type { Launch } from "./Signal.js"
+import type { Launch, Visit } from "./Signal.js"
 import { Slots } from "./Slots.js"
-import { type Connection, Transport, TransportError } from "./Transport.js"
+import { Targets } from "./Targets.js"
+import { type Connection, Transport, type TransportError } from "./Transport.js"
 
 export class Egress extends Context.Tag("nodepass/Egress")<
   Egress,
   {
+    /** A connection to a target for this visitor, the PROXY header written. The caller's scope owns it. */
+    readonly connect: (visit: Visit) => Effect.Effect<Connection, TransportError, Scope.Scope>
+    /** A UDP port towards a target for this visitor. The caller's scope owns it. */
+    readonly associate: (visit: Visit) => Effect.Effect<Flow.Flow, TransportError, Scope.Scope>
     /**
-     * Brings a launch to the target; completes when it is connected or refused, while the relay goes on by itself.
+     * Brings a launch to a target; completes when it is connected or refused, while the relay goes on by itself.
      *
-     * `take` is the pool of the session that asked. A target that refuses, or does not answer within the dial
-     * timeout, resets the visitor; it is counted and logged.
+     * `take` is the pool of the session that asked. A visitor whose targets all refuse, or do not answer within the
+     * dial timeout, is reset; it is counted and logged.
      */
     readonly launch: (
       launch: Launch,
@@ -32,42 +42,63 @@ export class Egress extends Context.Tag("nodepass/Egress")<
 >() {}
 
 export interface Options {
-  readonly target: Address
+  /** The PROXY protocol header that TCP targets are sent first. Defaults to none. */
+  readonly proxy?: "none" | "v1" | "v2" | undefined
 }
 
+/** The side that visitors come to ends an idle session; this one only when it was not told of that. */
+const patience = Duration.seconds(2)
+
 /** Relays live in the layer's scope, so that they outlive the session that launched them. */
-export const layer = ({
-  target
-}: Options): Layer.Layer<Egress, never, Refusals | Relay | Settings | Slots | Transport> =>
+export const layer = (
+  options?: Options
+): Layer.Layer<Egress, never, DatagramRelay | Refusals | Relay | Settings | Slots | Targets | Transport> =>
   Layer.scoped(
     Egress,
     Effect.gen(function* () {
+      const checks = yield* Flow.checks
+      const datagramRelay = yield* DatagramRelay
       const refusals = yield* Refusals
       const relay = yield* Relay
       const slots = yield* Slots
-      const { tcpDialTimeout } = yield* Settings
+      const targets = yield* Targets
       const transport = yield* Transport
+      const { tcpDialTimeout, udpDialTimeout } = yield* Settings
       const exchanges = yield* FiberSet.make<void>()
+      const version = options?.proxy === "v1" ? 1 : options?.proxy === "v2" ? 2 : undefined
 
-      const dial = transport.connect(target).pipe(
-        Effect.timeoutFail({
-          duration: tcpDialTimeout,
-          onTimeout: () => new TransportError({ operation: "connect", reason: "TimedOut", address: target })
+      const connect = ({ entry, visitor }: Visit) =>
+        Effect.tap(targets.dial(visitor, transport.connect, tcpDialTimeout), (near) => {
+          if (version === undefined) return Effect.void
+          const destination = Option.getOrElse(entry, () => near.remote)
+          return near.write(ProxyHeader.encode(version, { source: visitor, destination }))
         })
-      )
+
+      const associate = ({ visitor }: Visit) =>
+        Effect.flatMap(targets.dial(visitor, transport.associate, udpDialTimeout), (socket) =>
+          Effect.provideService(Flow.overSocket(socket, checks), Refusals, refusals)
+        )
 
       return Egress.of({
+        connect,
+        associate,
         launch: (launch, take) =>
           Effect.gen(function* () {
             const settled = yield* Effect.makeLatch(false)
             const details = { visitor: String(launch.visitor) }
-            const count = (kind: Kind) => (error: RefusalError) => refusals.count(kind, error, details)
+            const count = (kind: Kind) => (error: RefusalError) => refusals.count(kind, error, { details })
             const relayed = (far: Connection) =>
               Effect.gen(function* () {
-                yield* Effect.tapError(slots.acquire("tcp"), count("slot"))
-                const near = yield* Effect.tapError(dial, count("target"))
-                yield* settled.open
-                yield* relay.exchange(near, far)
+                yield* Effect.tapError(slots.acquire(launch.protocol), count("slot"))
+                if (launch.protocol === "tcp") {
+                  const near = yield* Effect.tapError(connect(launch), count("target"))
+                  yield* settled.open
+                  yield* relay.exchange(near, far)
+                } else {
+                  const near = yield* Effect.tapError(associate(launch), count("target"))
+                  yield* settled.open
+                  yield* datagramRelay.exchange(near, Flow.overConnection(far, checks), { patience })
+                }
               }).pipe(Effect.onError(() => far.reset))
             const exchange = Effect.tapError(take(launch.id), count("launch")).pipe(
               Effect.flatMap(relayed),

@@ -77,7 +77,7 @@ export const serve = <R>(
         Effect.catchAll((error) =>
           Effect.zipRight(
             Scope.close(scope, Exit.void),
-            refusals.count("handshake", error, { peer: String(connection.remote) })
+            refusals.count("handshake", error, { details: { peer: String(connection.remote) } })
           )
         ),
         Effect.onExit((exit) => Effect.zipRight(leave, Exit.isFailure(exit) ? Scope.close(scope, exit) : Effect.void))

@@ -11,8 +11,12 @@
  *                                                    or  //control?s=1&mac=#busy ─ decline
  *
  *   //pool?session=<id>&n=<count>&mac=#join   ──▶ receive, joined
+ *        with TLS: its handshake, then in it
+ *   //pool?session=<id>&n=<count>&mac=#enter  ──▶ secured
  *                              enter ◀──      //<connection id>?n=<count>&mac=#admit  ─ admit
  * ```
+ *
+ * The line inside shows that whoever ends the TLS connection is the client itself: nobody in between knows its seal.
  *
  * Source: docs/protocol.md §Handshake.
  */
@@ -22,13 +26,15 @@ import * as Either from "effect/Either"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import { Address } from "./Address.js"
+import type { Certificate } from "./Certificates.js"
 import { Crypto } from "./Crypto.js"
 import * as Dialect from "./Dialect.js"
 import * as Frame from "./Frame.js"
 import * as Key from "./Key.js"
 import { Settings } from "./Settings.js"
 import * as Signal from "./Signal.js"
-import type { Connection, TransportError } from "./Transport.js"
+import type { TlsError, Trust } from "./Tls.js"
+import { type Connection, Transport, type TransportError } from "./Transport.js"
 
 const sentences = {
   NoAnswer: "closed the connection unanswered: the keys differ, or it is not a nodepass-effect server",
@@ -38,12 +44,23 @@ const sentences = {
   TimedOut: "did not complete the handshake in time",
   Busy: "serves another client, which is alive; it is asked again until that one leaves",
   Ended: "left during the handshake",
-  UnknownSession: "offered a pool connection for a session that is over"
+  UnknownSession: "offered a pool connection for a session that is over",
+  Downgrade: "secures data connections less than tls= demands here"
 } as const
 
 /** The peer did not prove that it belongs here. */
 export class HandshakeError extends Schema.TaggedError<HandshakeError>()("HandshakeError", {
-  reason: Schema.Literal("NoAnswer", "WrongKey", "Malformed", "Version", "TimedOut", "Busy", "Ended", "UnknownSession"),
+  reason: Schema.Literal(
+    "NoAnswer",
+    "WrongKey",
+    "Malformed",
+    "Version",
+    "TimedOut",
+    "Busy",
+    "Ended",
+    "UnknownSession",
+    "Downgrade"
+  ),
   peer: Address
 }) {
   override get message(): string {
@@ -114,11 +131,12 @@ export const decline = (connection: Connection, { channel }: Candidate): Effect.
 /**
  * Client: proves itself on a fresh control connection and takes the server's terms.
  *
- * Fails with `NoAnswer`, `WrongKey` (an impostor answers), `Busy`, `Version`, `Malformed` or `TimedOut`.
+ * `tls` is what it must offer at least, as a client's URL counts. Fails with `NoAnswer`, `WrongKey` (an impostor
+ * answers), `Busy`, `Downgrade`, `Version`, `Malformed` or `TimedOut`.
  */
 export const accept = (
   connection: Connection,
-  options: { readonly key: Key.Stretched; readonly client: string }
+  options: { readonly key: Key.Stretched; readonly client: string; readonly tls: 0 | 1 | 2 }
 ): Effect.Effect<Agreement, HandshakeError, Crypto | Settings> =>
   Effect.gen(function* () {
     const crypto = yield* Crypto
@@ -134,24 +152,39 @@ export const accept = (
     const answer = yield* openedBy(channel, yield* readLine(connection, "Ended"), connection)
     if (answer.endsWith("#busy")) return yield* refuse("Busy", connection)
     const terms = yield* Effect.mapError(decodeTerms(answer), () => malformed(connection))
+    if (terms.tls < options.tls) return yield* refuse("Downgrade", connection)
     return { terms, keys, dialect: Dialect.native(channel) }
   }).pipe(inTime(connection))
+
+/** A pool connection that its session has taken in. */
+export interface Entered {
+  readonly id: Signal.ConnectionId
+  /** Stands in for the connection it came on: over TLS it is another one. */
+  readonly connection: Connection
+}
 
 /**
  * Client: proves on a fresh pool connection that it belongs to the session, and learns its id.
  *
- * `count` is different for each pool connection of a session. Fails with `NoAnswer`, `WrongKey`, `Malformed` or `TimedOut`.
+ * `count` is different for each pool connection of a session; `trust` is what the server's certificate is held to, where
+ * there is one. Fails with `NoAnswer`, `WrongKey`, `Malformed` or `TimedOut`, and as `Transport.secure` does.
  */
 export const enter = (
   connection: Connection,
-  options: { readonly keys: Key.Session; readonly count: number }
-): Effect.Effect<Signal.ConnectionId, HandshakeError, Settings> =>
+  options: { readonly keys: Key.Session; readonly count: number; readonly trust: Option.Option<Trust> }
+): Effect.Effect<Entered, HandshakeError | TlsError | TransportError, Settings | Transport> =>
   Effect.gen(function* () {
-    const { count, keys } = options
-    yield* writeLine(connection, keys.join.seal(`//pool?session=${keys.id}&n=${count}#join`))
-    const text = yield* sealedBy(keys.admit, yield* readLine(connection, "NoAnswer"), connection)
+    const { count, keys, trust } = options
+    const say = (to: Connection, kind: "join" | "enter") =>
+      writeLine(to, keys.join.seal(`//pool?session=${keys.id}&n=${count}#${kind}`))
+    yield* say(connection, "join")
+    const inner = Option.isNone(trust)
+      ? connection
+      : yield* Effect.flatMap(Transport, ({ secure }) => secure(connection, { side: "client", trust: trust.value }))
+    if (Option.isSome(trust)) yield* say(inner, "enter")
+    const text = yield* sealedBy(keys.admit, yield* readLine(inner, "NoAnswer"), inner)
     const [, id, echoed] = admitted.exec(text) ?? []
-    return Number(echoed) === count && isId(id) ? id : yield* refuse("Malformed", connection)
+    return Number(echoed) === count && isId(id) ? { id, connection: inner } : yield* refuse("Malformed", inner)
   }).pipe(inTime(connection))
 
 /** Server: the count of a `Join` that the session's client sealed. Fails with `WrongKey` or `Malformed`. */
@@ -163,6 +196,22 @@ export const joined = (
     const count = Number(joinCount.exec(text)?.[1] ?? Number.NaN)
     return Number.isSafeInteger(count) ? Effect.succeed(count) : refuse("Malformed", connection)
   })
+
+/**
+ * Server: TLS over a pool connection that was `joined`; fails with `WrongKey` or `Malformed` when it does not end at the
+ * session's client, with `TimedOut` or `Ended`, and as `Transport.secure` does.
+ */
+export const secured = (
+  connection: Connection,
+  options: { readonly keys: Key.Session; readonly count: number; readonly certificate: Certificate }
+): Effect.Effect<Connection, HandshakeError | TlsError | TransportError, Settings | Transport> =>
+  Effect.gen(function* () {
+    const { certificate, count, keys } = options
+    const { secure } = yield* Transport
+    const inner = yield* secure(connection, { side: "server", certificate })
+    const text = yield* sealedBy(keys.join, yield* readLine(inner, "Ended"), inner)
+    return Number(enterCount.exec(text)?.[1]) === count ? inner : yield* refuse("Malformed", inner)
+  }).pipe(inTime(connection))
 
 /** Server: gives a pool connection its id. */
 export const admit = (
@@ -178,6 +227,7 @@ const welcome = /^\/\/control\?nonce=([0-9a-f]{32})&[^#]*#welcome$/
 const ready = /^\/\/control\?who=([0-9a-f]{16})&[^#]*#ready$/
 const join = /^\/\/pool\?session=([0-9a-f]{16})&[^#]*#join$/
 const joinCount = /^\/\/pool\?session=[0-9a-f]{16}&n=(\d{1,15})(?:&[^#]*)?#join$/
+const enterCount = /^\/\/pool\?session=[0-9a-f]{16}&n=(\d{1,15})(?:&[^#]*)?#enter$/
 const admitted = /^\/\/([0-9a-f]{8})\?n=(\d{1,15})(?:&[^#]*)?#admit$/
 
 const isId = Schema.is(Signal.ConnectionId)
@@ -235,7 +285,7 @@ const writeLine = (connection: Connection, line: string): Effect.Effect<void, Ha
 
 const inTime =
   ({ remote }: Connection) =>
-  <A, R>(self: Effect.Effect<A, HandshakeError, R>): Effect.Effect<A, HandshakeError, R | Settings> =>
+  <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E | HandshakeError, R | Settings> =>
     Effect.flatMap(Settings, ({ handshakeTimeout }) =>
       Effect.timeoutFail(self, {
         duration: Duration.decode(handshakeTimeout),

@@ -1,20 +1,39 @@
 /**
- * Where visitors come in: each takes a slot, is given a way to the target, and is relayed until it leaves.
+ * Where TCP visitors come in: each takes a slot, is given a way to the target, and is relayed until it leaves.
  */
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
-import type { Address } from "./Address.js"
+import { Address } from "./Address.js"
+import * as Frame from "./Frame.js"
+import * as ProxyHeader from "./ProxyHeader.js"
 import { type Kind, type RefusalError, Refusals } from "./Refusals.js"
 import { Relay } from "./Relay.js"
+import { Settings } from "./Settings.js"
+import type { Visit } from "./Signal.js"
 import { Slots } from "./Slots.js"
 import * as Transport from "./Transport.js"
+
+/** A visitor did not say first whom it comes for, though `proxy-in` is on. */
+export class NoProxyHeader extends Schema.TaggedError<NoProxyHeader>()("NoProxyHeader", {
+  reason: Schema.Literal("Other", "Ended", "Late"),
+  peer: Address
+}) {
+  override get message(): string {
+    const instead = { Other: "sent something else", Ended: "left", Late: "sent nothing in time" }[this.reason]
+    return `${String(this.peer)} ${instead} where proxy-in=1 expects a PROXY protocol header`
+  }
+}
 
 export interface Options<E extends RefusalError> {
   readonly listener: Transport.Listener
   /** Opens the way to the target for a visitor: through the tunnel, or straight to it. */
-  readonly open: (visitor: Address) => Effect.Effect<Transport.Connection, E, Scope.Scope>
+  readonly open: (visit: Visit) => Effect.Effect<Transport.Connection, E, Scope.Scope>
   /** What a failure of `open` counts as. */
   readonly refusal: Kind
+  /** Whether visitors come with a PROXY protocol header; one without is refused. */
+  readonly proxyIn: boolean
 }
 
 /**
@@ -25,19 +44,38 @@ export interface Options<E extends RefusalError> {
 export const serve = <E extends RefusalError>({
   listener,
   open,
+  proxyIn,
   refusal
-}: Options<E>): Effect.Effect<never, never, Refusals | Relay | Scope.Scope | Slots> =>
+}: Options<E>): Effect.Effect<never, never, Refusals | Relay | Scope.Scope | Settings | Slots> =>
   Effect.gen(function* () {
     const refusals = yield* Refusals
     const relay = yield* Relay
     const slots = yield* Slots
+    const { handshakeTimeout } = yield* Settings
 
-    const visit = (visitor: Transport.Connection) => {
+    const visitOf = (visitor: Transport.Connection): Effect.Effect<Visit, NoProxyHeader> => {
+      const own: Visit = { protocol: "tcp", visitor: visitor.remote, entry: Option.some(visitor.local) }
+      if (!proxyIn) return Effect.succeed(own)
+      return Effect.timeoutFail(readHeader(visitor), {
+        duration: handshakeTimeout,
+        onTimeout: () => new NoProxyHeader({ reason: "Late", peer: visitor.remote })
+      }).pipe(
+        Effect.map(
+          Option.match({
+            onNone: () => own,
+            onSome: ({ destination, source }) => ({ ...own, visitor: source, entry: Option.some(destination) })
+          })
+        )
+      )
+    }
+
+    const serveOne = (visitor: Transport.Connection) => {
       const details = { visitor: String(visitor.remote) }
-      const count = (kind: Kind) => (error: RefusalError) => refusals.count(kind, error, details)
+      const count = (kind: Kind) => (error: RefusalError) => refusals.count(kind, error, { details })
       return Effect.gen(function* () {
         yield* Effect.tapError(slots.acquire("tcp"), count("slot"))
-        const far = yield* Effect.tapError(open(visitor.remote), count(refusal))
+        const visit = yield* Effect.tapError(visitOf(visitor), count("header"))
+        const far = yield* Effect.tapError(open(visit), count(refusal))
         yield* relay.exchange(visitor, far)
       }).pipe(
         Effect.onError(() => visitor.reset),
@@ -48,5 +86,26 @@ export const serve = <E extends RefusalError>({
       )
     }
 
-    return yield* Transport.serve(listener, visit)
+    return yield* Transport.serve(listener, serveOne)
   })
+
+// internal
+
+/** Reads the header and leaves what follows it on the connection. */
+const readHeader = (visitor: Transport.Connection) => {
+  const refuse = (reason: NoProxyHeader["reason"]) => new NoProxyHeader({ reason, peer: visitor.remote })
+  const from = (held: Uint8Array): Effect.Effect<Option.Option<ProxyHeader.Endpoints>, NoProxyHeader> =>
+    Effect.flatMap(
+      Effect.mapError(visitor.read, () => refuse("Ended")),
+      (chunk) => {
+        if (Option.isNone(chunk)) return refuse("Ended")
+        const bytes = held.length === 0 ? chunk.value : Frame.concat([held, chunk.value])
+        const decoded = ProxyHeader.decode(bytes)
+        if (decoded._tag === "Invalid") return refuse("Other")
+        if (decoded._tag === "Incomplete") return from(bytes)
+        if (decoded.length < bytes.length) visitor.unread(bytes.subarray(decoded.length))
+        return Effect.succeed(decoded.endpoints)
+      }
+    )
+  return from(new Uint8Array(0))
+}

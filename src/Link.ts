@@ -8,9 +8,9 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
-import type { Address } from "./Address.js"
 import type { Session } from "./Session.js"
 import { Settings } from "./Settings.js"
+import type { Visit } from "./Signal.js"
 import type { Connection } from "./Transport.js"
 
 /** No connection to the other side came in time: it is away, or its pool does not keep up. */
@@ -32,7 +32,7 @@ export class Link extends Context.Tag("nodepass/Link")<
      *
      * Waits up to `poolGetTimeout`, then fails with `LinkTimeout`. The caller's scope owns the connection.
      */
-    readonly open: (visitor: Address) => Effect.Effect<Connection, LinkTimeout, Scope.Scope>
+    readonly open: (visit: Visit) => Effect.Effect<Connection, LinkTimeout, Scope.Scope>
     /** Makes this the session that stands, until the scope closes or another takes its place. */
     readonly use: (session: Session["Type"]) => Effect.Effect<void, never, Scope.Scope>
     readonly session: Effect.Effect<Option.Option<Session["Type"]>>
@@ -55,16 +55,16 @@ export const layer: Layer.Layer<Link, never, Settings> = Layer.effect(
         ready.unsafeClose()
       })
 
-    const attempt = (visitor: Address): Effect.Effect<Connection, never, Scope.Scope> =>
+    const attempt = (visit: Visit): Effect.Effect<Connection, never, Scope.Scope> =>
       Effect.suspend(() => {
         const session = current
-        if (session === undefined) return Effect.zipRight(ready.await, attempt(visitor))
-        return Effect.catchAll(session.open(visitor), () => Effect.zipRight(leave(session), attempt(visitor)))
+        if (session === undefined) return Effect.zipRight(ready.await, attempt(visit))
+        return Effect.catchAll(session.open(visit), () => Effect.zipRight(leave(session), attempt(visit)))
       })
 
     return Link.of({
-      open: (visitor) =>
-        Effect.timeoutFail(attempt(visitor), {
+      open: (visit) =>
+        Effect.timeoutFail(attempt(visit), {
           duration: poolGetTimeout,
           onTimeout: () => new LinkTimeout({ reason: current === undefined ? "Away" : "Busy", waited: poolGetTimeout })
         }),

@@ -8,6 +8,8 @@ import * as Layer from "effect/Layer"
 export interface Traffic {
   tcpRx: number
   tcpTx: number
+  udpRx: number
+  udpTx: number
 }
 
 export class Meter extends Context.Tag("nodepass/Meter")<
@@ -18,4 +20,6 @@ export class Meter extends Context.Tag("nodepass/Meter")<
   }
 >() {}
 
-export const layer: Layer.Layer<Meter> = Layer.sync(Meter, () => Meter.of({ traffic: { tcpRx: 0, tcpTx: 0 } }))
+export const layer: Layer.Layer<Meter> = Layer.sync(Meter, () =>
+  Meter.of({ traffic: { tcpRx: 0, tcpTx: 0, udpRx: 0, udpTx: 0 } })
+)

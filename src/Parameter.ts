@@ -14,7 +14,7 @@ export type Role = "server" | "client"
 export interface Parameter<S extends Schema.Schema.AnyNoContext = Schema.Schema.AnyNoContext> {
   readonly name: string
   readonly roles: ReadonlyArray<Role>
-  /** The text that stands for it when it is not given; a parameter without one cannot be given in this version. */
+  /** The text that stands for it when it is not given; without one it is then not there. */
   readonly default?: string
   /** What is accepted, as the end of a sentence that begins with "expected". */
   readonly expected: string
@@ -45,8 +45,28 @@ const whole = (from: number, to: number) => (text: string) =>
     ? Option.some(Number(text))
     : Option.none()
 
-/** Accepts nothing. */
-const unavailable = Schema.String.pipe(Schema.filter(() => false))
+/** A path that a URL can hold. */
+const file = Schema.String.pipe(Schema.filter((text) => text !== "" && !text.includes("\0")))
+
+/** A duration, `0` standing for one that never ends; others are not below `shortest`. */
+const limit = (shortest: Duration.Duration) =>
+  fromText(
+    Schema.DurationFromSelf,
+    (text) =>
+      GoDuration.fromText(text).pipe(
+        Option.map((limit) => (Duration.isZero(limit) ? Duration.infinity : limit)),
+        Option.filter(Duration.greaterThanOrEqualTo(shortest))
+      ),
+    (limit) => (Duration.isFinite(limit) ? GoDuration.toText(limit) : "0")
+  )
+
+/** A whole number, `0` standing for no limit. */
+const most = (highest: number) =>
+  fromText(
+    Schema.Number,
+    (text) => Option.map(whole(0, highest)(text), (limit) => (limit === 0 ? Infinity : limit)),
+    (limit) => (Number.isFinite(limit) ? String(limit) : "0")
+  )
 
 const log = make({
   name: "log",
@@ -57,29 +77,48 @@ const log = make({
   schema: Level
 })
 
-const tls = make({
+const serverTls = make({
   name: "tls",
   roles: ["server"],
   default: "0",
-  expected: "0; this version has plain data connections only",
-  meaning: "how data connections are secured",
-  schema: Schema.Literal("0")
+  expected: "0 (plain), 1 (self-signed, made in memory) or 2 (the files crt and key)",
+  meaning:
+    "how data connections are secured: 0 not at all; 1 by a certificate made at start, which the client is told; 2 by crt and key, which the client verifies",
+  schema: Schema.Literal("0", "1", "2")
 })
 
 const crt = make({
   name: "crt",
   roles: ["server"],
-  expected: "no certificate file with tls=0",
-  meaning: "certificate file for tls=2",
-  schema: unavailable
+  expected: "a certificate file, with tls=2",
+  meaning: "certificate chain for tls=2, a PEM file; read again when it changes",
+  schema: file
 })
 
 const key = make({
   name: "key",
   roles: ["server"],
-  expected: "no certificate key file with tls=0; the tunnel key stands before the @",
-  meaning: "file of the certificate's key for tls=2",
-  schema: unavailable
+  expected: "the file of the certificate's key, with tls=2; the tunnel key stands before the @",
+  meaning: "the certificate's key for tls=2, a PEM file; the tunnel key stands before the @",
+  schema: file
+})
+
+const clientTls = make({
+  name: "tls",
+  roles: ["client"],
+  default: "0",
+  expected: "0 (as the server has it), 1 (encrypted) or 2 (encrypted, and the certificate verified)",
+  meaning:
+    "what is demanded of the server: 0 nothing; 1 encrypted data connections; 2 a certificate for its host from a trusted authority",
+  schema: Schema.transformLiterals(["0", "any"], ["1", "encrypted"], ["2", "verified"])
+})
+
+const ca = make({
+  name: "ca",
+  roles: ["client"],
+  expected: "a file of certificates",
+  meaning: "authorities trusted besides the system's when the server has tls=2, a PEM file",
+  schema: file
 })
 
 const min = make({
@@ -124,20 +163,16 @@ const read = make({
   default: "10m",
   expected: "a duration such as 30s, 1h30m, 250ms, or 0 for no limit",
   meaning: "a visit silent in both directions this long is closed; 0 never",
-  schema: fromText(
-    Schema.DurationFromSelf,
-    (text) => Option.map(GoDuration.fromText(text), (limit) => (Duration.isZero(limit) ? Duration.infinity : limit)),
-    (limit) => (Duration.isFinite(limit) ? GoDuration.toText(limit) : "0")
-  )
+  schema: limit(Duration.nanos(1n))
 })
 
 const rate = make({
   name: "rate",
   roles: ["server", "client"],
   default: "0",
-  expected: "0; this version does not limit the rate",
-  meaning: "Mbit/s each way; 0 no limit",
-  schema: Schema.Literal("0")
+  expected: "a whole number of Mbit/s from 1 to 100000, or 0 for no limit",
+  meaning: "Mbit/s each way, of all visitors together; 0 no limit",
+  schema: most(100_000)
 })
 
 const slot = make({
@@ -145,29 +180,55 @@ const slot = make({
   roles: ["server", "client"],
   default: "1024",
   expected: "a whole number from 1 to 1000000, or 0 for no limit",
-  meaning: "visitors served at once at most; 0 no limit",
-  schema: fromText(
-    Schema.Number,
-    (text) => Option.map(whole(0, 1_000_000)(text), (limit) => (limit === 0 ? Infinity : limit)),
-    (limit) => (Number.isFinite(limit) ? String(limit) : "0")
-  )
+  meaning: "visitors served at once at most, TCP and UDP together; 0 no limit",
+  schema: most(1_000_000)
 })
 
 const proxy = make({
   name: "proxy",
   roles: ["server", "client"],
   default: "0",
-  expected: "0; this version sends no PROXY header",
-  meaning: "PROXY protocol header sent to the target",
-  schema: Schema.Literal("0")
+  expected: "0 (none), 1 (PROXY protocol v1) or 2 (v2)",
+  meaning: "PROXY protocol header with the visitor's address, sent to a TCP target by the side that dials it",
+  schema: Schema.transformLiterals(["0", "none"], ["1", "v1"], ["2", "v2"])
+})
+
+const proxyIn = make({
+  name: "proxy-in",
+  roles: ["server", "client"],
+  default: "0",
+  expected: "0 (no) or 1 (yes)",
+  meaning:
+    "1: TCP visitors come through a load balancer that puts a PROXY protocol header first; one without is refused",
+  schema: Schema.transformLiterals(["0", false], ["1", true])
+})
+
+const lb = make({
+  name: "lb",
+  roles: ["server", "client"],
+  default: "rr",
+  expected: "rr (in turn), least (the one with fewest visitors) or hash (by the visitor's address)",
+  meaning: "which of several targets a visitor is brought to",
+  schema: Schema.Literal("rr", "least", "hash")
+})
+
+const check = make({
+  name: "check",
+  roles: ["server", "client"],
+  default: "0",
+  expected: "a duration from 100ms, such as 10s, or 0 for never",
+  meaning: "how often targets are connected to, to see whether they answer; 0 only visitors find out",
+  schema: limit(Duration.millis(100))
 })
 
 /** Every parameter, in the order of the documentation. */
 export const all: ReadonlyArray<Parameter> = [
   log,
-  tls,
+  serverTls,
   crt,
   key,
+  clientTls,
+  ca,
   min,
   max,
   serverMode,
@@ -175,31 +236,41 @@ export const all: ReadonlyArray<Parameter> = [
   read,
   rate,
   slot,
-  proxy
+  proxy,
+  proxyIn,
+  lb,
+  check
 ]
 
 /** The parameters that this side has. */
 export const of = (role: Role): ReadonlyArray<Parameter> => all.filter(({ roles }) => roles.includes(role))
 
-/** The texts of a server's parameters ⇄ their values. */
-export const Server = Schema.Struct({
+const common = {
   log: log.schema,
-  tls: tls.schema,
-  max: max.schema,
-  mode: serverMode.schema,
   read: read.schema,
   rate: rate.schema,
   slot: slot.schema,
-  proxy: proxy.schema
+  proxy: proxy.schema,
+  "proxy-in": proxyIn.schema,
+  lb: lb.schema,
+  check: check.schema
+}
+
+/** The texts of a server's parameters ⇄ their values. */
+export const Server = Schema.Struct({
+  tls: serverTls.schema,
+  crt: Schema.optional(crt.schema),
+  key: Schema.optional(key.schema),
+  max: max.schema,
+  mode: serverMode.schema,
+  ...common
 })
 
 /** The texts of a client's parameters ⇄ their values. */
 export const Client = Schema.Struct({
-  log: log.schema,
+  tls: clientTls.schema,
+  ca: Schema.optional(ca.schema),
   min: min.schema,
   mode: clientMode.schema,
-  read: read.schema,
-  rate: rate.schema,
-  slot: slot.schema,
-  proxy: proxy.schema
+  ...common
 })

@@ -10,9 +10,10 @@ import * as Layer from "effect/Layer"
 /**
  * `dial`: a pool connection that could not be opened. `handshake`: a newcomer on the tunnel port. `signal`: a line of the peer. `slot`: a visitor, every slot being held.
  * `pool`: a visitor for whom no pool connection came in time. `target`: a visitor whose target did not answer.
- * `launch`: a visitor whose pool connection was gone.
+ * `launch`: a visitor whose pool connection was gone. `header`: a visitor without the PROXY header that was to come first.
+ * `datagram`: a datagram too large, or with no room on its way.
  */
-export const kinds = ["dial", "handshake", "signal", "slot", "pool", "target", "launch"] as const
+export const kinds = ["dial", "handshake", "signal", "slot", "pool", "target", "launch", "header", "datagram"] as const
 export type Kind = (typeof kinds)[number]
 
 /** Refusals so far, by kind. */
@@ -21,11 +22,18 @@ export type Counts = Readonly<Record<Kind, number>>
 export class Refusals extends Context.Tag("nodepass/Refusals")<
   Refusals,
   {
-    /** Counts a refusal. Its error is the log line, `details` its annotations; errors of one tag and reason are alike. */
-    readonly count: (kind: Kind, error: RefusalError, details?: Readonly<Record<string, string>>) => Effect.Effect<void>
+    /** Counts a refusal, whose error is the log line; errors of one tag and reason are alike. */
+    readonly count: (kind: Kind, error: RefusalError, options?: Options) => Effect.Effect<void>
     readonly counts: Effect.Effect<Counts>
   }
 >() {}
+
+export interface Options {
+  /** What stands beside the log line. */
+  readonly details?: Readonly<Record<string, string>> | undefined
+  /** How many were refused. Defaults to `1`. */
+  readonly times?: number | undefined
+}
 
 export interface RefusalError {
   readonly _tag: string
@@ -34,21 +42,34 @@ export interface RefusalError {
 }
 
 export const make: Effect.Effect<Refusals["Type"]> = Effect.sync(() => {
-  const counts: Record<Kind, number> = { dial: 0, handshake: 0, signal: 0, slot: 0, pool: 0, target: 0, launch: 0 }
+  const counts: Record<Kind, number> = {
+    dial: 0,
+    handshake: 0,
+    signal: 0,
+    slot: 0,
+    pool: 0,
+    target: 0,
+    launch: 0,
+    header: 0,
+    datagram: 0
+  }
   const said = new Map<string, { at: number; unsaid: number }>()
   return Refusals.of({
-    count: (kind, error, details) =>
+    count: (kind, error, options) =>
       Effect.flatMap(Clock.currentTimeMillis, (now) => {
-        counts[kind]++
+        const times = options?.times ?? 1
+        counts[kind] += times
         const alike = `${kind} ${error._tag} ${String(error.reason)}`
         const last = said.get(alike)
         if (last !== undefined && now - last.at < 60_000) {
-          last.unsaid++
-          return Effect.logDebug(error.message).pipe(Effect.annotateLogs({ refused: kind, ...details }))
+          last.unsaid += times
+          return Effect.logDebug(error.message).pipe(Effect.annotateLogs({ refused: kind, ...options?.details }))
         }
-        said.set(alike, { at: now, unsaid: 0 })
+        said.set(alike, { at: now, unsaid: times - 1 })
         const unsaid = last !== undefined && last.unsaid > 0 ? { more: String(last.unsaid) } : {}
-        return Effect.logWarning(error.message).pipe(Effect.annotateLogs({ refused: kind, ...details, ...unsaid }))
+        return Effect.logWarning(error.message).pipe(
+          Effect.annotateLogs({ refused: kind, ...options?.details, ...unsaid })
+        )
       }),
     counts: Effect.sync(() => ({ ...counts }))
   })

@@ -11,7 +11,8 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
-import { Meter, type Traffic } from "./Meter.js"
+import { Meter } from "./Meter.js"
+import { type Bucket, Throttle } from "./Throttle.js"
 import type { Connection, TransportError } from "./Transport.js"
 
 /** Neither side said anything for that long. Both were reset. */
@@ -55,11 +56,12 @@ interface Exchange {
 }
 
 /** Moves bytes through this process, chunk by chunk, over any `Connection`. */
-export const layer = (options?: Options): Layer.Layer<Relay, never, Meter> =>
+export const layer = (options?: Options): Layer.Layer<Relay, never, Meter | Throttle> =>
   Layer.scoped(
     Relay,
     Effect.gen(function* () {
       const { traffic } = yield* Meter
+      const throttle = yield* Throttle
       const limit = options?.idle ?? Duration.infinity
       const exchanges = new Set<Exchange>()
       let total = 0
@@ -90,8 +92,10 @@ export const layer = (options?: Options): Layer.Layer<Relay, never, Meter> =>
         exchange: Exchange,
         from: Connection,
         to: Connection,
-        counter: keyof Traffic
+        direction: "rx" | "tx"
       ): Effect.Effect<void, TransportError> => {
+        const counter = direction === "rx" ? "tcpRx" : "tcpTx"
+        const bucket = throttle[direction]
         let open = true
         const forward = (chunk: Option.Option<Uint8Array>): Effect.Effect<void, TransportError> => {
           exchange.active = true
@@ -100,7 +104,7 @@ export const layer = (options?: Options): Layer.Layer<Relay, never, Meter> =>
             return to.end
           }
           traffic[counter] += chunk.value.length
-          return to.write(chunk.value)
+          return bucket === undefined ? to.write(chunk.value) : writeSlowly(bucket, to, chunk.value)
         }
         const step = Effect.flatMap(from.read, forward)
         return Effect.onError(
@@ -123,9 +127,9 @@ export const layer = (options?: Options): Layer.Layer<Relay, never, Meter> =>
             exchanges.add(exchange)
             total++
             drained.unsafeClose()
-            return Effect.fork(pump(exchange, far, near, "tcpRx")).pipe(
+            return Effect.fork(pump(exchange, far, near, "rx")).pipe(
               Effect.flatMap((back) =>
-                Effect.flatMap(Effect.exit(pump(exchange, near, far, "tcpTx")), (there) =>
+                Effect.flatMap(Effect.exit(pump(exchange, near, far, "tx")), (there) =>
                   Effect.flatMap(Fiber.await(back), (back) => Exit.zipRight(there, back))
                 )
               ),
@@ -137,4 +141,14 @@ export const layer = (options?: Options): Layer.Layer<Relay, never, Meter> =>
         drained: drained.await
       })
     })
+  )
+
+// internal
+
+/** In pieces, as many bytes at a time as the limit lets pass. */
+const writeSlowly = (bucket: Bucket, to: Connection, chunk: Uint8Array): Effect.Effect<void, TransportError> =>
+  Effect.flatMap(bucket.take(chunk.length), (passing) =>
+    passing >= chunk.length
+      ? to.write(chunk)
+      : Effect.zipRight(to.write(chunk.subarray(0, passing)), writeSlowly(bucket, to, chunk.subarray(passing)))
   )

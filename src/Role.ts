@@ -7,19 +7,24 @@ import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import type { Address } from "./Address.js"
+import * as Certificates from "./Certificates.js"
 import * as Client from "./Client.js"
 import type { Crypto } from "./Crypto.js"
-import type { Egress } from "./Egress.js"
-import * as Ingress from "./Ingress.js"
+import type { DatagramRelay } from "./DatagramRelay.js"
+import { Egress } from "./Egress.js"
+import * as Flow from "./Flow.js"
+import * as Front from "./Front.js"
 import * as Key from "./Key.js"
-import { Link } from "./Link.js"
+import { Link, type LinkTimeout } from "./Link.js"
 import type { Refusals } from "./Refusals.js"
 import type { Relay } from "./Relay.js"
 import * as Server from "./Server.js"
 import { Settings } from "./Settings.js"
 import type { Slots } from "./Slots.js"
-import { type Listener, Transport, TransportError } from "./Transport.js"
+import type { Targets } from "./Targets.js"
+import { Transport, type TransportError } from "./Transport.js"
 import type { ClientConfig, ServerConfig, TunnelConfig } from "./TunnelUrl.js"
+import { refuse, type UrlError } from "./UrlError.js"
 
 /** A role at work. */
 export interface Role {
@@ -33,93 +38,103 @@ export interface Role {
   readonly alone: boolean
 }
 
-type Environment = Crypto | Egress | Link | Refusals | Relay | Scope.Scope | Settings | Slots | Transport
+type Environment =
+  | Certificates.Certificates
+  | Crypto
+  | DatagramRelay
+  | Egress
+  | Link
+  | Refusals
+  | Relay
+  | Scope.Scope
+  | Settings
+  | Slots
+  | Targets
+  | Transport
+
+/** What keeps a role from beginning. */
+export type OpenError = Certificates.CertificateError | TransportError | UrlError
 
 /**
  * Opens the role's ports and serves in the present scope, whose end stops accepting and ends the sessions.
  *
- * Visitors, and the connections they are served on, live in `visitors`. Fails when a port cannot be opened.
+ * Visitors, and the connections they are served on, live in `visitors`. Fails when a port cannot be opened, and when a
+ * target would be the tunnel's own port, or a certificate file is of no use.
  */
-export const open = (config: TunnelConfig, visitors: Scope.Scope): Effect.Effect<Role, TransportError, Environment> =>
+export const open = (config: TunnelConfig, visitors: Scope.Scope): Effect.Effect<Role, OpenError, Environment> =>
   config._tag === "Server" ? serve(config, visitors) : connect(config, visitors)
 
 // internal
 
 const serve = (config: ServerConfig, visitors: Scope.Scope) =>
   Effect.gen(function* () {
-    const link = yield* Link
     const transport = yield* Transport
+    const tls = yield* certificateOf(config)
     const key = yield* stretch(config)
-    const port =
-      config.mode === "send"
+    const front =
+      config.mode === "send" || config.targets.length > 1
         ? Option.none()
         : config.mode === "receive"
-          ? Option.some(yield* transport.listen(config.target))
-          : yield* listenIfFree(config.target)
+          ? Option.some(yield* Front.open(config.targets[0]))
+          : yield* frontIfFree(config.targets[0])
     const listener = yield* transport.listen(config.tunnel)
-    const receiver = Option.isSome(port) ? "server" : "client"
+    const receiver = Option.isSome(front) ? "server" : "client"
+    if (receiver === "client") yield* refuseOwnPort(config, listener.address)
 
     yield* Effect.logInfo("waiting for a client").pipe(
       Effect.annotateLogs({
         tunnel: String(listener.address),
-        ...Option.match(port, {
-          onNone: () => ({ mode: 2, target: String(config.target) }),
+        ...Option.match(front, {
+          onNone: () => ({ mode: 2, target: config.targets.join(",") }),
           onSome: ({ address }) => ({ mode: 1, visitors: String(address) })
         })
       })
     )
-    if (Option.isSome(port)) {
-      yield* within(visitors, Ingress.serve({ listener: port.value, open: link.open, refusal: "pool" }))
-    }
-    yield* Effect.forkScoped(Server.run({ listener, key, max: config.max, receiver, connections: visitors }))
+    if (Option.isSome(front)) yield* Front.serve(front.value, yield* throughTunnel(config), visitors)
+    yield* Effect.forkScoped(Server.run({ listener, key, max: config.max, receiver, connections: visitors, ...tls }))
     return {
       mode: receiver === "server" ? 1 : 2,
       tunnel: Option.some(listener.address),
-      visitors: () => Option.map(port, ({ address }) => address),
+      visitors: () => Option.map(front, ({ address }) => address),
       alone: false
     } satisfies Role
   })
 
 const connect = (config: ClientConfig, visitors: Scope.Scope) =>
   Effect.gen(function* () {
-    const transport = yield* Transport
-    const port =
+    const front =
       config.mode === "through"
         ? Option.none()
         : config.mode === "forward"
-          ? Option.some(yield* transport.listen(config.tunnel))
-          : yield* Effect.option(transport.listen(config.tunnel))
-    return Option.isSome(port) ? yield* forward(config, port.value, visitors) : yield* through(config, visitors)
+          ? Option.some(yield* Front.open(config.tunnel))
+          : yield* Effect.option(Front.open(config.tunnel))
+    return Option.isSome(front) ? yield* forward(config, front.value, visitors) : yield* through(config, visitors)
   })
 
 /** Single-end forwarding: visitors come to the tunnel address and are brought straight to the target. */
-const forward = (config: ClientConfig, listener: Listener, visitors: Scope.Scope) =>
+const forward = (config: ClientConfig, front: Front.Front, visitors: Scope.Scope) =>
   Effect.gen(function* () {
-    const transport = yield* Transport
-    const { tcpDialTimeout } = yield* Settings
-    const open = Effect.timeoutFail(transport.connect(config.target), {
-      duration: tcpDialTimeout,
-      onTimeout: () => new TransportError({ operation: "connect", reason: "TimedOut", address: config.target })
-    })
-    yield* within(visitors, Ingress.serve({ listener, open: () => open, refusal: "target" }))
+    const { associate, connect } = yield* Egress
+    yield* refuseOwnPort(config, front.address)
+    yield* Front.serve(front, { connect, associate, refusal: "target", proxyIn: config.proxyIn }, visitors)
     yield* Effect.logInfo("forwarding").pipe(
-      Effect.annotateLogs({ mode: 1, visitors: String(listener.address), target: String(config.target) })
+      Effect.annotateLogs({ mode: 1, visitors: String(front.address), target: config.targets.join(",") })
     )
     return {
       mode: 1,
-      tunnel: Option.some(listener.address),
-      visitors: () => Option.some(listener.address),
+      tunnel: Option.some(front.address),
+      visitors: () => Option.some(front.address),
       alone: true
     } satisfies Role
   })
 
 const through = (config: ClientConfig, visitors: Scope.Scope) =>
   Effect.gen(function* () {
-    const link = yield* Link
-    const transport = yield* Transport
     const tunnel = yield* Effect.scope
-    const services = yield* Effect.context<Refusals | Relay | Slots>()
+    const services = yield* Effect.context<DatagramRelay | Refusals | Relay | Settings | Slots | Transport>()
     const key = yield* stretch(config)
+    const ways = yield* throughTunnel(config)
+    const authorities = yield* authoritiesOf(config)
     let port: { readonly address: Address; readonly scope: Scope.CloseableScope } | undefined
 
     const closePort = Effect.suspend(() => {
@@ -129,13 +144,14 @@ const through = (config: ClientConfig, visitors: Scope.Scope) =>
     })
     const openPort = Effect.gen(function* () {
       if (port !== undefined) return
+      if (config.targets.length > 1) return yield* new Client.SeveralTargets()
       const scope = yield* Scope.fork(tunnel, ExecutionStrategy.sequential)
       yield* Effect.gen(function* () {
-        const listener = yield* transport.listen(config.target)
-        yield* within(visitors, Ingress.serve({ listener, open: link.open, refusal: "pool" }))
-        port = { address: listener.address, scope }
+        const front = yield* Front.open(config.targets[0])
+        yield* Front.serve(front, ways, visitors)
+        port = { address: front.address, scope }
         yield* Effect.logInfo("visitors come to this side").pipe(
-          Effect.annotateLogs({ visitors: String(listener.address) })
+          Effect.annotateLogs({ visitors: String(front.address) })
         )
       }).pipe(
         Scope.extend(scope),
@@ -144,13 +160,15 @@ const through = (config: ClientConfig, visitors: Scope.Scope) =>
     }).pipe(Effect.provide(services))
 
     yield* Effect.logInfo("connecting").pipe(
-      Effect.annotateLogs({ mode: 2, server: String(config.tunnel), target: String(config.target) })
+      Effect.annotateLogs({ mode: 2, server: String(config.tunnel), target: config.targets.join(",") })
     )
     yield* Effect.forkScoped(
       Client.run({
         address: config.tunnel,
         key,
         min: config.min,
+        tls: demands[config.tls],
+        authorities,
         openPort: (where) => (where === "here" ? openPort : closePort)
       })
     )
@@ -162,17 +180,72 @@ const through = (config: ClientConfig, visitors: Scope.Scope) =>
     } satisfies Role
   })
 
-/** Runs in the present scope a loop whose visitors live in another. */
-const within = <R>(visitors: Scope.Scope, loop: Effect.Effect<never, never, R | Scope.Scope>) =>
-  Effect.forkScoped(Effect.provideService(loop, Scope.Scope, visitors))
+const demands = { any: 0, encrypted: 1, verified: 2 } as const
+
+/** The certificate that data connections are secured by, at each moment. */
+const certificateOf = ({ tls }: ServerConfig) =>
+  Effect.gen(function* () {
+    const certificates = yield* Certificates.Certificates
+    const { reloadInterval } = yield* Settings
+    switch (tls._tag) {
+      case "Plain":
+        return { tls: 0, certificate: Option.none() } as const
+      case "SelfSigned":
+        return { tls: 1, certificate: Option.some(Effect.succeed(yield* certificates.selfSigned)) } as const
+      case "Files": {
+        const { get } = yield* Certificates.current(tls, { reloadInterval })
+        return { tls: 2, certificate: Option.some(get) } as const
+      }
+    }
+  })
+
+/** The authorities in the file, or those it had when it was last of use. */
+const authoritiesOf = ({ authorities: file }: ClientConfig) =>
+  Effect.gen(function* () {
+    const certificates = yield* Certificates.Certificates
+    if (Option.isNone(file)) return Effect.succeed([])
+    let known = yield* certificates.authorities(file.value)
+    return Effect.matchEffect(certificates.authorities(file.value), {
+      onFailure: ({ message }) => Effect.as(Effect.logWarning(`${message}; those from before stay trusted`), known),
+      onSuccess: (authorities) => Effect.sync(() => (known = authorities))
+    })
+  })
+
+/** Visitors are brought to the other side, which dials the target. */
+const throughTunnel = ({
+  proxyIn
+}: TunnelConfig): Effect.Effect<Front.Ways<LinkTimeout>, never, Link | Refusals | Settings> =>
+  Effect.gen(function* () {
+    const link = yield* Link
+    const checks = yield* Flow.checks
+    return {
+      connect: link.open,
+      associate: (visit) => Effect.map(link.open(visit), (connection) => Flow.overConnection(connection, checks)),
+      refusal: "pool",
+      proxyIn
+    }
+  })
 
 /** Listens, or says `None` where the address is not this machine's to listen on, or in use. */
-const listenIfFree = (address: Address) =>
+const frontIfFree = (address: Address) =>
+  Effect.catchIf(
+    Effect.asSome(Front.open(address)),
+    ({ reason }) => reason === "AddressInUse" || reason === "AddressUnavailable" || reason === "UnknownHost",
+    () => Effect.succeedNone
+  )
+
+/** A target that leads back to the port where visitors, or clients, come in would have the tunnel visit itself. */
+const refuseOwnPort = ({ targets }: TunnelConfig, own: Address) =>
   Effect.flatMap(Transport, (transport) =>
-    Effect.catchIf(
-      Effect.asSome(transport.listen(address)),
-      ({ reason }) => reason === "AddressInUse" || reason === "AddressUnavailable" || reason === "UnknownHost",
-      () => Effect.succeedNone
+    Effect.forEach(
+      targets.filter(({ port }) => port === own.port),
+      (target) =>
+        Effect.flatMap(transport.reaches(target, own), (same) =>
+          same
+            ? refuse("target port", String(target.port), "another port than the tunnel's on the same address")
+            : Effect.void
+        ),
+      { discard: true }
     )
   )
 

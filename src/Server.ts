@@ -7,8 +7,10 @@ import * as Effect from "effect/Effect"
 import * as ExecutionStrategy from "effect/ExecutionStrategy"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as AcceptingPool from "./AcceptingPool.js"
+import type { Certificate } from "./Certificates.js"
 import type { Crypto } from "./Crypto.js"
 import * as Dialect from "./Dialect.js"
 import type { Egress } from "./Egress.js"
@@ -16,18 +18,21 @@ import * as Gate from "./Gate.js"
 import * as Handshake from "./Handshake.js"
 import type * as Key from "./Key.js"
 import { Link } from "./Link.js"
-import type { Refusals } from "./Refusals.js"
+import { Refusals } from "./Refusals.js"
 import * as Session from "./Session.js"
 import type { Settings } from "./Settings.js"
 import { Terms } from "./Signal.js"
 import * as SignalBus from "./SignalBus.js"
-import type { Listener } from "./Transport.js"
+import type { Listener, Transport } from "./Transport.js"
 
 export interface Options {
   readonly listener: Listener
   readonly key: Key.Stretched
   /** Idle pool connections at most. */
   readonly max: number
+  /** How data connections are secured, and for 1 and 2 by what, when a connection comes. */
+  readonly tls: 0 | 1 | 2
+  readonly certificate: Option.Option<Effect.Effect<Certificate>>
   /** Whether visitors come to the server or to the client. */
   readonly receiver: "server" | "client"
   /** Holds the pool connections that visitors are being served on: they outlive the sessions, and this loop. */
@@ -43,6 +48,9 @@ interface Incumbent {
   readonly session: Session.Session["Type"]
   readonly admission: AcceptingPool.Admission["Type"]
   readonly scope: Scope.CloseableScope
+  readonly details: Readonly<Record<string, string>>
+  /** It has brought a pool connection: the tunnel serves. */
+  serving: boolean
 }
 
 /**
@@ -53,13 +61,16 @@ interface Incumbent {
  */
 export const run = (
   options: Options
-): Effect.Effect<never, never, Crypto | Egress | Link | Refusals | Scope.Scope | Settings> =>
+): Effect.Effect<never, never, Crypto | Egress | Link | Refusals | Scope.Scope | Settings | Transport> =>
   Effect.gen(function* () {
     const link = yield* Link
+    const refusals = yield* Refusals
     const tunnel = yield* Effect.scope
     const deciding = yield* Effect.makeSemaphore(1)
-    const terms = new Terms({ max: options.max, receiver: options.receiver, tls: 0 })
-    const visitors = options.receiver === "server" ? "here" : "there"
+    const { certificate, max, receiver, tls } = options
+    const pinned = tls === 1 ? yield* Effect.transposeOption(certificate) : Option.none()
+    const terms = new Terms({ max, receiver, tls, fingerprint: Option.map(pinned, ({ fingerprint }) => fingerprint) })
+    const visitors = receiver === "server" ? "here" : "there"
     let incumbent: Incumbent | undefined
 
     /** Whether the tunnel is free for this client, or was made so. */
@@ -73,6 +84,13 @@ export const run = (
         )
       })
 
+    const serves = (client: Incumbent) =>
+      Effect.suspend(() => {
+        if (client.serving) return Effect.void
+        client.serving = true
+        return Effect.annotateLogs(Effect.logInfo("client connected"), client.details)
+      })
+
     const start = ({ connection, scope: own }: Gate.Arrival, candidate: Handshake.Candidate) =>
       Effect.gen(function* () {
         const { channel, client, keys } = candidate
@@ -80,14 +98,15 @@ export const run = (
         yield* Scope.addFinalizerExit(scope, (exit) => Scope.close(own, exit))
         const services = yield* Layer.buildWithScope(
           Session.layer({ visitors }).pipe(
-            Layer.provideMerge(AcceptingPool.layer({ keys, max: options.max, visitors })),
+            Layer.provideMerge(AcceptingPool.layer({ keys, max, visitors, certificate })),
             Layer.provide(SignalBus.layer({ connection, dialect: Dialect.native(channel) }))
           ),
           scope
         )
         const session = Context.get(services, Session.Session)
         const admission = Context.get(services, AcceptingPool.Admission)
-        const here: Incumbent = { client, keys, session, admission, scope }
+        const details = { client: String(connection.remote) }
+        const here: Incumbent = { client, keys, session, admission, scope, details, serving: false }
         yield* Scope.addFinalizer(
           scope,
           Effect.sync(() => {
@@ -96,13 +115,13 @@ export const run = (
         )
         incumbent = here
         yield* Scope.extend(link.use(session), scope)
-        yield* Effect.logInfo("client connected").pipe(Effect.annotateLogs({ client: String(connection.remote) }))
         yield* session.bus.send(terms).pipe(
           Effect.zipRight(session.run),
+          // A client that does not agree with the certificate, say, comes and goes for ever.
           Effect.catchAll((error) =>
-            Effect.logWarning(`client lost: ${error.message}`).pipe(
-              Effect.annotateLogs({ client: String(connection.remote) })
-            )
+            here.serving
+              ? Effect.annotateLogs(Effect.logWarning(`client lost: ${error.message}`), details)
+              : refusals.count("handshake", error, { details })
           ),
           Effect.zipRight(Scope.close(scope, Exit.void)),
           Effect.forkIn(scope)
@@ -125,7 +144,7 @@ export const run = (
         ),
       onJoin: ({ connection, scope }, { line, session }) =>
         incumbent?.keys.id === session
-          ? incumbent.admission.admit(connection, { line, scope })
+          ? Effect.zipRight(incumbent.admission.admit(connection, { line, scope }), serves(incumbent))
           : new Handshake.HandshakeError({ reason: "UnknownSession", peer: connection.remote })
     }).pipe(Effect.provideService(Scope.Scope, options.connections))
   })

@@ -5,7 +5,6 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
-import type { Address } from "./Address.js"
 import { Egress } from "./Egress.js"
 import { Pool } from "./Pool.js"
 import type { ShelfClosed } from "./Shelf.js"
@@ -20,7 +19,7 @@ export class Session extends Context.Tag("nodepass/Session")<
   Session,
   {
     /** A pool connection on its way to the target, launched for this visitor. The caller's scope owns it. */
-    readonly open: (visitor: Address) => Effect.Effect<Connection, SessionOver, Scope.Scope>
+    readonly open: (visit: Signal.Visit) => Effect.Effect<Connection, SessionOver, Scope.Scope>
     /** Serves the peer's signals until the session is over. */
     readonly run: Effect.Effect<never, SignalBusClosed>
     /** Has every idle pool connection replaced, e.g. after the network changed. */
@@ -61,9 +60,9 @@ export const layer = ({ visitors }: Options): Layer.Layer<Session, never, Egress
       }
 
       return Session.of({
-        open: (visitor) =>
+        open: ({ entry, protocol, visitor }) =>
           Effect.flatMap(pool.takeAny, ({ connection, id }) =>
-            bus.send(Signal.makeLaunch({ protocol: "tcp", id, visitor })).pipe(
+            bus.send(Signal.makeLaunch({ protocol, id, visitor, entry })).pipe(
               Effect.tapError(() => connection.reset),
               Effect.as(connection)
             )

@@ -10,6 +10,7 @@ import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
+import * as DatagramFrame from "./DatagramFrame.js"
 import * as GoDuration from "./GoDuration.js"
 
 /** Variables that cannot be used; a sentence for each, with its name, its value and what is accepted. */
@@ -30,6 +31,10 @@ export class Settings extends Context.Tag("nodepass/Settings")<
     readonly handshakeTimeout: Duration.Duration
     /** How long connecting may take, to the server and to a target. Defaults to 30 s. */
     readonly tcpDialTimeout: Duration.Duration
+    /** Bytes in a datagram at most. Defaults to 16384; UDP itself has room for 65507. */
+    readonly datagramLimit: number
+    /** How long finding a UDP target may take. Defaults to 10 s. */
+    readonly udpDialTimeout: Duration.Duration
     /** How long a visitor may wait for a pool connection. Defaults to 30 s. */
     readonly poolGetTimeout: Duration.Duration
     /** Shortest interval between two rounds of filling the pool. Defaults to 100 ms. */
@@ -42,6 +47,8 @@ export class Settings extends Context.Tag("nodepass/Settings")<
     readonly serviceCooldown: Duration.Duration
     /** How long visitors being served may take to finish once the tunnel stops. Defaults to 5 s. */
     readonly shutdownTimeout: Duration.Duration
+    /** Longest time between two readings of a certificate's files. Defaults to 1 h. */
+    readonly reloadInterval: Duration.Duration
   }
 >() {}
 
@@ -49,12 +56,15 @@ export const defaults: Settings["Type"] = {
   signalQueue: 65536,
   handshakeTimeout: Duration.seconds(10),
   tcpDialTimeout: Duration.seconds(30),
+  datagramLimit: 16_384,
+  udpDialTimeout: Duration.seconds(10),
   poolGetTimeout: Duration.seconds(30),
   minPoolInterval: Duration.millis(100),
   maxPoolInterval: Duration.seconds(1),
   reportInterval: Duration.seconds(5),
   serviceCooldown: Duration.seconds(3),
-  shutdownTimeout: Duration.seconds(5)
+  shutdownTimeout: Duration.seconds(5),
+  reloadInterval: Duration.hours(1)
 }
 
 /** The defaults, but for the options given. */
@@ -64,15 +74,18 @@ export const layer = (options?: Partial<Settings["Type"]>): Layer.Layer<Settings
 /** The settings as the `ConfigProvider` has them, with a default for each variable that is not set. */
 export const config: Config.Config<Settings["Type"]> = Config.suspend(() =>
   Config.all({
-    signalQueue: count("NP_SEMAPHORE_LIMIT", defaults.signalQueue),
+    signalQueue: count("NP_SEMAPHORE_LIMIT", defaults.signalQueue, 1_000_000),
     handshakeTimeout: duration("NP_HANDSHAKE_TIMEOUT", defaults.handshakeTimeout),
     tcpDialTimeout: duration("NP_TCP_DIAL_TIMEOUT", defaults.tcpDialTimeout),
+    datagramLimit: count("NP_UDP_DATA_BUF_SIZE", defaults.datagramLimit, DatagramFrame.longest),
+    udpDialTimeout: duration("NP_UDP_DIAL_TIMEOUT", defaults.udpDialTimeout),
     poolGetTimeout: duration("NP_POOL_GET_TIMEOUT", defaults.poolGetTimeout),
     minPoolInterval: duration("NP_MIN_POOL_INTERVAL", defaults.minPoolInterval),
     maxPoolInterval: duration("NP_MAX_POOL_INTERVAL", defaults.maxPoolInterval),
     reportInterval: duration("NP_REPORT_INTERVAL", defaults.reportInterval),
     serviceCooldown: duration("NP_SERVICE_COOLDOWN", defaults.serviceCooldown),
-    shutdownTimeout: duration("NP_SHUTDOWN_TIMEOUT", defaults.shutdownTimeout)
+    shutdownTimeout: duration("NP_SHUTDOWN_TIMEOUT", defaults.shutdownTimeout),
+    reloadInterval: duration("NP_RELOAD_INTERVAL", defaults.reloadInterval)
   })
 ).pipe(
   Config.mapOrFail((settings) => {
@@ -98,14 +111,12 @@ export const layerFromEnv: Layer.Layer<Settings, SettingsError> = Layer.effect(
 const problems = (error: ConfigError.ConfigError): readonly [string, ...Array<string>] =>
   error._op === "And" || error._op === "Or" ? [...problems(error.left), ...problems(error.right)] : [error.message]
 
-const longestQueue = 1_000_000
-
 /** Node's timers cannot wait longer. */
 const longest = Duration.days(24)
 
-const count = (name: string, initial: number): Config.Config<number> =>
-  variable(name, initial, `a whole number from 1 to ${longestQueue}`, (text) =>
-    /^[1-9]\d{0,6}$/.test(text) && Number(text) <= longestQueue ? Option.some(Number(text)) : Option.none()
+const count = (name: string, initial: number, most: number): Config.Config<number> =>
+  variable(name, initial, `a whole number from 1 to ${most}`, (text) =>
+    /^[1-9]\d{0,6}$/.test(text) && Number(text) <= most ? Option.some(Number(text)) : Option.none()
   )
 
 const duration = (name: string, initial: Duration.Duration): Config.Config<Duration.Duration> =>

@@ -5,6 +5,7 @@
  * Source: docs/protocol.md §Signals.
  */
 import * as Either from "effect/Either"
+import * as Option from "effect/Option"
 import * as ParseResult from "effect/ParseResult"
 import * as Schema from "effect/Schema"
 import { Address, FromText as AddressFromText } from "./Address.js"
@@ -13,22 +14,33 @@ import { Address, FromText as AddressFromText } from "./Address.js"
 export const ConnectionId = Schema.String.pipe(Schema.pattern(/^[0-9a-f]{8}$/), Schema.brand("ConnectionId"))
 export type ConnectionId = typeof ConnectionId.Type
 
-/** The server's terms: how many pool connections at most, who receives visitors, how data connections are secured. */
+const fingerprint = /^[0-9a-f]{64}$/
+
+/**
+ * The server's terms: how many pool connections at most, who receives visitors, how data connections are secured (`tls`
+ * as in the server's URL), and for `1` the fingerprint of its certificate, 64 lower-case hex digits.
+ */
 export class Terms extends Schema.TaggedClass<Terms>()("Terms", {
   max: Schema.Int.pipe(Schema.between(1, 65535)),
   receiver: Schema.Literal("server", "client"),
-  tls: Schema.Literal(0, 1, 2)
+  tls: Schema.Literal(0, 1, 2),
+  fingerprint: Schema.OptionFromSelf(Schema.String.pipe(Schema.pattern(fingerprint)))
 }) {}
 
 /** A visitor is there: take this pool connection and bring it to the target. */
 export class Launch extends Schema.TaggedClass<Launch>()("Launch", {
   protocol: Schema.Literal("tcp", "udp"),
   id: ConnectionId,
-  visitor: Address
+  visitor: Address,
+  /** The address the visitor came to. */
+  entry: Schema.OptionFromSelf(Address)
 }) {}
 
+/** Who is there, by which protocol, and the address they came to. */
+export type Visit = Pick<Launch, "protocol" | "visitor" | "entry">
+
 /** The same as `new Launch`, whose check of typed fields takes 50 µs of every visitor's time. */
-export const makeLaunch = (fields: Pick<Launch, "protocol" | "id" | "visitor">): Launch =>
+export const makeLaunch = (fields: Visit & Pick<Launch, "id">): Launch =>
   new Launch(fields, { disableValidation: true })
 
 /** Visitors wait for pool connections: open this many at once, as far as the capacity allows. */
@@ -79,9 +91,9 @@ const kinds = { Demand: "d", Keep: "k", Flush: "0", Ping: "i", Pong: "o" } as co
 const toText = (signal: Signal): string => {
   switch (signal._tag) {
     case "Terms":
-      return `np://${signal.max}/${signal.receiver === "server" ? "-" : "+"}#${signal.tls}`
+      return termsText(signal)
     case "Launch":
-      return `//${signal.id}?from=${String(signal.visitor)}#${signal.protocol === "tcp" ? 1 : 2}`
+      return launchText(signal)
     case "Demand":
     case "Keep":
       return `?n=${signal.count}#${kinds[signal._tag]}`
@@ -92,6 +104,16 @@ const toText = (signal: Signal): string => {
   }
 }
 
+const termsText = ({ fingerprint, max, receiver, tls }: Terms): string => {
+  const pinned = Option.match(fingerprint, { onNone: () => "", onSome: (digits) => `?fp=${digits}` })
+  return `np://${max}/${receiver === "server" ? "-" : "+"}${pinned}#${tls}`
+}
+
+const launchText = ({ entry, id, protocol, visitor }: Launch): string => {
+  const to = Option.match(entry, { onNone: () => "", onSome: (entry) => `&to=${entry}` })
+  return `//${id}?from=${String(visitor)}${to}#${protocol === "tcp" ? 1 : 2}`
+}
+
 const reference = /^([^?#]*)(?:\?[^#]*)?#([^#]*)$/
 const terms = /^np:\/\/(\d{1,5})\/([-+])$/
 const launch = /^(?:np:\/\/([^/?#]+)\/|\/\/)([^/?#]*)$/
@@ -100,7 +122,7 @@ const fromText = (text: string): Either.Either<Signal, string> => {
   const [, path, kind] = reference.exec(text) ?? []
   if (path === undefined || kind === undefined) return Either.left("expected a URL reference with a fragment")
   const offered = terms.exec(path)
-  if (offered !== null) return termsFrom(offered, kind)
+  if (offered !== null) return termsFrom(offered, kind, parameter(text, "fp"))
   if (kind === "1" || kind === "2") return launchFrom(text, path, kind)
   switch (kind) {
     case kinds.Demand:
@@ -118,11 +140,18 @@ const fromText = (text: string): Either.Either<Signal, string> => {
   }
 }
 
-const termsFrom = ([, max, flow]: RegExpExecArray, kind: string): Either.Either<Signal, string> => {
+const termsFrom = (
+  [, max, flow]: RegExpExecArray,
+  kind: string,
+  digits: string | undefined
+): Either.Either<Signal, string> => {
   const tls = kind === "0" ? 0 : kind === "1" ? 1 : kind === "2" ? 2 : undefined
-  return tls === undefined || Number(max) < 1 || Number(max) > 65535
-    ? Either.left("expected np://<1 to 65535>/<- or +>#<0, 1 or 2>")
-    : Either.right(new Terms({ max: Number(max), receiver: flow === "-" ? "server" : "client", tls }))
+  if (tls === undefined || Number(max) < 1 || Number(max) > 65535) {
+    return Either.left("expected np://<1 to 65535>/<- or +>#<0, 1 or 2>")
+  }
+  if (digits === undefined ? tls === 1 : !fingerprint.test(digits)) return Either.left("expected a fingerprint in fp")
+  const receiver = flow === "-" ? "server" : "client"
+  return Either.right(new Terms({ max: Number(max), receiver, tls, fingerprint: Option.fromNullable(digits) }))
 }
 
 const decodeCount = Schema.decodeUnknownEither(Schema.NumberFromString.pipe(Schema.int(), Schema.positive()))
@@ -133,11 +162,13 @@ const countFrom = (text: string): Either.Either<number, string> =>
 const isId = Schema.is(ConnectionId)
 const decodeAddress = Schema.decodeUnknownEither(AddressFromText)
 
+const entryOf = (text: string): Option.Option<Address> => Either.getRight(decodeAddress(parameter(text, "to")))
+
 const launchFrom = (text: string, path: string, kind: "1" | "2"): Either.Either<Signal, string> => {
   const [, peer, id] = launch.exec(path) ?? []
   if (!isId(id)) return Either.left("expected an id of 8 hex digits")
   return Either.mapBoth(decodeAddress(parameter(text, "from") ?? peer), {
     onLeft: () => "expected the visitor's address",
-    onRight: (visitor) => makeLaunch({ protocol: kind === "1" ? "tcp" : "udp", id, visitor })
+    onRight: (visitor) => makeLaunch({ protocol: kind === "1" ? "tcp" : "udp", id, visitor, entry: entryOf(text) })
   })
 }

@@ -138,7 +138,7 @@ export const make = ({
             yield* Effect.forEach(probes, (probe) => Deferred.succeed(probe, true), { discard: true })
             yield* receive(signal.right)
           } else if (signal.left.reason === "Lost") return yield* close("Tampered")
-          else yield* refusals.count("signal", signal.left, { peer: String(peer) })
+          else yield* refusals.count("signal", signal.left, { details: { peer: String(peer) } })
         }
       }
     })

@@ -12,7 +12,9 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { Address } from "./Address.js"
 import { Checkpoint, type Status } from "./Checkpoint.js"
+import type { Certificates } from "./Certificates.js"
 import type { Crypto } from "./Crypto.js"
+import * as DatagramRelay from "./DatagramRelay.js"
 import * as Egress from "./Egress.js"
 import * as Link from "./Link.js"
 import * as Meter from "./Meter.js"
@@ -21,7 +23,9 @@ import * as Relay from "./Relay.js"
 import * as Role from "./Role.js"
 import { Settings } from "./Settings.js"
 import * as Slots from "./Slots.js"
-import type { Transport, TransportError } from "./Transport.js"
+import * as Targets from "./Targets.js"
+import * as Throttle from "./Throttle.js"
+import type { Transport } from "./Transport.js"
 import type { TunnelConfig } from "./TunnelUrl.js"
 
 export class Tunnel extends Context.Tag("nodepass/Tunnel")<
@@ -50,17 +54,32 @@ export class Tunnel extends Context.Tag("nodepass/Tunnel")<
  * Closing is the graceful stop: the ports close, visitors being served may finish within the shutdown timeout, then
  * every socket is closed. Fails when a port cannot be opened; a peer that is away is no failure, it is waited for.
  */
-export const layer = (config: TunnelConfig): Layer.Layer<Tunnel, TransportError, Crypto | Settings | Transport> =>
+export const layer = (
+  config: TunnelConfig
+): Layer.Layer<Tunnel, Role.OpenError, Certificates | Crypto | Settings | Transport> =>
   Layer.scoped(Tunnel, make(config)).pipe(
-    Layer.provide(Egress.layer({ target: config.target })),
-    Layer.provide(Relay.layer({ idle: config.read })),
-    // Fresh, or two tunnels of one host would share them.
+    Layer.provide(Egress.layer({ proxy: config.proxy })),
+    Layer.provide(Layer.mergeAll(DatagramRelay.layer({ idle: config.read }), Relay.layer({ idle: config.read }))),
     Layer.provide(
-      Layer.fresh(Layer.mergeAll(Link.layer, Meter.layer, Refusals.layer, Slots.layer({ limit: config.slot })))
+      // Fresh, or two tunnels of one host would share them.
+      Layer.fresh(
+        Layer.mergeAll(
+          Link.layer,
+          Meter.layer,
+          Refusals.layer,
+          Slots.layer({ limit: config.slot }),
+          Targets.layer({ targets: config.targets, balance: config.balance, check: finite(config.check) }),
+          Throttle.layer({ rate: Number.isFinite(config.rate) ? config.rate * bytesPerMegabit : undefined })
+        )
+      )
     )
   )
 
 // internal
+
+const bytesPerMegabit = 125_000
+
+const finite = (duration: Duration.Duration) => (Duration.isFinite(duration) ? duration : undefined)
 
 const make = (config: TunnelConfig) =>
   Effect.gen(function* () {
@@ -68,6 +87,7 @@ const make = (config: TunnelConfig) =>
     const { traffic } = yield* Meter.Meter
     const refusals = yield* Refusals.Refusals
     const relay = yield* Relay.Relay
+    const datagramRelay = yield* DatagramRelay.DatagramRelay
     const { reportInterval } = yield* Settings
     let stopping = false
 
@@ -85,14 +105,16 @@ const make = (config: TunnelConfig) =>
     )
     const checkpoint = Effect.gen(function* () {
       const session = Option.getOrUndefined(yield* link.session)
-      const { live, total } = yield* relay.count
+      const tcp = yield* relay.count
+      const udp = yield* datagramRelay.count
       const figures = {
         status: yield* status,
         mode: role.mode,
         ping: Option.map(session === undefined ? Option.none() : yield* session.bus.roundTrip, Duration.toMillis),
         pool: session === undefined ? { idle: 0, capacity: 0, waiting: 0 } : yield* session.pool.stats,
-        tcps: live,
-        visitors: total,
+        tcps: tcp.live,
+        udps: udp.live,
+        visitors: tcp.total + udp.total,
         ...traffic,
         refused: yield* refusals.counts
       }

@@ -6,7 +6,6 @@ import * as Option from "effect/Option"
 import * as ParseResult from "effect/ParseResult"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
-import * as Struct from "effect/Struct"
 import * as Address from "./Address.js"
 import { Level } from "./LogLine.js"
 import * as Parameter from "./Parameter.js"
@@ -20,18 +19,42 @@ const common = {
   key: Schema.OptionFromSelf(Schema.RedactedFromSelf(Schema.String)),
   /** Where the server waits for its client, and the client finds it; or, forwarding alone, where visitors come to. */
   tunnel: Schema.typeSchema(Address.Address),
-  /** Where visitors are brought to; on the side that receives them, where they come to. An empty host is every interface. */
-  target: Schema.typeSchema(Address.Address),
+  /**
+   * Where visitors are brought to, any of them; on the side that receives them, where they come to, which is one. An empty
+   * host is every interface.
+   */
+  targets: Schema.NonEmptyArray(Schema.typeSchema(Address.Address)),
   log: Level,
   /** A visit silent in both directions this long is closed; infinite: never. */
   read: Schema.DurationFromSelf,
+  /** Mbit/s each way, of all visitors together; `Infinity`: no limit. */
+  rate: Schema.Number,
   /** Visitors served at once at most; `Infinity`: no limit. */
-  slot: Schema.Number
+  slot: Schema.Number,
+  /** The version of the PROXY protocol header sent to TCP targets. */
+  proxy: Schema.Literal("none", "v1", "v2"),
+  /** Whether TCP visitors come with a PROXY protocol header, which is then theirs to have. */
+  proxyIn: Schema.Boolean,
+  /** Which target is next: in turn, the one with fewest visitors, or by the visitor's address. */
+  balance: Schema.Literal("rr", "least", "hash"),
+  /** How often targets are connected to, to see whether they answer; infinite: never. */
+  check: Schema.DurationFromSelf
 }
+
+/** How a server's data connections are secured. */
+export const ServerTls = Schema.Union(
+  Schema.TaggedStruct("Plain", {}),
+  /** By a certificate made at start, whose fingerprint the client is told in the handshake. */
+  Schema.TaggedStruct("SelfSigned", {}),
+  /** By these PEM files, which the client verifies. */
+  Schema.TaggedStruct("Files", { crt: Schema.String, key: Schema.String })
+)
+export type ServerTls = typeof ServerTls.Type
 
 /** A server, as its URL describes it. */
 export const ServerConfig = Schema.TaggedStruct("Server", {
   ...common,
+  tls: ServerTls,
   /** Whether visitors come to its target address, or it brings them there; `auto`: the former where it can listen. */
   mode: Schema.Literal("auto", "receive", "send"),
   /** Pool connections at most, 1 to 65535. */
@@ -42,6 +65,10 @@ export type ServerConfig = typeof ServerConfig.Type
 /** A client, as its URL describes it. */
 export const ClientConfig = Schema.TaggedStruct("Client", {
   ...common,
+  /** What is demanded of the server: nothing, encrypted data connections, or also a certificate that is verified. */
+  tls: Schema.Literal("any", "encrypted", "verified"),
+  /** A PEM file of authorities trusted besides the system's, where the server's certificate is verified. */
+  authorities: Schema.OptionFromSelf(Schema.String),
   /** Whether it forwards alone, or serves with a server; `auto`: the former where it can listen at its tunnel address. */
   mode: Schema.Literal("auto", "forward", "through"),
   /** Pool connections kept warm at least, 1 to 65535. */
@@ -70,12 +97,13 @@ export const parse = (text: string): Either.Either<TunnelConfig, UrlError> =>
     const ends = {
       key: yield* keyFrom(userinfo),
       tunnel: yield* addressFrom("tunnel", url.tunnel),
-      target: yield* addressFrom("target", url.target)
+      targets: yield* targetsFrom(url.target)
     }
-    const config = build(role, ends, yield* UrlQuery.parse(role, url.query))
-    return overlap(config)
-      ? yield* refuse("target port", String(config.target.port), "another port than the tunnel's on the same address")
-      : config
+    const config = yield* build(role, ends, yield* UrlQuery.parse(role, url.query))
+    const own = config.targets.find((target) => overlap(config, target))
+    return own === undefined
+      ? config
+      : yield* refuse("target port", String(own.port), "another port than the tunnel's on the same address")
   })
 
 /** The URL with every default spelled out. The key is `***` unless it is asked for. */
@@ -84,8 +112,12 @@ export const format = (config: TunnelConfig, options?: { readonly key?: "masked"
     onNone: () => "",
     onSome: (key) => `${options?.key === "shown" ? percentEncoded(Redacted.value(key)) : "***"}@`
   })
-  const query = Object.entries(textsOf(config)).map(([name, value]) => `${name}=${value}`)
-  return `${roleOf(config)}://${userinfo}${config.tunnel}/${config.target}?${query.join("&")}`
+  const texts = textsOf(config)
+  const query = Parameter.of(roleOf(config)).flatMap(({ name }) => {
+    const value = texts[name]
+    return value === undefined ? [] : [`${name}=${queryText(value)}`]
+  })
+  return `${roleOf(config)}://${userinfo}${config.tunnel}/${config.targets.join(",")}?${query.join("&")}`
 }
 
 /** One thing that a URL says. */
@@ -110,7 +142,7 @@ export const describe = (config: TunnelConfig): ReadonlyArray<Row> => {
       isDefault: !keyed
     },
     { part: "tunnel", value: String(config.tunnel), meaning: tunnels[config._tag], isDefault: false },
-    { part: "target", value: String(config.target), meaning: targets[config.mode], isDefault: false },
+    { part: "target", value: config.targets.join(","), meaning: targets[config.mode], isDefault: false },
     ...Parameter.of(roleOf(config)).flatMap(({ name, meaning, ...parameter }) => {
       const value = texts[name]
       return value === undefined ? [] : [{ part: name, value, meaning, isDefault: value === parameter.default }]
@@ -145,30 +177,72 @@ const targets = {
 
 const roleOf = ({ _tag }: TunnelConfig): Parameter.Role => (_tag === "Server" ? "server" : "client")
 
-/** Parameters that the configs have no field for yet, since they have one value only. */
-const fixed = { tls: "0", rate: "0", proxy: "0" } as const
-
 const textsOf = (config: TunnelConfig): UrlQuery.Texts =>
-  config._tag === "Server"
-    ? Schema.encodeSync(Parameter.Server)({ ...config, ...fixed })
-    : Schema.encodeSync(Parameter.Client)({ ...config, ...fixed })
+  config._tag === "Server" ? serverTexts(config) : clientTexts(config)
 
-/** Throws nothing: the texts are ones that the same schemas accepted. */
+const serverTexts = ({ balance, key: _, proxyIn, tls, ...values }: ServerConfig): UrlQuery.Texts => ({
+  ...Schema.encodeSync(Parameter.Server)({
+    ...values,
+    "proxy-in": proxyIn,
+    lb: balance,
+    tls: tls._tag === "Files" ? "2" : tls._tag === "SelfSigned" ? "1" : "0"
+  }),
+  ...(tls._tag === "Files" ? { crt: tls.crt, key: tls.key } : {})
+})
+
+const clientTexts = ({ authorities, balance, key: _, proxyIn, ...values }: ClientConfig): UrlQuery.Texts => ({
+  ...Schema.encodeSync(Parameter.Client)({ ...values, "proxy-in": proxyIn, lb: balance }),
+  ...Option.match(authorities, { onNone: () => ({}), onSome: (ca) => ({ ca }) })
+})
+
+/** The texts are ones that the same schemas accepted; what is left to refuse is what does not go together. */
 const build = (
   role: Parameter.Role,
-  ends: Pick<TunnelConfig, "key" | "target" | "tunnel">,
+  ends: Pick<TunnelConfig, "key" | "targets" | "tunnel">,
   texts: UrlQuery.Texts
-): TunnelConfig => {
-  if (role === "server") {
+): Either.Either<TunnelConfig, UrlError> => (role === "server" ? buildServer(ends, texts) : buildClient(ends, texts))
+
+const buildServer = (
+  ends: Pick<TunnelConfig, "key" | "targets" | "tunnel">,
+  texts: UrlQuery.Texts
+): Either.Either<ServerConfig, UrlError> =>
+  Either.gen(function* () {
     const values = Schema.decodeUnknownSync(Parameter.Server)(texts)
-    return { _tag: "Server", ...ends, ...Struct.omit(values, "tls", "rate", "proxy") }
-  }
-  const values = Struct.omit(Schema.decodeUnknownSync(Parameter.Client)(texts), "rate", "proxy")
-  // There is no connecting to every interface: the client means the server on its own machine.
-  const dials = ends.tunnel.host === "" && values.mode !== "forward"
-  const tunnel = dials ? Address.make("127.0.0.1", ends.tunnel.port) : ends.tunnel
-  return { _tag: "Client", ...ends, tunnel, ...values }
-}
+    const { check, crt, key, log, max, mode, rate, read, slot, proxy } = values
+    if (mode === "receive" && ends.targets.length > 1) {
+      return yield* refuse("target", ends.targets.join(","), "one host:port with mode=1, since visitors come to it")
+    }
+    if (values.tls === "2" && crt === undefined) return yield* refuse("crt", "", "the certificate's file, since tls=2")
+    if (values.tls === "2" && key === undefined) return yield* refuse("key", "", "the file of crt's key, since tls=2")
+    for (const [name, file] of Object.entries({ crt, key })) {
+      if (values.tls !== "2" && file !== undefined) return yield* refuse(name, file, `no ${name} file unless tls=2`)
+    }
+    const tls: ServerTls =
+      values.tls === "0"
+        ? { _tag: "Plain" }
+        : values.tls === "1"
+          ? { _tag: "SelfSigned" }
+          : { _tag: "Files", crt: crt ?? "", key: key ?? "" }
+    const common = { log, read, rate, slot, proxy, proxyIn: values["proxy-in"], balance: values.lb, check }
+    return { _tag: "Server", ...ends, ...common, tls, max, mode }
+  })
+
+const buildClient = (
+  ends: Pick<TunnelConfig, "key" | "targets" | "tunnel">,
+  texts: UrlQuery.Texts
+): Either.Either<ClientConfig, UrlError> =>
+  Either.gen(function* () {
+    const values = Schema.decodeUnknownSync(Parameter.Client)(texts)
+    const { ca, check, log, min, mode, proxy, rate, read, slot, tls } = values
+    if (mode === "forward" && tls !== "any") {
+      return yield* refuse("tls", texts["tls"] ?? "", "0 with mode=1, which has no server to demand it of")
+    }
+    // There is no connecting to every interface: the client means the server on its own machine.
+    const dials = ends.tunnel.host === "" && mode !== "forward"
+    const tunnel = dials ? Address.make("127.0.0.1", ends.tunnel.port) : ends.tunnel
+    const common = { log, read, rate, slot, proxy, proxyIn: values["proxy-in"], balance: values.lb, check }
+    return { _tag: "Client", ...ends, ...common, tunnel, tls, authorities: Option.fromNullable(ca), min, mode }
+  })
 
 const split = (text: string) =>
   Either.gen(function* () {
@@ -189,6 +263,9 @@ const split = (text: string) =>
     return { role, userinfo, tunnel, target, query }
   })
 
+/** What would end the value, or mean something else, is written with a %. */
+const queryText = (value: string): string => value.replace(/[\s%&#+]/g, (char) => encodeURIComponent(char))
+
 const percentDecoded = Option.liftThrowable(decodeURIComponent)
 
 /** `encodeURIComponent` throws for half a surrogate pair. */
@@ -200,8 +277,22 @@ const keyFrom = (userinfo: string): Either.Either<Option.Option<Redacted.Redacte
     onSome: (key) => Either.right(key === "" ? Option.none() : Option.some(Redacted.make(key)))
   })
 
+const targetsMost = 64
+
+const targetsFrom = (text: string): Either.Either<readonly [Address.Address, ...Array<Address.Address>], UrlError> =>
+  Either.gen(function* () {
+    const [first = "", ...others] = text.split(",")
+    if (others.length >= targetsMost) return yield* refuse("target", text, `${targetsMost} targets at most`)
+    const targets = [yield* addressFrom("target", first)] as const
+    const more: Array<Address.Address> = []
+    for (const other of others) more.push(yield* addressFrom("target", other))
+    const all = [...targets, ...more] as const
+    const twice = all.find((target, index) => all.findIndex((other) => String(other) === String(target)) !== index)
+    return twice === undefined ? all : yield* refuse("target", String(twice), "each target once")
+  })
+
 const addressFrom = (part: "tunnel" | "target", text: string): Either.Either<Address.Address, UrlError> => {
-  if (text.includes(",")) return refuse(part, text, "one host:port; this version takes no list")
+  if (text.includes(",")) return refuse(part, text, "one host:port")
   const port = /:(\d*)$/.exec(text)?.[1]
   if (port !== undefined && (Number(port) < 1 || Number(port) > 65535)) {
     return refuse(`${part} port`, port, "a whole number from 1 to 65535")
@@ -216,7 +307,7 @@ const addressFrom = (part: "tunnel" | "target", text: string): Either.Either<Add
 const isNamed = ({ host }: Address.Address): boolean => host.includes(":") || /^[\p{L}\p{M}\p{N}._*-]*$/u.test(host)
 
 /** Whether both would be one port of this machine, as far as the texts tell. */
-const overlap = ({ tunnel, target, mode }: TunnelConfig): boolean => {
+const overlap = ({ tunnel, mode }: TunnelConfig, target: Address.Address): boolean => {
   const ends = [tunnel, target]
   if (tunnel.port !== target.port) return false
   if (tunnel.host.toLowerCase() === target.host.toLowerCase()) return true

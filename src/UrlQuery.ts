@@ -8,7 +8,7 @@ import * as Parameter from "./Parameter.js"
 import { refuse, type UrlError } from "./UrlError.js"
 
 /** Texts by name; each is one that its parameter accepts. */
-export type Texts = Readonly<Record<string, string>>
+export type Texts = Readonly<Record<string, string | undefined>>
 
 /**
  * Reads `a=1&b=2` for a role.
@@ -44,7 +44,7 @@ const check = (role: Parameter.Role, name: string, value: string): Either.Either
       ? Either.void
       : refuse(name, value, parameter.expected)
   }
-  const names = own.filter((parameter) => parameter.default !== undefined).map(({ name }) => name)
+  const names = own.map(({ name }) => name)
   const takes = `${role}:// takes ${names.join(", ")}`
   const other = Parameter.all.find((parameter) => parameter.name === name)
   if (other !== undefined) return refuse(name, value, `this only with ${other.roles.join(", ")}://; ${takes}`)

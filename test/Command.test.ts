@@ -36,7 +36,7 @@ describe("the command", () => {
   it("explains itself, without colours where nobody sees them", async () => {
     const { code, out } = await run(["--help"])
     assert.strictEqual(code, 0)
-    assert.match(out, /nodepass \[<url>\]/)
+    assert.match(out, /nodepass \[--watch\] \[<url>\]/)
     assert.notInclude(out, "\u001b[")
   })
 
@@ -61,7 +61,8 @@ describe("the command", () => {
     [["server://k@h:1/h:65536"], /target port=65536: expected a whole number from 1 to 65535/],
     [["server://k@h:1"], /target is missing: expected/],
     [["server://k@:1/:1"], /target port=1: expected another port/],
-    [["server://k@h:1/a:2,b:3"], /target=a:2,b:3: expected one host:port/],
+    [["server://k@h:1/a:2,b:3?mode=1"], /target=a:2,b:3: expected one host:port/],
+    [["server://k@h:1/a:2,a:2"], /target=a:2: expected each target once/],
     [["server://k@h:1/h:2?max=0"], /max=0: expected a whole number from 1 to 65535/],
     [["server://k@h:1/h:2?min=1"], /min=1: expected this only with client/],
     [["client://k@h:1/h:2?max=1"], /max=1: expected this only with server/],
@@ -71,9 +72,15 @@ describe("the command", () => {
     [["server://k@h:1/h:2?log=loud"], /log=loud: expected one of/],
     [["server://k@h:1/h:2?log=info&log=info"], /log=info: expected each parameter once/],
     [["server://k@h:1/h:2?maks=3"], /maks=3: expected/],
-    [["server://k@h:1/h:2?tls=1"], /tls=1: expected 0/],
-    [["server://k@h:1/h:2?rate=10"], /rate=10: expected 0/],
-    [["server://k@h:1/h:2?proxy=1"], /proxy=1: expected 0/],
+    [["server://k@h:1/h:2?tls=3"], /tls=3: expected 0 \(plain\)/],
+    [["server://k@h:1/h:2?tls=2&crt=c.pem"], /key is missing: expected the file of crt's key/],
+    [["server://k@h:1/h:2?key=c.pem"], /key=\*\*\*: expected no key file unless tls=2/],
+    [["client://k@h:1/h:2?tls=1&mode=1"], /tls=1: expected 0 with mode=1/],
+    [["server://k@h:1/h:2?rate=-1"], /rate=-1: expected a whole number of Mbit/],
+    [["server://k@h:1/h:2?proxy=3"], /proxy=3: expected 0 \(none\)/],
+    [["server://k@h:1/h:2?proxy-in=yes"], /proxy-in=yes: expected 0 \(no\)/],
+    [["server://k@h:1/h:2?lb=best"], /lb=best: expected rr/],
+    [["server://k@h:1/h:2?check=1ms"], /check=1ms: expected a duration from 100ms/],
     [["server://s3%zz@h:1/h:2"], /key=\*\*\*: expected/],
     [["--log-level", "loud", "server://k@h:1/h:2"], /expected --log-level to be one of/]
   ] as ReadonlyArray<readonly [ReadonlyArray<string>, RegExp]>)("refuses %j", (args, line) => refuses(args, line))
@@ -159,7 +166,7 @@ describe("the demo", () => {
     const demo = world.start(["demo"])
     const [, url = ""] = /(http:\S+)/.exec(await demo.line(/Open it:/)) ?? []
     assert.match(await (await fetch(url)).text(), /You reached the demo target through the tunnel/)
-    await demo.line(/visitors \d+ \(\d+ now\) .* pool \d+ ready/)
+    await demo.line(/visitors \d+ \(\d+ tcp, \d+ udp now\) .* pool \d+ ready/)
     assert.strictEqual(await demo.stop("SIGINT"), 0)
   })
 })

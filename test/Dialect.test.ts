@@ -2,6 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as FastCheck from "effect/FastCheck"
+import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Address from "../src/Address.js"
 import { Crypto } from "../src/Crypto.js"
@@ -99,7 +100,7 @@ describe("the native dialect", () => {
   it("every signal arrives as it was sent", () => {
     const { ours, theirs } = dialects()
     const signals = [
-      new Signal.Terms({ max: 9, receiver: "client", tls: 0 }),
+      new Signal.Terms({ max: 9, receiver: "client", tls: 0, fingerprint: Option.none() }),
       new Signal.Ping(),
       new Signal.Pong(),
       new Signal.Flush(),
@@ -107,7 +108,8 @@ describe("the native dialect", () => {
       Signal.makeLaunch({
         protocol: "tcp",
         id: Signal.ConnectionId.make("9f3c11aa"),
-        visitor: Address.make("2001:db8::1", 5)
+        visitor: Address.make("2001:db8::1", 5),
+        entry: Option.some(Address.make("2001:db8::2", 8080))
       })
     ]
     const lines = Frame.toText(ours.encode(signals)).trimEnd().split("\n")

@@ -13,6 +13,7 @@ import * as Frame from "../src/Frame.js"
 import * as Handshake from "../src/Handshake.js"
 import * as Key from "../src/Key.js"
 import * as Settings from "../src/Settings.js"
+import * as SimCertificates from "../src/testing/SimCertificates.js"
 import * as SimCrypto from "../src/testing/SimCrypto.js"
 import * as SimNetwork from "../src/testing/SimNetwork.js"
 import * as Simulation from "../src/testing/Simulation.js"
@@ -25,7 +26,7 @@ const stretch = (key: string) => Key.stretch(Option.some(Redacted.make(key)))
 const world = <A, E>(
   program: (
     meet: Effect.Effect<readonly [Connection, Connection], unknown, Scope.Scope>
-  ) => Effect.Effect<A, E, Crypto | Scope.Scope | Settings.Settings>,
+  ) => Effect.Effect<A, E, Crypto | Scope.Scope | Settings.Settings | Transport>,
   seed = 1
 ): A => {
   const network = SimNetwork.make({ latency: Duration.millis(20) })
@@ -33,7 +34,8 @@ const world = <A, E>(
     const here = yield* Effect.provide(Transport, network.host("client"))
     const there = yield* Effect.provide(Transport, network.host("server"))
     const listener = yield* there.listen(Address.make("server", 1))
-    return yield* program(Effect.zip(here.connect(Address.make("server", 1)), listener.accept))
+    const meet = Effect.zip(here.connect(Address.make("server", 1)), listener.accept)
+    return yield* Effect.provideService(program(meet), Transport, here)
   }).pipe(Effect.scoped, Effect.provide([SimCrypto.layer(seed), Settings.layer()]))
   const { exit } = Simulation.run(main, { seed })
   assert.strictEqual(network.open(), 0)
@@ -61,7 +63,10 @@ describe("Handshake", () => {
             return candidate
           }).pipe(Effect.tapError(() => theirs.reset))
           return yield* Effect.all(
-            [Effect.either(Handshake.accept(ours, { key: yield* stretch(left), client })), Effect.either(server)],
+            [
+              Effect.either(Handshake.accept(ours, { key: yield* stretch(left), client, tls: 0 })),
+              Effect.either(server)
+            ],
             { concurrency: 2 }
           )
         })
@@ -104,7 +109,7 @@ describe("Handshake", () => {
       Effect.gen(function* () {
         const key = yield* stretch("key")
         const [ours, theirs] = yield* meet
-        yield* Effect.fork(Effect.ignore(Handshake.accept(ours, { key, client })))
+        yield* Effect.fork(Effect.ignore(Handshake.accept(ours, { key, client, tls: 0 })))
         const recorded = Option.getOrThrow(yield* said(theirs))
         const [again, server] = yield* meet
         yield* again.write(recorded)
@@ -123,7 +128,7 @@ describe("Handshake", () => {
         const [ours, theirs] = yield* meet
         const welcome = `//control?nonce=${"0".repeat(32)}&s=0&mac=${"0".repeat(32)}#welcome\n`
         yield* Effect.fork(Effect.zipRight(said(theirs), Effect.ignore(theirs.write(utf8.encode(welcome)))))
-        return (yield* Effect.flip(Handshake.accept(ours, { key: yield* stretch("key"), client }))).reason
+        return (yield* Effect.flip(Handshake.accept(ours, { key: yield* stretch("key"), client, tls: 0 }))).reason
       })
     )
     assert.strictEqual(reason, "WrongKey")
@@ -162,7 +167,10 @@ describe("Handshake", () => {
           Effect.gen(function* () {
             const [ours, server] = yield* meet
             return yield* Effect.all(
-              [Effect.either(Handshake.enter(ours, { keys: theirs, count: 7 })), Effect.either(admit(server))],
+              [
+                Effect.either(Handshake.enter(ours, { keys: theirs, count: 7, trust: Option.none() })),
+                Effect.either(admit(server))
+              ],
               { concurrency: 2 }
             )
           })
@@ -172,11 +180,123 @@ describe("Handshake", () => {
           [Either.getOrThrow(Either.flip(refused)), Either.getOrThrow(Either.flip(refusal))].map(
             ({ reason }) => reason
           ),
-          Either.getOrThrow(admitted)
+          Either.getOrThrow(admitted).id
         ] as const
       })
     )
     assert.deepStrictEqual(reasons, ["NoAnswer", "WrongKey"])
     assert.strictEqual(id, "9f3c11aa")
+  })
+
+  it.each([
+    [0, "np://9/+#0", "agreed"],
+    [1, "np://9/+#0", "Downgrade"],
+    [2, "np://9/+#0", "Downgrade"],
+    [2, `np://9/+?fp=${"0".repeat(64)}#1`, "Downgrade"],
+    [1, `np://9/+?fp=${"0".repeat(64)}#1`, "agreed"],
+    [1, "np://9/+#2", "agreed"],
+    [2, "np://9/+#2", "agreed"]
+  ] as const)("a client that demands tls=%i and is offered %s: %s", (tls, terms, outcome) => {
+    const seen = world((meet) =>
+      Effect.gen(function* () {
+        const key = yield* stretch("key")
+        const [ours, theirs] = yield* meet
+        yield* Effect.fork(
+          Effect.flatMap(serverSide(theirs, key), ({ channel }) =>
+            Effect.ignore(theirs.write(utf8.encode(`${channel.seal(terms)}\n`)))
+          )
+        )
+        return yield* Effect.match(Handshake.accept(ours, { key, client, tls }), {
+          onFailure: ({ reason }) => reason,
+          onSuccess: () => "agreed" as const
+        })
+      })
+    )
+    assert.strictEqual(seen, outcome)
+  })
+
+  describe("of a pool connection over TLS", () => {
+    const certificate = SimCertificates.issue({ serial: "ours", names: [], begins: 0, expires: 1e9 })
+    const lie = SimCertificates.issue({ serial: "lie", names: [], begins: 0, expires: 1e9 })
+    const trust = { _tag: "Pinned", fingerprint: certificate.fingerprint } as const
+    const pinned = Option.some(trust)
+
+    /** The server's side, as far as the id. */
+    const admit = (connection: Connection, key: Key.Stretched, keys: Key.Session) =>
+      Effect.gen(function* () {
+        const newcomer = yield* Handshake.receive(connection, key)
+        if (newcomer._tag === "Hello") return assert.fail("a hello")
+        const count = yield* Handshake.joined(connection, { keys, line: newcomer.line })
+        const inner = yield* Handshake.secured(connection, { keys, count, certificate })
+        yield* Handshake.admit(inner, { keys, count, id: "9f3c11aa" as never })
+        return inner
+      }).pipe(Effect.tapError(() => connection.reset))
+    const session = Effect.gen(function* () {
+      const key = yield* stretch("key")
+      return { key, keys: Key.session(yield* Crypto, key, { client: "a", server: "b" }) }
+    })
+
+    it("both sides speak over what they secured", () => {
+      const heard = world((meet) =>
+        Effect.gen(function* () {
+          const { key, keys } = yield* session
+          const [ours, theirs] = yield* meet
+          const [{ connection, id }, inner] = yield* Effect.all(
+            [Handshake.enter(ours, { keys, count: 7, trust: pinned }), admit(theirs, key, keys)],
+            { concurrency: 2 }
+          )
+          assert.strictEqual(id, "9f3c11aa")
+          yield* inner.write(utf8.encode("hello"))
+          return Frame.toText(Option.getOrThrow(yield* said(connection)))
+        })
+      )
+      assert.strictEqual(heard, "hello")
+    })
+
+    it("a man in the middle with another certificate is refused, and the client says nothing to it", () => {
+      const [reason, heard] = world((meet) =>
+        Effect.gen(function* () {
+          const { keys } = yield* session
+          const [ours, middle] = yield* meet
+          const listening = Effect.gen(function* () {
+            const line = yield* said(middle)
+            assert.include(Frame.toText(Option.getOrThrow(line)), "#join")
+            const { secure } = yield* Transport
+            const inner = yield* secure(middle, { side: "server", certificate: lie })
+            return yield* said(inner)
+          })
+          return yield* Effect.all(
+            [
+              Effect.map(Effect.flip(Handshake.enter(ours, { keys, count: 7, trust: pinned })), ({ reason }) => reason),
+              Effect.orElseSucceed(listening, Option.none)
+            ],
+            { concurrency: 2 }
+          )
+        })
+      )
+      assert.strictEqual(reason, "NotPinned")
+      assert.isTrue(Option.isNone(heard))
+    })
+
+    it("a man in the middle who passes the join on and ends the TLS himself is not taken in", () => {
+      const reason = world((meet) =>
+        Effect.gen(function* () {
+          const { key, keys } = yield* session
+          const [ours, theirs] = yield* meet
+          const join = keys.join.seal(`//pool?session=${keys.id}&n=7#join`)
+          const inTheMiddle = Effect.gen(function* () {
+            const { secure } = yield* Transport
+            yield* ours.write(utf8.encode(`${join}\n`))
+            const inner = yield* secure(ours, { side: "client", trust })
+            yield* inner.write(utf8.encode(`${join}\n`))
+          })
+          const [refused] = yield* Effect.all([Effect.flip(admit(theirs, key, keys)), Effect.ignore(inTheMiddle)], {
+            concurrency: 2
+          })
+          return refused.reason
+        })
+      )
+      assert.strictEqual(reason, "Malformed")
+    })
   })
 })

@@ -9,20 +9,23 @@ import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Address from "../src/Address.js"
+import type { OpenError } from "../src/Role.js"
 import * as Settings from "../src/Settings.js"
+import * as SimCertificates from "../src/testing/SimCertificates.js"
 import * as SimCrypto from "../src/testing/SimCrypto.js"
 import * as SimNetwork from "../src/testing/SimNetwork.js"
 import * as Simulation from "../src/testing/Simulation.js"
 import * as Transport from "../src/Transport.js"
 import * as Tunnel from "../src/Tunnel.js"
 import type { ClientConfig, ServerConfig } from "../src/TunnelUrl.js"
+import * as configs from "./worlds/configs.js"
 
 const key = Option.some(Redacted.make("key"))
 const common = { key, log: "info", read: Duration.infinity, slot: Infinity, tunnel: Address.make("server", 1) } as const
 const target = Address.make("target", 80)
 const visitors = Address.make("server", 8080)
-const serverConfig: ServerConfig = { ...common, _tag: "Server", mode: "receive", max: 1024, target: visitors }
-const clientConfig: ClientConfig = { ...common, _tag: "Client", mode: "through", min: 64, target }
+const serverConfig = configs.server({ ...common, mode: "receive", targets: [visitors] })
+const clientConfig = configs.client({ ...common, mode: "through", targets: [target] })
 
 interface World {
   readonly network: SimNetwork.SimNetwork
@@ -30,7 +33,7 @@ interface World {
   readonly start: (
     host: string,
     config: ClientConfig | ServerConfig
-  ) => Effect.Effect<Tunnel.Tunnel["Type"], Transport.TransportError, Scope.Scope>
+  ) => Effect.Effect<Tunnel.Tunnel["Type"], OpenError, Scope.Scope>
   /** Asks the target, and hears its answer. */
   readonly visit: Effect.Effect<string, Transport.TransportError>
 }
@@ -40,7 +43,7 @@ const world = <A, E>(latency: number, program: (world: World) => Effect.Effect<A
   let seed = 0
   const start: World["start"] = (host, config) =>
     Tunnel.layer(config).pipe(
-      Layer.provide([network.host(host), SimCrypto.layer(seed++), Settings.layer()]),
+      Layer.provide([network.host(host), SimCrypto.layer(seed++), SimCertificates.disk(seed).layer, Settings.layer()]),
       Layer.build,
       Effect.map((services) => Context.get(services, Tunnel.Tunnel))
     )

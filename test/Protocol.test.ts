@@ -25,8 +25,13 @@ const transcript = /```transcript\n([\s\S]*?)```/.exec(protocol)?.[1] ?? ""
 const nonces = { client: "000102030405060708090a0b0c0d0e0f", server: "101112131415161718191a1b1c1d1e1f" }
 const process = "0123456789abcdef"
 const id = Signal.ConnectionId.make("9f3c11aa")
-const launch = new Signal.Launch({ protocol: "tcp", id, visitor: Address.make("203.0.113.7", 50_122) })
-const terms = new Signal.Terms({ max: 1024, receiver: "server", tls: 0 })
+const launch = new Signal.Launch({
+  protocol: "tcp",
+  id,
+  visitor: Address.make("203.0.113.7", 50_122),
+  entry: Option.some(Address.make("198.51.100.2", 8080))
+})
+const terms = new Signal.Terms({ max: 1024, receiver: "server", tls: 0, fingerprint: Option.none() })
 
 /** The real primitives; chance gives the nonces of the transcript. */
 const fixed = Effect.gen(function* () {
@@ -73,7 +78,7 @@ const conversation = ({ client, key, server }: Effect.Effect.Success<typeof fixe
     const [left, right] = yield* meet("control")
     const [agreement, candidate] = yield* Effect.all(
       [
-        Effect.provideService(Handshake.accept(left, { key, client: process }), Crypto, client),
+        Effect.provideService(Handshake.accept(left, { key, client: process, tls: 0 }), Crypto, client),
         Effect.gen(function* () {
           const newcomer = yield* Handshake.receive(right, key)
           if (newcomer._tag === "Join") return assert.fail("a hello was taken for a join")
@@ -96,7 +101,11 @@ const conversation = ({ client, key, server }: Effect.Effect.Success<typeof fixe
     const [end, other] = yield* meet("pool   ")
     const [given] = yield* Effect.all(
       [
-        Handshake.enter(end, { keys: agreement.keys, count: 0 }),
+        Effect.provideService(
+          Handshake.enter(end, { keys: agreement.keys, count: 0, trust: Option.none() }),
+          Transport,
+          here
+        ),
         Effect.gen(function* () {
           const newcomer = yield* Effect.provideService(Handshake.receive(other, key), Crypto, server)
           if (newcomer._tag === "Hello") return assert.fail("a join was taken for a hello")
@@ -107,7 +116,7 @@ const conversation = ({ client, key, server }: Effect.Effect.Success<typeof fixe
       ],
       { concurrency: 2 }
     )
-    assert.strictEqual(given, id)
+    assert.strictEqual(given.id, id)
 
     yield* right.write(candidate.dialect.encode([launch]))
     assert.deepStrictEqual(yield* heard(agreement.dialect, left), launch)

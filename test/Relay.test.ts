@@ -8,6 +8,7 @@ import type * as Scope from "effect/Scope"
 import * as Address from "../src/Address.js"
 import * as Meter from "../src/Meter.js"
 import * as Relay from "../src/Relay.js"
+import * as Throttle from "../src/Throttle.js"
 import * as SimNetwork from "../src/testing/SimNetwork.js"
 import * as Simulation from "../src/testing/Simulation.js"
 import { type Connection, Transport } from "../src/Transport.js"
@@ -38,7 +39,10 @@ const world = <A, E>(
     const [target, far] = yield* meet
     const relay = yield* Relay.Relay
     return yield* program({ visitor, target, exchange: relay.exchange(near, far) })
-  }).pipe(Effect.scoped, Effect.provide(Layer.provideMerge(Relay.layer({ idle }), Meter.layer)))
+  }).pipe(
+    Effect.scoped,
+    Effect.provide(Layer.provideMerge(Relay.layer({ idle }), Layer.merge(Meter.layer, Throttle.layer())))
+  )
   const { exit, leftover } = Simulation.run(main, { seed })
   assert.deepStrictEqual([network.open(), leftover], [0, 0])
   return Exit.getOrElse(exit, (cause) => assert.fail(String(cause)))
@@ -79,7 +83,7 @@ describe("Relay", () => {
         [Array.from(heardByTarget), Array.from(heardByVisitor)],
         [Array.from(up), Array.from(down)]
       )
-      assert.deepStrictEqual(traffic, { tcpTx: up.length, tcpRx: down.length })
+      assert.deepStrictEqual(traffic, { tcpTx: up.length, tcpRx: down.length, udpTx: 0, udpRx: 0 })
       assert.deepStrictEqual(live, { live: 0, total: 1 })
     }
   )

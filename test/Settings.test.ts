@@ -14,7 +14,9 @@ const variables = {
   maxPoolInterval: "NP_MAX_POOL_INTERVAL",
   reportInterval: "NP_REPORT_INTERVAL",
   serviceCooldown: "NP_SERVICE_COOLDOWN",
-  shutdownTimeout: "NP_SHUTDOWN_TIMEOUT"
+  shutdownTimeout: "NP_SHUTDOWN_TIMEOUT",
+  udpDialTimeout: "NP_UDP_DIAL_TIMEOUT",
+  reloadInterval: "NP_RELOAD_INTERVAL"
 } as const
 
 const read = (env: Readonly<Record<string, string>>) =>
@@ -48,9 +50,9 @@ describe("Settings", () => {
   it.effect("every variable of the documentation is read", () =>
     Effect.gen(function* () {
       const durations = Object.fromEntries(Object.values(variables).map((name) => [name, "123ms"]))
-      const settings = yield* read({ ...durations, NP_SEMAPHORE_LIMIT: "7" })
+      const settings = yield* read({ ...durations, NP_SEMAPHORE_LIMIT: "7", NP_UDP_DATA_BUF_SIZE: "65507" })
       const each = Object.fromEntries(Object.keys(variables).map((field) => [field, Duration.millis(123)]))
-      assert.deepStrictEqual<unknown>(settings, { signalQueue: 7, ...each })
+      assert.deepStrictEqual<unknown>(settings, { signalQueue: 7, datagramLimit: 65_507, ...each })
     })
   )
 

@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Either from "effect/Either"
 import * as FastCheck from "effect/FastCheck"
+import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as Address from "../src/Address.js"
 import * as Signal from "../src/Signal.js"
@@ -21,11 +22,18 @@ const signal: FastCheck.Arbitrary<Signal.Signal> = FastCheck.oneof(
   FastCheck.record({
     max: FastCheck.integer({ min: 1, max: 65535 }),
     receiver: FastCheck.constantFrom("server" as const, "client" as const),
-    tls: FastCheck.constantFrom(0 as const, 1 as const, 2 as const)
-  }).map((fields) => new Signal.Terms(fields)),
-  FastCheck.record({ protocol: FastCheck.constantFrom("tcp" as const, "udp" as const), id, visitor: address }).map(
-    (fields) => new Signal.Launch(fields)
-  )
+    tls: FastCheck.constantFrom(0 as const, 1 as const, 2 as const),
+    fingerprint: FastCheck.hexaString({ minLength: 64, maxLength: 64 })
+  }).map(
+    ({ fingerprint, ...terms }) =>
+      new Signal.Terms({ ...terms, fingerprint: terms.tls === 1 ? Option.some(fingerprint) : Option.none() })
+  ),
+  FastCheck.record({
+    protocol: FastCheck.constantFrom("tcp" as const, "udp" as const),
+    id,
+    visitor: address,
+    entry: FastCheck.option(address).map(Option.fromNullable)
+  }).map((fields) => new Signal.Launch(fields))
 )
 
 describe("Signal.FromText", () => {
@@ -37,7 +45,7 @@ describe("Signal.FromText", () => {
     "parameters it does not know change nothing",
     [signal, FastCheck.stringMatching(/^[a-z]{2,9}$/)],
     ([signal, name]) => {
-      FastCheck.pre(name !== "from")
+      FastCheck.pre(!["fp", "from", "to"].includes(name))
       assert.deepStrictEqual(decode(Signal.withParameter(encode(signal), name, "x")), Either.right(signal))
     }
   )
@@ -58,7 +66,8 @@ describe("Signal.FromText", () => {
     const launch = new Signal.Launch({
       protocol: "udp",
       id: Signal.ConnectionId.make("9f3c11aa"),
-      visitor: Address.make("::1", 53)
+      visitor: Address.make("::1", 53),
+      entry: Option.none()
     })
     assert.deepStrictEqual(decode("np://[::1]:53/9f3c11aa#2"), Either.right(launch))
     assert.deepStrictEqual(decode("//9f3c11aa?from=[::1]:53#2"), Either.right(launch))
@@ -71,6 +80,8 @@ describe("Signal.FromText", () => {
     "np://0/-#0",
     "np://65536/-#0",
     "np://1/-#3",
+    "np://1/-#1",
+    "np://1/-?fp=abc#1",
     "?n=0#d",
     "?n=x#d"
   ])("refuses %s", (text) => assert.isTrue(Either.isLeft(decode(text))))

@@ -8,28 +8,20 @@ import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as Address from "../src/Address.js"
 import * as Settings from "../src/Settings.js"
+import * as SimCertificates from "../src/testing/SimCertificates.js"
 import * as SimCrypto from "../src/testing/SimCrypto.js"
 import * as SimNetwork from "../src/testing/SimNetwork.js"
 import * as Simulation from "../src/testing/Simulation.js"
 import * as Transport from "../src/Transport.js"
 import * as Tunnel from "../src/Tunnel.js"
-import type { ClientConfig } from "../src/TunnelUrl.js"
+import * as configs from "./worlds/configs.js"
 
 class First extends Context.Tag("test/First")<First, Tunnel.Tunnel["Type"]>() {}
 class Second extends Context.Tag("test/Second")<Second, Tunnel.Tunnel["Type"]>() {}
 
 const target = Address.make("target", 80)
-const forward = (port: number): ClientConfig => ({
-  _tag: "Client",
-  key: Option.none(),
-  tunnel: Address.make("edge", port),
-  target,
-  log: "info",
-  mode: "forward",
-  min: 1,
-  read: Duration.infinity,
-  slot: 10
-})
+const forward = (port: number) =>
+  configs.client({ tunnel: Address.make("edge", port), targets: [target], mode: "forward", slot: 10 })
 
 /** Says a byte back for each byte it is sent, until it is sent an end. */
 const echo = Effect.gen(function* () {
@@ -59,7 +51,12 @@ const world = <A, E>(
 }
 
 const host = (network: SimNetwork.SimNetwork) =>
-  Layer.mergeAll(network.host("edge"), SimCrypto.layer(1), Settings.layer({ shutdownTimeout: Duration.seconds(2) }))
+  Layer.mergeAll(
+    network.host("edge"),
+    SimCrypto.layer(1),
+    SimCertificates.disk(1).layer,
+    Settings.layer({ shutdownTimeout: Duration.seconds(2) })
+  )
 
 describe("Tunnel", () => {
   it("two tunnels of one host share nothing", () => {

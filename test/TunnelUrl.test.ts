@@ -21,16 +21,31 @@ const common = {
   key: FastCheck.option(FastCheck.fullUnicodeString({ minLength: 1 })).map((key) =>
     Option.map(Option.fromNullable(key), Redacted.make)
   ),
-  target: address,
+  targets: FastCheck.uniqueArray(address, { minLength: 1, maxLength: 4, selector: String }).map(
+    ([first, ...others]) => [first ?? Address.make("", 1), ...others] as const
+  ),
   log: FastCheck.constantFrom(...(["none", "debug", "info", "warn", "error", "event"] as const)),
   read: quiet,
-  slot: limit
+  rate: FastCheck.oneof(FastCheck.integer({ min: 1, max: 100_000 }), FastCheck.constant(Infinity)),
+  slot: limit,
+  proxy: FastCheck.constantFrom(...(["none", "v1", "v2"] as const)),
+  proxyIn: FastCheck.boolean(),
+  balance: FastCheck.constantFrom(...(["rr", "least", "hash"] as const)),
+  check: FastCheck.oneof(
+    FastCheck.integer({ min: 100, max: 2 ** 40 }).map(Duration.millis),
+    FastCheck.constant(Duration.infinity)
+  )
 }
+const file = FastCheck.fullUnicodeString({ minLength: 1 }).filter((text) => !text.includes("\0"))
 const count = FastCheck.integer({ min: 1, max: 65535 })
 const server = FastCheck.record({
   _tag: FastCheck.constant("Server" as const),
   ...common,
   tunnel: address,
+  tls: FastCheck.oneof(
+    FastCheck.constantFrom({ _tag: "Plain" } as const, { _tag: "SelfSigned" } as const),
+    FastCheck.record({ _tag: FastCheck.constant("Files" as const), crt: file, key: file })
+  ),
   mode: FastCheck.constantFrom(...(["auto", "receive", "send"] as const)),
   max: count
 })
@@ -38,11 +53,16 @@ const client = FastCheck.record({
   _tag: FastCheck.constant("Client" as const),
   ...common,
   tunnel: FastCheck.tuple(name, port).map(([host, port]) => Address.make(host, port)),
+  tls: FastCheck.constantFrom(...(["any", "encrypted", "verified"] as const)),
+  authorities: FastCheck.option(file).map(Option.fromNullable),
   mode: FastCheck.constantFrom(...(["auto", "forward", "through"] as const)),
   min: count
 })
 const config: FastCheck.Arbitrary<TunnelUrl.TunnelConfig> = FastCheck.oneof(server, client).filter(
-  ({ tunnel, target }) => tunnel.port !== target.port
+  (config) =>
+    config.targets.every(({ port }) => port !== config.tunnel.port) &&
+    (config.mode !== "receive" || config.targets.length === 1) &&
+    (config.mode !== "forward" || config.tls === "any")
 )
 
 const ok = (text: string) => Either.getOrThrow(TunnelUrl.parse(text))
@@ -67,12 +87,12 @@ describe("a command URL", () => {
   )
 
   it.prop("leaving out what is default changes nothing", [config], ([config]) => {
-    const head = TunnelUrl.format(config, { key: "shown" }).split("?")[0]
-    const named = new Set(TunnelUrl.parameters.map(({ name }) => name))
-    const said = TunnelUrl.describe(config).filter(
-      ({ part, isDefault }) => named.has(part) && part !== "key" && !isDefault
-    )
-    const text = `${head}?${said.map(({ part, value }) => `${part}=${value}`).join("&")}`
+    const [head, query = ""] = TunnelUrl.format(config, { key: "shown" }).split("?")
+    const pairs = new Set(TunnelUrl.parameters.map((one) => `${one.name}=${one.default}`))
+    const text = `${head}?${query
+      .split("&")
+      .filter((pair) => !pairs.has(pair))
+      .join("&")}`
     assert.deepStrictEqual(TunnelUrl.parse(text), Either.right(config))
   })
 
@@ -123,27 +143,34 @@ describe("a command URL", () => {
   )
 
   it("means what the documentation says when it says nothing", () => {
-    assert.deepStrictEqual(ok("server://:10101/:8080"), {
-      _tag: "Server",
+    const common = {
       key: Option.none(),
-      tunnel: Address.make("", 10101),
-      target: Address.make("", 8080),
       log: "info",
       mode: "auto",
-      max: 1024,
       read: Duration.minutes(10),
-      slot: 1024
+      rate: Infinity,
+      slot: 1024,
+      proxy: "none",
+      proxyIn: false,
+      balance: "rr",
+      check: Duration.infinity
+    } as const
+    assert.deepStrictEqual(ok("server://:10101/:8080"), {
+      ...common,
+      _tag: "Server",
+      tunnel: Address.make("", 10101),
+      targets: [Address.make("", 8080)],
+      tls: { _tag: "Plain" },
+      max: 1024
     })
     assert.deepStrictEqual(ok("client://example.org:10101/[::1]:8080"), {
+      ...common,
       _tag: "Client",
-      key: Option.none(),
       tunnel: Address.make("example.org", 10101),
-      target: Address.make("::1", 8080),
-      log: "info",
-      mode: "auto",
-      min: 64,
-      read: Duration.minutes(10),
-      slot: 1024
+      targets: [Address.make("::1", 8080)],
+      tls: "any",
+      authorities: Option.none(),
+      min: 64
     })
   })
 
@@ -197,7 +224,11 @@ describe("a command URL", () => {
     ["server://%68:1/:2", "tunnel=%68:1: expected host:port, an IPv6 host in brackets"],
     ["server://:0/:2", "tunnel port=0: expected a whole number from 1 to 65535"],
     ["server://:1/:65536", "target port=65536: expected a whole number from 1 to 65535"],
-    ["client://h:1/a:2,b:2", "target=a:2,b:2: expected one host:port; this version takes no list"],
+    ["client://h:1,i:1/a:2", "tunnel=h:1,i:1: expected one host:port"],
+    ["client://h:1/a:2,b:2,a:2", "target=a:2: expected each target once"],
+    ["client://h:1/a:2,,b:2", "target is missing: expected host:port, an IPv6 host in brackets, behind the tunnel's /"],
+    ["client://h:1/a:2,b:1,h:1", "target port=1: expected another port than the tunnel's on the same address"],
+    ["server://:1/a:2,b:2?mode=1", "target=a:2,b:2: expected one host:port with mode=1, since visitors come to it"],
     ["server://:1/:2#x", "fragment=#x: expected no # and nothing behind it"],
     ["client://h:1/:2?min=0", "min=0: expected a whole number from 1 to 65535"],
     ["client://h:1/:2?min=065", "min=065: expected a whole number from 1 to 65535"],
@@ -209,30 +240,41 @@ describe("a command URL", () => {
     ["server://:1/:2?log=loud", "log=loud: expected one of none, debug, info, warn, error, event"],
     ["server://:1/:2?mode=3", "mode=3: expected 0 (auto), 1 (receive) or 2 (send)"],
     ["client://h:1/:2?mode=auto", "mode=auto: expected 0 (auto), 1 (forward) or 2 (through)"],
-    ["server://:1/:2?tls=1", "tls=1: expected 0; this version has plain data connections only"],
-    ["server://:1/:2?rate=10", "rate=10: expected 0; this version does not limit the rate"],
-    ["client://h:1/:2?proxy=2", "proxy=2: expected 0; this version sends no PROXY header"],
-    ["server://:1/:2?crt=a.pem", "crt=a.pem: expected no certificate file with tls=0"],
+    ["server://:1/:2?tls=3", "tls=3: expected 0 (plain), 1 (self-signed, made in memory) or 2 (the files crt and key)"],
+    ["server://:1/:2?tls=2&key=a.pem", "crt is missing: expected the certificate's file, since tls=2"],
+    ["server://:1/:2?tls=2&crt=a.pem", "key is missing: expected the file of crt's key, since tls=2"],
+    ["server://:1/:2?tls=2&crt=&key=a", "crt is missing: expected a certificate file, with tls=2"],
+    ["server://:1/:2?crt=a.pem", "crt=a.pem: expected no crt file unless tls=2"],
+    ["server://:1/:2?tls=1&key=a.pem", "key=***: expected no key file unless tls=2"],
+    ["client://h:1/:2?tls=1&mode=1", "tls=1: expected 0 with mode=1, which has no server to demand it of"],
     [
-      "server://:1/:2?key=a.pem",
-      "key=***: expected no certificate key file with tls=0; the tunnel key stands before the @"
+      "client://h:1/:2?tls=yes",
+      "tls=yes: expected 0 (as the server has it), 1 (encrypted) or 2 (encrypted, and the certificate verified)"
     ],
+    ["server://:1/:2?rate=1.5", "rate=1.5: expected a whole number of Mbit/s from 1 to 100000, or 0 for no limit"],
+    ["client://h:1/:2?proxy=3", "proxy=3: expected 0 (none), 1 (PROXY protocol v1) or 2 (v2)"],
+    ["client://h:1/:2?proxy-in=2", "proxy-in=2: expected 0 (no) or 1 (yes)"],
+    [
+      "client://h:1/:2?lb=random",
+      "lb=random: expected rr (in turn), least (the one with fewest visitors) or hash (by the visitor's address)"
+    ],
+    ["client://h:1/:2?check=50ms", "check=50ms: expected a duration from 100ms, such as 10s, or 0 for never"],
     ["server://:1/:2?max=1&max=2", "max=2: expected each parameter once"],
     [
       "client://h:1/:2?max=5",
-      "max=5: expected this only with server://; client:// takes log, min, mode, read, rate, slot, proxy"
+      "max=5: expected this only with server://; client:// takes log, tls, ca, min, mode, read, rate, slot, proxy, proxy-in, lb, check"
     ],
     [
       "server://:1/:2?slots=5",
-      "slots=5: expected a known parameter, perhaps slot; server:// takes log, tls, max, mode, read, rate, slot, proxy"
+      "slots=5: expected a known parameter, perhaps slot; server:// takes log, tls, crt, key, max, mode, read, rate, slot, proxy, proxy-in, lb, check"
     ],
     [
       "client://h:1/:2?colour=red",
-      "colour=red: expected a known parameter; client:// takes log, min, mode, read, rate, slot, proxy"
+      "colour=red: expected a known parameter; client:// takes log, tls, ca, min, mode, read, rate, slot, proxy, proxy-in, lb, check"
     ],
     [
       "client://h:1/:2?token=t0k",
-      "token=***: expected a known parameter; client:// takes log, min, mode, read, rate, slot, proxy"
+      "token=***: expected a known parameter; client:// takes log, tls, ca, min, mode, read, rate, slot, proxy, proxy-in, lb, check"
     ],
     ["server://:80/:80", "target port=80: expected another port than the tunnel's on the same address"]
   ])("%s is refused: %s", (text, message) => {
@@ -275,11 +317,11 @@ describe("a described URL", () => {
   it("has every default spelled out, and the key masked", () => {
     assert.strictEqual(
       TunnelUrl.format(ok("server://secret@:10101/:8080")),
-      "server://***@:10101/:8080?log=info&tls=0&max=1024&mode=0&read=10m&rate=0&slot=1024&proxy=0"
+      "server://***@:10101/:8080?log=info&tls=0&max=1024&mode=0&read=10m&rate=0&slot=1024&proxy=0&proxy-in=0&lb=rr&check=0"
     )
     assert.strictEqual(
       TunnelUrl.format(ok("client://h:10101/[::1]:8080?mode=2&read=90m&slot=0")),
-      "client://h:10101/[::1]:8080?log=info&min=64&mode=2&read=1h30m&rate=0&slot=0&proxy=0"
+      "client://h:10101/[::1]:8080?log=info&tls=0&min=64&mode=2&read=1h30m&rate=0&slot=0&proxy=0&proxy-in=0&lb=rr&check=0"
     )
   })
 

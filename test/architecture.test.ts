@@ -4,25 +4,14 @@ import * as Path from "node:path"
 
 /** Lowest first. A module imports only from the ranks above its own line. */
 const ranks: ReadonlyArray<ReadonlyArray<string>> = [
-  [
-    "Address",
-    "Backoff",
-    "Certificates",
-    "Crypto",
-    "Frame",
-    "GoDuration",
-    "LogLine",
-    "Meter",
-    "PoolPolicy",
-    "Refusals",
-    "Slots"
-  ],
-  ["Tls"],
-  ["Key", "Parameter", "Settings", "Signal", "Transport", "UrlError"],
-  ["Checkpoint", "Dialect", "Relay", "Shelf", "Targets", "UrlQuery"],
-  ["Handshake", "Ingress", "SignalBus", "TunnelUrl"],
-  ["Gate", "Pool"],
-  ["AcceptingPool", "DialingPool", "Egress"],
+  ["Address", "Backoff", "Certificates", "ChildFiber", "Crypto", "DatagramFrame", "Frame", "GoDuration", "LogLine"],
+  ["Meter", "PoolPolicy", "Refusals", "Slots", "Throttle"],
+  ["Key", "Parameter", "ProxyHeader", "Settings", "Signal", "Tls", "UrlError"],
+  ["Transport"],
+  ["Checkpoint", "Dialect", "Flow", "Relay", "Shelf", "Targets", "UrlQuery"],
+  ["DatagramRelay", "Handshake", "Ingress", "SignalBus", "TunnelUrl"],
+  ["Gate", "Pool", "UdpSessions"],
+  ["AcceptingPool", "DialingPool", "Egress", "Front"],
   ["Session"],
   ["Link"],
   ["Client", "Server"],

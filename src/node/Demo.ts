@@ -13,16 +13,16 @@ import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as LogLevel from "effect/LogLevel"
 import * as Option from "effect/Option"
-import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
 import * as Http from "node:http"
 import * as Address from "../Address.js"
-import type { Checkpoint } from "../Checkpoint.js"
+import type { Certificates } from "../Certificates.js"
 import { Crypto } from "../Crypto.js"
+import type * as Role from "../Role.js"
 import type { Settings } from "../Settings.js"
 import { type Transport, TransportError } from "../Transport.js"
 import * as Tunnel from "../Tunnel.js"
-import type * as TunnelUrl from "../TunnelUrl.js"
+import * as TunnelUrl from "../TunnelUrl.js"
 
 const loopback = (port: number) => Address.make("127.0.0.1", port)
 
@@ -50,11 +50,11 @@ const open = (config: TunnelUrl.TunnelConfig) =>
   Effect.map(Layer.build(Tunnel.layer(config)), (services) => Context.get(services, Tunnel.Tunnel))
 
 /** Where visitors come to: a port that people remember, or a free one where that is taken. */
-const serve = (config: TunnelUrl.ServerConfig) =>
+const serve = (config: TunnelUrl.TunnelConfig) =>
   Effect.catchIf(
-    open({ ...config, target: loopback(8080) }),
-    ({ reason }) => reason === "AddressInUse",
-    () => open({ ...config, target: loopback(0) })
+    open(config),
+    (error) => error._tag === "TransportError" && error.reason === "AddressInUse",
+    () => open({ ...config, targets: [loopback(0)] })
   )
 
 /** Fetches through the tunnel: milliseconds it took. */
@@ -71,21 +71,6 @@ const fetchThrough = (url: string) =>
     Effect.map(([took, status]) => ({ status, millis: Duration.toMillis(took) }))
   )
 
-const bytes = (count: number): string => {
-  const units = ["B", "KiB", "MiB", "GiB", "TiB"]
-  const power = count < 1024 ? 0 : Math.min(units.length - 1, Math.floor(Math.log2(count) / 10))
-  return `${power === 0 ? count : (count / 1024 ** power).toFixed(1)} ${units[power] ?? "B"}`
-}
-
-const figures = ({ ping, pool, tcpRx, tcpTx, tcps, visitors }: Checkpoint): string =>
-  [
-    `visitors ${visitors} (${tcps} now)`,
-    `up ${bytes(tcpTx)}`,
-    `down ${bytes(tcpRx)}`,
-    `pool ${pool.idle} ready`,
-    `round trip ${Option.match(ping, { onNone: () => "-", onSome: (millis) => `${millis.toFixed(1)} ms` })}`
-  ].join("   ")
-
 export interface Terminal {
   readonly write: (text: string) => Effect.Effect<void>
   /** Whether lines can be drawn over. */
@@ -93,33 +78,20 @@ export interface Terminal {
 }
 
 /** Runs until it is interrupted. */
-export const run = (terminal: Terminal): Effect.Effect<void, TransportError, Crypto | Settings | Transport> =>
+export const run = (
+  terminal: Terminal
+): Effect.Effect<void, Role.OpenError, Certificates | Crypto | Settings | Transport> =>
   Effect.gen(function* () {
     const crypto = yield* Crypto
     const key = Encoding.encodeHex(yield* crypto.randomBytes(16))
     const page = yield* target
-    const common = {
-      key: Option.some(Redacted.make(key)),
-      log: "warn",
-      read: Duration.minutes(10),
-      slot: 1024
-    } as const
-    const server = yield* serve({
-      ...common,
-      _tag: "Server",
-      mode: "receive",
-      max: 1024,
-      tunnel: loopback(0),
-      target: loopback(8080)
-    })
+    const config = yield* TunnelUrl.parse(`server://${key}@127.0.0.1:10101/127.0.0.1:8080?log=warn&mode=1`)
+    const server = yield* serve({ ...config, tunnel: loopback(0) })
     const { tunnel, visitors } = yield* server.addresses
     const client = yield* open({
-      ...common,
-      _tag: "Client",
-      mode: "through",
-      min: 8,
+      ...(yield* TunnelUrl.parse(`client://${key}@127.0.0.1:10101/127.0.0.1:8080?log=warn&mode=2&min=8`)),
       tunnel: Option.getOrElse(tunnel, () => loopback(0)),
-      target: page
+      targets: [page]
     })
     yield* Effect.zipRight(client.ready, server.ready)
 
@@ -144,7 +116,7 @@ nodepass-effect: a live tunnel on this machine
 
 `)
     const show = Effect.flatMap(server.checkpoint, (checkpoint) =>
-      terminal.write(terminal.redraws ? `\r\u001b[2K  ${figures(checkpoint)}` : `${figures(checkpoint)}\n`)
+      terminal.write(terminal.redraws ? `\r\u001b[2K  ${checkpoint.summary}` : `${checkpoint.summary}\n`)
     )
     const every = terminal.redraws ? Duration.millis(500) : Duration.seconds(5)
     yield* Effect.repeat(show, Schedule.spaced(every)).pipe(

@@ -4,6 +4,7 @@
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as LogLine from "../LogLine.js"
+import * as StatusLine from "./StatusLine.js"
 
 export interface Options {
   /** How much is logged. Defaults to `info`. */
@@ -36,7 +37,7 @@ export const layer = (options?: Options): Layer.Layer<never> => {
 const write = (line: string): void => {
   // EPIPE arrives as an event, and without a listener it would end the process.
   if (!process.stderr.listeners("error").includes(ignore)) process.stderr.on("error", ignore)
-  process.stderr.write(`${line}\n`)
+  process.stderr.write(StatusLine.above(line))
 }
 
 const ignore = (): void => {}

@@ -10,7 +10,9 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
+import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
+import * as Stream from "effect/Stream"
 import { createRequire } from "node:module"
 import process from "node:process"
 import { stripVTControlCharacters } from "node:util"
@@ -18,9 +20,9 @@ import * as Cli from "../Cli.js"
 import * as LogLine from "../LogLine.js"
 import * as Settings from "../Settings.js"
 import * as TunnelUrl from "../TunnelUrl.js"
-import * as NodeCrypto from "./NodeCrypto.js"
+import * as NodeHost from "./NodeHost.js"
 import * as NodeLog from "./NodeLog.js"
-import * as NodeTransport from "./NodeTransport.js"
+import * as StatusLine from "./StatusLine.js"
 
 const { version } = Schema.decodeUnknownSync(Schema.Struct({ version: Schema.String }))(
   // Beside the bundle, dist/nodepass.js.
@@ -39,6 +41,17 @@ const host = Cli.Host.of({
       ? Layer.empty
       : Logger.minimumLogLevel(LogLine.minimum(config.log))
   },
+  watch: (tunnel) =>
+    process.stderr.isTTY
+      ? Effect.scoped(
+          Effect.flatMap(StatusLine.make, (draw) =>
+            Effect.repeat(
+              Effect.flatMap(tunnel.checkpoint, ({ summary }) => draw(summary)),
+              Schedule.spaced("500 millis")
+            )
+          )
+        ).pipe(Effect.asVoid)
+      : Stream.runForEach(tunnel.checkpoints, ({ summary }) => Effect.logInfo(summary)),
   demo: Effect.flatMap(
     Effect.promise(() => import("./Demo.js")),
     (Demo) =>
@@ -64,6 +77,9 @@ const plainly = <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> 
     })
   })
 
+/** What fails because of the machine; all else is the command line's fault. */
+const runtime: ReadonlySet<string> = new Set(["CertificateError", "TransportError"])
+
 /** What is wrong goes to standard error in one line, and into the exit code. */
 const report = (cause: Cause.Cause<Cli.CliError | Settings.SettingsError>): Effect.Effect<void> => {
   const exit = (code: 1 | 2) => Effect.sync(() => process.exit(code))
@@ -73,7 +89,7 @@ const report = (cause: Cause.Cause<Cli.CliError | Settings.SettingsError>): Effe
     onSome: (error) => {
       // @effect/cli has said what is wrong.
       if (ValidationError.isValidationError(error)) return exit(2)
-      return Effect.zipRight(Console.error(error.message), exit(error._tag === "TransportError" ? 1 : 2))
+      return Effect.zipRight(Console.error(error.message), exit(runtime.has(error._tag) ? 1 : 2))
     }
   })
 }
@@ -93,7 +109,7 @@ endAtOnceOnTheSecond("SIGINT", 130)
 endAtOnceOnTheSecond("SIGTERM", 143)
 
 Cli.run(process.argv).pipe(
-  Effect.provide(Layer.mergeAll(NodeContext.layer, NodeCrypto.layer, NodeTransport.layer, Settings.layerFromEnv)),
+  Effect.provide(Layer.mergeAll(NodeContext.layer, NodeHost.layer, Settings.layerFromEnv)),
   Effect.provideService(Cli.Host, host),
   Effect.catchAllCause(report),
   Effect.provide(NodeLog.layer()),

@@ -17,13 +17,17 @@ import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Address from "../../src/Address.js"
 import * as Frame from "../../src/Frame.js"
+import type { OpenError } from "../../src/Role.js"
 import * as Settings from "../../src/Settings.js"
+import * as SimCertificates from "../../src/testing/SimCertificates.js"
 import * as SimCrypto from "../../src/testing/SimCrypto.js"
 import * as SimNetwork from "../../src/testing/SimNetwork.js"
 import * as Simulation from "../../src/testing/Simulation.js"
 import * as Transport from "../../src/Transport.js"
 import * as Tunnel from "../../src/Tunnel.js"
-import type { ClientConfig, ServerConfig, TunnelConfig } from "../../src/TunnelUrl.js"
+import type { TunnelConfig } from "../../src/TunnelUrl.js"
+import * as configs from "./configs.js"
+import * as DatagramVisit from "./DatagramVisit.js"
 
 export interface World {
   readonly seed: number
@@ -57,8 +61,10 @@ interface Scenario {
   readonly link: SimNetwork.Link
   readonly min: number
   readonly max: number
+  readonly tls: "Plain" | "SelfSigned"
   readonly slot: number
   readonly visits: ReadonlyArray<Visit>
+  readonly datagramVisits: ReadonlyArray<DatagramVisit.DatagramVisit>
   readonly faults: ReadonlyArray<readonly [atMillis: number, fault: Fault]>
 }
 
@@ -119,10 +125,15 @@ const draw: Effect.Effect<Scenario> = Effect.gen(function* () {
     },
     min: yield* oneOf(1, 2, 8),
     max,
+    tls: yield* oneOf("Plain", "SelfSigned"),
     slot: yield* oneOf(1, 4, 1000, 1000, 1000),
     visits: yield* Effect.forEach(
       Array.from({ length: visits }, (_, id) => id),
       drawVisit
+    ),
+    datagramVisits: yield* Effect.forEach(
+      Array.from({ length: yield* oneOf(0, 1, yield* between(0, 6)) }, (_, id) => id),
+      DatagramVisit.draw
     ),
     faults: yield* Effect.replicateEffect(drawFault, faults)
   }
@@ -201,7 +212,12 @@ const makeHost = (network: SimNetwork.SimNetwork, name: "server" | "client", con
       scope = yield* Scope.make()
       const services = yield* Layer.buildWithScope(
         Tunnel.layer(config).pipe(
-          Layer.provide([network.host(name), SimCrypto.layer(seed * 1000 + starts++), Settings.layer(settings)])
+          Layer.provide([
+            network.host(name),
+            SimCrypto.layer(seed * 1000 + starts++),
+            SimCertificates.disk(seed * 1000 + starts).layer,
+            Settings.layer(settings)
+          ])
         ),
         scope
       )
@@ -221,25 +237,29 @@ const program = (seed: number, network: (link: SimNetwork.Link) => SimNetwork.Si
     const sim = network(scenario.link)
     const broken: Array<string> = []
     const arrivals = new Map<number, number>()
+    const datagramArrivals = new Map<string, number>()
     const key = Option.some(Redacted.make(`key ${seed}`))
-    const common = { key, log: "info", read: Duration.minutes(1), slot: scenario.slot, tunnel: tunnelPort } as const
+    const common = { key, log: "info", read: Duration.seconds(20), slot: scenario.slot, tunnel: tunnelPort } as const
     const dialsTarget = targetAt(scenario.receiver)
-    const server: ServerConfig = {
+    const server = configs.server({
       ...common,
-      _tag: "Server",
       mode: scenario.receiver === "server" ? "receive" : "send",
+      tls: { _tag: scenario.tls },
       max: scenario.max,
-      target: scenario.receiver === "server" ? visitorsAt("server") : dialsTarget
-    }
-    const client: ClientConfig = {
+      targets: [scenario.receiver === "server" ? visitorsAt("server") : dialsTarget]
+    })
+    const client = configs.client({
       ...common,
-      _tag: "Client",
       mode: "through",
+      tls: scenario.tls === "Plain" ? "any" : "encrypted",
       min: scenario.min,
-      target: scenario.receiver === "client" ? visitorsAt("client") : dialsTarget
-    }
+      targets: [scenario.receiver === "client" ? visitorsAt("client") : dialsTarget]
+    })
 
     yield* Effect.forkScoped(Effect.provide(runTarget(scenario, arrivals), sim.host("target")))
+    yield* Effect.forkScoped(
+      Effect.provide(DatagramVisit.serve(targetAt(scenario.receiver), datagramArrivals), sim.host("target"))
+    )
     const hosts = {
       server: yield* makeHost(sim, "server", server, seed * 2),
       client: yield* makeHost(sim, "client", client, seed * 2 + 1)
@@ -248,7 +268,7 @@ const program = (seed: number, network: (link: SimNetwork.Link) => SimNetwork.Si
     yield* hosts.client.start
     if (scenario.faults.length === 0) yield* hosts.client.tunnel()?.ready ?? Effect.void
 
-    const apply = (fault: Fault): Effect.Effect<void, Transport.TransportError> => {
+    const apply = (fault: Fault): Effect.Effect<void, OpenError> => {
       switch (fault._tag) {
         case "Crash":
           return Effect.zipRight(
@@ -282,8 +302,8 @@ const program = (seed: number, network: (link: SimNetwork.Link) => SimNetwork.Si
         for (const [name, host] of Object.entries(hosts)) {
           const checkpoint = yield* host.tunnel()?.checkpoint ?? Effect.succeed(undefined)
           if (checkpoint === undefined) continue
-          if (checkpoint.tcps > scenario.slot)
-            broken.push(`${name} served ${checkpoint.tcps} with ${scenario.slot} slots`)
+          const served = checkpoint.tcps + checkpoint.udps
+          if (served > scenario.slot) broken.push(`${name} served ${served} with ${scenario.slot} slots`)
           if (checkpoint.pool.idle > scenario.max) {
             broken.push(`${name} held ${checkpoint.pool.idle} pool connections of ${scenario.max}`)
           }
@@ -292,9 +312,15 @@ const program = (seed: number, network: (link: SimNetwork.Link) => SimNetwork.Si
     })
 
     const watcher = yield* Effect.fork(bounds)
-    const [outcomes] = yield* Effect.all(
-      [Effect.forEach(scenario.visits, (each) => visit(scenario, each), { concurrency: "unbounded" }), faults],
-      { concurrency: 2 }
+    const [outcomes, datagramOutcomes] = yield* Effect.all(
+      [
+        Effect.forEach(scenario.visits, (each) => visit(scenario, each), { concurrency: "unbounded" }),
+        Effect.forEach(scenario.datagramVisits, (each) => DatagramVisit.visit(visitorsAt(scenario.receiver), each), {
+          concurrency: "unbounded"
+        }),
+        faults
+      ],
+      { concurrency: 3 }
     ).pipe(Effect.provide(sim.host("visitor")))
 
     // Whatever happened, a tunnel that is left alone serves again.
@@ -326,6 +352,15 @@ const program = (seed: number, network: (link: SimNetwork.Link) => SimNetwork.Si
     })
     for (const [id, times] of arrivals) {
       if (id !== last.id && times > 1) broken.push(`visitor ${id} reached the target ${times} times`)
+    }
+    datagramOutcomes.forEach((outcome, index) => {
+      broken.push(...outcome.broken)
+      if (calm && outcome.answered < outcome.sent) {
+        broken.push(`${outcome.sent - outcome.answered} datagrams of visitor ${index} got no answer in a calm world`)
+      }
+    })
+    for (const [name, times] of datagramArrivals) {
+      if (times > 1) broken.push(`datagram ${name} reached the target ${times} times`)
     }
     const count = (wanted: Outcome) => outcomes.filter((outcome) => outcome === wanted).length
     return { broken, served: count("served"), refused: count("refused") }
