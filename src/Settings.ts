@@ -31,6 +31,8 @@ export class Settings extends Context.Tag("nodepass/Settings")<
     readonly handshakeTimeout: Duration.Duration
     /** How long connecting may take, to the server and to a target. Defaults to 30 s. */
     readonly tcpDialTimeout: Duration.Duration
+    /** Bytes that a direction of a connection may hold in this process at most. Defaults to 262144. */
+    readonly bufferLimit: number
     /** Bytes in a datagram at most. Defaults to 16384; UDP itself has room for 65507. */
     readonly datagramLimit: number
     /** How long finding a UDP target may take. Defaults to 10 s. */
@@ -56,6 +58,7 @@ export const defaults: Settings["Type"] = {
   signalQueue: 65536,
   handshakeTimeout: Duration.seconds(10),
   tcpDialTimeout: Duration.seconds(30),
+  bufferLimit: 262_144,
   datagramLimit: 16_384,
   udpDialTimeout: Duration.seconds(10),
   poolGetTimeout: Duration.seconds(30),
@@ -77,6 +80,7 @@ export const config: Config.Config<Settings["Type"]> = Config.suspend(() =>
     signalQueue: count("NP_SEMAPHORE_LIMIT", defaults.signalQueue, 1_000_000),
     handshakeTimeout: duration("NP_HANDSHAKE_TIMEOUT", defaults.handshakeTimeout),
     tcpDialTimeout: duration("NP_TCP_DIAL_TIMEOUT", defaults.tcpDialTimeout),
+    bufferLimit: count("NP_TCP_DATA_BUF_SIZE", defaults.bufferLimit, 67_108_864),
     datagramLimit: count("NP_UDP_DATA_BUF_SIZE", defaults.datagramLimit, DatagramFrame.longest),
     udpDialTimeout: duration("NP_UDP_DIAL_TIMEOUT", defaults.udpDialTimeout),
     poolGetTimeout: duration("NP_POOL_GET_TIMEOUT", defaults.poolGetTimeout),
@@ -116,7 +120,7 @@ const longest = Duration.days(24)
 
 const count = (name: string, initial: number, most: number): Config.Config<number> =>
   variable(name, initial, `a whole number from 1 to ${most}`, (text) =>
-    /^[1-9]\d{0,6}$/.test(text) && Number(text) <= most ? Option.some(Number(text)) : Option.none()
+    /^[1-9]\d{0,8}$/.test(text) && Number(text) <= most ? Option.some(Number(text)) : Option.none()
   )
 
 const duration = (name: string, initial: Duration.Duration): Config.Config<Duration.Duration> =>

@@ -50,9 +50,14 @@ describe("Settings", () => {
   it.effect("every variable of the documentation is read", () =>
     Effect.gen(function* () {
       const durations = Object.fromEntries(Object.values(variables).map((name) => [name, "123ms"]))
-      const settings = yield* read({ ...durations, NP_SEMAPHORE_LIMIT: "7", NP_UDP_DATA_BUF_SIZE: "65507" })
+      const settings = yield* read({
+        ...durations,
+        NP_SEMAPHORE_LIMIT: "7",
+        NP_UDP_DATA_BUF_SIZE: "65507",
+        NP_TCP_DATA_BUF_SIZE: "1"
+      })
       const each = Object.fromEntries(Object.keys(variables).map((field) => [field, Duration.millis(123)]))
-      assert.deepStrictEqual<unknown>(settings, { signalQueue: 7, datagramLimit: 65_507, ...each })
+      assert.deepStrictEqual<unknown>(settings, { signalQueue: 7, datagramLimit: 65_507, bufferLimit: 1, ...each })
     })
   )
 

@@ -6,10 +6,8 @@ import type * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import type * as Net from "node:net"
 import * as Address from "../Address.js"
+import * as NodeBuffer from "./NodeBuffer.js"
 import { type Connection, type Reason, TransportError } from "../Transport.js"
-
-// libuv reads up to 64 KiB at once: with Node's default mark of 16 KiB every full chunk stops and restarts the reading.
-const highWaterMark = 64 * 1024
 
 /** What every socket is opened with, dialled and accepted. */
 export const socketOptions = {
@@ -17,7 +15,7 @@ export const socketOptions = {
   noDelay: true,
   keepAlive: true,
   keepAliveInitialDelay: 30_000,
-  highWaterMark
+  highWaterMark: NodeBuffer.initial
 }
 
 /** What Node reports, with the reason that its code means. */
@@ -39,6 +37,7 @@ export interface Below {
   readonly socket: Net.Socket
   /** The TCP socket: of a plain connection the same. */
   readonly tcp: Net.Socket
+  readonly buffer: NodeBuffer.Options
   /** Takes the connection off its socket, which is given back what was read and put back. */
   readonly release: () => void
 }
@@ -59,8 +58,20 @@ export const reset = (tcp: Net.Socket): void => {
   tops.get(tcp)?.destroy()
 }
 
-/** Adapts a socket from which nothing was read yet, and that has an error listener; `tcp` is what it stands on. */
-export const fromSocket = (socket: Net.Socket, remote: Address.Address, tcp: Net.Socket = socket): Connection => {
+export interface Options {
+  readonly buffer: NodeBuffer.Options
+  /** The TCP socket that it stands on. Defaults to itself. */
+  readonly tcp?: Net.Socket | undefined
+}
+
+/** Adapts a socket from which nothing was read yet, and that has an error listener. */
+export const fromSocket = (
+  socket: Net.Socket,
+  remote: Address.Address,
+  { buffer, tcp = socket }: Options
+): Connection => {
+  const reads = NodeBuffer.make(socket, "read", buffer)
+  const writes = NodeBuffer.make(socket, "write", buffer)
   const local = addressOf(tcp.localAddress ?? "", tcp.localPort ?? 0)
   if (tcp !== socket) tops.set(tcp, socket)
   const front: Array<Uint8Array> = []
@@ -115,7 +126,10 @@ export const fromSocket = (socket: Net.Socket, remote: Address.Address, tcp: Net
     ask()
     if (dropped()) return Effect.fail(closed("read"))
     const chunk: Uint8Array | null = front.pop() ?? socket.read()
-    if (chunk !== null) return Effect.succeedSome(chunk)
+    if (chunk !== null) {
+      reads.saw(chunk.length, 0)
+      return Effect.succeedSome(chunk)
+    }
     if (socket.readableEnded) return Effect.succeedNone
     const error = broken("read")
     return error === undefined ? park(read) : Effect.fail(error)
@@ -141,7 +155,9 @@ export const fromSocket = (socket: Net.Socket, remote: Address.Address, tcp: Net
         writer = undefined
       })
     })
-  const drained = () => !socket.destroyed && socket.writableLength < highWaterMark
+  const drained = () => !socket.destroyed && socket.writableLength < writes.mark()
+  // What `drain` tells of.
+  const empty = () => !socket.destroyed && socket.writableLength === 0
   const finished = () => socket.writableFinished
 
   const connection: Connection = {
@@ -158,7 +174,9 @@ export const fromSocket = (socket: Net.Socket, remote: Address.Address, tcp: Net
         if (error !== undefined) return Effect.fail(error)
         socket.write(chunk)
         // The kernel mostly takes the chunk at once, which the answer of `socket.write` does not say.
-        return drained() ? Effect.void : written(drained)
+        const done = drained()
+        writes.saw(chunk.length, socket.writableLength)
+        return done ? Effect.void : written(empty)
       }),
     end: Effect.suspend(() => {
       if (finished()) return Effect.void
@@ -172,7 +190,7 @@ export const fromSocket = (socket: Net.Socket, remote: Address.Address, tcp: Net
     socket.off("readable", wakeReader).off("end", wakeReader)
     for (const chunk of front.splice(0)) socket.unshift(chunk)
   }
-  below.set(connection, { socket, tcp, release })
+  below.set(connection, { socket, tcp, buffer, release })
   return connection
 }
 

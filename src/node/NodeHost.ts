@@ -9,8 +9,7 @@ import * as NodeCertificates from "./NodeCertificates.js"
 import * as NodeCrypto from "./NodeCrypto.js"
 import * as NodeTransport from "./NodeTransport.js"
 
-export const layer: Layer.Layer<Certificates | Crypto | Transport> = Layer.mergeAll(
-  NodeCertificates.layer,
-  NodeCrypto.layer,
-  NodeTransport.layer
-)
+export const layerWith = (options: NodeTransport.Options): Layer.Layer<Certificates | Crypto | Transport> =>
+  Layer.mergeAll(NodeCertificates.layer, NodeCrypto.layer, NodeTransport.layerWith(options))
+
+export const layer: Layer.Layer<Certificates | Crypto | Transport> = layerWith({})

@@ -20,7 +20,7 @@ export const secure: Transport["Type"]["secure"] = (connection, as) =>
   Effect.suspend(() => {
     const found = below.get(connection)
     if (found === undefined) return Effect.dieMessage("not a connection of this Transport")
-    const { release, socket, tcp } = found
+    const { buffer, release, socket, tcp } = found
     const { remote } = connection
     if (socket.destroyed) return Effect.fail(failureOf(remote, socket.errored))
     const over =
@@ -31,7 +31,7 @@ export const secure: Transport["Type"]["secure"] = (connection, as) =>
         : Effect.flatMap(dialled(socket, as.trust, release), (tls) =>
             settled(tls, "secureConnect", remote).pipe(Effect.zipRight(verified(tls, as.trust, remote)), Effect.as(tls))
           )
-    return Effect.map(over, (tls) => fromSocket(tls, remote, tcp))
+    return Effect.map(over, (tls) => fromSocket(tls, remote, { buffer, tcp }))
   })
 
 // internal

@@ -8,20 +8,31 @@ import * as Net from "node:net"
 import type * as Address from "../Address.js"
 import { type Connection, type Listener, Transport, type TransportError } from "../Transport.js"
 import { addressOf, destroy, failure, fromSocket, socketOptions } from "./NodeConnection.js"
+import * as NodeBuffer from "./NodeBuffer.js"
 import * as NodeDatagrams from "./NodeDatagrams.js"
 import * as NodeHosts from "./NodeHosts.js"
 import { owned } from "./NodeScope.js"
 
-export const layer: Layer.Layer<Transport> = Layer.sync(Transport, () =>
-  Transport.of({
-    connect,
-    listen,
+export interface Options {
+  /** Bytes that a direction of a connection may hold in this process at most. Defaults to 256 KiB. */
+  readonly bufferLimit?: number | undefined
+}
+
+export const make = (options?: Options): Transport["Type"] => {
+  const buffer: NodeBuffer.Options = { limit: options?.bufferLimit }
+  return Transport.of({
+    connect: connect(buffer),
+    listen: listen(buffer),
     secure,
     reaches: NodeHosts.reaches,
     bind: NodeDatagrams.bind,
     associate: NodeDatagrams.associate
   })
-)
+}
+
+export const layerWith = (options: Options): Layer.Layer<Transport> => Layer.sync(Transport, () => make(options))
+
+export const layer: Layer.Layer<Transport> = layerWith({})
 
 // internal
 
@@ -34,84 +45,88 @@ const secure: Transport["Type"]["secure"] = (connection, as) =>
     Effect.onError(() => connection.reset)
   )
 
-const connect = (address: Address.Address): Effect.Effect<Connection, TransportError, Scope.Scope> =>
-  owned(destroy, (own) =>
-    Effect.async<Connection, TransportError>((resume) => {
-      const socket = Net.connect({
-        ...socketOptions,
-        host: address.host === "" || address.host === "*" ? "localhost" : address.host,
-        port: address.port,
-        autoSelectFamily: true,
-        // Node gives up on a family after 250 ms, less than a round trip on a slow line.
-        autoSelectFamilyAttemptTimeout: 1_000
-      })
-      own(socket)
-      socket
-        .pause()
-        .on("error", ignore)
-        .once("error", (cause) => resume(Effect.fail(failure("connect", address, cause))))
-        .once("connect", () => {
-          const remote = addressOf(socket.remoteAddress ?? address.host, address.port)
-          resume(Effect.sync(() => fromSocket(socket, remote)))
+const connect =
+  (buffer: NodeBuffer.Options) =>
+  (address: Address.Address): Effect.Effect<Connection, TransportError, Scope.Scope> =>
+    owned(destroy, (own) =>
+      Effect.async<Connection, TransportError>((resume) => {
+        const socket = Net.connect({
+          ...socketOptions,
+          host: address.host === "" || address.host === "*" ? "localhost" : address.host,
+          port: address.port,
+          autoSelectFamily: true,
+          // Node gives up on a family after 250 ms, less than a round trip on a slow line.
+          autoSelectFamilyAttemptTimeout: 1_000
         })
-    })
-  )
+        own(socket)
+        socket
+          .pause()
+          .on("error", ignore)
+          .once("error", (cause) => resume(Effect.fail(failure("connect", address, cause))))
+          .once("connect", () => {
+            const remote = addressOf(socket.remoteAddress ?? address.host, address.port)
+            resume(Effect.sync(() => fromSocket(socket, remote, { buffer })))
+          })
+      })
+    )
 
-const listen = (address: Address.Address): Effect.Effect<Listener, TransportError, Scope.Scope> => {
-  // Node accepts as fast as peers connect and cannot be told to wait; what nobody asked for yet waits here.
-  const arrived: Array<readonly [socket: Net.Socket, remote: Address.Address]> = []
-  const waiting = new Set<() => void>()
-  const close = (server: Net.Server) => {
-    server.close()
-    for (const [socket] of arrived.splice(0)) destroy(socket)
-  }
-  const arrive = (socket: Net.Socket) => {
-    socket.on("error", ignore)
-    if (socket.remoteAddress === undefined) return destroy(socket)
-    arrived.push([socket, addressOf(socket.remoteAddress, socket.remotePort ?? 0)])
-    const [wake] = waiting
-    wake?.()
-  }
-  const arrival = Effect.async<void>((resume) => {
-    const wake = () => {
-      waiting.delete(wake)
-      resume(Effect.void)
+const listen =
+  (buffer: NodeBuffer.Options) =>
+  (address: Address.Address): Effect.Effect<Listener, TransportError, Scope.Scope> => {
+    // Node accepts as fast as peers connect and cannot be told to wait; what nobody asked for yet waits here.
+    const arrived: Array<readonly [socket: Net.Socket, remote: Address.Address]> = []
+    const waiting = new Set<() => void>()
+    const close = (server: Net.Server) => {
+      server.close()
+      for (const [socket] of arrived.splice(0)) destroy(socket)
     }
-    if (arrived.length > 0) return resume(Effect.void)
-    waiting.add(wake)
-    return Effect.sync(() => waiting.delete(wake))
-  })
-  const accept: Listener["accept"] = Effect.uninterruptibleMask((restore) => {
-    const next: Listener["accept"] = Effect.suspend(() => {
-      const [socket, remote] = arrived.shift() ?? []
-      if (socket === undefined || remote === undefined) return Effect.zipRight(restore(arrival), next)
-      if (socket.destroyed) return next
-      return Effect.as(
-        Effect.addFinalizer(() => Effect.sync(() => destroy(socket))),
-        fromSocket(socket, remote)
-      )
+    const arrive = (socket: Net.Socket) => {
+      socket.on("error", ignore)
+      if (socket.remoteAddress === undefined) return destroy(socket)
+      arrived.push([socket, addressOf(socket.remoteAddress, socket.remotePort ?? 0)])
+      const [wake] = waiting
+      wake?.()
+    }
+    const arrival = Effect.async<void>((resume) => {
+      const wake = () => {
+        waiting.delete(wake)
+        resume(Effect.void)
+      }
+      if (arrived.length > 0) return resume(Effect.void)
+      waiting.add(wake)
+      return Effect.sync(() => waiting.delete(wake))
     })
-    return next
-  })
-  return owned(close, (own) =>
-    Effect.async<Listener, TransportError>((resume) => {
-      const server = Net.createServer({ ...socketOptions, pauseOnConnect: true }, arrive)
-      own(server)
-      server
-        .on("error", (cause) => resume(Effect.fail(failure("listen", address, cause))))
-        .listen(
-          {
-            port: address.port,
-            // Without a host Node listens on `::` for both families, and on `0.0.0.0` where there is no IPv6.
-            ...(address.host === "" || address.host === "*" ? {} : { host: address.host }),
-            backlog: 4096
-          },
-          () => {
-            const bound = server.address()
-            if (bound === null || typeof bound === "string") return
-            resume(Effect.succeed({ address: addressOf(bound.address, bound.port), accept }))
-          }
+    const accept: Listener["accept"] = Effect.uninterruptibleMask((restore) => {
+      const next: Listener["accept"] = Effect.suspend(() => {
+        const [socket, remote] = arrived.shift() ?? []
+        if (socket === undefined || remote === undefined) return Effect.zipRight(restore(arrival), next)
+        if (socket.destroyed) return next
+        return Effect.as(
+          Effect.addFinalizer(() => Effect.sync(() => destroy(socket))),
+          fromSocket(socket, remote, { buffer })
         )
+      })
+      return next
     })
-  )
-}
+    return owned(close, (own) =>
+      Effect.async<Listener, TransportError>((resume) => {
+        const server = Net.createServer({ ...socketOptions, pauseOnConnect: true }, arrive)
+        own(server)
+        server
+          .on("error", (cause) => resume(Effect.fail(failure("listen", address, cause))))
+          .listen(
+            {
+              port: address.port,
+              // Without a host Node listens on `::` for both families, and on `0.0.0.0` where there is no IPv6.
+              ...(address.host === "" || address.host === "*" ? {} : { host: address.host }),
+              backlog: 4096
+            },
+            () => {
+              const bound = server.address()
+              if (bound === null || typeof bound === "string") return
+              resume(Effect.succeed({ address: addressOf(bound.address, bound.port), accept }))
+            }
+          )
+      })
+    )
+  }

@@ -108,8 +108,10 @@ const endAtOnceOnTheSecond = (signal: "SIGINT" | "SIGTERM", code: number) => {
 endAtOnceOnTheSecond("SIGINT", 130)
 endAtOnceOnTheSecond("SIGTERM", 143)
 
+const machine = Layer.merge(NodeContext.layer, Layer.unwrapEffect(Effect.map(Settings.Settings, NodeHost.layerWith)))
+
 Cli.run(process.argv).pipe(
-  Effect.provide(Layer.mergeAll(NodeContext.layer, NodeHost.layer, Settings.layerFromEnv)),
+  Effect.provide(Layer.provideMerge(machine, Settings.layerFromEnv)),
   Effect.provideService(Cli.Host, host),
   Effect.catchAllCause(report),
   Effect.provide(NodeLog.layer()),
