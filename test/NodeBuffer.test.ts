@@ -5,7 +5,7 @@ import * as NodeBuffer from "../src/node/NodeBuffer.js"
 
 const KiB = 1024
 const make = (limit?: number) => {
-  const socket = new Net.Socket({ highWaterMark: NodeBuffer.initial })
+  const socket = new Net.Socket()
   return { socket, buffer: NodeBuffer.make(socket, "read", { limit }) }
 }
 const sizes = FastCheck.array(FastCheck.integer({ min: 1, max: 300 * KiB }), { maxLength: 300 })

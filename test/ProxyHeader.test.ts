@@ -54,7 +54,7 @@ describe("ProxyHeader", () => {
     assert.strictEqual(new TextDecoder().decode(ProxyHeader.encode(1, sixes)), "PROXY TCP6 2001:db8::1 :: 1 2\r\n")
     assert.strictEqual(
       Buffer.from(ProxyHeader.encode(2, sixes)).toString("hex"),
-      `0d0a0d0a000d0a515549540a21210024${"20010db8000000000000000000000001"}${"0".repeat(32)}00010002`
+      `0d0a0d0a000d0a515549540a2121002420010db8000000000000000000000001${"0".repeat(32)}00010002`
     )
   })
 

@@ -8,8 +8,9 @@ import * as Net from "node:net"
 import type * as Address from "../Address.js"
 import { type Connection, type Listener, Transport, type TransportError } from "../Transport.js"
 import { addressOf, destroy, failure, fromSocket, socketOptions } from "./NodeConnection.js"
-import * as NodeBuffer from "./NodeBuffer.js"
+import type * as NodeBuffer from "./NodeBuffer.js"
 import * as NodeDatagrams from "./NodeDatagrams.js"
+import * as NodeDial from "./NodeDial.js"
 import * as NodeHosts from "./NodeHosts.js"
 import { owned } from "./NodeScope.js"
 
@@ -48,26 +49,8 @@ const secure: Transport["Type"]["secure"] = (connection, as) =>
 const connect =
   (buffer: NodeBuffer.Options) =>
   (address: Address.Address): Effect.Effect<Connection, TransportError, Scope.Scope> =>
-    owned(destroy, (own) =>
-      Effect.async<Connection, TransportError>((resume) => {
-        const socket = Net.connect({
-          ...socketOptions,
-          host: address.host === "" || address.host === "*" ? "localhost" : address.host,
-          port: address.port,
-          autoSelectFamily: true,
-          // Node gives up on a family after 250 ms, less than a round trip on a slow line.
-          autoSelectFamilyAttemptTimeout: 1_000
-        })
-        own(socket)
-        socket
-          .pause()
-          .on("error", ignore)
-          .once("error", (cause) => resume(Effect.fail(failure("connect", address, cause))))
-          .once("connect", () => {
-            const remote = addressOf(socket.remoteAddress ?? address.host, address.port)
-            resume(Effect.sync(() => fromSocket(socket, remote, { buffer })))
-          })
-      })
+    Effect.map(NodeDial.dial(address), (socket) =>
+      fromSocket(socket, addressOf(socket.remoteAddress ?? address.host, address.port), { buffer })
     )
 
 const listen =

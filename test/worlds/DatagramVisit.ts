@@ -17,7 +17,7 @@ export interface DatagramVisit {
   readonly gapMillis: number
 }
 
-export interface Outcome {
+interface Outcome {
   readonly sent: number
   /** Datagrams that were answered, each with the right answer. */
   readonly answered: number
