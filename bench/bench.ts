@@ -62,6 +62,7 @@ const target = await portOf("load.ts", "target")
 const pipes = await portOf("pipe.ts", await portOf("pipe.ts", target))
 
 const [tunnelPort, visitorsPort] = [await freePort(), await freePort()]
+const [tlsTunnelPort, tlsVisitorsPort] = [await freePort(), await freePort()]
 const begun = performance.now()
 const server = await start(
   ["bin/nodepass.js", `server://bench@127.0.0.1:${tunnelPort}/127.0.0.1:${visitorsPort}?mode=1&slot=0`],
@@ -85,8 +86,18 @@ const idle = (pid: number) =>
 await new Promise((resolve) => setTimeout(resolve, 1000))
 const cost = { server: idle(server.pid), client: idle(client.pid) }
 
-const ways = { direct: target, pipes, tunnel }
-type Way = keyof typeof ways
+await start(
+  ["bin/nodepass.js", `server://bench@127.0.0.1:${tlsTunnelPort}/127.0.0.1:${tlsVisitorsPort}?mode=1&slot=0&tls=1`],
+  /waiting for a client/
+)
+await start(
+  ["bin/nodepass.js", `client://bench@127.0.0.1:${tlsTunnelPort}/127.0.0.1:${target}?mode=2&slot=0&tls=1`],
+  / connected /
+)
+
+const plain = { direct: target, pipes, tunnel }
+const secured = { ...plain, tunnel: tlsVisitorsPort }
+type Way = keyof typeof plain
 
 const median = (values: ReadonlyArray<number>) =>
   values.toSorted((left, right) => left - right)[Math.floor(values.length / 2)] ?? Number.NaN
@@ -100,7 +111,14 @@ const figures: Array<Figure> = []
 let failures = 0
 
 /** Each way takes its turn in each round, so that a noisy minute is everybody's. */
-const measure = async (name: string, unit: string, field: string, what: string, first: number, second = turn) => {
+const measure = async (
+  name: string,
+  unit: string,
+  field: string,
+  what: string,
+  first: number,
+  { second = turn, ways = plain }: { readonly second?: number; readonly ways?: typeof plain } = {}
+) => {
   const all: Record<Way, Array<number>> = { direct: [], pipes: [], tunnel: [] }
   for (let round = 0; round < rounds; round++) {
     for (const way of Object.keys(ways) as ReadonlyArray<Way>) {
@@ -128,7 +146,10 @@ await measure("new visitors, one at a time", "visits/s", "rate", "visitors", 1)
 await measure("new visitors, 32 at a time", "visits/s", "rate", "visitors", 32)
 await measure("64-byte round trip, p50", "µs", "p50", "latency", 0)
 await measure("64-byte round trip, p99", "µs", "p99", "latency", 0)
-await measure("500 visitors at once, to the last", "ms", "millis", "burst", 0, 500)
+await measure("500 visitors at once, to the last", "ms", "millis", "burst", 0, { second: 500 })
+await measure("tls=1: throughput, 1 stream to the visitor", "MiB/s", "rate", "source", 1, { ways: secured })
+await measure("tls=1: new visitors, one at a time", "visits/s", "rate", "visitors", 1, { ways: secured })
+await measure("UDP: 1200-byte datagrams echoed", "1/s", "rate", "datagrams", 1200)
 
 console.log(`\nvisitors of the tunnel who were not served: ${failures}`)
 console.log(

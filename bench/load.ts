@@ -1,6 +1,7 @@
 /**
  * The two ends of a measurement, in a process of their own: `target` answers, `drive` asks. One JSON line a result.
  */
+import * as Dgram from "node:dgram"
 import { once } from "node:events"
 import * as Net from "node:net"
 import process from "node:process"
@@ -29,9 +30,13 @@ const target = () => {
         }
       })
   })
-  server.listen({ port: 0, host: "127.0.0.1", backlog: 4096 }, () => {
+  server.listen({ port: 0, host: "127.0.0.1", backlog: 4096 }, async () => {
     const address = server.address()
-    console.log(typeof address === "object" && address !== null ? address.port : 0)
+    const port = typeof address === "object" && address !== null ? address.port : 0
+    const echo = Dgram.createSocket("udp4")
+    echo.on("message", (bytes, peer) => echo.send(bytes, peer.port, peer.address))
+    await new Promise<void>((resolve) => echo.bind(port, "127.0.0.1", resolve))
+    console.log(port)
   })
 }
 
@@ -119,6 +124,37 @@ const latency = async (port: number, millis: number) => {
   return { p50: at(0.5), p99: at(0.99) }
 }
 
+/** Datagrams echoed a second, so many of so many bytes under way; one that is lost is given up after a moment. */
+const datagrams = async (port: number, bytes: number, millis: number) => {
+  const window = 16
+  const socket = Dgram.createSocket("udp4")
+  socket.connect(port, "127.0.0.1")
+  await once(socket, "connect")
+  const question = Buffer.alloc(bytes)
+  let [echoed, sent, before] = [0, 0, 0]
+  const send = () => {
+    sent++
+    socket.send(question)
+  }
+  const answered = once(socket, "message")
+  send()
+  await answered
+  socket.on("message", () => {
+    echoed++
+    send()
+  })
+  const start = performance.now()
+  for (let under = 0; under < window; under++) send()
+  while (performance.now() - start < millis) {
+    await new Promise((resolve) => setTimeout(resolve, 20))
+    if (echoed === before) send()
+    before = echoed
+  }
+  const rate = echoed / ((performance.now() - start) / 1000)
+  socket.close()
+  return { rate, lost: Math.max(0, sent - 1 - echoed - window) }
+}
+
 const [what = "", port = "", ...rest] = process.argv.slice(2)
 const [first = 0, second = 0] = rest.slice(-2).map(Number)
 const to = Number(port)
@@ -129,7 +165,8 @@ else {
     source: () => throughput(to, "source", first, second),
     visitors: () => visitors(to, first, second),
     burst: () => burst(to, second),
-    latency: () => latency(to, second)
+    latency: () => latency(to, second),
+    datagrams: () => datagrams(to, first, second)
   }
   console.log(JSON.stringify(await results[what]?.()))
   process.exit(0)

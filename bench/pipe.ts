@@ -1,6 +1,7 @@
 /**
- * A plain Node hop: what comes is piped to a port, and back. Prints its own port.
+ * A plain Node hop: what comes is piped to a port, and back, TCP and UDP. Prints its own port.
  */
+import * as Dgram from "node:dgram"
 import * as Net from "node:net"
 import process from "node:process"
 
@@ -10,7 +11,24 @@ const server = Net.createServer({ allowHalfOpen: true, noDelay: true }, (left) =
   left.on("error", () => right.destroy()).pipe(right)
   right.on("error", () => left.destroy()).pipe(left)
 })
-server.listen({ port: 0, host: "127.0.0.1", backlog: 4096 }, () => {
+const udp = (port: number) =>
+  new Promise<void>((resolve, reject) => {
+    const ways = new Map<number, Dgram.Socket>()
+    const front = Dgram.createSocket("udp4")
+      .on("error", reject)
+      .on("message", (bytes, visitor) => {
+        const known = ways.get(visitor.port)
+        if (known !== undefined) return known.send(bytes)
+        const way = Dgram.createSocket("udp4").on("message", (answer) => front.send(answer, visitor.port, "127.0.0.1"))
+        ways.set(visitor.port, way)
+        way.connect(to, "127.0.0.1", () => way.send(bytes))
+      })
+    front.bind(port, "127.0.0.1", resolve)
+  })
+
+server.listen({ port: 0, host: "127.0.0.1", backlog: 4096 }, async () => {
   const address = server.address()
-  console.log(typeof address === "object" && address !== null ? address.port : 0)
+  const port = typeof address === "object" && address !== null ? address.port : 0
+  await udp(port)
+  console.log(port)
 })

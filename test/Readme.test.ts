@@ -72,7 +72,10 @@ describe("README", () => {
 
   it("has no snippet that nobody runs", () => {
     const fences = Array.from(readme.matchAll(/^```(\w+.*)$/gm), ([, info = ""]) => info)
-    const ran = ["sh", ...["reverse", "send", "forward", "check", "simulate", "bench"].map((name) => `sh run=${name}`)]
+    const ran = [
+      "sh",
+      ...["reverse", "send", "forward", "tls", "targets", "check", "simulate", "bench"].map((name) => `sh run=${name}`)
+    ]
     assert.deepStrictEqual(
       fences.filter((info) => !ran.includes(info)),
       ["ts run=embed"]
@@ -80,7 +83,7 @@ describe("README", () => {
     assert.strictEqual(fences.filter((info) => info === "sh").length, 1)
   })
 
-  it.each(["reverse", "send", "forward"])("the commands of %s serve a visitor", serves)
+  it.each(["reverse", "send", "forward", "tls", "targets"])("the commands of %s serve a visitor", serves)
 
   it("npm start opens a tunnel, says where, and ends with 0", async () => {
     const world = makeWorld()
@@ -131,18 +134,16 @@ describe("README", () => {
 
   it("its table of parameters is the schema's", () => {
     const mark = (parameter: Parameter.Parameter, role: Parameter.Role) => (parameter.roles.includes(role) ? "x" : "")
-    const rows = Parameter.all
-      .filter((parameter) => parameter.default !== undefined)
-      .map((parameter) =>
-        [
-          `\`${parameter.name}\``,
-          mark(parameter, "server"),
-          mark(parameter, "client"),
-          `\`${parameter.default}\``,
-          parameter.expected,
-          parameter.meaning
-        ].join(" | ")
-      )
+    const rows = Parameter.all.map((parameter) =>
+      [
+        `\`${parameter.name}\``,
+        mark(parameter, "server"),
+        mark(parameter, "client"),
+        parameter.default === undefined ? "" : `\`${parameter.default}\``,
+        parameter.expected,
+        parameter.meaning
+      ].join(" | ")
+    )
     const table = /<!-- parameters -->\n(?:.*\n){2}([\s\S]*?)<!-- \/parameters -->/.exec(readme)?.[1] ?? ""
     assert.strictEqual(table, rows.map((row) => `| ${row} |\n`).join(""))
   })

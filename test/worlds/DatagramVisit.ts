@@ -17,13 +17,6 @@ export interface DatagramVisit {
   readonly gapMillis: number
 }
 
-interface Outcome {
-  readonly sent: number
-  /** Datagrams that were answered, each with the right answer. */
-  readonly answered: number
-  readonly broken: ReadonlyArray<string>
-}
-
 export const draw = (id: number): Effect.Effect<DatagramVisit> =>
   Effect.gen(function* () {
     const count = yield* Random.nextIntBetween(1, 13)
@@ -62,6 +55,7 @@ export const visit = (to: Address.Address, { arrivesMillis, gapMillis, id, sizes
       yield* Effect.sleep(gapMillis)
     }
     yield* Effect.timeoutOption(Fiber.join(listening), patience)
+    // Each that was answered was answered right, or `broken` says so.
     return { sent: sizes.length, answered: answered.size, broken }
   }).pipe(Effect.scoped, Effect.orDie)
 
