@@ -4,6 +4,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
+import * as Os from "node:os"
 import * as Address from "../src/Address.js"
 import * as NodeTransport from "../src/node/NodeTransport.js"
 import { Transport } from "../src/Transport.js"
@@ -94,6 +95,28 @@ describe("NodeTransport", () => {
           yield* server.reset
           const exit = yield* Fiber.join(writing)
           assert.isTrue(Exit.isFailure(exit))
+        }
+      })
+    )
+  )
+
+  it.live("knows which targets lead back to a port of this machine", () =>
+    run(
+      Effect.gen(function* () {
+        const { reaches } = yield* Transport
+        const own = Object.values(Os.networkInterfaces()).flatMap((all) => all ?? [])
+        const cases: ReadonlyArray<readonly [target: string, own: string, expected: boolean]> = [
+          ["127.0.0.1", "127.0.0.1", true],
+          ["localhost", "127.0.0.1", true],
+          ["127.0.0.2", "127.0.0.1", false],
+          ["127.0.0.2", "", true],
+          ["", "0.0.0.0", true],
+          ["192.0.2.255", "", false],
+          ["nobody.invalid", "", false],
+          ...own.map(({ address }) => [address, "", true] as const)
+        ]
+        for (const [target, host, expected] of cases) {
+          assert.strictEqual(yield* reaches(Address.make(target, 1), Address.make(host, 1)), expected, target)
         }
       })
     )

@@ -6,8 +6,7 @@ import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
-import * as Schedule from "effect/Schedule"
-import * as Scope from "effect/Scope"
+import type * as Scope from "effect/Scope"
 import * as Address from "../src/Address.js"
 import type { OpenError } from "../src/Role.js"
 import * as Settings from "../src/Settings.js"
@@ -172,50 +171,5 @@ describe("the pool of a tunnel", () => {
     )
     assert.deepStrictEqual(new Set(answers), new Set(["hi"]))
     assert.isAtLeast(filled, 64)
-  })
-})
-
-describe("the tunnel port", () => {
-  it("a thousand silent strangers, and more all the time, cannot keep the client out", () => {
-    const answer = world(10, ({ network, start, visit }) =>
-      Effect.gen(function* () {
-        yield* start("server", serverConfig)
-        const transport = yield* Effect.provide(Transport.Transport, network.host("strangers"))
-        const stranger = Effect.forkScoped(
-          Effect.scoped(Effect.flatMap(transport.connect(common.tunnel), ({ read }) => Effect.ignore(read)))
-        )
-        yield* Effect.replicateEffect(stranger, 1000)
-        const flood = yield* Effect.forkScoped(Effect.repeat(stranger, Schedule.spaced(Duration.millis(5))))
-        yield* Effect.forkScoped(start("client", clientConfig))
-        const answer = yield* visit
-        flood.unsafeInterruptAsFork(flood.id())
-        yield* seconds(15)
-        return answer
-      })
-    )
-    assert.strictEqual(answer, "hi")
-  })
-
-  it("the client that is there keeps the tunnel; another one gets it when that leaves, or dies unseen", () => {
-    const statuses = world(10, ({ network, start, visit }) =>
-      Effect.gen(function* () {
-        yield* start("server", serverConfig)
-        const scope = yield* Scope.make()
-        const first = yield* Scope.extend(start("first", clientConfig), scope)
-        yield* seconds(3)
-        const second = yield* start("second", clientConfig)
-        yield* seconds(20)
-        const before = [yield* first.status, yield* second.status]
-        yield* Scope.close(scope, Exit.void)
-        yield* seconds(5)
-        const left = yield* second.status
-        yield* network.partition("server", "second")
-        const third = yield* start("third", clientConfig)
-        yield* seconds(5)
-        const answer = yield* visit
-        return [...before, left, yield* third.status, answer]
-      })
-    )
-    assert.deepStrictEqual(statuses, ["serving", "waiting", "serving", "serving", "hi"])
   })
 })
