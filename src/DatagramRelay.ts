@@ -50,6 +50,7 @@ interface Exchange {
   /** Since the last look at it. */
   active: boolean
   quietMillis: number
+  readonly datagrams: { rx: number; tx: number }
 }
 
 export const layer = (options?: Options): Layer.Layer<DatagramRelay, never, Meter | Throttle> =>
@@ -91,6 +92,7 @@ export const layer = (options?: Options): Layer.Layer<DatagramRelay, never, Mete
           if (Option.isNone(datagrams)) return Effect.asVoid(Deferred.succeed(exchange.ended, undefined))
           exchange.active = true
           if (direction === "rx") exchange.answered = true
+          exchange.datagrams[direction] += datagrams.value.length
           for (const { length } of datagrams.value) traffic[counter] += length
           return Effect.zipRight(send(datagrams.value), step)
         })
@@ -102,13 +104,18 @@ export const layer = (options?: Options): Layer.Layer<DatagramRelay, never, Mete
           Effect.gen(function* () {
             const ended = yield* Deferred.make<void, TransportError>()
             const limitMillis = Duration.toMillis(limit) + Duration.toMillis(patience)
-            const exchange: Exchange = { ended, limitMillis, answered: false, active: true, quietMillis: 0 }
+            const datagrams = { rx: 0, tx: 0 }
+            const exchange: Exchange = { ended, limitMillis, answered: false, active: true, quietMillis: 0, datagrams }
             yield* Effect.acquireRelease(
               Effect.sync(() => {
                 exchanges.add(exchange)
                 total++
               }),
-              () => Effect.sync(() => exchanges.delete(exchange))
+              () =>
+                Effect.zipRight(
+                  Effect.sync(() => exchanges.delete(exchange)),
+                  Effect.logDebug("datagrams over").pipe(Effect.annotateLogs(datagrams), Effect.whenLogLevel("Debug"))
+                )
             )
             yield* Effect.forkScoped(pump(exchange, far, near, "rx"))
             yield* Effect.forkScoped(pump(exchange, near, far, "tx"))

@@ -97,7 +97,8 @@ export const layer = (
                 } else {
                   const near = yield* Effect.tapError(associate(launch), count("target"))
                   yield* settled.open
-                  yield* datagramRelay.exchange(near, Flow.overConnection(far, checks), { patience })
+                  const tunnel = Flow.overConnection(far, checks)
+                  yield* Effect.annotateLogs(datagramRelay.exchange(near, tunnel, { patience }), details)
                 }
               }).pipe(Effect.onError(() => far.reset))
             const exchange = Effect.tapError(take(launch.id), count("launch")).pipe(

@@ -1,6 +1,7 @@
 /**
  * The way of the bytes: what one connection says goes to the other, both ways, until both have ended.
  */
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -53,6 +54,8 @@ interface Exchange {
   active: boolean
   quietMillis: number
   idle: boolean
+  readonly began: number
+  readonly bytes: { rx: number; tx: number }
 }
 
 /** Moves bytes through this process, chunk by chunk, over any `Connection`. */
@@ -104,6 +107,7 @@ export const layer = (options?: Options): Layer.Layer<Relay, never, Meter | Thro
             return to.end
           }
           traffic[counter] += chunk.value.length
+          exchange.bytes[direction] += chunk.value.length
           return bucket === undefined ? to.write(chunk.value) : writeSlowly(bucket, to, chunk.value)
         }
         const step = Effect.flatMap(from.read, forward)
@@ -115,15 +119,17 @@ export const layer = (options?: Options): Layer.Layer<Relay, never, Meter | Thro
       }
 
       const leave = (exchange: Exchange) =>
-        Effect.sync(() => {
+        Effect.suspend(() => {
           exchanges.delete(exchange)
           if (exchanges.size === 0) drained.unsafeOpen()
+          return Effect.whenLogLevel(report(exchange), "Debug")
         })
 
       return Relay.of({
         exchange: (near, far) =>
-          Effect.suspend(() => {
-            const exchange: Exchange = { near, far, active: true, quietMillis: 0, idle: false }
+          Effect.flatMap(Clock.currentTimeMillis, (began) => {
+            const bytes = { rx: 0, tx: 0 }
+            const exchange: Exchange = { near, far, active: true, quietMillis: 0, idle: false, began, bytes }
             exchanges.add(exchange)
             total++
             drained.unsafeClose()
@@ -144,6 +150,19 @@ export const layer = (options?: Options): Layer.Layer<Relay, never, Meter | Thro
   )
 
 // internal
+
+const report = ({ began, bytes, far, near }: Exchange) =>
+  Effect.flatMap(Clock.currentTimeMillis, (now) =>
+    Effect.logDebug("relay over").pipe(
+      Effect.annotateLogs({
+        near: String(near.remote),
+        far: String(far.remote),
+        rx: bytes.rx,
+        tx: bytes.tx,
+        seconds: (now - began) / 1000
+      })
+    )
+  )
 
 /** In pieces, as many bytes at a time as the limit lets pass. */
 const writeSlowly = (bucket: Bucket, to: Connection, chunk: Uint8Array): Effect.Effect<void, TransportError> =>

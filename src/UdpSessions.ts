@@ -108,7 +108,7 @@ export const serve = <E extends RefusalError>({
       ).pipe(
         // What was refused is counted; what an open session did not get to is the next one's.
         Effect.tapError(() => Effect.sync(() => pull(session))),
-        Effect.flatMap((far) => relay.exchange(flowOf(session), far)),
+        Effect.flatMap((far) => Effect.annotateLogs(relay.exchange(flowOf(session), far), details)),
         Effect.catchAll((error) =>
           Effect.logDebug("visit ended early").pipe(Effect.annotateLogs({ ...details, why: error.message }))
         ),
