@@ -49,6 +49,9 @@ interface Exchange {
   answered: boolean
   /** Since the last look at it. */
   active: boolean
+  /** What its ways had yet to take when it was looked at, and now. */
+  unsent: number
+  readonly unsentNow: () => number
   quietMillis: number
   readonly datagrams: { rx: number; tx: number }
 }
@@ -67,7 +70,10 @@ export const layer = (options?: Options): Layer.Layer<DatagramRelay, never, Mete
       const period = Duration.min(Duration.times(limit, 0.25), Duration.seconds(1))
       const sweep = Effect.sync(() => {
         for (const exchange of exchanges) {
-          const { active, answered, limitMillis } = exchange
+          const { answered, limitMillis } = exchange
+          const unsent = exchange.unsentNow()
+          const active = exchange.active || unsent !== exchange.unsent
+          exchange.unsent = unsent
           exchange.quietMillis = active ? 0 : exchange.quietMillis + Duration.toMillis(period)
           exchange.active = false
           const most = answered ? limitMillis : Math.min(limitMillis, Duration.toMillis(unanswered))
@@ -105,7 +111,9 @@ export const layer = (options?: Options): Layer.Layer<DatagramRelay, never, Mete
             const ended = yield* Deferred.make<void, TransportError>()
             const limitMillis = Duration.toMillis(limit) + Duration.toMillis(patience)
             const datagrams = { rx: 0, tx: 0 }
-            const exchange: Exchange = { ended, limitMillis, answered: false, active: true, quietMillis: 0, datagrams }
+            const unsentNow = () => near.unsent() + far.unsent()
+            const activity = { answered: false, active: true, unsent: 0, quietMillis: 0 }
+            const exchange: Exchange = { ...activity, ended, limitMillis, unsentNow, datagrams }
             yield* Effect.acquireRelease(
               Effect.sync(() => {
                 exchanges.add(exchange)

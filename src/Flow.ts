@@ -28,6 +28,8 @@ export interface Flow {
   readonly receive: Effect.Effect<Option.Option<ReadonlyArray<Uint8Array>>, TransportError>
   /** Completes when the way has taken them. */
   readonly send: (datagrams: ReadonlyArray<Uint8Array>) => Effect.Effect<void, TransportError>
+  /** Bytes that wait to be taken by a way that is slow. */
+  readonly unsent: () => number
 }
 
 type Sized = Uint8Array | { readonly bytes: Uint8Array }
@@ -74,7 +76,7 @@ export const overConnection = (connection: Connection, { fitting }: Checks): Flo
       datagrams.length === 0 ? receive : Effect.succeedSome(datagrams)
     )
   })
-  return { receive, send: (datagrams) => connection.write(encode(datagrams)) }
+  return { receive, send: (datagrams) => connection.write(encode(datagrams)), unsent: connection.unsent }
 }
 
 /** Over a UDP port of its own, with the target behind it. That nobody listens there is counted, and may change. */
@@ -102,6 +104,7 @@ export const overSocket = (socket: DatagramSocket, { fitting, full }: Checks): E
     )
     return {
       receive,
+      unsent: () => 0,
       send: (datagrams) =>
         Effect.flatMap(socket.send(datagrams.map((bytes) => ({ peer, bytes }))), (refused) =>
           full(refused, datagramsHeld, details)

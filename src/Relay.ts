@@ -52,6 +52,7 @@ interface Exchange {
   readonly far: Connection
   /** Since the last look at it. */
   active: boolean
+  unsent: number
   quietMillis: number
   idle: boolean
   readonly began: number
@@ -75,6 +76,10 @@ export const layer = (options?: Options): Layer.Layer<Relay, never, Meter | Thro
         const period = Duration.min(Duration.times(limit, 0.25), Duration.seconds(1))
         const sweep = Effect.suspend(() => {
           const quiet = Array.from(exchanges).filter((exchange) => {
+            const unsent = exchange.near.unsent() + exchange.far.unsent()
+            // A reader that is slow takes bytes all the time, though no write ends.
+            exchange.active ||= unsent !== exchange.unsent
+            exchange.unsent = unsent
             exchange.quietMillis = exchange.active ? 0 : exchange.quietMillis + Duration.toMillis(period)
             exchange.active = false
             return exchange.quietMillis >= Duration.toMillis(limit)
@@ -108,7 +113,7 @@ export const layer = (options?: Options): Layer.Layer<Relay, never, Meter | Thro
           }
           traffic[counter] += chunk.value.length
           exchange.bytes[direction] += chunk.value.length
-          return bucket === undefined ? to.write(chunk.value) : writeSlowly(bucket, to, chunk.value)
+          return bucket === undefined ? to.write(chunk.value) : writeSlowly(bucket, to, chunk.value, exchange)
         }
         const step = Effect.flatMap(from.read, forward)
         return Effect.onError(
@@ -129,7 +134,7 @@ export const layer = (options?: Options): Layer.Layer<Relay, never, Meter | Thro
         exchange: (near, far) =>
           Effect.flatMap(Clock.currentTimeMillis, (began) => {
             const bytes = { rx: 0, tx: 0 }
-            const exchange: Exchange = { near, far, active: true, quietMillis: 0, idle: false, began, bytes }
+            const exchange: Exchange = { near, far, active: true, unsent: 0, quietMillis: 0, idle: false, began, bytes }
             exchanges.add(exchange)
             total++
             drained.unsafeClose()
@@ -165,9 +170,18 @@ const report = ({ began, bytes, far, near }: Exchange) =>
   )
 
 /** In pieces, as many bytes at a time as the limit lets pass. */
-const writeSlowly = (bucket: Bucket, to: Connection, chunk: Uint8Array): Effect.Effect<void, TransportError> =>
-  Effect.flatMap(bucket.take(chunk.length), (passing) =>
-    passing >= chunk.length
+const writeSlowly = (
+  bucket: Bucket,
+  to: Connection,
+  chunk: Uint8Array,
+  exchange: Exchange
+): Effect.Effect<void, TransportError> =>
+  Effect.flatMap(bucket.take(chunk.length), (passing) => {
+    exchange.active = true
+    return passing >= chunk.length
       ? to.write(chunk)
-      : Effect.zipRight(to.write(chunk.subarray(0, passing)), writeSlowly(bucket, to, chunk.subarray(passing)))
-  )
+      : Effect.zipRight(
+          to.write(chunk.subarray(0, passing)),
+          writeSlowly(bucket, to, chunk.subarray(passing), exchange)
+        )
+  })

@@ -80,6 +80,8 @@ export interface Connection {
    * Fails with `Closed` after `end`, with `Reset` when the peer is gone.
    */
   readonly write: (chunk: Uint8Array) => Effect.Effect<void, TransportError>
+  /** Bytes of writes that the kernel has not taken yet: while they grow fewer, the peer reads. */
+  readonly unsent: () => number
   /** Half-closes our side; completes when everything written before it is with the kernel. Once is enough. */
   readonly end: Effect.Effect<void, TransportError>
   /** Drops the connection so that the peer sees a reset, not an end. Both sides of it fail with `Reset` or `Closed` after. */

@@ -93,6 +93,7 @@ export const serve = <E extends RefusalError>({
       })
       return {
         receive,
+        unsent: () => 0,
         send: (datagrams) =>
           Effect.flatMap(socket.send(datagrams.map((bytes) => ({ peer: session.visitor, bytes }))), (refused) =>
             checks.full(refused, limits.session, details)

@@ -3,7 +3,9 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as FastCheck from "effect/FastCheck"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import * as Address from "../src/Address.js"
 import * as Meter from "../src/Meter.js"
@@ -25,7 +27,8 @@ const world = <A, E>(
   seed: number,
   link: SimNetwork.Link,
   idle: Duration.Duration | undefined,
-  program: (line: Line) => Effect.Effect<A, E, Meter.Meter | Relay.Relay | Scope.Scope>
+  program: (line: Line) => Effect.Effect<A, E, Meter.Meter | Relay.Relay | Scope.Scope>,
+  rate?: number
 ): A => {
   const network = SimNetwork.make(link)
   const main = Effect.gen(function* () {
@@ -41,7 +44,7 @@ const world = <A, E>(
     return yield* program({ visitor, target, exchange: relay.exchange(near, far) })
   }).pipe(
     Effect.scoped,
-    Effect.provide(Layer.provideMerge(Relay.layer({ idle }), Layer.merge(Meter.layer, Throttle.layer())))
+    Effect.provide(Layer.provideMerge(Relay.layer({ idle }), Layer.merge(Meter.layer, Throttle.layer({ rate }))))
   )
   const { exit, leftover } = Simulation.run(main, { seed })
   assert.deepStrictEqual([network.open(), leftover], [0, 0])
@@ -126,6 +129,57 @@ describe("Relay", () => {
       assert.isTrue(took >= words * 3 + 4 && took <= words * 3 + 6, `${took} s`)
     }
   )
+
+  it("a reader who is slow is not taken for silent, one who stops is", () => {
+    const limit = Duration.seconds(2)
+    const network = SimNetwork.make({ window: 1, segment: 100 })
+    const program = Effect.gen(function* () {
+      const transport = yield* Transport
+      const listener = yield* transport.listen(Address.make("inner", 1))
+      const [target, far] = yield* Effect.zip(transport.connect(Address.make("inner", 1)), listener.accept)
+      // One chunk, which the relay writes at once, and silence.
+      let chunk = Option.some(new Uint8Array(65_536))
+      const near: Connection = {
+        ...far,
+        read: Effect.suspend(() => {
+          const said = chunk
+          chunk = Option.none()
+          return Option.isSome(said) ? Effect.succeed(said) : Effect.never
+        }),
+        unsent: () => 0
+      }
+      yield* Effect.fork(Effect.replicateEffect(Effect.delay(target.read, Duration.seconds(1)), 60))
+      const { exchange } = yield* Relay.Relay
+      const [took, error] = yield* Effect.timed(Effect.flip(exchange(near, far)))
+      return [error, Duration.toSeconds(took)] as const
+    }).pipe(
+      Effect.scoped,
+      Effect.provide(network.host("inner")),
+      Effect.provide(Layer.provide(Relay.layer({ idle: limit }), Layer.merge(Meter.layer, Throttle.layer())))
+    )
+    const { exit } = Simulation.run(program, { seed: 3 })
+    const [error, took] = Exit.getOrElse(exit, (cause) => assert.fail(String(cause)))
+    assert.instanceOf(error, Relay.RelayIdle)
+    assert.isTrue(took >= 60 && took <= 64, `${took} s`)
+  })
+
+  it("one that is slowed down by the rate is not taken for silent", () => {
+    const heard = world(
+      3,
+      {},
+      Duration.seconds(1),
+      ({ exchange, target, visitor }) =>
+        Effect.gen(function* () {
+          yield* Effect.fork(Effect.zipRight(visitor.write(new Uint8Array(60_000)), visitor.end))
+          const reading = yield* Effect.fork(readAll(target))
+          yield* Effect.fork(target.end)
+          yield* exchange
+          return yield* Fiber.join(reading)
+        }),
+      2000
+    )
+    assert.strictEqual(heard.length, 60_000)
+  })
 
   it("a reader who stops stops the writer", () => {
     const sent = world(5, { window: 4, segment: 1000 }, undefined, ({ exchange, visitor }) =>

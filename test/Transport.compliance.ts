@@ -189,6 +189,18 @@ export const suite = (name: string, world: World): unknown =>
       )
     }
 
+    law("a writer sees how many bytes are still to go, and that they grow fewer while the peer reads", () =>
+      Effect.gen(function* () {
+        const { client, server } = yield* connected
+        assert.strictEqual(client.unsent(), 0)
+        const writing = yield* Effect.fork(Effect.forever(client.write(pattern(world.flood.bytes))))
+        yield* Effect.repeat(Effect.yieldNow(), { until: () => client.unsent() > 0 })
+        const before = client.unsent()
+        yield* Effect.repeat(server.read, { until: () => client.unsent() !== before })
+        yield* Fiber.interrupt(writing)
+      })
+    )
+
     law("the end is seen for ever, by read and by peek", () =>
       Effect.gen(function* () {
         const { client, server } = yield* connected

@@ -178,6 +178,7 @@ export const fromSocket = (
         writes.saw(chunk.length, socket.writableLength)
         return done ? Effect.void : written(empty)
       }),
+    unsent: () => queued(tcp) + socket.writableLength,
     end: Effect.suspend(() => {
       if (finished()) return Effect.void
       if (!socket.writableEnded) socket.end()
@@ -195,6 +196,13 @@ export const fromSocket = (
 }
 
 // internal
+
+/** Bytes that libuv holds for the kernel, which it takes piece by piece; the stream only tells when all are gone. */
+const queued = (tcp: Net.Socket): number => {
+  const handle: unknown = Reflect.get(tcp, "_handle")
+  const size: unknown = Predicate.hasProperty(handle, "writeQueueSize") ? handle.writeQueueSize : 0
+  return typeof size === "number" ? size : 0
+}
 
 /** What speaks for a TCP socket, where that is not itself. */
 const tops = new WeakMap<Net.Socket, Net.Socket>()

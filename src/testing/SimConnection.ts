@@ -60,6 +60,7 @@ export const connectionOf = (pair: Pair, mine: Side): Connection => {
       const status = statusOf(mine, clock.unsafeCurrentTimeMillis())
       if (status !== "Open") return fail("write", status)
       if (mine.ended) return fail("write", "Closed")
+      mine.unsent = bytes.length
       if (bytes.length === 0) return Effect.void
       if (theirs.inbox.length >= path.window) return Effect.zipRight(untilNews(mine, clock, undefined), send(bytes))
       return Effect.flatMap(cut(bytes, path.segment), (length) =>
@@ -82,6 +83,7 @@ export const connectionOf = (pair: Pair, mine: Side): Connection => {
       if (chunk.length > 0) mine.front.push(chunk)
     },
     write: send,
+    unsent: () => mine.unsent,
     end: Clock.clockWith((clock) => {
       const now = clock.unsafeCurrentTimeMillis()
       const status = statusOf(mine, now)

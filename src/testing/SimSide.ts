@@ -41,6 +41,8 @@ export interface Side {
   resetHeld: boolean
   /** The end was read. */
   atEnd: boolean
+  /** Bytes of a write that the window has not let pass yet. */
+  unsent: number
   /** This side said its end. */
   ended: boolean
   /** Counts what happened, so that nothing does unseen between a look and a wait. */
@@ -57,6 +59,7 @@ export const make = (local: Address.Address, remote: Address.Address): Side => (
   resetAt: Infinity,
   resetHeld: false,
   atEnd: false,
+  unsent: 0,
   ended: false,
   events: 0,
   waiting: new Set()
