@@ -104,7 +104,10 @@ export const layer = (
             // The id goes out before anybody can take the connection, so that nothing overtakes it on the wire.
             yield* Handshake.admit(inner, { keys: options.keys, count, id })
             yield* shelf.add({ id, connection: inner, scope })
-          })
+          }).pipe(
+            // As an idle one is closed: whoever it was given to must not take an end for an answer.
+            Effect.onError(() => connection.reset)
+          )
       })
 
       return Context.make(Pool.Pool, pool).pipe(Context.add(Admission, admission))

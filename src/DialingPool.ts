@@ -89,7 +89,10 @@ export const layer = (
       const open = Effect.gen(function* () {
         const scope = yield* Scope.make()
         yield* Effect.gen(function* () {
-          const entered = yield* Handshake.enter(yield* connect, { keys, count: count++, trust })
+          const connection = yield* connect
+          // By a reset: it may have been launched already, and its visitor must not take an end for an answer.
+          const entering = Handshake.enter(connection, { keys, count: count++, trust })
+          const entered = yield* Effect.onError(entering, () => connection.reset)
           opened++
           troubled = false
           yield* shelf.add({ ...entered, scope })

@@ -27,7 +27,7 @@ import * as Tunnel from "../../src/Tunnel.js"
 import type { ClientConfig, ServerConfig } from "../../src/TunnelUrl.js"
 import * as configs from "./configs.js"
 
-export const key = Option.some(Redacted.make("key"))
+const key = Option.some(Redacted.make("key"))
 export const tunnelPort = Address.make("server", 1)
 const common = { key, log: "info", read: Duration.infinity, slot: Infinity, tunnel: tunnelPort } as const
 const target = Address.make("target", 80)
@@ -37,7 +37,7 @@ export const serverConfig: ServerConfig = configs.server({ ...common, mode: "rec
 export const clientConfig: ClientConfig = configs.client({ ...common, mode: "through", targets: [target] })
 
 /** A control connection of a client that does nothing by itself. */
-export interface Attached extends Handshake.Agreement {
+interface Attached extends Handshake.Agreement {
   readonly connection: Transport.Connection
 }
 
