@@ -21,7 +21,7 @@ import type { Relay } from "./Relay.js"
 import * as Server from "./Server.js"
 import { Settings } from "./Settings.js"
 import type { Slots } from "./Slots.js"
-import type { Targets } from "./Targets.js"
+import { Targets } from "./Targets.js"
 import { Transport, type TransportError } from "./Transport.js"
 import type { ClientConfig, ServerConfig, TunnelConfig } from "./TunnelUrl.js"
 import { refuse, type UrlError } from "./UrlError.js"
@@ -79,7 +79,10 @@ const serve = (config: ServerConfig, visitors: Scope.Scope) =>
           : yield* frontIfFree(config.targets[0])
     const listener = yield* transport.listen(config.tunnel)
     const receiver = Option.isSome(front) ? "server" : "client"
-    if (receiver === "client") yield* refuseOwnPort(config, listener.address)
+    if (receiver === "client") {
+      yield* refuseOwnPort(config, listener.address)
+      yield* (yield* Targets).probe
+    }
 
     yield* Effect.logInfo("waiting for a client").pipe(
       Effect.annotateLogs({
@@ -116,6 +119,7 @@ const forward = (config: ClientConfig, front: Front.Front, visitors: Scope.Scope
   Effect.gen(function* () {
     const { associate, connect } = yield* Egress
     yield* refuseOwnPort(config, front.address)
+    yield* (yield* Targets).probe
     yield* Front.serve(front, { connect, associate, refusal: "target", proxyIn: config.proxyIn }, visitors)
     yield* Effect.logInfo("forwarding").pipe(
       Effect.annotateLogs({ mode: 1, visitors: String(front.address), target: config.targets.join(",") })
@@ -135,13 +139,25 @@ const through = (config: ClientConfig, visitors: Scope.Scope) =>
     const key = yield* stretch(config)
     const ways = yield* throughTunnel(config)
     const authorities = yield* authoritiesOf(config)
+    const { probe } = yield* Targets
     let port: { readonly address: Address; readonly scope: Scope.CloseableScope } | undefined
+    let probes: Scope.CloseableScope | undefined
 
     const closePort = Effect.suspend(() => {
       const open = port
       port = undefined
       return open === undefined ? Effect.void : Scope.close(open.scope, Exit.void)
     })
+    const stopProbes = Effect.suspend(() => {
+      const running = probes
+      probes = undefined
+      return running === undefined ? Effect.void : Scope.close(running, Exit.void)
+    })
+    const startProbes = Effect.gen(function* () {
+      if (probes !== undefined) return
+      probes = yield* Scope.fork(tunnel, ExecutionStrategy.sequential)
+      yield* Scope.extend(probe, probes)
+    }).pipe(Effect.onInterrupt(() => stopProbes))
     const openPort = Effect.gen(function* () {
       if (port !== undefined) return
       if (config.targets.length > 1) return yield* new Client.SeveralTargets()
@@ -169,7 +185,8 @@ const through = (config: ClientConfig, visitors: Scope.Scope) =>
         min: config.min,
         tls: demands[config.tls],
         authorities,
-        openPort: (where) => (where === "here" ? openPort : closePort)
+        openPort: (where) =>
+          where === "here" ? Effect.zipRight(stopProbes, openPort) : Effect.zipRight(closePort, startProbes)
       })
     )
     return {

@@ -46,6 +46,11 @@ export class Targets extends Context.Tag("nodepass/Targets")<
       open: (target: Address) => Effect.Effect<A, TransportError, R>,
       within: Duration.Duration
     ) => Effect.Effect<A, TransportError, R | Scope.Scope>
+    /**
+     * Has the targets probed as `check` says until the caller's scope closes, which is for a side that dials them: where
+     * visitors come in, the target is this side's own port.
+     */
+    readonly probe: Effect.Effect<void, never, Scope.Scope>
     /** Each target as it is now, in the order given. */
     readonly states: Effect.Effect<ReadonlyArray<State>>
   }
@@ -55,19 +60,19 @@ export interface Options {
   readonly targets: readonly [Address, ...ReadonlyArray<Address>]
   /** Whose turn it is. Defaults to `rr`. */
   readonly balance?: Balance | undefined
-  /** Each target is connected to this often, whether visitors come or not; more than zero. Defaults to never. */
+  /** Probed, each target is connected to this often, whether visitors come or not; more than zero. Defaults to never. */
   readonly check?: Duration.Duration | undefined
 }
 
 /**
- * Targets, and their probes, in the layer's scope.
+ * Targets, all serving at first.
  *
  * A target that failed is passed over for 1 s, doubling with each failure in a row up to 30 s; then one visitor or probe
  * tries it again, and the others pass it over until that is decided. When all are avoided they are tried all the same,
  * soonest due first. A lone target without probes is never avoided.
  */
 export const layer = (options: Options): Layer.Layer<Targets, never, Transport> =>
-  Layer.scoped(
+  Layer.effect(
     Targets,
     Effect.gen(function* () {
       const transport = yield* Transport
@@ -106,12 +111,6 @@ export const layer = (options: Options): Layer.Layer<Targets, never, Transport> 
           })
         )
 
-      if (check !== undefined) {
-        for (const standing of standings) {
-          yield* Effect.forkScoped(Effect.repeat(probe(standing, check), Schedule.fixed(check)))
-        }
-      }
-
       return Targets.of({
         dial: (visitor, open, within) =>
           Effect.uninterruptibleMask((restore) =>
@@ -143,6 +142,14 @@ export const layer = (options: Options): Layer.Layer<Targets, never, Transport> 
               }
             })
           ),
+        probe:
+          check === undefined
+            ? Effect.void
+            : Effect.forEach(
+                standings,
+                (standing) => Effect.forkScoped(Effect.repeat(probe(standing, check), Schedule.fixed(check))),
+                { discard: true }
+              ),
         states: Effect.sync(() =>
           standings.map(({ health, live, target }) => ({ target, live, avoided: health._tag !== "Serving" }))
         )

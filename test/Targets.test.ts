@@ -66,7 +66,8 @@ const world = <A, E>(options: Options, program: (world: World) => Effect.Effect<
   const main = Effect.gen(function* () {
     for (const { host } of addresses) yield* Effect.provide(Transport, network.host(host))
     const transport = yield* Transport
-    const { dial, states } = yield* Targets.Targets
+    const { dial, probe, states } = yield* Targets.Targets
+    yield* probe
     const open = (target: Address.Address) =>
       Effect.flatMap(Clock.currentTimeMillis, (now) => {
         tries[indexOf(target)]?.push(now)

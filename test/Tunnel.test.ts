@@ -15,6 +15,7 @@ import * as Simulation from "../src/testing/Simulation.js"
 import * as Transport from "../src/Transport.js"
 import * as Tunnel from "../src/Tunnel.js"
 import * as configs from "./worlds/configs.js"
+import * as TunnelHost from "./worlds/TunnelHost.js"
 
 class First extends Context.Tag("test/First")<First, Tunnel.Tunnel["Type"]>() {}
 class Second extends Context.Tag("test/Second")<Second, Tunnel.Tunnel["Type"]>() {}
@@ -73,6 +74,29 @@ describe("Tunnel", () => {
         yield* visit.read
         assert.strictEqual((yield* Context.get(services, First).checkpoint).tcpTx, 3)
         assert.strictEqual((yield* Context.get(services, Second).checkpoint).tcpTx, 0)
+      })
+    )
+  })
+
+  it("targets are probed by the side that dials them, and a side that visitors come to does not visit itself", () => {
+    world((network) =>
+      Effect.gen(function* () {
+        for (const receiver of ["server", "client"] as const) {
+          const start = (role: "server" | "client", mode: number) => {
+            const at = receiver === role ? `${role}:8080` : "target:81"
+            const text = `${role}://server:10101/${at}?mode=${mode}&check=1s`
+            return TunnelHost.start({ transport: network.host(role), seed: mode, text })
+          }
+          yield* Effect.gen(function* () {
+            const tunnels = [yield* start("server", receiver === "server" ? 1 : 2), yield* start("client", 2)]
+            const listener = yield* (yield* Transport.Transport).listen(Address.make("target", 81))
+            let probes = 0
+            yield* Effect.forkScoped(Transport.serve(listener, () => Effect.sync(() => probes++)))
+            yield* Effect.sleep(Duration.seconds(10))
+            assert.isAtLeast(probes, 9)
+            for (const tunnel of tunnels) assert.strictEqual((yield* tunnel.checkpoint).visitors, 0)
+          }).pipe(Effect.scoped, Effect.provide(network.host("target")))
+        }
       })
     )
   })
