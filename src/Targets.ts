@@ -12,7 +12,6 @@ import * as ExecutionStrategy from "effect/ExecutionStrategy"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Order from "effect/Order"
-import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import type { Address } from "./Address.js"
@@ -111,6 +110,10 @@ export const layer = (options: Options): Layer.Layer<Targets, never, Transport> 
           })
         )
 
+      // A share of a millisecond of simulated time has `Schedule.fixed` run again and again at one instant.
+      const probeOnce = (standing: Standing, every: Duration.Duration) =>
+        Effect.flatMap(Effect.timed(probe(standing, every)), ([took]) => Effect.sleep(Duration.subtract(every, took)))
+
       return Targets.of({
         dial: (visitor, open, within) =>
           Effect.uninterruptibleMask((restore) =>
@@ -145,11 +148,9 @@ export const layer = (options: Options): Layer.Layer<Targets, never, Transport> 
         probe:
           check === undefined
             ? Effect.void
-            : Effect.forEach(
-                standings,
-                (standing) => Effect.forkScoped(Effect.repeat(probe(standing, check), Schedule.fixed(check))),
-                { discard: true }
-              ),
+            : Effect.forEach(standings, (standing) => Effect.forkScoped(Effect.forever(probeOnce(standing, check))), {
+                discard: true
+              }),
         states: Effect.sync(() =>
           standings.map(({ health, live, target }) => ({ target, live, avoided: health._tag !== "Serving" }))
         )
