@@ -15,6 +15,7 @@ import * as Order from "effect/Order"
 import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import type { Address } from "./Address.js"
+import * as ChildFiber from "./ChildFiber.js"
 import { Transport, TransportError } from "./Transport.js"
 
 /** Each in turn (`rr`), the one with the fewest exchanges now (`least`), or always the same for a visitor's host (`hash`). */
@@ -103,7 +104,7 @@ export const layer = (options: Options): Layer.Layer<Targets, never, Transport> 
           Effect.suspend(() => {
             const attempt = begin(standing)
             const connect = limited(transport.connect(standing.target), standing, Duration.min(every, probeTime))
-            return Effect.exit(restore(Effect.scoped(connect))).pipe(
+            return Effect.exit(restore(ChildFiber.run(Effect.scoped(connect)))).pipe(
               Effect.tap((exit) => decide(attempt, exit, Duration.min(every, longestWhile))),
               Effect.flatMap(Exit.match({ onFailure: diedOf, onSuccess: () => Effect.void }))
             )
