@@ -101,7 +101,7 @@ export const makeWorld = () => {
     return socket.on("error", () => {})
   }
 
-  return { start, listen, connect, freePort, close: () => closers.toReversed().forEach((close) => close()) }
+  return { own, start, listen, connect, freePort, close: () => closers.toReversed().forEach((close) => close()) }
 }
 
 export type World = ReturnType<typeof makeWorld>
@@ -151,25 +151,31 @@ export const digest = (bytes: Buffer): string => Crypto.createHash("sha256").upd
 export const tunnel = async (
   world: World,
   options: {
-    readonly target: number
+    /** A loopback port, or what stands in the URL. */
+    readonly target: number | string
     readonly receiver: "server" | "client"
+    /** Parameters of both sides, and of one side only, each with its `&` in front. */
     readonly query?: string
+    readonly serverQuery?: string
+    readonly clientQuery?: string
     readonly env?: Readonly<Record<string, string>>
+    /** The line of the client's that is waited for. Defaults to its having connected. */
+    readonly until?: RegExp
   }
 ) => {
   const tunnelPort = await world.freePort()
   const port = await world.freePort()
-  const { env, query = "", receiver, target } = options
+  const { clientQuery = "", env, query = "", receiver, serverQuery = "", target, until = / connected / } = options
   const visitors = `127.0.0.1:${port}`
-  const dialled = `127.0.0.1:${target}`
+  const dialled = typeof target === "string" ? target : `127.0.0.1:${target}`
   const [serverTarget, clientTarget, mode] = receiver === "server" ? [visitors, dialled, 1] : [dialled, visitors, 2]
-  const serverUrl = `server://s3cret@127.0.0.1:${tunnelPort}/${serverTarget}?mode=${mode}${query}`
-  const clientUrl = `client://s3cret@127.0.0.1:${tunnelPort}/${clientTarget}?mode=2${query}`
+  const serverUrl = `server://s3cret@127.0.0.1:${tunnelPort}/${serverTarget}?mode=${mode}${query}${serverQuery}`
+  const clientUrl = `client://s3cret@127.0.0.1:${tunnelPort}/${clientTarget}?mode=2${query}${clientQuery}`
   const startServer = () => world.start([serverUrl], env)
   const startClient = () => world.start([clientUrl], env)
   const server = startServer()
   await server.line(/waiting for a client/)
   const client = startClient()
-  await client.line(/ connected /)
+  await client.line(until)
   return { server, client, port, tunnelPort, startServer, startClient }
 }
