@@ -29,7 +29,7 @@ import type { Connection } from "./Transport.js"
 const sentences = {
   Ended: "the peer closed the control connection",
   Reset: "the control connection broke",
-  Silent: "the peer has been silent for two report intervals",
+  Silent: "the peer has been silent for two report intervals, and a second at least",
   LineTooLong: `the peer sent a line longer than ${8 * 1024} bytes`,
   Tampered: "a signal was taken out of the control connection on its way"
 } as const
@@ -88,6 +88,8 @@ export const make = ({
     const refusals = yield* Refusals
     const { reportInterval, signalQueue } = yield* Settings
     const peer = connection.remote
+    // A busy machine says nothing for some hundred milliseconds now and then.
+    const patienceMillis = Math.max(2 * Duration.toMillis(reportInterval), 1000)
     const outbound = yield* Effect.acquireRelease(Queue.bounded<Signal.Signal>(signalQueue), Queue.shutdown)
     const inbound = yield* Effect.acquireRelease(Queue.bounded<Delivered>(signalQueue), Queue.shutdown)
     const closed = yield* Deferred.make<never, SignalBusClosed>()
@@ -150,7 +152,7 @@ export const make = ({
     )
 
     const watch = Effect.flatMap(Clock.currentTimeMillis, (now) =>
-      now - heard >= 2 * Duration.toMillis(reportInterval) ? close("Silent") : ping
+      now - heard >= patienceMillis ? close("Silent") : ping
     ).pipe(Effect.repeat(Schedule.spaced(reportInterval)))
 
     return SignalBus.of({

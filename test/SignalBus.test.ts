@@ -142,6 +142,24 @@ describe("SignalBus", () => {
     assert.isTrue(seconds >= 15 && seconds <= 20, `${seconds} s`)
   })
 
+  it("waits a second for a peer that has said nothing, however short the report interval", () => {
+    const [reason, seconds] = world(
+      1,
+      {},
+      ({ network, ours, theirs }) =>
+        Effect.gen(function* () {
+          const [left, right] = yield* Effect.all([SignalBus.make(ours), SignalBus.make(theirs)])
+          yield* Effect.fork(right.run(() => Effect.void))
+          yield* Effect.fork(Effect.delay(network.partition("here", "there"), Duration.seconds(2)))
+          const [took, reason] = yield* Effect.timed(ending(left))
+          return [reason, Duration.toSeconds(took)] as const
+        }),
+      { reportInterval: Duration.millis(50) }
+    )
+    assert.strictEqual(reason, "Silent")
+    assert.isTrue(seconds >= 2.9 && seconds <= 3.2, `${seconds} s`)
+  })
+
   it("counts a line that it cannot use, and lives on", () => {
     const [refused, heard] = world(1, {}, ({ ours, theirs }) =>
       Effect.gen(function* () {

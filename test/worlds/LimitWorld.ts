@@ -40,7 +40,7 @@ export interface World {
 }
 
 export const visitorsAt = Address.make("receiver", 8080)
-export const target = Address.make("target", 80)
+const target = Address.make("target", 80)
 
 /** Runs the program on the visitors' host, the tunnel serving, and holds it to leave nothing behind. */
 export const run = <A, E>(
