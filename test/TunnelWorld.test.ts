@@ -4,10 +4,11 @@ import * as TunnelWorld from "./worlds/TunnelWorld.js"
 const seeds = (first: number, count: number) => Array.from({ length: count }, (_, index) => first + index)
 
 describe("a tunnel in simulated worlds", () => {
-  it.each([0, 130, 260, 390])(
-    "130 worlds from seed %i keep every law",
+  // A simulation leaves the process no turn, so that many in one test would look like a hang to the runner.
+  it.each(Array.from({ length: 26 }, (_, index) => 20 * index))(
+    "20 worlds from seed %i keep every law",
     (first) => {
-      const broken = seeds(first, 130).flatMap((seed) =>
+      const broken = seeds(first, 20).flatMap((seed) =>
         TunnelWorld.run(seed).broken.map((law) => `seed ${seed}: ${law}`)
       )
       assert.deepStrictEqual(broken, [])
