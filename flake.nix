@@ -12,12 +12,12 @@
 
       # node_modules by system, as npm names it. All of it is written by `node scripts/flake.js`: the esbuild and the
       # tsc in it are programs for one system, so each has a hash of its own.
-      lock = "943e466f5aab896bf85db214a413069a38ae945e7714de3db6096978340c2738";
+      lock = "e0de14f30adf25c170f7a7288e3c4fa2a91e962680f268a75d6b7fe7f88ac38f";
       systems = {
-        x86_64-linux = { os = "linux"; cpu = "x64"; hash = "sha256-lgZi5OHwiSYxi7epfrJiCRZSpeBhJz6SJENy62UZOe8="; };
-        aarch64-linux = { os = "linux"; cpu = "arm64"; hash = "sha256-u8R69M9d9xvQmAWW0ABfMgsA8gdQpMhPhdHNA87u+t0="; };
-        x86_64-darwin = { os = "darwin"; cpu = "x64"; hash = "sha256-KiWl0PQxij+O33hQRYG4Bmq+hgWk9ueZbYf9/rOnIuU="; };
-        aarch64-darwin = { os = "darwin"; cpu = "arm64"; hash = "sha256-mqNK6cY33TDEFW+B9TlvEd6vVvPnm7KXcWdutBUGULM="; };
+        x86_64-linux = { os = "linux"; cpu = "x64"; hash = "sha256-demlcejAu+1ZoqN5lhs3mSdgUCCR18ehH4qCnWpypMk="; };
+        aarch64-linux = { os = "linux"; cpu = "arm64"; hash = "sha256-YDC54QX8/IHoJATys1xgrpQ1GZ9nQo5U7vKG1z8E9XM="; };
+        x86_64-darwin = { os = "darwin"; cpu = "x64"; hash = "sha256-1RBeIsP3RnxG68Mmq/erfYSUb2e/eqLCzkOa81H4St0="; };
+        aarch64-darwin = { os = "darwin"; cpu = "arm64"; hash = "sha256-Kjn2P3F94m+r9StCzVqVT9qtmVKmW0K/8bhojWgcrqc="; };
       };
 
       each = f: lib.mapAttrs (system: _: f system nixpkgs.legacyPackages.${system}) systems;

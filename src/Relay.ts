@@ -47,6 +47,15 @@ export interface Options {
   readonly idle?: Duration.Duration | undefined
 }
 
+/**
+ * How the bytes of a host's tunnels are moved: by `layer`, unless the host provides a faster way that keeps the same words.
+ */
+export class Way extends Context.Reference<Way>()("nodepass/Relay/Way", {
+  defaultValue: (): { readonly layer: (options?: Options) => Layer.Layer<Relay, never, Meter | Throttle> } => ({
+    layer
+  })
+}) {}
+
 interface Exchange {
   readonly near: Connection
   readonly far: Connection
@@ -154,9 +163,17 @@ export const layer = (options?: Options): Layer.Layer<Relay, never, Meter | Thro
     })
   )
 
-// internal
+/** What an exchange has carried, for the log. */
+export interface Carried {
+  readonly near: Connection
+  readonly far: Connection
+  /** Milliseconds of the Clock. */
+  readonly began: number
+  readonly bytes: { readonly rx: number; readonly tx: number }
+}
 
-const report = ({ began, bytes, far, near }: Exchange) =>
+/** Says at debug that an exchange is over, and what it has carried. */
+export const report = ({ began, bytes, far, near }: Carried): Effect.Effect<void> =>
   Effect.flatMap(Clock.currentTimeMillis, (now) =>
     Effect.logDebug("relay over").pipe(
       Effect.annotateLogs({
@@ -168,6 +185,8 @@ const report = ({ began, bytes, far, near }: Exchange) =>
       })
     )
   )
+
+// internal
 
 /** In pieces, as many bytes at a time as the limit lets pass. */
 const writeSlowly = (

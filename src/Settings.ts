@@ -51,6 +51,12 @@ export class Settings extends Context.Tag("nodepass/Settings")<
     readonly shutdownTimeout: Duration.Duration
     /** Longest time between two readings of a certificate's files. Defaults to 1 h. */
     readonly reloadInterval: Duration.Duration
+    /**
+     * Who moves the bytes of TCP visitors: this process, or the kernel where connections are plain. Defaults to `auto`.
+     *
+     * `kernel` and `auto` are the kernel where it can be had; where it cannot, `kernel` warns of it.
+     */
+    readonly relay: "portable" | "kernel" | "auto"
   }
 >() {}
 
@@ -67,7 +73,8 @@ export const defaults: Settings["Type"] = {
   reportInterval: Duration.seconds(5),
   serviceCooldown: Duration.seconds(3),
   shutdownTimeout: Duration.seconds(5),
-  reloadInterval: Duration.hours(1)
+  reloadInterval: Duration.hours(1),
+  relay: "auto"
 }
 
 /** The defaults, but for the options given. */
@@ -89,7 +96,8 @@ export const config: Config.Config<Settings["Type"]> = Config.suspend(() =>
     reportInterval: duration("NP_REPORT_INTERVAL", defaults.reportInterval),
     serviceCooldown: duration("NP_SERVICE_COOLDOWN", defaults.serviceCooldown),
     shutdownTimeout: duration("NP_SHUTDOWN_TIMEOUT", defaults.shutdownTimeout),
-    reloadInterval: duration("NP_RELOAD_INTERVAL", defaults.reloadInterval)
+    reloadInterval: duration("NP_RELOAD_INTERVAL", defaults.reloadInterval),
+    relay: variable("NP_RELAY", defaults.relay, "portable, kernel or auto", Schema.decodeUnknownOption(Way))
   })
 ).pipe(
   Config.mapOrFail((settings) => {
@@ -114,6 +122,8 @@ export const layerFromEnv: Layer.Layer<Settings, SettingsError> = Layer.effect(
 
 const problems = (error: ConfigError.ConfigError): readonly [string, ...Array<string>] =>
   error._op === "And" || error._op === "Or" ? [...problems(error.left), ...problems(error.right)] : [error.message]
+
+const Way = Schema.Literal("portable", "kernel", "auto")
 
 /** Node's timers cannot wait longer. */
 const longest = Duration.days(24)

@@ -59,7 +59,7 @@ export const layer = (
 ): Layer.Layer<Tunnel, Role.OpenError, Certificates | Crypto | Settings | Transport> =>
   Layer.scoped(Tunnel, make(config)).pipe(
     Layer.provide(Egress.layer({ proxy: config.proxy })),
-    Layer.provide(Layer.mergeAll(DatagramRelay.layer({ idle: config.read }), Relay.layer({ idle: config.read }))),
+    Layer.provide(Layer.mergeAll(DatagramRelay.layer({ idle: config.read }), relay({ idle: config.read }))),
     Layer.provide(
       // Fresh, or two tunnels of one host would share them.
       Layer.fresh(
@@ -78,6 +78,9 @@ export const layer = (
 // internal
 
 const bytesPerMegabit = 125_000
+
+/** As the host moves bytes. */
+const relay = (options: Relay.Options) => Layer.unwrapEffect(Effect.map(Relay.Way, ({ layer }) => layer(options)))
 
 const finite = (duration: Duration.Duration) => (Duration.isFinite(duration) ? duration : undefined)
 

@@ -8,8 +8,16 @@ import type { Transport } from "../Transport.js"
 import * as NodeCertificates from "./NodeCertificates.js"
 import * as NodeCrypto from "./NodeCrypto.js"
 import * as NodeTransport from "./NodeTransport.js"
+import * as KernelRelay from "./kernel/KernelRelay.js"
 
-export const layerWith = (options: NodeTransport.Options): Layer.Layer<Certificates | Crypto | Transport> =>
-  Layer.mergeAll(NodeCertificates.layer, NodeCrypto.layer, NodeTransport.layerWith(options))
+export interface Options extends NodeTransport.Options, KernelRelay.Options {}
+
+export const layerWith = (options: Options): Layer.Layer<Certificates | Crypto | Transport> =>
+  Layer.mergeAll(
+    NodeCertificates.layer,
+    NodeCrypto.layer,
+    NodeTransport.layerWith(options),
+    KernelRelay.layerWay(options)
+  )
 
 export const layer: Layer.Layer<Certificates | Crypto | Transport> = layerWith({})

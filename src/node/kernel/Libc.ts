@@ -1,0 +1,130 @@
+/**
+ * What the relay asks of the system by itself: some calls of the C library, over koffi.
+ *
+ * No call blocks but `epollWait`. A count below zero is a failure that `errno` names, asked at once.
+ */
+import { constants } from "node:os"
+
+export interface Libc {
+  /** A second descriptor of the same open file, that programs started later do not inherit. */
+  readonly dup: (fd: number) => number
+  readonly close: (fd: number) => number
+  /** Has `close` drop the connection of a socket, so that the peer sees a reset. */
+  readonly linger: (fd: number) => number
+  /** Half-closes our side of a socket. */
+  readonly shutdown: (fd: number) => number
+  readonly read: (fd: number, bytes: Uint8Array, count: number) => number
+  readonly write: (fd: number, bytes: Uint8Array, count: number) => number
+  /** Moves bytes between a pipe and a socket within the kernel. */
+  readonly splice: (from: number, to: number, count: number) => number
+  /** A pipe with room for so many bytes, where the system allows it. */
+  readonly pipe: (room: number) => Pipe | undefined
+  readonly eventfd: () => number
+  readonly epollCreate: () => number
+  readonly epollControl: (epoll: number, operation: 1 | 2 | 3, fd: number, events: number) => number
+  /** Waits for events, at most so long; `Events` reads them. */
+  readonly epollWait: (epoll: number, events: Events, millis: number) => number
+  readonly errno: () => number
+}
+
+export interface Pipe {
+  readonly read: number
+  readonly write: number
+}
+
+export const epoll = { add: 1, remove: 2, modify: 3, in: 0x1, out: 0x4, error: 0x8, hangUp: 0x10 } as const
+
+/** What one `epollWait` answers with. */
+export interface Events {
+  readonly bytes: Uint8Array
+  readonly limit: number
+  readonly fd: (index: number) => number
+  readonly flags: (index: number) => number
+}
+
+export const makeEvents = (limit: number): Events => {
+  const bytes = new Uint8Array(limit * stride)
+  const view = new DataView(bytes.buffer)
+  return {
+    bytes,
+    limit,
+    fd: (index) => view.getInt32(index * stride + dataAt, true),
+    flags: (index) => view.getUint32(index * stride, true)
+  }
+}
+
+/** Fails where koffi, or the C library it is to load, is not there. */
+export const load = async (): Promise<Libc> => {
+  const { default: koffi } = await import("koffi")
+  // What Node itself stands on, whichever C library that is.
+  const library = koffi.load(null)
+  const fcntl: (fd: number, command: number, value: number) => number = library.func("int fcntl(int, int, int)")
+  const close: Libc["close"] = library.func("int close(int)")
+  const setsockopt: (fd: number, level: number, name: number, value: Uint8Array, length: number) => number =
+    library.func("int setsockopt(int, int, int, void*, uint)")
+  const shutdown: (fd: number, how: number) => number = library.func("int shutdown(int, int)")
+  const splice: (from: number, fromAt: null, to: number, toAt: null, count: number, flags: number) => number =
+    library.func("long splice(int, void*, int, void*, ulong, uint)")
+  const pipe2: (fds: Int32Array, flags: number) => number = library.func("int pipe2(void*, int)")
+  const eventfd: (initial: number, flags: number) => number = library.func("int eventfd(uint, int)")
+  const epollCreate: (flags: number) => number = library.func("int epoll_create1(int)")
+  const epollControl: (epoll: number, operation: number, fd: number, event: Uint8Array) => number = library.func(
+    "int epoll_ctl(int, int, int, void*)"
+  )
+  const epollWait: (epoll: number, events: Uint8Array, limit: number, millis: number) => number = library.func(
+    "int epoll_wait(int, void*, int, int)"
+  )
+
+  const fds = new Int32Array(2)
+  const event = new DataView(new ArrayBuffer(stride))
+  const eventBytes = new Uint8Array(event.buffer)
+  return {
+    dup: (fd) => fcntl(fd, F_DUPFD_CLOEXEC, 0),
+    close,
+    linger: (fd) => setsockopt(fd, SOL_SOCKET, SO_LINGER, lingerNothing, 8),
+    shutdown: (fd) => shutdown(fd, SHUT_WR),
+    read: library.func("long read(int, void*, ulong)"),
+    write: library.func("long write(int, void*, ulong)"),
+    splice: (from, to, count) => splice(from, null, to, null, count, SPLICE_F_MOVE | SPLICE_F_NONBLOCK),
+    pipe: (room) => {
+      const [read, write] = pipe2(fds, O_NONBLOCK | O_CLOEXEC) < 0 ? [] : fds
+      if (read === undefined || write === undefined) return undefined
+      // Without leave for so much, it holds what every pipe does.
+      fcntl(write, F_SETPIPE_SZ, room)
+      return { read, write }
+    },
+    eventfd: () => eventfd(0, O_NONBLOCK | O_CLOEXEC),
+    epollCreate: () => epollCreate(O_CLOEXEC),
+    epollControl: (epoll, operation, fd, events) => {
+      event.setUint32(0, events, true)
+      event.setInt32(dataAt, fd, true)
+      return epollControl(epoll, operation, fd, eventBytes)
+    },
+    epollWait: (epoll, events, millis) => epollWait(epoll, events.bytes, events.limit, millis),
+    errno: () => koffi.errno()
+  }
+}
+
+/** Whether a call failed only because there is nothing to do now. */
+export const isLater = (errno: number): boolean => errno === EAGAIN || errno === EINTR
+
+// internal
+
+const { EAGAIN, EINTR } = constants.errno
+
+// `struct epoll_event` is packed on x86-64, and nowhere else.
+const [stride, dataAt] = process.arch === "x64" ? [12, 4] : [16, 8]
+
+// The numbers of Linux, the same on x64 and arm64.
+const F_DUPFD_CLOEXEC = 1030
+const F_SETPIPE_SZ = 1031
+const O_NONBLOCK = 0o4000
+const O_CLOEXEC = 0o2000000
+const SOL_SOCKET = 1
+const SO_LINGER = 13
+const SHUT_WR = 1
+const SPLICE_F_MOVE = 1
+const SPLICE_F_NONBLOCK = 2
+
+/** `struct linger`: on, and for no time. */
+const lingerNothing = new Uint8Array(new Int32Array([1, 0]).buffer)

@@ -1,0 +1,180 @@
+/**
+ * The loop of the reactor's worker: exchanges between descriptors, until it is told to stop.
+ */
+import * as Direction from "./Direction.js"
+import * as Ledger from "./Ledger.js"
+import { type Libc, epoll, makeEvents } from "./Libc.js"
+import * as Pipes from "./Pipes.js"
+
+interface Side extends Direction.End {
+  /** What its epoll is to tell of it; 0 where it is not there. */
+  interest: number
+}
+
+interface Pair {
+  readonly slot: number
+  readonly near: Side
+  readonly far: Side
+  /** From near to far. */
+  readonly there: Direction.Direction
+  readonly back: Direction.Direction
+  readonly idleMillis: number
+  quietMillis: number
+  over: boolean
+}
+
+export interface Options {
+  readonly libc: Libc
+  readonly ledger: Ledger.Ledger
+  /** Is readable when there are commands. */
+  readonly wake: number
+  /** The next command, if there is one now. */
+  readonly next: () => Ledger.Command | undefined
+  readonly report: (report: Ledger.Report) => void
+}
+
+/** Serves until `Stop`, and blocks the thread. All that it was given, and all it opened, is closed then. */
+export const run = ({ ledger, libc, next, report, wake }: Options): void => {
+  const { descriptors } = ledger
+  const pipes = Pipes.make(libc, ledger)
+  const pump = Direction.makePump({ libc, ledger, pipes })
+  const pairs = new Map<number, Pair>()
+  /** By descriptor. */
+  const owners: Array<Pair | undefined> = []
+  const events = makeEvents(256)
+  const wakeBytes = new Uint8Array(8)
+  const poll = libc.epollCreate()
+  if (poll < 0 || libc.epollControl(poll, epoll.add, wake, epoll.in) < 0) throw new Error(`epoll: ${libc.errno()}`)
+  descriptors[Ledger.epollAt] = poll
+  let period = longestPeriod
+  let swept = performance.now()
+
+  const over = (pair: Pair, outcome: Ledger.Outcome) => {
+    if (pair.over) return
+    pair.over = true
+    pairs.delete(pair.slot)
+    if (pairs.size === 0) period = longestPeriod
+    for (const direction of [pair.there, pair.back]) {
+      if (direction.pipe === undefined) continue
+      if (direction.held > 0) pipes.discard(direction.pipe)
+      else pipes.give(direction.pipe)
+      direction.pipe = undefined
+    }
+    for (const side of [pair.near, pair.far]) {
+      owners[side.fd] = undefined
+      if (side.interest !== 0) libc.epollControl(poll, epoll.remove, side.fd, 0)
+      if (outcome._tag !== "Done") libc.linger(side.fd)
+    }
+    descriptors[2 * pair.slot] = 0
+    descriptors[2 * pair.slot + 1] = 0
+    libc.close(pair.near.fd)
+    libc.close(pair.far.fd)
+    report({ _tag: "Over", slot: pair.slot, outcome })
+  }
+
+  /** Without an interest a side is not in the epoll, which tells of errors and hang-ups unasked, over and over. */
+  const watch = (pair: Pair, side: Side, incoming: Direction.Direction, outgoing: Direction.Direction) => {
+    const full = Direction.isFull(incoming)
+    const interest = (full || incoming.ended ? 0 : epoll.in) | (Direction.isFull(outgoing) ? epoll.out : 0)
+    if (interest === side.interest) return
+    const operation = interest === 0 ? epoll.remove : side.interest === 0 ? epoll.add : epoll.modify
+    side.interest = interest
+    if (libc.epollControl(poll, operation, side.fd, interest) >= 0) return
+    over(pair, { _tag: "Broken", side: side.side, operation: "read", errno: libc.errno() })
+  }
+  const go = (pair: Pair, there: boolean, back: boolean) => {
+    const failure = (there ? pump(pair.there) : undefined) ?? (back ? pump(pair.back) : undefined)
+    if (failure !== undefined) return over(pair, failure)
+    if (pair.there.done && pair.back.done) return over(pair, { _tag: "Done" })
+    watch(pair, pair.near, pair.there, pair.back)
+    if (!pair.over) watch(pair, pair.far, pair.back, pair.there)
+  }
+
+  const begin = ({ far, idleMillis, near, slot }: Ledger.Begin) => {
+    const ends: { readonly near: Side; readonly far: Side } = {
+      near: { side: "near", fd: near.descriptor, interest: 0 },
+      far: { side: "far", fd: far.descriptor, interest: 0 }
+    }
+    const pair: Pair = {
+      slot,
+      ...ends,
+      there: Direction.make(ends.near, ends.far, 2 * slot, near.ahead),
+      back: Direction.make(ends.far, ends.near, 2 * slot + 1, far.ahead),
+      idleMillis,
+      quietMillis: 0,
+      over: false
+    }
+    pairs.set(slot, pair)
+    owners[near.descriptor] = pair
+    owners[far.descriptor] = pair
+    period = Math.max(Math.min(period, Math.ceil(idleMillis / 4)), shortestPeriod)
+    go(pair, true, true)
+  }
+  /** Answers whether to go on. */
+  const obey = (): boolean => {
+    let goesOn = true
+    libc.read(wake, wakeBytes, wakeBytes.length)
+    for (let command = next(); command !== undefined; command = next()) {
+      if (command._tag === "Begin") begin(command)
+      else if (command._tag === "Stop") goesOn = false
+      else {
+        const pair = pairs.get(command.slot)
+        if (pair !== undefined) over(pair, { _tag: "Aborted" })
+      }
+    }
+    return goesOn
+  }
+
+  const sweep = (millis: number) => {
+    for (const pair of pairs.values()) {
+      const active = pair.there.active || pair.back.active
+      for (const direction of [pair.there, pair.back]) {
+        if (!direction.active && direction.pipe !== undefined && direction.held === 0) {
+          pipes.give(direction.pipe)
+          direction.pipe = undefined
+        }
+        direction.active = false
+      }
+      pair.quietMillis = active ? 0 : pair.quietMillis + millis
+      if (pair.quietMillis >= pair.idleMillis) over(pair, { _tag: "Idle" })
+    }
+  }
+
+  const serve = (fd: number, flags: number) => {
+    const pair = owners[fd]
+    if (pair === undefined) return
+    const { interest } = fd === pair.near.fd ? pair.near : pair.far
+    const broken = (flags & (epoll.error | epoll.hangUp)) !== 0
+    const readable = (interest & epoll.in) !== 0 && (broken || (flags & epoll.in) !== 0)
+    const writable = (interest & epoll.out) !== 0 && (broken || (flags & epoll.out) !== 0)
+    if (fd === pair.near.fd) go(pair, readable, writable)
+    else go(pair, writable, readable)
+  }
+
+  for (let goesOn = true; goesOn;) {
+    const count = libc.epollWait(poll, events, period)
+    let commands = false
+    for (let index = 0; index < count; index++) {
+      const fd = events.fd(index)
+      if (fd === wake) commands = true
+      else serve(fd, events.flags(index))
+    }
+    // Last: a descriptor that was closed above may be in use again below, and is not what the events told of.
+    if (commands) goesOn = obey()
+    const now = performance.now()
+    if (now - swept >= period) {
+      sweep(now - swept)
+      swept = now
+    }
+  }
+  for (const pair of pairs.values()) over(pair, { _tag: "Aborted" })
+  pipes.close()
+  descriptors[Ledger.epollAt] = 0
+  libc.close(poll)
+}
+
+// internal
+
+/** Also how soon the thread notices that it is to be gone, by whoever does not tell it. */
+const longestPeriod = 1000
+const shortestPeriod = 10
