@@ -54,10 +54,17 @@ describe("Settings", () => {
         ...durations,
         NP_SEMAPHORE_LIMIT: "7",
         NP_UDP_DATA_BUF_SIZE: "65507",
-        NP_TCP_DATA_BUF_SIZE: "1"
+        NP_TCP_DATA_BUF_SIZE: "1",
+        NP_RELAY: "auto"
       })
       const each = Object.fromEntries(Object.keys(variables).map((field) => [field, Duration.millis(123)]))
-      assert.deepStrictEqual<unknown>(settings, { signalQueue: 7, datagramLimit: 65_507, bufferLimit: 1, ...each })
+      assert.deepStrictEqual<unknown>(settings, {
+        signalQueue: 7,
+        datagramLimit: 65_507,
+        bufferLimit: 1,
+        relay: "auto",
+        ...each
+      })
     })
   )
 
@@ -71,12 +78,13 @@ describe("Settings", () => {
         yield* refusal({ NP_SEMAPHORE_LIMIT: "0" }),
         "NP_SEMAPHORE_LIMIT=0: expected a whole number from 1 to 1000000"
       )
+      assert.strictEqual(yield* refusal({ NP_RELAY: "splice" }), "NP_RELAY=splice: expected portable, kernel or auto")
     })
   )
 
   it.effect.prop(
     "whatever stands in a variable, it is read, or refused in one line that names the variable",
-    [FastCheck.constantFrom(...Object.values(variables), "NP_SEMAPHORE_LIMIT"), FastCheck.string()],
+    [FastCheck.constantFrom(...Object.values(variables), "NP_SEMAPHORE_LIMIT", "NP_RELAY"), FastCheck.string()],
     ([name, value]) =>
       Effect.gen(function* () {
         const message = yield* Effect.match(read({ [name]: value }), {

@@ -51,8 +51,15 @@ export interface Options {
   readonly pipes: Pipes.Pipes
 }
 
-/** Moves what can be moved now, up to a limit that is fair to the others, and says what broke it. */
-export type Pump = (direction: Direction) => Extract<Ledger.Outcome, { readonly _tag: "Broken" }> | undefined
+/**
+ * Moves what can be moved now, up to a limit that is fair to the others, and says what broke it.
+ *
+ * The end of one way is passed on at once; once the `other` is done too, to close the sockets is to pass on the last.
+ */
+export type Pump = (
+  direction: Direction,
+  other: Direction
+) => Extract<Ledger.Outcome, { readonly _tag: "Broken" }> | undefined
 
 export const makePump = ({ ledger, libc, pipes }: Options): Pump => {
   const buffer = new Uint8Array(bufferSize)
@@ -68,10 +75,10 @@ export const makePump = ({ ledger, libc, pipes }: Options): Pump => {
     direction.active = true
   }
 
-  const end = (direction: Direction): Broken => {
+  const end = (direction: Direction, other: Direction): Broken => {
     direction.ended = true
     demote(direction)
-    if (libc.shutdown(direction.to.fd) < 0) return broken("write", direction)
+    if (!other.done && libc.shutdown(direction.to.fd) < 0) return broken("write", direction)
     direction.done = true
     direction.active = true
   }
@@ -95,9 +102,9 @@ export const makePump = ({ ledger, libc, pipes }: Options): Pump => {
   }
 
   /** Through the buffer. Answers `"Again"` when there may be more. */
-  const copy = (direction: Direction): Broken | "Again" => {
+  const copy = (direction: Direction, other: Direction): Broken | "Again" => {
     const read = libc.read(direction.from.fd, buffer, bufferSize)
-    if (read === 0) return end(direction)
+    if (read === 0) return end(direction, other)
     if (read < 0) return broken("read", direction)
     direction.streak = read === bufferSize ? direction.streak + 1 : 0
     if (direction.streak === promotion) {
@@ -113,9 +120,9 @@ export const makePump = ({ ledger, libc, pipes }: Options): Pump => {
     return read === bufferSize ? "Again" : undefined
   }
   /** Through the empty pipe. */
-  const move = (direction: Direction, pipe: Pipe): Broken | "Again" => {
+  const move = (direction: Direction, other: Direction, pipe: Pipe): Broken | "Again" => {
     const read = libc.splice(direction.from.fd, pipe.write, pipes.room)
-    if (read === 0) return end(direction)
+    if (read === 0) return end(direction, other)
     if (read < 0) return broken("read", direction)
     direction.held = read
     const failure = drain(direction, pipe)
@@ -125,7 +132,7 @@ export const makePump = ({ ledger, libc, pipes }: Options): Pump => {
     return "Again"
   }
 
-  return (direction) => {
+  return (direction, other) => {
     for (let round = 0; round < rounds; round++) {
       if (isFull(direction)) {
         const { pending, pipe } = direction
@@ -134,7 +141,7 @@ export const makePump = ({ ledger, libc, pipes }: Options): Pump => {
         if (isFull(direction)) return
       }
       if (direction.ended) return
-      const result = direction.pipe === undefined ? copy(direction) : move(direction, direction.pipe)
+      const result = direction.pipe === undefined ? copy(direction, other) : move(direction, other, direction.pipe)
       if (result !== "Again") return result
     }
   }

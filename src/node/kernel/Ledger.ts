@@ -59,7 +59,7 @@ export interface Stop {
 
 export type Command = Begin | Abort | Stop
 
-/** How an exchange ended. Both descriptors are closed. */
+/** How an exchange ended. Both descriptors are closed right after. */
 export type Outcome =
   | { readonly _tag: "Done" }
   | { readonly _tag: "Idle" }

@@ -67,9 +67,10 @@ export const run = ({ ledger, libc, next, report, wake }: Options): void => {
     }
     descriptors[2 * pair.slot] = 0
     descriptors[2 * pair.slot + 1] = 0
+    // First: a visitor who has left, and comes again at once, is to find its slot free.
+    report({ _tag: "Over", slot: pair.slot, outcome })
     libc.close(pair.near.fd)
     libc.close(pair.far.fd)
-    report({ _tag: "Over", slot: pair.slot, outcome })
   }
 
   /** Without an interest a side is not in the epoll, which tells of errors and hang-ups unasked, over and over. */
@@ -83,7 +84,8 @@ export const run = ({ ledger, libc, next, report, wake }: Options): void => {
     over(pair, { _tag: "Broken", side: side.side, operation: "read", errno: libc.errno() })
   }
   const go = (pair: Pair, there: boolean, back: boolean) => {
-    const failure = (there ? pump(pair.there) : undefined) ?? (back ? pump(pair.back) : undefined)
+    const failure =
+      (there ? pump(pair.there, pair.back) : undefined) ?? (back ? pump(pair.back, pair.there) : undefined)
     if (failure !== undefined) return over(pair, failure)
     if (pair.there.done && pair.back.done) return over(pair, { _tag: "Done" })
     watch(pair, pair.near, pair.there, pair.back)
@@ -95,11 +97,13 @@ export const run = ({ ledger, libc, next, report, wake }: Options): void => {
       near: { side: "near", fd: near.descriptor, interest: 0 },
       far: { side: "far", fd: far.descriptor, interest: 0 }
     }
+    const there = Direction.make(ends.near, ends.far, 2 * slot, near.ahead)
+    const back = Direction.make(ends.far, ends.near, 2 * slot + 1, far.ahead)
     const pair: Pair = {
       slot,
       ...ends,
-      there: Direction.make(ends.near, ends.far, 2 * slot, near.ahead),
-      back: Direction.make(ends.far, ends.near, 2 * slot + 1, far.ahead),
+      there,
+      back,
       idleMillis,
       quietMillis: 0,
       over: false

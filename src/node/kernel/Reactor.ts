@@ -40,7 +40,7 @@ export interface Bytes {
 export interface Exchange {
   /** So far; asks nobody. */
   readonly bytes: () => Bytes
-  /** Completes once both descriptors are closed. */
+  /** Completes as both descriptors are being closed. */
   readonly ended: Effect.Effect<Outcome>
   /** Resets both sides; completes as `ended` does. */
   readonly abort: Effect.Effect<Outcome>
