@@ -52,7 +52,7 @@ export class Settings extends Context.Tag("nodepass/Settings")<
     /** Longest time between two readings of a certificate's files. Defaults to 1 h. */
     readonly reloadInterval: Duration.Duration
     /**
-     * Who moves the bytes of TCP visitors: this process, or the kernel where connections are plain. Defaults to `auto`.
+     * Who moves the bytes of TCP visitors: this process, or the kernel where connections are plain. Defaults to `portable`.
      *
      * `kernel` and `auto` are the kernel where it can be had; where it cannot, `kernel` warns of it.
      */
@@ -74,7 +74,7 @@ export const defaults: Settings["Type"] = {
   serviceCooldown: Duration.seconds(3),
   shutdownTimeout: Duration.seconds(5),
   reloadInterval: Duration.hours(1),
-  relay: "auto"
+  relay: "portable"
 }
 
 /** The defaults, but for the options given. */
