@@ -4,7 +4,6 @@ import * as TunnelWorld from "./worlds/TunnelWorld.js"
 const seeds = (first: number, count: number) => Array.from({ length: count }, (_, index) => first + index)
 
 describe("a tunnel in simulated worlds", () => {
-  // A simulation leaves the process no turn, so that many in one test would look like a hang to the runner.
   it.each(Array.from({ length: 26 }, (_, index) => 20 * index))(
     "20 worlds from seed %i keep every law",
     (first) => {
