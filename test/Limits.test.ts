@@ -84,7 +84,7 @@ describe("read", () => {
       assert.isAtLeast(stayed, limit - 20)
       assert.isAtMost(stayed, limit + 2500 + (side === "dialler" && protocol === "udp" ? 2000 : 0))
     },
-    { fastCheck: { numRuns: 15 } }
+    { fastCheck: { numRuns: 10 } }
   )
 
   it.each(sides)("0 never does: %s", (side) => {
@@ -271,7 +271,7 @@ describe("a UDP session", () => {
         })
       )
     },
-    { fastCheck: { numRuns: 15 } }
+    { fastCheck: { numRuns: 10 } }
   )
 
   it("drops the newest where its way is full, counts it, and holds a bounded number of bytes", () => {
@@ -339,7 +339,7 @@ describe("a TCP reader that stops", () => {
         })
       )
     },
-    { fastCheck: { numRuns: 15 } }
+    { fastCheck: { numRuns: 10 } }
   )
 })
 
@@ -372,7 +372,7 @@ describe("a timeout", () => {
         })
       )
     },
-    { fastCheck: { numRuns: 15 } }
+    { fastCheck: { numRuns: 10 } }
   )
 
   it.prop(
@@ -398,7 +398,7 @@ describe("a timeout", () => {
         })
       )
     },
-    { fastCheck: { numRuns: 15 } }
+    { fastCheck: { numRuns: 10 } }
   )
 
   it.prop(
@@ -415,7 +415,7 @@ describe("a timeout", () => {
         })
       )
     },
-    { fastCheck: { numRuns: 15 } }
+    { fastCheck: { numRuns: 10 } }
   )
 
   it.prop(
@@ -431,7 +431,7 @@ describe("a timeout", () => {
           })
       )
     },
-    { fastCheck: { numRuns: 15 } }
+    { fastCheck: { numRuns: 10 } }
   )
 
   it.prop(
@@ -449,6 +449,6 @@ describe("a timeout", () => {
           })
       )
     },
-    { fastCheck: { numRuns: 15 } }
+    { fastCheck: { numRuns: 10 } }
   )
 })

@@ -13,7 +13,7 @@ describe("a pair of URLs that fit each other", () => {
     ([pair]) => {
       assert.strictEqual(PairWorld.run(pair).join("; "), "")
     },
-    { fastCheck: { numRuns: 60 }, timeout: 120_000 }
+    { fastCheck: { numRuns: 40 }, timeout: 120_000 }
   )
 })
 

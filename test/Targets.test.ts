@@ -137,7 +137,7 @@ describe("Targets", () => {
       for (const target of targets) assert.strictEqual(together.filter((one) => one === target).length, rounds)
       assert.isAtMost(spread(live.map(({ live }) => live)), 1)
     },
-    { fastCheck: { numRuns: 50 } }
+    { fastCheck: { numRuns: 25 } }
   )
 
   it.prop(
@@ -184,7 +184,7 @@ describe("Targets", () => {
         })
       )
     },
-    { fastCheck: { numRuns: 50 } }
+    { fastCheck: { numRuns: 25 } }
   )
 
   const hosts = FastCheck.uniqueArray(FastCheck.ipV4(), { minLength: 1, maxLength: 20 })
@@ -209,7 +209,7 @@ describe("Targets", () => {
         if (target !== gone % n) assert.strictEqual(after[index], target)
       }
     },
-    { fastCheck: { numRuns: 50 } }
+    { fastCheck: { numRuns: 25 } }
   )
 
   it("hash shares visitors of one network out evenly", () => {
@@ -319,7 +319,7 @@ describe("Targets", () => {
       assert.deepStrictEqual([tried, served.filter(of(0)).length], [2, 1])
       assert.strictEqual(after.filter(of(0)).length, 4)
     },
-    { fastCheck: { numRuns: 30 } }
+    { fastCheck: { numRuns: 15 } }
   )
 
   it.prop(
