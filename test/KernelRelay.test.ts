@@ -6,39 +6,48 @@ import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
 import * as Meter from "../src/Meter.js"
+import { kernel } from "../src/node/kernel/Kernel.js"
 import * as KernelRelay from "../src/node/kernel/KernelRelay.js"
 import * as Reactor from "../src/node/kernel/Reactor.js"
+import * as KernelTransport from "../src/node/kernel/KernelTransport.js"
 import * as NodeTransport from "../src/node/NodeTransport.js"
 import * as Relay from "../src/Relay.js"
+import { Transport } from "../src/Transport.js"
 import * as Throttle from "../src/Throttle.js"
 import * as LiveCertificates from "./LiveCertificates.js"
 import { descriptors, hearing, line, pattern, readAll, run, suite, turn, type World } from "./Relay.compliance.js"
 import { overTls } from "./Tls.compliance.js"
 
-const kernel: World = {
+const viaKernel: World = {
+  transport: Layer.effect(
+    Transport,
+    Effect.map(Effect.orDie(kernel), (kernel) => KernelTransport.make({ kernel }))
+  ),
   layer: (options) =>
     Layer.unwrapScoped(
-      Effect.map(Effect.orDie(KernelRelay.reactor), (reactor) => KernelRelay.layer({ ...options, reactor }))
+      Effect.map(Effect.flatMap(Effect.orDie(kernel), KernelRelay.reactor), (reactor) =>
+        KernelRelay.layer({ ...options, reactor })
+      )
     )
 }
 
 /** With the reactor in hand. */
 const withReactor = <A, E>(program: (reactor: Reactor.Reactor) => Parameters<typeof run<A, E>>[1]) =>
   Effect.scoped(
-    Effect.flatMap(Effect.orDie(Reactor.make), (reactor) =>
-      run({ layer: (options) => KernelRelay.layer({ ...options, reactor }) }, program(reactor))
+    Effect.flatMap(Effect.flatMap(Effect.orDie(kernel), Reactor.make), (reactor) =>
+      run({ ...viaKernel, layer: (options) => KernelRelay.layer({ ...options, reactor }) }, program(reactor))
     )
   )
 
-suite("Relay through this process", { layer: Relay.layer })
+suite("Relay through this process", { transport: NodeTransport.layer, layer: Relay.layer })
 
 describe.runIf(process.platform === "linux")("on Linux", () => {
-  suite("Relay through the kernel", kernel)
+  suite("Relay through the kernel", viaKernel)
 
   describe("KernelRelay", () => {
     it.live("takes the sockets off Node, and the peers notice nothing of it", () =>
       run(
-        kernel,
+        viaKernel,
         Effect.gen(function* () {
           const { exchange, far, near, target, visitor } = yield* line
           const heard = yield* Effect.fork(Effect.zip(readAll(visitor), readAll(target), { concurrent: true }))
@@ -73,7 +82,7 @@ describe.runIf(process.platform === "linux")("on Linux", () => {
           yield* target.end
           yield* Fiber.join(relaying)
         })
-        yield* run(kernel, Effect.provide(program, Layer.provide(overTls(certificate), NodeTransport.layer)))
+        yield* run(viaKernel, Effect.provide(program, Layer.provide(overTls(certificate), viaKernel.transport)))
       })
     )
 
@@ -88,8 +97,8 @@ describe.runIf(process.platform === "linux")("on Linux", () => {
         Effect.scoped,
         Effect.provide(
           Layer.merge(
-            Layer.merge(NodeTransport.layer, Logger.remove(Logger.defaultLogger)),
-            Layer.provide(kernel.layer({}), Layer.merge(Meter.layer, Throttle.layer({ rate: 1_000_000 })))
+            Layer.merge(viaKernel.transport, Logger.remove(Logger.defaultLogger)),
+            Layer.provide(viaKernel.layer({}), Layer.merge(Meter.layer, Throttle.layer({ rate: 1_000_000 })))
           )
         )
       )

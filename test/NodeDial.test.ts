@@ -23,7 +23,9 @@ const dialled = (hosts: ReadonlyArray<string>, ways: ReadonlyArray<Way>) =>
       )
       yield* Effect.promise(() => once(server, "listening"))
     }
-    const socket = yield* NodeDial.dial(Address.make("name", port), { lookup: () => Effect.succeed(ways) })
+    const socket = yield* NodeDial.dial(Address.make("name", port), NodeDial.viaNode, {
+      lookup: () => Effect.succeed(ways)
+    })
     return socket.remoteAddress
   }).pipe(
     Effect.scoped,
@@ -82,7 +84,7 @@ describe("NodeDial", async () => {
           await once(socket, "connect")
         }
         const dial = (...ways: ReadonlyArray<Way>) =>
-          NodeDial.dial(Address.make("name", port), { lookup: () => Effect.succeed(ways) })
+          NodeDial.dial(Address.make("name", port), NodeDial.viaNode, { lookup: () => Effect.succeed(ways) })
         const alone = Effect.timeoutOption(dial(four("127.0.0.5")), "300 millis")
         assert.strictEqual((await Effect.runPromise(Effect.scoped(alone)))._tag, "None")
         const server = Net.createServer((socket) => socket.destroy()).listen(port, "127.0.0.6")

@@ -4,8 +4,11 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
+import { readdirSync } from "node:fs"
 import * as Os from "node:os"
 import * as Address from "../src/Address.js"
+import { kernel } from "../src/node/kernel/Kernel.js"
+import * as KernelTransport from "../src/node/kernel/KernelTransport.js"
 import * as NodeTransport from "../src/node/NodeTransport.js"
 import { Transport } from "../src/Transport.js"
 import * as LiveCertificates from "./LiveCertificates.js"
@@ -14,6 +17,7 @@ import * as Datagrams from "./Datagrams.compliance.js"
 import { suite, type World } from "./Transport.compliance.js"
 
 const handles = () => process.getActiveResourcesInfo().filter((name) => /^(TCP|UDP)/.test(name)).length
+const descriptors = () => (process.platform === "linux" ? readdirSync("/proc/self/fd").length : 0)
 
 /** Node forgets a closed handle right after the immediates of the turn that closed it. */
 const turn = Effect.async<void>((resume) => {
@@ -23,26 +27,45 @@ const turn = Effect.async<void>((resume) => {
 const runIn =
   (layer: Layer.Layer<Transport>) =>
   <E>(program: Effect.Effect<void, E, Scope.Scope | Transport>): Effect.Effect<void> =>
-    program.pipe(
-      Effect.scoped,
-      Effect.provide(layer),
-      Effect.orDie,
-      Effect.zipRight(turn),
-      Effect.zipRight(Effect.sync(() => assert.strictEqual(handles(), 0)))
-    )
+    Effect.suspend(() => {
+      const before = descriptors()
+      return program.pipe(
+        Effect.scoped,
+        Effect.provide(layer),
+        Effect.orDie,
+        Effect.zipRight(turn),
+        Effect.zipRight(
+          Effect.sync(() => {
+            assert.strictEqual(handles(), 0)
+            assert.isAtMost(descriptors(), before)
+          })
+        )
+      )
+    })
 
-const run = runIn(NodeTransport.layer)
 const flood: World["flood"] = { chunks: 1000, bytes: 65_536, limit: 32 * 1024 * 1024 }
 const certificate = Effect.runSync(
   Effect.cached(LiveCertificates.certificate({ issuer: "itself", names: ["nodepass"] }))
 )
+Datagrams.suite("NodeTransport datagrams", { run: runIn(NodeTransport.layer), flood })
 
-suite("NodeTransport", { run, flood })
-suite("NodeTransport over TLS", { run: runIn(Layer.provide(overTls(certificate), NodeTransport.layer)), flood })
-tlsSuite("NodeTransport", { run, ...LiveCertificates })
-Datagrams.suite("NodeTransport datagrams", { run, flood })
+const kernelTransport = Layer.effect(
+  Transport,
+  Effect.map(Effect.orDie(kernel), (kernel) => KernelTransport.make({ kernel }))
+)
+// What is loaded once, and stays open.
+if (process.platform === "linux") await Effect.runPromise(kernel)
 
-describe("NodeTransport", () => {
+describe.each([
+  { name: "NodeTransport", layer: NodeTransport.layer },
+  ...(process.platform === "linux" ? [{ name: "KernelTransport", layer: kernelTransport }] : [])
+])("$name", ({ layer, name }) => {
+  const run = runIn(layer)
+
+  suite(name, { run, flood })
+  suite(`${name} over TLS`, { run: runIn(Layer.provide(overTls(certificate), layer)), flood })
+  tlsSuite(name, { run, ...LiveCertificates })
+
   it.live("an IPv4 visitor of a listener on every interface is shown with its IPv4 address", () =>
     run(
       Effect.gen(function* () {

@@ -14,12 +14,12 @@ import * as Scope from "effect/Scope"
 import { readdirSync } from "node:fs"
 import * as Address from "../src/Address.js"
 import * as Meter from "../src/Meter.js"
-import * as NodeTransport from "../src/node/NodeTransport.js"
 import * as Relay from "../src/Relay.js"
 import * as Throttle from "../src/Throttle.js"
 import { type Connection, Transport, type TransportError } from "../src/Transport.js"
 
 export interface World {
+  readonly transport: Layer.Layer<Transport>
   readonly layer: (options: Relay.Options) => Layer.Layer<Relay.Relay, never, Meter.Meter | Throttle.Throttle>
 }
 
@@ -56,14 +56,14 @@ export const line: Effect.Effect<Line, TransportError, Relay.Relay | Scope.Scope
 )
 
 export const run = <A, E>(
-  { layer }: World,
+  { layer, transport }: World,
   program: Program<A, E>,
   idle?: Duration.Duration
 ): Effect.Effect<A, E | TransportError> =>
   Effect.scoped(program).pipe(
     Effect.provide(
       Layer.mergeAll(
-        NodeTransport.layer,
+        transport,
         Logger.remove(Logger.defaultLogger),
         Layer.provideMerge(layer({ idle }), Layer.merge(Meter.layer, Throttle.layer()))
       )

@@ -40,10 +40,6 @@ export interface Below {
   readonly buffer: NodeBuffer.Options
   /** Takes the connection off its socket, which is given back what was read and put back. */
   readonly release: () => void
-  /** Whether it is open and nothing of what was written, an end included, waits in this process. */
-  readonly isWhole: () => boolean
-  /** Takes what was read and put back, in order. The socket is only fit to be destroyed then. */
-  readonly takeAhead: () => ReadonlyArray<Uint8Array>
 }
 
 /** What is below each connection, for who puts another on its socket. */
@@ -195,14 +191,7 @@ export const fromSocket = (
     socket.off("readable", wakeReader).off("end", wakeReader)
     for (const chunk of front.splice(0)) socket.unshift(chunk)
   }
-  const isWhole = () =>
-    !socket.destroyed && socket.errored === null && !socket.writableEnded && socket.writableLength === 0
-  const takeAhead = () => {
-    const chunks = front.splice(0).toReversed()
-    for (let chunk: Uint8Array | null = socket.read(); chunk !== null; chunk = socket.read()) chunks.push(chunk)
-    return chunks
-  }
-  below.set(connection, { socket, tcp, buffer, release, isWhole, takeAhead })
+  below.set(connection, { socket, tcp, buffer, release })
   return connection
 }
 

@@ -18,15 +18,35 @@ export interface Options {
   readonly lookup?: typeof NodeHosts.lookup | undefined
 }
 
-/** An open socket, paused, whose errors are heard. Fails with what the last address said. */
-export const dial = (
+/** Begins to connect to an address, and tells how that went. What it answers abandons it, or closes what came of it. */
+export type Attempt<A> = (
+  way: NodeHosts.Way,
+  port: number,
+  opened: (socket: A) => void,
+  failed: (cause: unknown) => void
+) => () => void
+
+/** An open socket, which the scope closes. Fails with what the last address said. */
+export const dial = <A>(
   address: Address.Address,
+  attempt: Attempt<A>,
   { lookup = NodeHosts.lookup }: Options = {}
-): Effect.Effect<Net.Socket, TransportError, Scope.Scope> =>
+): Effect.Effect<A, TransportError, Scope.Scope> =>
   lookup(address.host).pipe(
     Effect.mapError((cause) => failure("connect", address, cause)),
-    Effect.flatMap((ways) => race(address, inTurns(ways)))
+    Effect.flatMap((ways) => race(address, inTurns(ways), attempt))
   )
+
+/** A socket of Node's, paused, whose errors are heard. */
+export const viaNode: Attempt<Net.Socket> = ({ host }, port, opened, failed) => {
+  const socket = Net.connect({ ...socketOptions, host, port })
+  socket
+    .pause()
+    .on("error", () => undefined)
+    .once("error", failed)
+    .once("connect", () => opened(socket))
+  return () => destroy(socket)
+}
 
 // internal
 
@@ -43,46 +63,52 @@ const inTurns = (ways: ReadonlyArray<NodeHosts.Way>): ReadonlyArray<NodeHosts.Wa
 }
 
 interface Race {
-  readonly sockets: Set<Net.Socket>
+  /** What closes each attempt under way, or the socket that has won. */
+  readonly open: Set<() => void>
   timer: NodeJS.Timeout | undefined
 }
 
-const end = ({ sockets, timer }: Race): void => {
+const end = ({ open, timer }: Race): void => {
   clearTimeout(timer)
-  for (const socket of sockets) destroy(socket)
+  for (const close of open) close()
 }
 
-const race = (
+const race = <A>(
   address: Address.Address,
-  ways: ReadonlyArray<NodeHosts.Way>
-): Effect.Effect<Net.Socket, TransportError, Scope.Scope> =>
+  ways: ReadonlyArray<NodeHosts.Way>,
+  attempt: Attempt<A>
+): Effect.Effect<A, TransportError, Scope.Scope> =>
   owned(end, (own) =>
     Effect.async((resume) => {
-      const race: Race = { sockets: new Set(), timer: undefined }
+      const race: Race = { open: new Set(), timer: undefined }
       own(race)
       let next = 0
       const begin = () => {
         clearTimeout(race.timer)
         const way = ways[next++]
         if (way === undefined) return
-        const socket = Net.connect({ ...socketOptions, host: way.host, port: address.port })
-        race.sockets.add(socket)
-        socket
-          .pause()
-          .on("error", () => undefined)
-          .once("error", (cause) => {
-            race.sockets.delete(socket)
-            if (next < ways.length) begin()
-            else if (race.sockets.size === 0) resume(Effect.fail(failure("connect", address, cause)))
-          })
-          .once("connect", () => {
-            race.sockets.delete(socket)
+        // It may be over before it answers.
+        const own = { close: () => {} }
+        const close = () => own.close()
+        race.open.add(close)
+        own.close = attempt(
+          way,
+          address.port,
+          (socket) => {
+            race.open.delete(close)
             end(race)
-            race.sockets.clear()
-            race.sockets.add(socket)
+            race.open.clear()
+            race.open.add(close)
             next = ways.length
             resume(Effect.succeed(socket))
-          })
+          },
+          (cause) => {
+            race.open.delete(close)
+            if (next < ways.length) begin()
+            else if (race.open.size === 0) resume(Effect.fail(failure("connect", address, cause)))
+          }
+        )
+        clearTimeout(race.timer)
         if (next < ways.length) race.timer = setTimeout(begin, head)
       }
       if (ways.length > 0) begin()

@@ -1,23 +1,62 @@
 /**
  * All that a tunnel needs of the machine it runs on, for hosts to embed it: sockets, chance and certificates.
  */
+import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type { Certificates } from "../Certificates.js"
 import type { Crypto } from "../Crypto.js"
-import type { Transport } from "../Transport.js"
+import * as Relay from "../Relay.js"
+import { Transport } from "../Transport.js"
+import { type Kernel, kernel } from "./kernel/Kernel.js"
+import * as KernelRelay from "./kernel/KernelRelay.js"
+import * as KernelTransport from "./kernel/KernelTransport.js"
 import * as NodeCertificates from "./NodeCertificates.js"
 import * as NodeCrypto from "./NodeCrypto.js"
 import * as NodeTransport from "./NodeTransport.js"
-import * as KernelRelay from "./kernel/KernelRelay.js"
 
-export interface Options extends NodeTransport.Options, KernelRelay.Options {}
+export interface Options extends NodeTransport.Options {
+  /**
+   * Who moves the bytes of TCP. `portable`: this process, through Node. `kernel`: Linux itself, as far as it can.
+   *
+   * Defaults to `auto`: the kernel where it can be had. Where it cannot, `kernel` warns of it.
+   */
+  readonly relay?: "portable" | "kernel" | "auto" | undefined
+}
 
 export const layerWith = (options: Options): Layer.Layer<Certificates | Crypto | Transport> =>
-  Layer.mergeAll(
-    NodeCertificates.layer,
-    NodeCrypto.layer,
-    NodeTransport.layerWith(options),
-    KernelRelay.layerWay(options)
+  Layer.mergeAll(NodeCertificates.layer, NodeCrypto.layer, sockets(options))
+
+export const layer: Layer.Layer<Certificates | Crypto | Transport> = Layer.suspend(() => layerWith({}))
+
+// internal
+
+const sockets = ({ relay = "auto", ...options }: Options): Layer.Layer<Transport> =>
+  relay === "portable"
+    ? NodeTransport.layerWith(options)
+    : Layer.unwrapEffect(
+        Effect.match(kernel, {
+          onSuccess: (kernel) => ofKernel(kernel, options),
+          onFailure: ({ message }) => {
+            const log = relay === "kernel" ? Effect.logWarning : Effect.logInfo
+            return Layer.merge(
+              NodeTransport.layerWith(options),
+              wayWith((options) =>
+                Layer.provide(Relay.layer(options), Layer.effectDiscard(log(`relay: portable, since ${message}`)))
+              )
+            )
+          }
+        })
+      )
+
+const ofKernel = (kernel: Kernel, options: NodeTransport.Options): Layer.Layer<Transport> =>
+  Layer.merge(
+    Layer.succeed(Transport, KernelTransport.make({ ...options, kernel })),
+    Layer.unwrapScoped(
+      Effect.map(KernelRelay.reactor(kernel), (reactor) =>
+        wayWith((options) => KernelRelay.layer({ ...options, reactor }))
+      )
+    )
   )
 
-export const layer: Layer.Layer<Certificates | Crypto | Transport> = layerWith({})
+const wayWith = (layer: (options?: Relay.Options) => ReturnType<typeof Relay.layer>): Layer.Layer<never> =>
+  Layer.succeed(Relay.Way, { layer })

@@ -7,7 +7,7 @@ import type * as Scope from "effect/Scope"
 import * as Net from "node:net"
 import type * as Address from "../Address.js"
 import { type Connection, type Listener, Transport, type TransportError } from "../Transport.js"
-import { addressOf, destroy, failure, fromSocket, socketOptions } from "./NodeConnection.js"
+import { addressOf, destroy, failure, fromSocket, reset, socketOptions } from "./NodeConnection.js"
 import type * as NodeBuffer from "./NodeBuffer.js"
 import * as NodeDatagrams from "./NodeDatagrams.js"
 import * as NodeDial from "./NodeDial.js"
@@ -35,6 +35,18 @@ export const layerWith = (options: Options): Layer.Layer<Transport> => Layer.syn
 
 export const layer: Layer.Layer<Transport> = layerWith({})
 
+/** Has Node take over an open TCP socket by its descriptor, with what was read from it already. */
+export const adopt = (descriptor: number, ahead: Uint8Array, remote: Address.Address, options?: Options) => {
+  const socket = new Net.Socket({ ...socketOptions, fd: descriptor, readable: true, writable: true }).on(
+    "error",
+    ignore
+  )
+  socket.pause()
+  if (ahead.length > 0) socket.unshift(ahead)
+  const connection = fromSocket(socket, remote, { buffer: { limit: options?.bufferLimit } })
+  return { connection, close: () => destroy(socket), reset: () => reset(socket) }
+}
+
 // internal
 
 const ignore = (): void => undefined
@@ -49,7 +61,7 @@ const secure: Transport["Type"]["secure"] = (connection, as) =>
 const connect =
   (buffer: NodeBuffer.Options) =>
   (address: Address.Address): Effect.Effect<Connection, TransportError, Scope.Scope> =>
-    Effect.map(NodeDial.dial(address), (socket) =>
+    Effect.map(NodeDial.dial(address, NodeDial.viaNode), (socket) =>
       fromSocket(socket, addressOf(socket.remoteAddress ?? address.host, address.port), { buffer })
     )
 

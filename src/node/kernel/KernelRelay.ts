@@ -8,51 +8,19 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as LogLevel from "effect/LogLevel"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
-import { getSystemErrorName } from "node:util"
 import { Meter } from "../../Meter.js"
 import * as Relay from "../../Relay.js"
 import { Throttle } from "../../Throttle.js"
 import { type Connection, TransportError } from "../../Transport.js"
-import { type Below, below, failure } from "../NodeConnection.js"
-import type { Half } from "./Ledger.js"
+import * as KernelConnection from "./KernelConnection.js"
+import type { Kernel } from "./Kernel.js"
 import * as Reactor from "./Reactor.js"
 
-export interface Options {
-  /**
-   * Who moves the bytes. Defaults to `portable`: this process.
-   *
-   * `kernel` and `auto` are the kernel where it can be had; where it cannot, `kernel` warns of it.
-   */
-  readonly relay?: "portable" | "kernel" | "auto" | undefined
-}
-
-/** The host's way to relay: one thread for all its tunnels. */
-export const layerWay = ({ relay = "portable" }: Options): Layer.Layer<never> =>
-  relay === "portable"
-    ? Layer.empty
-    : Layer.scoped(
-        Relay.Way,
-        Effect.match(reactor, {
-          onSuccess: (reactor) => ({
-            layer: (options?: Relay.Options) =>
-              layer({ ...options, reactor, level: relay === "kernel" ? "Info" : "Debug" })
-          }),
-          onFailure: ({ message }) => {
-            const explained = Layer.effectDiscard(
-              say(relay === "kernel" ? "Warning" : "Debug", `relay: portable, since ${message}`)
-            )
-            return { layer: (options?: Relay.Options) => Layer.provide(Relay.layer(options), explained) }
-          }
-        })
-      )
-
 /** A reactor whose deaths are logged. */
-export const reactor: Effect.Effect<Reactor.Reactor, Reactor.ReactorUnavailable, Scope.Scope> = Effect.tap(
-  Reactor.make,
-  ({ died }) =>
+export const reactor = (kernel: Kernel): Effect.Effect<Reactor.Reactor, never, Scope.Scope> =>
+  Effect.tap(Reactor.make(kernel), ({ died }) =>
     Effect.forkScoped(
       Effect.forever(
         Effect.flatMap(died, ({ cause, exchanges }) =>
@@ -62,20 +30,14 @@ export const reactor: Effect.Effect<Reactor.Reactor, Reactor.ReactorUnavailable,
         )
       )
     )
-)
+  )
 
 export interface LayerOptions extends Relay.Options {
   readonly reactor: Reactor.Reactor
-  /** How loud it says at the start who moves the bytes. Defaults to `Info`. */
-  readonly level?: "Info" | "Debug" | undefined
 }
 
 /** Relays through this reactor what it can, and the rest as `Relay.layer` does. */
-export const layer = ({
-  level = "Info",
-  reactor,
-  ...options
-}: LayerOptions): Layer.Layer<Relay.Relay, never, Meter | Throttle> =>
+export const layer = ({ reactor, ...options }: LayerOptions): Layer.Layer<Relay.Relay, never, Meter | Throttle> =>
   Layer.scoped(
     Relay.Relay,
     Effect.gen(function* () {
@@ -83,10 +45,10 @@ export const layer = ({
       const throttle = yield* Throttle
       const portable = Context.get(yield* Layer.build(Relay.layer(options)), Relay.Relay)
       if (throttle.rx !== undefined || throttle.tx !== undefined) {
-        yield* say(level, "relay: portable, since a rate is set")
+        yield* Effect.logInfo("relay: portable, since a rate is set")
         return portable
       }
-      yield* say(level, "relay: kernel, for connections without TLS")
+      yield* Effect.logInfo("relay: kernel, for connections without TLS")
       const idle = options.idle ?? Duration.infinity
       const exchanges = new Set<Exchange>()
       let total = 0
@@ -130,7 +92,7 @@ export const layer = ({
           case "Idle":
             return Effect.fail(new Relay.RelayIdle({ limit: idle }))
           case "Broken":
-            return Effect.fail(broken(exchange[outcome.side], outcome.operation, outcome.errno))
+            return Effect.fail(KernelConnection.failed(outcome.operation, exchange[outcome.side].remote, outcome.errno))
           case "Aborted":
             return Effect.fail(closed(exchange.near))
           case "Died":
@@ -168,68 +130,22 @@ export const layer = ({
 
 // internal
 
-const say = (level: "Warning" | "Info" | "Debug", sentence: string) =>
-  Effect.logWithLevel(LogLevel.fromLiteral(level), sentence)
-
 interface Exchange extends Relay.Carried {
   readonly running: Reactor.Exchange
   /** Counted so far. */
   bytes: Reactor.Bytes
 }
 
-/** Takes both connections off Node, all at once; `undefined`, and nothing has changed, where that cannot be done. */
+/** Takes both connections away, all at once; `undefined`, and nothing has changed, where that cannot be done. */
 const handOver = (
   reactor: Reactor.Reactor,
   near: Connection,
   far: Connection,
   idleMillis: number
 ): Reactor.Exchange | undefined => {
-  const [nearBelow, farBelow] = [plain(near), plain(far)]
-  if (nearBelow === undefined || farBelow === undefined) return undefined
-  const begin = reactor.prepare()
-  if (begin === undefined) return undefined
-  const [nearCopy, farCopy] = [duplicate(reactor, nearBelow), duplicate(reactor, farBelow)]
-  if (nearCopy === undefined || farCopy === undefined) {
-    for (const copy of [nearCopy, farCopy]) if (copy !== undefined) reactor.close(copy)
-    return undefined
-  }
-  return begin(detach(nearBelow, nearCopy), detach(farBelow, farCopy), idleMillis)
-}
-
-/** What is below a connection that is nothing but its socket, and whole. */
-const plain = (connection: Connection): Below | undefined => {
-  const found = below.get(connection)
-  return found !== undefined && found.socket === found.tcp && found.isWhole() ? found : undefined
-}
-
-const duplicate = (reactor: Reactor.Reactor, { socket }: Below): number | undefined => {
-  // No public way leads to it.
-  const handle: unknown = Reflect.get(socket, "_handle")
-  const fd: unknown = typeof handle === "object" && handle !== null ? Reflect.get(handle, "fd") : undefined
-  return typeof fd === "number" && fd >= 0 ? reactor.duplicate(fd) : undefined
-}
-
-/** To close one of two descriptors says nothing to the peer. Node reads nothing in between: that is for its next turn. */
-const detach = ({ socket, takeAhead }: Below, descriptor: number): Half => {
-  const ahead = joined(takeAhead())
-  socket.destroy()
-  return { descriptor, ahead }
-}
-
-/** In memory of their own: a chunk may be part of a larger piece, all of which a thread would be sent. */
-const joined = (chunks: ReadonlyArray<Uint8Array>): Uint8Array => {
-  const bytes = new Uint8Array(chunks.reduce((sum, { length }) => sum + length, 0))
-  let at = 0
-  for (const chunk of chunks) {
-    bytes.set(chunk, at)
-    at += chunk.length
-  }
-  return bytes
-}
-
-const broken = (connection: Connection, operation: "read" | "write", errno: number): TransportError => {
-  const code = errno > 0 ? getSystemErrorName(-errno) : "UNKNOWN"
-  return failure(operation, connection.remote, Object.assign(new Error(`${operation} ${code}`), { code, errno }))
+  const [nearBelow, farBelow] = [KernelConnection.below.get(near), KernelConnection.below.get(far)]
+  if (nearBelow?.isWhole() !== true || farBelow?.isWhole() !== true) return undefined
+  return reactor.prepare()?.(nearBelow.release(), farBelow.release(), idleMillis)
 }
 
 const closed = ({ remote }: Connection, cause?: unknown): TransportError =>

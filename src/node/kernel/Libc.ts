@@ -6,8 +6,6 @@
 import { constants } from "node:os"
 
 export interface Libc {
-  /** A second descriptor of the same open file, that programs started later do not inherit. */
-  readonly dup: (fd: number) => number
   readonly close: (fd: number) => number
   /** Has `close` drop the connection of a socket, so that the peer sees a reset. */
   readonly linger: (fd: number) => number
@@ -24,6 +22,8 @@ export interface Libc {
   readonly epollControl: (epoll: number, operation: 1 | 2 | 3, fd: number, events: number) => number
   /** Waits for events, at most so long; `Events` reads them. */
   readonly epollWait: (epoll: number, events: Events, millis: number) => number
+  /** Waits for events in a thread of Node's pool, however long, and tells how many there are, or `0` of a failure. */
+  readonly epollWaitLater: (epoll: number, events: Events, done: (count: number) => void) => void
   readonly errno: () => number
 }
 
@@ -32,7 +32,17 @@ export interface Pipe {
   readonly write: number
 }
 
-export const epoll = { add: 1, remove: 2, modify: 3, in: 0x1, out: 0x4, error: 0x8, hangUp: 0x10 } as const
+export const epoll = {
+  add: 1,
+  remove: 2,
+  modify: 3,
+  in: 0x1,
+  out: 0x4,
+  error: 0x8,
+  hangUp: 0x10,
+  halfClosed: 0x2000,
+  edge: 0x80000000
+} as const
 
 /** What one `epollWait` answers with. */
 export interface Events {
@@ -71,15 +81,12 @@ export const load = async (): Promise<Libc> => {
   const epollControl: (epoll: number, operation: number, fd: number, event: Uint8Array) => number = library.func(
     "int epoll_ctl(int, int, int, void*)"
   )
-  const epollWait: (epoll: number, events: Uint8Array, limit: number, millis: number) => number = library.func(
-    "int epoll_wait(int, void*, int, int)"
-  )
+  const epollWait: EpollWait = library.func("int epoll_wait(int, void*, int, int)")
 
   const fds = new Int32Array(2)
   const event = new DataView(new ArrayBuffer(stride))
   const eventBytes = new Uint8Array(event.buffer)
   return {
-    dup: (fd) => fcntl(fd, F_DUPFD_CLOEXEC, 0),
     close,
     linger: (fd) => setsockopt(fd, SOL_SOCKET, SO_LINGER, lingerNothing, 8),
     shutdown: (fd) => shutdown(fd, SHUT_WR),
@@ -101,6 +108,8 @@ export const load = async (): Promise<Libc> => {
       return epollControl(epoll, operation, fd, eventBytes)
     },
     epollWait: (epoll, events, millis) => epollWait(epoll, events.bytes, events.limit, millis),
+    epollWaitLater: (epoll, events, done) =>
+      epollWait.async(epoll, events.bytes, events.limit, -1, (_, count) => done(Math.max(0, count))),
     errno: () => koffi.errno()
   }
 }
@@ -110,13 +119,23 @@ export const isLater = (errno: number): boolean => errno === EAGAIN || errno ===
 
 // internal
 
+interface EpollWait {
+  (epoll: number, events: Uint8Array, limit: number, millis: number): number
+  readonly async: (
+    epoll: number,
+    events: Uint8Array,
+    limit: number,
+    millis: number,
+    done: (error: unknown, count: number) => void
+  ) => void
+}
+
 const { EAGAIN, EINTR } = constants.errno
 
 // `struct epoll_event` is packed on x86-64, and nowhere else.
 const [stride, dataAt] = process.arch === "x64" ? [12, 4] : [16, 8]
 
 // The numbers of Linux, the same on x64 and arm64.
-const F_DUPFD_CLOEXEC = 1030
 const F_SETPIPE_SZ = 1031
 const O_NONBLOCK = 0o4000
 const O_CLOEXEC = 0o2000000

@@ -5,28 +5,13 @@
  * another one started.
  */
 import * as Effect from "effect/Effect"
-import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
-import { createRequire } from "node:module"
 import process from "node:process"
 import { Worker } from "node:worker_threads"
+import type { Kernel } from "./Kernel.js"
 import * as Ledger from "./Ledger.js"
-import * as Libc from "./Libc.js"
+import type { Libc } from "./Libc.js"
 import type { Data } from "./ReactorWorker.js"
-
-/** There can be no reactor on this machine. */
-export class ReactorUnavailable extends Schema.TaggedError<ReactorUnavailable>()("ReactorUnavailable", {
-  reason: Schema.Literal("NotLinux", "NoWorker", "NoKoffi"),
-  cause: Schema.optional(Schema.Defect)
-}) {
-  override get message(): string {
-    return {
-      NotLinux: `this is ${process.platform} on ${process.arch}, not Linux on x64 or arm64`,
-      NoWorker: "the worker of nodepass-effect is not there",
-      NoKoffi: "koffi cannot be loaded"
-    }[this.reason]
-  }
-}
 
 /** How an exchange ended: as the worker says, or with it. */
 export type Outcome = Ledger.Outcome | { readonly _tag: "Died"; readonly cause: unknown }
@@ -47,10 +32,6 @@ export interface Exchange {
 }
 
 export interface Reactor {
-  /** A second descriptor for an open one; `undefined` when the system has none left. */
-  readonly duplicate: (descriptor: number) => number | undefined
-  /** Closes a descriptor that no exchange was given. */
-  readonly close: (descriptor: number) => void
   /** What begins the next exchange, at once; `undefined` while there are too many, and where no thread can be started. */
   readonly prepare: () => Begin | undefined
   /** Completes when the thread dies, or at once if it has since anybody last asked. */
@@ -67,24 +48,12 @@ export interface Death {
   readonly cause: unknown
 }
 
-/** Fails where the system, the worker's file or koffi is not what it takes. */
-export const make: Effect.Effect<Reactor, ReactorUnavailable, Scope.Scope> = Effect.gen(function* () {
-  if (process.platform !== "linux" || (process.arch !== "x64" && process.arch !== "arm64")) {
-    return yield* new ReactorUnavailable({ reason: "NotLinux" })
-  }
-  const file = yield* Effect.try({
-    try: () => createRequire(import.meta.url).resolve("nodepass-effect/node/kernel/ReactorWorker"),
-    catch: (cause) => new ReactorUnavailable({ reason: "NoWorker", cause })
-  })
-  const libc = yield* Effect.tryPromise({
-    try: Libc.load,
-    catch: (cause) => new ReactorUnavailable({ reason: "NoKoffi", cause })
-  })
-  return yield* Effect.acquireRelease(
-    Effect.sync(() => own(libc, file)),
+/** Its scope ends it: what it is carrying then is reset. */
+export const make = ({ libc, worker }: Kernel): Effect.Effect<Reactor, never, Scope.Scope> =>
+  Effect.acquireRelease(
+    Effect.sync(() => own(libc, worker)),
     ({ close }) => close
   ).pipe(Effect.map(({ reactor }) => reactor))
-})
 
 // internal
 
@@ -108,7 +77,7 @@ interface Thread {
 
 const one = new Uint8Array(new BigUint64Array([1n]).buffer)
 
-const own = (libc: Libc.Libc, file: string) => {
+const own = (libc: Libc, file: string) => {
   let thread: Thread | undefined
   let hopeless = false
   let closed = false
@@ -234,11 +203,6 @@ const own = (libc: Libc.Libc, file: string) => {
     }
 
   const reactor: Reactor = {
-    duplicate: (descriptor) => {
-      const copy = libc.dup(descriptor)
-      return copy < 0 ? undefined : copy
-    },
-    close: (descriptor) => void libc.close(descriptor),
     prepare: () => {
       if (hopeless || closed) return undefined
       thread ??= start()

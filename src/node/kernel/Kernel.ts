@@ -1,0 +1,56 @@
+/**
+ * The system calls that a process makes by itself, past Node: loaded once, where they can be.
+ */
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import { createRequire } from "node:module"
+import process from "node:process"
+import * as Libc from "./Libc.js"
+import * as Poller from "./Poller.js"
+import * as Sockets from "./Sockets.js"
+
+export interface Kernel {
+  readonly libc: Libc.Libc
+  readonly sockets: Sockets.Sockets
+  readonly poller: Poller.Poller
+  /** The file of the reactor's worker. */
+  readonly worker: string
+}
+
+/** The system cannot be called from this process. */
+export class KernelUnavailable extends Schema.TaggedError<KernelUnavailable>()("KernelUnavailable", {
+  reason: Schema.Literal("NotLinux", "NoWorker", "NoKoffi"),
+  cause: Schema.optional(Schema.Defect)
+}) {
+  override get message(): string {
+    return {
+      NotLinux: `this is ${process.platform} on ${process.arch}, not Linux on x64 or arm64`,
+      NoWorker: "the worker of nodepass-effect is not there",
+      NoKoffi: "koffi cannot be loaded"
+    }[this.reason]
+  }
+}
+
+/** The one of this process. */
+export const kernel: Effect.Effect<Kernel, KernelUnavailable> = Effect.gen(function* () {
+  if (process.platform !== "linux" || (process.arch !== "x64" && process.arch !== "arm64")) {
+    return yield* new KernelUnavailable({ reason: "NotLinux" })
+  }
+  const worker = yield* Effect.try({
+    try: () => createRequire(import.meta.url).resolve("nodepass-effect/node/kernel/ReactorWorker"),
+    catch: (cause) => new KernelUnavailable({ reason: "NoWorker", cause })
+  })
+  const calls = yield* Effect.tryPromise({
+    try: () => (loading ??= load()),
+    catch: (cause) => new KernelUnavailable({ reason: "NoKoffi", cause })
+  })
+  return { ...calls, worker }
+})
+
+// internal
+
+let loading: ReturnType<typeof load> | undefined
+const load = async () => {
+  const [libc, sockets] = await Promise.all([Libc.load(), Sockets.load()])
+  return { libc, sockets, poller: Poller.make(libc) }
+}

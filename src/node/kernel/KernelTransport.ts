@@ -1,0 +1,87 @@
+/**
+ * Real sockets for `Transport`: TCP by the system calls themselves, on Linux, and the rest as `NodeTransport` has it.
+ *
+ * What nobody accepts yet waits in the kernel's backlog.
+ */
+import * as Effect from "effect/Effect"
+import { constants } from "node:os"
+import { type Connection, Transport, TransportError } from "../../Transport.js"
+import { addressOf } from "../NodeConnection.js"
+import type * as NodeDial from "../NodeDial.js"
+import { dial } from "../NodeDial.js"
+import * as NodeTransport from "../NodeTransport.js"
+import type { Kernel } from "./Kernel.js"
+import * as KernelConnection from "./KernelConnection.js"
+import * as KernelListener from "./KernelListener.js"
+import * as SocketAddress from "./SocketAddress.js"
+import * as Sockets from "./Sockets.js"
+
+export interface Options extends NodeTransport.Options {
+  readonly kernel: Kernel
+}
+
+export const make = ({ kernel, ...options }: Options): Transport["Type"] => {
+  const node = NodeTransport.make(options)
+  return Transport.of({
+    ...node,
+    connect: (address) => dial(address, viaKernel(kernel)),
+    listen: KernelListener.listen(kernel),
+    // Node's TLS stands on Node's sockets.
+    secure: (connection, as) =>
+      Effect.suspend(() => {
+        const found = KernelConnection.below.get(connection)
+        if (found === undefined) return node.secure(connection, as)
+        if (!found.isWhole()) return Effect.fail(closed(connection))
+        const heir: { adopted?: ReturnType<typeof NodeTransport.adopt> } = {}
+        const { ahead, descriptor } = found.release({
+          close: () => heir.adopted?.close(),
+          reset: () => heir.adopted?.reset()
+        })
+        heir.adopted = NodeTransport.adopt(descriptor, ahead, connection.remote, options)
+        return node.secure(heir.adopted.connection, as)
+      })
+  })
+}
+
+// internal
+
+const closed = ({ remote }: Connection) => new TransportError({ operation: "read", address: remote, reason: "Closed" })
+
+const { EALREADY, EINPROGRESS, EISCONN } = constants.errno
+
+const viaKernel =
+  (kernel: Kernel): NodeDial.Attempt<Connection> =>
+  (way, port, opened, failed) => {
+    const { libc, poller, sockets } = kernel
+    const address = SocketAddress.encode(way, port)
+    const fd = sockets.open(way.family)
+    if (fd < 0) {
+      failed(KernelConnection.because(sockets.errno()))
+      return () => undefined
+    }
+    let close = () => {
+      poller.forget(fd)
+      libc.close(fd)
+      close = () => undefined
+    }
+    const fail = (errno: number) => {
+      close()
+      failed(KernelConnection.because(errno))
+    }
+    /** Begins, or asks how it went; answers whether that is to be seen. */
+    const ask = (): boolean => {
+      const errno = sockets.connect(fd, address) < 0 ? sockets.errno() : EISCONN
+      if (errno === EINPROGRESS || errno === EALREADY) return true
+      if (errno !== EISCONN) fail(errno)
+      else {
+        poller.forget(fd)
+        const made = KernelConnection.make(kernel, fd, addressOf(way.host, port))
+        ;({ close } = made)
+        opened(made.connection)
+      }
+      return false
+    }
+    Sockets.tune(sockets, fd)
+    if (ask() && !poller.watch(fd, () => void ask())) fail(libc.errno())
+    return () => close()
+  }
