@@ -62,10 +62,8 @@ export const run = <A, E>(
 ): Effect.Effect<A, E | TransportError> =>
   Effect.scoped(program).pipe(
     Effect.provide(
-      Layer.mergeAll(
-        transport,
-        Logger.remove(Logger.defaultLogger),
-        Layer.provideMerge(layer({ idle }), Layer.merge(Meter.layer, Throttle.layer()))
+      Layer.merge(transport, Layer.provideMerge(layer({ idle }), Layer.merge(Meter.layer, Throttle.layer()))).pipe(
+        Layer.provideMerge(Logger.remove(Logger.defaultLogger))
       )
     )
   )

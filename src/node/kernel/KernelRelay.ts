@@ -17,6 +17,7 @@ import { type Connection, TransportError } from "../../Transport.js"
 import * as KernelConnection from "./KernelConnection.js"
 import type { Kernel } from "./Kernel.js"
 import * as Reactor from "./Reactor.js"
+import type * as ReactorThread from "./ReactorThread.js"
 
 /** A reactor whose deaths are logged. */
 export const reactor = (kernel: Kernel): Effect.Effect<Reactor.Reactor, never, Scope.Scope> =>
@@ -84,7 +85,7 @@ export const layer = ({ reactor, ...options }: LayerOptions): Layer.Layer<Relay.
         })
       const settle = (
         exchange: Exchange,
-        outcome: Reactor.Outcome
+        outcome: ReactorThread.Outcome
       ): Effect.Effect<void, TransportError | Relay.RelayIdle> => {
         switch (outcome._tag) {
           case "Done":
@@ -131,9 +132,9 @@ export const layer = ({ reactor, ...options }: LayerOptions): Layer.Layer<Relay.
 // internal
 
 interface Exchange extends Relay.Carried {
-  readonly running: Reactor.Exchange
+  readonly running: ReactorThread.Exchange
   /** Counted so far. */
-  bytes: Reactor.Bytes
+  bytes: ReactorThread.Bytes
 }
 
 /** Takes both connections away, all at once; `undefined`, and nothing has changed, where that cannot be done. */
@@ -142,7 +143,7 @@ const handOver = (
   near: Connection,
   far: Connection,
   idleMillis: number
-): Reactor.Exchange | undefined => {
+): ReactorThread.Exchange | undefined => {
   const [nearBelow, farBelow] = [KernelConnection.below.get(near), KernelConnection.below.get(far)]
   if (nearBelow?.isWhole() !== true || farBelow?.isWhole() !== true) return undefined
   return reactor.prepare()?.(nearBelow.release(), farBelow.release(), idleMillis)

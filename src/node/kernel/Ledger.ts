@@ -71,9 +71,11 @@ export type Outcome =
       readonly errno: number
     }
 
-export type Report =
-  | { readonly _tag: "Ready" }
-  | { readonly _tag: "Over"; readonly slot: number; readonly outcome: Outcome }
+/** An exchange is over. */
+export interface Over {
+  readonly slot: number
+  readonly outcome: Outcome
+}
 
 // internal
 

@@ -4,6 +4,7 @@
 import * as Direction from "./Direction.js"
 import * as Ledger from "./Ledger.js"
 import { type Libc, epoll, makeEvents } from "./Libc.js"
+import type * as Mail from "./Mail.js"
 import * as Pipes from "./Pipes.js"
 
 interface Side extends Direction.End {
@@ -26,15 +27,13 @@ interface Pair {
 export interface Options {
   readonly libc: Libc
   readonly ledger: Ledger.Ledger
-  /** Is readable when there are commands. */
+  /** Is readable when there are commands, and this was asleep. */
   readonly wake: number
-  /** The next command, if there is one now. */
-  readonly next: () => Ledger.Command | undefined
-  readonly report: (report: Ledger.Report) => void
+  readonly desk: Mail.Desk
 }
 
 /** Serves until `Stop`, and blocks the thread. All that it was given, and all it opened, is closed then. */
-export const run = ({ ledger, libc, next, report, wake }: Options): void => {
+export const run = ({ desk, ledger, libc, wake }: Options): void => {
   const { descriptors } = ledger
   const pipes = Pipes.make(libc, ledger)
   const pump = Direction.makePump({ libc, ledger, pipes })
@@ -68,7 +67,7 @@ export const run = ({ ledger, libc, next, report, wake }: Options): void => {
     descriptors[2 * pair.slot] = 0
     descriptors[2 * pair.slot + 1] = 0
     // First: a visitor who has left, and comes again at once, is to find its slot free.
-    report({ _tag: "Over", slot: pair.slot, outcome })
+    desk.report({ slot: pair.slot, outcome })
     libc.close(pair.near.fd)
     libc.close(pair.far.fd)
   }
@@ -117,8 +116,7 @@ export const run = ({ ledger, libc, next, report, wake }: Options): void => {
   /** Answers whether to go on. */
   const obey = (): boolean => {
     let goesOn = true
-    libc.read(wake, wakeBytes, wakeBytes.length)
-    for (let command = next(); command !== undefined; command = next()) {
+    for (let command = desk.next(); command !== undefined; command = desk.next()) {
       if (command._tag === "Begin") begin(command)
       else if (command._tag === "Stop") goesOn = false
       else {
@@ -156,15 +154,15 @@ export const run = ({ ledger, libc, next, report, wake }: Options): void => {
   }
 
   for (let goesOn = true; goesOn;) {
-    const count = libc.epollWait(poll, events, period)
-    let commands = false
+    const count = libc.epollWait(poll, events, desk.maySleep() ? period : 0)
+    desk.wakeUp()
     for (let index = 0; index < count; index++) {
       const fd = events.fd(index)
-      if (fd === wake) commands = true
+      if (fd === wake) libc.read(wake, wakeBytes, wakeBytes.length)
       else serve(fd, events.flags(index))
     }
     // Last: a descriptor that was closed above may be in use again below, and is not what the events told of.
-    if (commands) goesOn = obey()
+    goesOn = obey()
     const now = performance.now()
     if (now - swept >= period) {
       sweep(now - swept)

@@ -5,24 +5,28 @@ import { parentPort, receiveMessageOnPort, workerData } from "node:worker_thread
 import * as Ledger from "./Ledger.js"
 import * as Libc from "./Libc.js"
 import * as Loop from "./Loop.js"
+import * as Mail from "./Mail.js"
 
 /** What the worker is started with. */
 export interface Data {
   readonly memory: SharedArrayBuffer
+  readonly mail: Mail.Memory
+  /** Descriptors that wake the worker, and its owner. */
   readonly wake: number
+  readonly bell: number
 }
 
 const isData = (value: unknown): value is Data =>
-  typeof value === "object" && value !== null && "memory" in value && "wake" in value
+  typeof value === "object" && value !== null && "memory" in value && "mail" in value && "wake" in value
 
 if (parentPort !== null && isData(workerData)) {
   const port = parentPort
+  const { bell, mail, memory, wake } = workerData
   const libc = await Libc.load()
-  const next = () => {
-    const received: { readonly message: Ledger.Command } | undefined = receiveMessageOnPort(port)
+  const ahead = () => {
+    const received: { readonly message: Mail.Ahead } | undefined = receiveMessageOnPort(port)
     return received?.message
   }
-  const report = (report: Ledger.Report) => port.postMessage(report)
-  report({ _tag: "Ready" })
-  Loop.run({ libc, ledger: Ledger.make(workerData.memory), wake: workerData.wake, next, report })
+  port.postMessage("Ready")
+  Loop.run({ libc, ledger: Ledger.make(memory), wake, desk: Mail.desk(Mail.make(mail), { libc, bell, ahead }) })
 }

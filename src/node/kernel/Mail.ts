@@ -1,0 +1,160 @@
+/**
+ * What a reactor's thread is told, and what it tells, through memory that both see.
+ */
+import type * as Ledger from "./Ledger.js"
+import type { Libc } from "./Libc.js"
+import * as Ring from "./Ring.js"
+
+export interface Mail {
+  readonly memory: Memory
+  readonly commands: Ring.Ring
+  readonly reports: Ring.Ring
+}
+
+export interface Memory {
+  readonly commands: SharedArrayBuffer
+  readonly reports: SharedArrayBuffer
+}
+
+export const make = (memory?: Memory): Mail => {
+  const commands = Ring.make(shape, memory?.commands)
+  const reports = Ring.make(shape, memory?.reports)
+  return { memory: { commands: commands.memory, reports: reports.memory }, commands, reports }
+}
+
+/** What was read ahead of an exchange, which takes another way. */
+export interface Ahead {
+  readonly near: Uint8Array
+  readonly far: Uint8Array
+}
+
+/** The owner's end. */
+export interface Office {
+  readonly tell: (command: Ledger.Command) => void
+  /** Gives what has been told since, and asks to be woken for more. */
+  readonly hear: (each: (report: Ledger.Over) => void) => void
+  /** The thread is gone: nothing more can be told. */
+  readonly close: () => void
+}
+
+export interface OfficeOptions {
+  readonly libc: Libc
+  /** Wakes the thread. */
+  readonly wake: number
+  readonly post: (ahead: Ahead) => void
+}
+
+export const office = ({ commands, reports }: Mail, { libc, post, wake }: OfficeOptions): Office => {
+  const { flush, give } = giver(commands, libc, wake)
+  let retrying = false
+  let open = true
+  const retry = () => {
+    retrying = open && !flush()
+    if (retrying) setImmediate(retry)
+  }
+  const tell = (record: ReadonlyArray<number>) => {
+    if (!open || give(record) || retrying) return
+    retrying = true
+    setImmediate(retry)
+  }
+  // It is to be woken from the first report on.
+  reports.maySleep()
+  return {
+    tell: (command) => {
+      if (command._tag !== "Begin") return tell([command._tag === "Stop" ? kinds.stop : kinds.abort, slotOf(command)])
+      const { far, idleMillis, near, slot } = command
+      const isAhead = near.ahead.length + far.ahead.length > 0
+      if (isAhead) post({ near: near.ahead, far: far.ahead })
+      tell([isAhead ? kinds.beginAhead : kinds.begin, slot, near.descriptor, far.descriptor, idleMillis])
+    },
+    close: () => {
+      open = false
+    },
+    hear: (each) => {
+      reports.wakeUp()
+      do {
+        for (let record = reports.take(); record !== undefined; record = reports.take()) each(overOf(record))
+      } while (!reports.maySleep())
+    }
+  }
+}
+
+/** The thread's end. */
+export interface Desk {
+  readonly next: () => Ledger.Command | undefined
+  readonly report: (report: Ledger.Over) => void
+  /** Whether there is nothing to do, and the thread is woken when there is. */
+  readonly maySleep: () => boolean
+  readonly wakeUp: () => void
+}
+
+export interface DeskOptions {
+  readonly libc: Libc
+  /** Wakes the owner. */
+  readonly bell: number
+  readonly ahead: () => Ahead | undefined
+}
+
+export const desk = ({ commands, reports }: Mail, { ahead, bell, libc }: DeskOptions): Desk => {
+  const { flush, give } = giver(reports, libc, bell)
+  return {
+    next: () => {
+      const record = commands.take()
+      if (record === undefined) return undefined
+      const [kind = 0, slot = 0, near = 0, far = 0, idleMillis = 0] = record
+      if (kind === kinds.stop) return { _tag: "Stop" }
+      if (kind === kinds.abort) return { _tag: "Abort", slot }
+      const came = kind === kinds.beginAhead ? ahead() : undefined
+      return {
+        _tag: "Begin",
+        slot,
+        near: { descriptor: near, ahead: came?.near ?? nothing },
+        far: { descriptor: far, ahead: came?.far ?? nothing },
+        idleMillis
+      }
+    },
+    report: ({ outcome, slot }) => {
+      const tag = tags.indexOf(outcome._tag)
+      const { errno, operation, side } = outcome._tag === "Broken" ? outcome : whole
+      give([slot, tag, side === "near" ? 1 : 0, operation === "read" ? 1 : 0, errno])
+    },
+    maySleep: () => flush() && commands.maySleep(),
+    wakeUp: commands.wakeUp
+  }
+}
+
+// internal
+
+const shape: Ring.Shape = { width: 5, room: 4096 }
+
+const kinds = { begin: 1, beginAhead: 2, abort: 3, stop: 4 } as const
+const tags = ["Done", "Idle", "Aborted", "Broken"] as const
+const whole = { side: "near", operation: "read", errno: 0 } as const
+const nothing = new Uint8Array(0)
+const one = new Uint8Array(new BigUint64Array([1n]).buffer)
+
+const slotOf = (command: Ledger.Abort | Ledger.Stop) => (command._tag === "Abort" ? command.slot : 0)
+
+const overOf = ([slot = 0, tag = 0, near = 0, read = 0, errno = 0]: ReadonlyArray<number>): Ledger.Over => {
+  const kind = tags[tag] ?? "Aborted"
+  const outcome: Ledger.Outcome =
+    kind === "Broken"
+      ? { _tag: kind, side: near === 1 ? "near" : "far", operation: read === 1 ? "read" : "write", errno }
+      : { _tag: kind }
+  return { slot, outcome }
+}
+
+/** Gives in order, and wakes the taker. What there is no room for waits to be flushed, which answers whether all is given. */
+const giver = (ring: Ring.Ring, libc: Libc, bell: number) => {
+  const waiting: Array<ReadonlyArray<number>> = []
+  const flush = (): boolean => {
+    for (let [first] = waiting; first !== undefined && ring.give(first); [first] = waiting) waiting.shift()
+    if (ring.mustWake()) libc.write(bell, one, one.length)
+    return waiting.length === 0
+  }
+  const give = (record: ReadonlyArray<number>): boolean => {
+    waiting.push(record)
+    return flush()
+  }
+  return { give, flush }
+}

@@ -1,0 +1,180 @@
+/**
+ * One life of a reactor's thread, seen from the outside: what it is told, and what it tells.
+ */
+import * as Effect from "effect/Effect"
+import process from "node:process"
+import { Worker } from "node:worker_threads"
+import type { Kernel } from "./Kernel.js"
+import * as Ledger from "./Ledger.js"
+import * as Mail from "./Mail.js"
+import type { Data } from "./ReactorWorker.js"
+
+/** How an exchange ended: as the worker says, or with it. */
+export type Outcome = Ledger.Outcome | { readonly _tag: "Died"; readonly cause: unknown }
+
+/** Bytes from near to far, `tx`, and from far to near. */
+export interface Bytes {
+  readonly tx: number
+  readonly rx: number
+}
+
+export interface Exchange {
+  /** So far; asks nobody. */
+  readonly bytes: () => Bytes
+  /** Completes as both descriptors are being closed. */
+  readonly ended: Effect.Effect<Outcome>
+  /** Resets both sides; completes as `ended` does. */
+  readonly abort: Effect.Effect<Outcome>
+}
+
+/** Takes over both descriptors, and closes them in the end. An exchange silent both ways for `idleMillis` is reset. */
+export type Begin = (near: Ledger.Half, far: Ledger.Half, idleMillis: number) => Exchange
+
+export interface ReactorThread {
+  /** Exchanges under way. */
+  readonly load: () => number
+  readonly begin: Begin
+  /** Resets all and ends the thread; completes when it is gone. */
+  readonly stop: Effect.Effect<void>
+  /** Ends it as a fault in it would. */
+  readonly kill: Effect.Effect<void>
+}
+
+export interface Gone {
+  readonly exchanges: number
+  readonly cause: unknown
+  /** Whether it had begun to serve. */
+  readonly wasReady: boolean
+}
+
+interface Entry {
+  bytes: Bytes | undefined
+  outcome: Outcome | undefined
+  readonly waiting: Set<(outcome: Outcome) => void>
+}
+
+/** `undefined` where the system has no descriptors left. */
+export const start = (
+  { libc, poller, worker: file }: Kernel,
+  onGone: (gone: Gone) => void
+): ReactorThread | undefined => {
+  const [wake, bell] = [libc.eventfd(), libc.eventfd()]
+  if (wake < 0 || bell < 0) {
+    for (const fd of [wake, bell]) if (fd >= 0) libc.close(fd)
+    return undefined
+  }
+  const ledger = Ledger.make()
+  const mail = Mail.make()
+  const worker = new Worker(file, {
+    workerData: { memory: ledger.memory, mail: mail.memory, wake, bell } satisfies Data,
+    name: "nodepass-reactor",
+    execArgv: []
+  })
+  const office = Mail.office(mail, { libc, wake, post: (ahead) => worker.postMessage(ahead, []) })
+  const entries = new Map<number, Entry>()
+  const free: Array<number> = []
+  const leaving = new Set<() => void>()
+  let next = 0
+  let ready = false
+  let gone = false
+  let cause: unknown
+
+  const bytesOf = (slot: number): Bytes => ({
+    tx: ledger.bytes[2 * slot] ?? 0,
+    rx: ledger.bytes[2 * slot + 1] ?? 0
+  })
+  const settle = (slot: number, outcome: Outcome) => {
+    const entry = entries.get(slot)
+    if (entry === undefined) return
+    entry.bytes = bytesOf(slot)
+    entry.outcome = outcome
+    entries.delete(slot)
+    free.push(slot)
+    if (entries.size === 0) poller.forget(bell)
+    for (const wake of entry.waiting) wake(outcome)
+  }
+  const hear = () => office.hear(({ outcome, slot }) => settle(slot, outcome))
+  const stop = () => {
+    if (!gone) office.tell({ _tag: "Stop" })
+  }
+
+  /** What a dead thread owned is nobody's: it is closed here. */
+  const inherit = () => {
+    hear()
+    office.close()
+    gone = true
+    process.off("exit", stop)
+    const { descriptors } = ledger
+    descriptors.forEach((fd, place) => {
+      if (fd === 0) return
+      descriptors[place] = 0
+      if (place < Ledger.pipesAt) libc.linger(fd)
+      libc.close(fd)
+    })
+    const exchanges = entries.size
+    cause ??= new Error("the thread ended")
+    for (const slot of entries.keys()) settle(slot, { _tag: "Died", cause })
+    libc.close(wake)
+    libc.close(bell)
+    onGone({ exchanges, cause, wasReady: ready })
+    for (const wake of leaving) wake()
+  }
+  worker
+    .on("message", () => {
+      ready = true
+    })
+    .on("error", (error) => {
+      cause = error
+    })
+    .on("exit", inherit)
+    .unref()
+  // Node waits for its threads, and this one waits for nobody but us.
+  process.on("exit", stop)
+
+  const ended = (entry: Entry): Effect.Effect<Outcome> =>
+    Effect.async((resume) => {
+      if (entry.outcome !== undefined) return resume(Effect.succeed(entry.outcome))
+      const wake = (outcome: Outcome) => {
+        entry.waiting.delete(wake)
+        resume(Effect.succeed(outcome))
+      }
+      entry.waiting.add(wake)
+      return Effect.sync(() => entry.waiting.delete(wake))
+    })
+
+  const begin: Begin = (near, far, idleMillis) => {
+    const slot = free.pop() ?? next++
+    const entry: Entry = { bytes: undefined, outcome: undefined, waiting: new Set() }
+    const { bytes, descriptors } = ledger
+    bytes[2 * slot] = 0
+    bytes[2 * slot + 1] = 0
+    descriptors[2 * slot] = near.descriptor
+    descriptors[2 * slot + 1] = far.descriptor
+    // While it carries anything, the process goes on for it as for an open socket.
+    if (entries.size === 0) poller.watch(bell, hear)
+    entries.set(slot, entry)
+    office.tell({ _tag: "Begin", slot, near, far, idleMillis })
+    return {
+      bytes: () => entry.bytes ?? bytesOf(slot),
+      ended: ended(entry),
+      abort: Effect.suspend(() => {
+        if (entry.outcome === undefined) office.tell({ _tag: "Abort", slot })
+        return ended(entry)
+      })
+    }
+  }
+
+  return {
+    load: () => entries.size,
+    begin,
+    stop: Effect.async<void>((resume) => {
+      if (gone) return resume(Effect.void)
+      worker.ref()
+      leaving.add(() => resume(Effect.void))
+      stop()
+    }),
+    kill: Effect.promise(async () => {
+      await worker.terminate()
+    })
+  }
+}
