@@ -39,12 +39,16 @@ export class Relay extends Context.Tag("nodepass/Relay")<
     readonly count: Effect.Effect<{ readonly live: number; readonly total: number }>
     /** Completes once no exchange is under way. */
     readonly drained: Effect.Effect<void>
+    /** Who moves the bytes, and where that is for want of a faster way, why: for the log. */
+    readonly way: string
   }
 >() {}
 
 export interface Options {
   /** An exchange silent in both directions this long is reset. Defaults to no limit. */
   readonly idle?: Duration.Duration | undefined
+  /** Why there is no faster way. */
+  readonly why?: string | undefined
 }
 
 /**
@@ -158,7 +162,8 @@ export const layer = (options?: Options): Layer.Layer<Relay, never, Meter | Thro
             )
           }),
         count: Effect.sync(() => ({ live: exchanges.size, total })),
-        drained: drained.await
+        drained: drained.await,
+        way: options?.why === undefined ? "portable" : `portable, since ${options.why}`
       })
     })
   )

@@ -52,11 +52,13 @@ export class Settings extends Context.Tag("nodepass/Settings")<
     /** Longest time between two readings of a certificate's files. Defaults to 1 h. */
     readonly reloadInterval: Duration.Duration
     /**
-     * Who moves the bytes of TCP visitors: this process, or the kernel where connections are plain. Defaults to `portable`.
+     * Who moves the bytes of TCP visitors: this process, or the kernel. Defaults to `auto`.
      *
      * `kernel` and `auto` are the kernel where it can be had; where it cannot, `kernel` warns of it.
      */
     readonly relay: "portable" | "kernel" | "auto"
+    /** Threads that serve the kernel relay at most. Defaults to one for each core, and four where there are more. */
+    readonly reactors: Option.Option<number>
   }
 >() {}
 
@@ -74,7 +76,8 @@ export const defaults: Settings["Type"] = {
   serviceCooldown: Duration.seconds(3),
   shutdownTimeout: Duration.seconds(5),
   reloadInterval: Duration.hours(1),
-  relay: "portable"
+  relay: "auto",
+  reactors: Option.none()
 }
 
 /** The defaults, but for the options given. */
@@ -97,7 +100,10 @@ export const config: Config.Config<Settings["Type"]> = Config.suspend(() =>
     serviceCooldown: duration("NP_SERVICE_COOLDOWN", defaults.serviceCooldown),
     shutdownTimeout: duration("NP_SHUTDOWN_TIMEOUT", defaults.shutdownTimeout),
     reloadInterval: duration("NP_RELOAD_INTERVAL", defaults.reloadInterval),
-    relay: variable("NP_RELAY", defaults.relay, "portable, kernel or auto", Schema.decodeUnknownOption(Way))
+    relay: variable("NP_RELAY", defaults.relay, "portable, kernel or auto", Schema.decodeUnknownOption(Way)),
+    reactors: variable("NP_REACTORS", defaults.reactors, expectedCount(256), (text) =>
+      Option.map(countUpTo(256)(text), Option.some)
+    )
   })
 ).pipe(
   Config.mapOrFail((settings) => {
@@ -129,9 +135,11 @@ const Way = Schema.Literal("portable", "kernel", "auto")
 const longest = Duration.days(24)
 
 const count = (name: string, initial: number, most: number): Config.Config<number> =>
-  variable(name, initial, `a whole number from 1 to ${most}`, (text) =>
-    /^[1-9]\d{0,8}$/.test(text) && Number(text) <= most ? Option.some(Number(text)) : Option.none()
-  )
+  variable(name, initial, expectedCount(most), countUpTo(most))
+
+const expectedCount = (most: number) => `a whole number from 1 to ${most}`
+const countUpTo = (most: number) => (text: string) =>
+  /^[1-9]\d{0,8}$/.test(text) && Number(text) <= most ? Option.some(Number(text)) : Option.none()
 
 const duration = (name: string, initial: Duration.Duration): Config.Config<Duration.Duration> =>
   variable(name, initial, "a duration above 0 and up to 576h, such as 30s, 1h30m, 250ms", (text) =>

@@ -102,6 +102,7 @@ const make = (config: TunnelConfig) =>
     })
 
     const role = yield* Role.open(config, visitors)
+    yield* Effect.logInfo(`relay: ${relay.way}`)
 
     const status = Effect.map(link.session, (session): Status =>
       stopping ? "stopping" : role.alone || Option.isSome(session) ? "serving" : "waiting"

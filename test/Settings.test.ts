@@ -4,6 +4,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as FastCheck from "effect/FastCheck"
 import * as GoDuration from "../src/GoDuration.js"
+import * as Option from "effect/Option"
 import * as Settings from "../src/Settings.js"
 
 const variables = {
@@ -55,14 +56,16 @@ describe("Settings", () => {
         NP_SEMAPHORE_LIMIT: "7",
         NP_UDP_DATA_BUF_SIZE: "65507",
         NP_TCP_DATA_BUF_SIZE: "1",
-        NP_RELAY: "auto"
+        NP_RELAY: "portable",
+        NP_REACTORS: "3"
       })
       const each = Object.fromEntries(Object.keys(variables).map((field) => [field, Duration.millis(123)]))
       assert.deepStrictEqual<unknown>(settings, {
         signalQueue: 7,
         datagramLimit: 65_507,
         bufferLimit: 1,
-        relay: "auto",
+        relay: "portable",
+        reactors: Option.some(3),
         ...each
       })
     })
@@ -84,7 +87,10 @@ describe("Settings", () => {
 
   it.effect.prop(
     "whatever stands in a variable, it is read, or refused in one line that names the variable",
-    [FastCheck.constantFrom(...Object.values(variables), "NP_SEMAPHORE_LIMIT", "NP_RELAY"), FastCheck.string()],
+    [
+      FastCheck.constantFrom(...Object.values(variables), "NP_SEMAPHORE_LIMIT", "NP_RELAY", "NP_REACTORS"),
+      FastCheck.string()
+    ],
     ([name, value]) =>
       Effect.gen(function* () {
         const message = yield* Effect.match(read({ [name]: value }), {

@@ -21,6 +21,8 @@ export interface Options extends NodeTransport.Options {
    * Defaults to `auto`: the kernel where it can be had. Where it cannot, `kernel` warns of it.
    */
   readonly relay?: "portable" | "kernel" | "auto" | undefined
+  /** Threads that serve the kernel relay at most. Defaults to one for each core, and four where there are more. */
+  readonly reactors?: number | undefined
 }
 
 export const layerWith = (options: Options): Layer.Layer<Certificates | Crypto | Transport> =>
@@ -36,23 +38,20 @@ const sockets = ({ relay = "auto", ...options }: Options): Layer.Layer<Transport
     : Layer.unwrapEffect(
         Effect.match(kernel, {
           onSuccess: (kernel) => ofKernel(kernel, options),
-          onFailure: ({ message }) => {
-            const log = relay === "kernel" ? Effect.logWarning : Effect.logInfo
-            return Layer.merge(
+          onFailure: ({ message }) =>
+            Layer.mergeAll(
               NodeTransport.layerWith(options),
-              wayWith((options) =>
-                Layer.provide(Relay.layer(options), Layer.effectDiscard(log(`relay: portable, since ${message}`)))
-              )
+              wayWith((options) => Relay.layer({ ...options, why: message })),
+              relay === "kernel" ? Layer.effectDiscard(Effect.logWarning(`no kernel relay: ${message}`)) : Layer.empty
             )
-          }
         })
       )
 
-const ofKernel = (kernel: Kernel, options: NodeTransport.Options): Layer.Layer<Transport> =>
+const ofKernel = (kernel: Kernel, { reactors, ...options }: Omit<Options, "relay">): Layer.Layer<Transport> =>
   Layer.merge(
     Layer.succeed(Transport, KernelTransport.make({ ...options, kernel })),
     Layer.unwrapScoped(
-      Effect.map(KernelRelay.reactor(kernel), (reactor) =>
+      Effect.map(KernelRelay.reactor(kernel, { threads: reactors }), (reactor) =>
         wayWith((options) => KernelRelay.layer({ ...options, reactor }))
       )
     )

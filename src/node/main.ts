@@ -108,7 +108,14 @@ const endAtOnceOnTheSecond = (signal: "SIGINT" | "SIGTERM", code: number) => {
 endAtOnceOnTheSecond("SIGINT", 130)
 endAtOnceOnTheSecond("SIGTERM", 143)
 
-const machine = Layer.merge(NodeContext.layer, Layer.unwrapEffect(Effect.map(Settings.Settings, NodeHost.layerWith)))
+const machine = Layer.merge(
+  NodeContext.layer,
+  Layer.unwrapEffect(
+    Effect.map(Settings.Settings, ({ bufferLimit, reactors, relay }) =>
+      NodeHost.layerWith({ bufferLimit, relay, reactors: Option.getOrUndefined(reactors) })
+    )
+  )
+)
 
 Cli.run(process.argv).pipe(
   Effect.provide(Layer.provideMerge(machine, Settings.layerFromEnv)),

@@ -20,8 +20,11 @@ import * as Reactor from "./Reactor.js"
 import type * as ReactorThread from "./ReactorThread.js"
 
 /** A reactor whose deaths are logged. */
-export const reactor = (kernel: Kernel): Effect.Effect<Reactor.Reactor, never, Scope.Scope> =>
-  Effect.tap(Reactor.make(kernel), ({ died }) =>
+export const reactor = (
+  kernel: Kernel,
+  options?: Reactor.Options
+): Effect.Effect<Reactor.Reactor, never, Scope.Scope> =>
+  Effect.tap(Reactor.make(kernel, options), ({ died }) =>
     Effect.forkScoped(
       Effect.forever(
         Effect.flatMap(died, ({ cause, exchanges }) =>
@@ -44,12 +47,10 @@ export const layer = ({ reactor, ...options }: LayerOptions): Layer.Layer<Relay.
     Effect.gen(function* () {
       const { traffic } = yield* Meter
       const throttle = yield* Throttle
-      const portable = Context.get(yield* Layer.build(Relay.layer(options)), Relay.Relay)
-      if (throttle.rx !== undefined || throttle.tx !== undefined) {
-        yield* Effect.logInfo("relay: portable, since a rate is set")
-        return portable
-      }
-      yield* Effect.logInfo("relay: kernel, for connections without TLS")
+      const isRated = throttle.rx !== undefined || throttle.tx !== undefined
+      const why = isRated ? "a rate is set" : undefined
+      const portable = Context.get(yield* Layer.build(Relay.layer({ ...options, why })), Relay.Relay)
+      if (isRated) return portable
       const idle = options.idle ?? Duration.infinity
       const exchanges = new Set<Exchange>()
       let total = 0
@@ -124,7 +125,8 @@ export const layer = ({ reactor, ...options }: LayerOptions): Layer.Layer<Relay.
         })),
         drained: Effect.repeat(Effect.zipRight(portable.drained, drained.await), {
           until: () => Effect.map(portable.count, ({ live }) => live + exchanges.size === 0)
-        })
+        }),
+        way: "kernel, and portable for TLS"
       })
     })
   )
