@@ -1,179 +1,128 @@
 /**
  * `npm run bench`: what the tunnel costs, as ratios within one run.
  *
- * Direct loopback, two plain Node pipes and the tunnel take turns, each with its hops, load and target in processes of
- * their own. `--quick` for shorter turns.
+ * Every way takes its turn in every round, so that a noisy minute is everybody's; a figure is the median of the rounds.
+ *
+ * `--quick` for short turns, one round and no peers; `--only <regex>` for some figures; `--relay portable|kernel|auto` for the
+ * tunnel's relay. A whole run writes results.json, chart.svg, and the table of README.md.
  */
-import { type ChildProcess, execFile, spawn, spawnSync } from "node:child_process"
 import * as Fs from "node:fs"
 import * as Os from "node:os"
 import * as Path from "node:path"
 import process from "node:process"
-import { createInterface } from "node:readline"
-import { promisify } from "node:util"
-import { freePort } from "../test/command/freePort.js"
+import { parseArgs } from "node:util"
+import * as Chart from "./Chart.js"
+import * as Figures from "./Figures.js"
+import * as Fresh from "./Fresh.js"
+import type { Outcome } from "./load.js"
+import * as Peers from "./Peers.js"
+import * as Program from "./Program.js"
+import * as Results from "./Results.js"
+import * as Stage from "./Stage.js"
+import * as Trials from "./Trials.js"
+import * as Ways from "./Ways.js"
 
-const quick = process.argv.includes("--quick")
-const turn = quick ? 150 : 800
-const rounds = quick ? 1 : 3
-const here = import.meta.dirname
-const root = Path.join(here, "..")
-const run = promisify(execFile)
+const { values: options } = parseArgs({
+  options: { quick: { type: "boolean" }, only: { type: "string" }, relay: { type: "string" } }
+})
+if (options.relay !== undefined) process.env["NP_RELAY"] = options.relay
+const quick = options.quick === true
+const only = new RegExp(options.only ?? "", "i")
+const rounds = quick ? 1 : 5
+/** Peers are there for comparison only. */
+const peerRounds = 3
+const millis = quick ? 150 : 250
 
-const started: Array<ChildProcess> = []
-const stop = () => {
-  for (const child of started) child.kill("SIGKILL")
-}
-process.on("exit", stop)
-for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => process.exit(130))
+setTimeout(() => {
+  console.error("given up after five minutes")
+  process.exit(1)
+}, 300_000).unref()
 
-/** Starts a program and waits for a line of it. */
-const start = async (
-  args: ReadonlyArray<string>,
-  pattern: RegExp
-): Promise<{ readonly line: string; readonly pid: number }> => {
-  const child = spawn(process.execPath, args, { cwd: root, stdio: ["ignore", "pipe", "pipe"] })
-  started.push(child)
-  return new Promise((resolve, reject) => {
-    child.once("exit", (code) => reject(new Error(`${args.join(" ")} ended with ${code}`)))
-    for (const stream of [child.stdout, child.stderr]) {
-      createInterface({ input: stream }).on("line", (line) => {
-        if (pattern.test(line)) resolve({ line, pid: child.pid ?? 0 })
-      })
-    }
-  })
-}
+const target = Number(await Program.line(Stage.start("target", [])))
+const visitors = Stage.makeVisitors()
+const others = Stage.makeVisitors()
+const serve = async (way: Promise<Ways.Way>) => Ways.served(await way, visitors)
 
-const script = (name: string, ...args: ReadonlyArray<string | number>) => [
-  "--import",
-  "tsx",
-  Path.join(here, name),
-  ...args.map(String)
-]
-const portOf = async (name: string, ...args: ReadonlyArray<string | number>) =>
-  Number((await start(script(name, ...args), /^\d+$/)).line)
-
-const drive = async (what: string, port: number, first: number, second: number): Promise<Record<string, number>> => {
-  const { stdout } = await run(process.execPath, script("load.ts", what, port, first, second))
-  return JSON.parse(stdout) as Record<string, number>
-}
-
-const target = await portOf("load.ts", "target")
-const pipes = await portOf("pipe.ts", await portOf("pipe.ts", target))
-
-const [tunnelPort, visitorsPort] = [await freePort(), await freePort()]
-const [tlsTunnelPort, tlsVisitorsPort] = [await freePort(), await freePort()]
-const begun = performance.now()
-const server = await start(
-  ["bin/nodepass.js", `server://bench@127.0.0.1:${tunnelPort}/127.0.0.1:${visitorsPort}?mode=1&slot=0`],
-  /waiting for a client/
+const trials = Trials.make({ millis, visitors, others }).filter((trial) =>
+  trial.figures.some(({ name }) => only.test(name))
 )
-const listening = performance.now() - begun
-const client = await start(
-  ["bin/nodepass.js", `client://bench@127.0.0.1:${tunnelPort}/127.0.0.1:${target}?mode=2&slot=0`],
-  / connected /
-)
-const tunnel = visitorsPort
-await drive("burst", tunnel, 0, 1)
-const firstVisitor = performance.now() - begun
+const isNeeded = (...kinds: ReadonlyArray<Trials.Trial["ways"]>) => trials.some(({ ways }) => kinds.includes(ways))
+const peers = quick ? [] : isNeeded("peers") ? await Peers.start(target, visitors) : []
+const plain = isNeeded("plain", "peers")
+  ? [Ways.direct(target), await serve(Ways.pipes(target)), await serve(Ways.tunnel(target))]
+  : []
+const secured = isNeeded("secured")
+  ? [await serve(Ways.pipes(target, { secured: true })), await serve(Ways.tunnel(target, { secured: true }))]
+  : []
+const ways = { plain, peers: [...plain, ...peers], secured }
 
-const status = (pid: number, field: string) =>
-  Number(new RegExp(`${field}:\\s+(\\d+)`).exec(Fs.readFileSync(`/proc/${pid}/status`, "utf8"))?.[1] ?? Number.NaN)
-const idle = (pid: number) =>
-  process.platform === "linux"
-    ? { rssMiB: status(pid, "VmRSS") / 1024, descriptors: Fs.readdirSync(`/proc/${pid}/fd`).length }
-    : { rssMiB: Number.NaN, descriptors: Number.NaN }
-await new Promise((resolve) => setTimeout(resolve, 1000))
-const cost = { server: idle(server.pid), client: idle(client.pid) }
-
-await start(
-  ["bin/nodepass.js", `server://bench@127.0.0.1:${tlsTunnelPort}/127.0.0.1:${tlsVisitorsPort}?mode=1&slot=0&tls=1`],
-  /waiting for a client/
-)
-await start(
-  ["bin/nodepass.js", `client://bench@127.0.0.1:${tlsTunnelPort}/127.0.0.1:${target}?mode=2&slot=0&tls=1`],
-  / connected /
-)
-
-const plain = { direct: target, pipes, tunnel }
-const secured = { ...plain, tunnel: tlsVisitorsPort }
-type Way = keyof typeof plain
-
-const median = (values: ReadonlyArray<number>) =>
-  values.toSorted((left, right) => left - right)[Math.floor(values.length / 2)] ?? Number.NaN
-
-interface Figure {
-  readonly name: string
-  readonly unit: string
-  readonly values: Record<Way, number>
+// The first turn is nobody's cold start: compilers and pools have seen bulk and visitors by then.
+for (const { port } of quick ? [] : [...ways.peers, ...secured]) {
+  await visitors.run({ what: "source", port, streams: 8, millis })
+  await visitors.run({ what: "visitors", port, concurrency: 32, millis })
 }
-const figures: Array<Figure> = []
+
+const relay = process.env["NP_RELAY"] ?? "portable"
+const columns = ["direct", "pipes", "tunnel", ...peers.map(({ name }) => name)]
+console.log(
+  `\n${Os.cpus().length} cores, Node ${process.version}, relay ${relay}; median of ${rounds}, turns of ${millis} ms\n`
+)
+console.log(Figures.head(columns))
+
+const figures: Array<Results.Figure> = []
 let failures = 0
+const add = (measured: Results.Figure) => {
+  if (!only.test(measured.name)) return
+  const values = Object.entries(measured.values).filter(([, value]) => Number.isFinite(value))
+  const figure = { ...measured, values: Object.fromEntries(values) }
+  figures.push(figure)
+  console.log(Figures.line(figure, columns))
+}
 
-/** Each way takes its turn in each round, so that a noisy minute is everybody's. */
-const measure = async (
-  name: string,
-  unit: string,
-  field: string,
-  what: string,
-  first: number,
-  { second = turn, ways = plain }: { readonly second?: number; readonly ways?: typeof plain } = {}
-) => {
-  const all: Record<Way, Array<number>> = { direct: [], pipes: [], tunnel: [] }
-  for (let round = 0; round < rounds; round++) {
-    for (const way of Object.keys(ways) as ReadonlyArray<Way>) {
-      const result = await drive(what, ways[way], first, second)
-      all[way].push(result[field] ?? Number.NaN)
-      if (way === "tunnel") failures += result["failed"] ?? 0
+for (const trial of trials) {
+  const outcomes = new Map<string, Array<Outcome>>(ways[trial.ways].map(({ name }) => [name, []]))
+  for (let round = 0; round < Math.min(rounds, trial.rounds ?? rounds); round++) {
+    for (const way of ways[trial.ways]) {
+      if (round >= peerRounds && peers.includes(way)) continue
+      const outcome = await trial.turn(way)
+      outcomes.get(way.name)?.push(outcome)
+      if (way.name === "tunnel") failures += outcome["failed"] ?? 0
+      if ((outcome["failed"] ?? 0) > 0) console.log(`${way.name}: ${outcome["failed"]} failed`)
     }
   }
-  const values = { direct: median(all.direct), pipes: median(all.pipes), tunnel: median(all.tunnel) }
-  figures.push({ name, unit, values })
-  const cells = Object.values(values).map((value) => value.toFixed(value < 100 ? 1 : 0).padStart(10))
-  const ratio = (values.tunnel / values.pipes).toFixed(2).padStart(12)
-  console.log(`${name.padEnd(44)}${unit.padEnd(11)}${cells.join("")}${ratio}`)
+  for (const { of, ...figure } of trial.figures) {
+    add({ ...figure, values: Object.fromEntries(Array.from(outcomes, ([name, all]) => [name, of(all)])) })
+  }
 }
+for (const way of [...plain, ...peers, ...secured]) Ways.stop(way)
 
-console.log(`${Os.cpus().length} cores, Node ${process.version}, loopback; median of ${rounds}, turns of ${turn} ms\n`)
-console.log(
-  `${"".padEnd(55)}${["direct", "2 pipes", "tunnel", "tunnel/pipes"].map((head, at) => head.padStart(at === 3 ? 13 : 10)).join("")}`
-)
-await measure("throughput, 1 stream to the target", "MiB/s", "rate", "sink", 1)
-await measure("throughput, 1 stream to the visitor", "MiB/s", "rate", "source", 1)
-await measure("throughput, 8 streams to the target", "MiB/s", "rate", "sink", 8)
-await measure("throughput, 8 streams to the visitor", "MiB/s", "rate", "source", 8)
-await measure("new visitors, one at a time", "visits/s", "rate", "visitors", 1)
-await measure("new visitors, 32 at a time", "visits/s", "rate", "visitors", 32)
-await measure("64-byte round trip, p50", "µs", "p50", "latency", 0)
-await measure("64-byte round trip, p99", "µs", "p99", "latency", 0)
-await measure("500 visitors at once, to the last", "ms", "millis", "burst", 0, { second: 500 })
-await measure("tls=1: throughput, 1 stream to the visitor", "MiB/s", "rate", "source", 1, { ways: secured })
-await measure("tls=1: new visitors, one at a time", "visits/s", "rate", "visitors", 1, { ways: secured })
-await measure("UDP: 1200-byte datagrams echoed", "1/s", "rate", "datagrams", 1200)
+// A hop has two descriptors for a visitor and up to one more while they change hands, and the tunnel's pool beside.
+const wanted = quick ? 500 : 5000
+const limit = Math.min(wanted, Math.floor((Program.descriptorLimit() - 2000) / 3))
+const { failed, idle, ...fresh } = await Fresh.measure({ target, visitors, rounds: quick ? 1 : 3, idle: limit, only })
+for (const figure of fresh.figures) add(figure)
+failures += failed
+if (limit < wanted)
+  console.log(`a process may open ${Program.descriptorLimit()} files here: ${limit} idle visitors at most`)
+if (idle > 0) console.log(`idle visitors: ${idle}${idle < limit ? `, more did not come in time` : ""}`)
 
-console.log(`\nvisitors of the tunnel who were not served: ${failures}`)
-console.log(
-  `start to listening ${listening.toFixed(0)} ms, to the first visitor served (both sides started) ${firstVisitor.toFixed(0)} ms`
-)
-for (const [side, { descriptors, rssMiB }] of Object.entries(cost)) {
-  console.log(`idle with the default pool, ${side}: ${rssMiB.toFixed(0)} MiB, ${descriptors} descriptors`)
-}
-for (const peer of ["nodepass", "frps", "rathole", "chisel", "bore", "haproxy"]) {
-  const found = spawnSync("sh", ["-c", `command -v ${peer}`]).status === 0
-  console.log(`${peer}: ${found ? "found, and not measured yet" : "skipped, not on PATH"}`)
-}
-if (!quick) {
+console.log(`\nvisitors of the tunnel who were not served: ${failures}\n\nreached / asked`)
+for (const line of Results.goals({ figures, failures })) console.log(line)
+
+if (!quick && options.only === undefined) {
   const results = {
     cores: Os.cpus().length,
     node: process.version,
+    relay,
     rounds,
-    turn,
+    turn: millis,
+    idle,
     figures,
-    failures,
-    listening,
-    firstVisitor,
-    cost
+    failures
   }
-  Fs.writeFileSync(Path.join(here, "results.json"), `${JSON.stringify(results, null, 2)}\n`)
+  Fs.writeFileSync(Results.file, `${JSON.stringify(results, null, 2)}\n`)
+  Fs.writeFileSync(Chart.file, Chart.make(results))
+  const readme = Path.join(import.meta.dirname, "../README.md")
+  Fs.writeFileSync(readme, Figures.intoReadme(Fs.readFileSync(readme, "utf8"), results))
 }
 process.exit(failures === 0 ? 0 : 1)

@@ -1,173 +1,221 @@
 /**
- * The two ends of a measurement, in a process of their own: `target` answers, `drive` asks. One JSON line a result.
+ * The visitors of a measurement, in a process of their own: one job at a time comes as a message, and its outcome goes back.
  */
 import * as Dgram from "node:dgram"
 import { once } from "node:events"
 import * as Net from "node:net"
 import process from "node:process"
+import { asks, bulkBytes, host } from "./Ask.js"
 
-/** What the first byte of a connection asks the target for. */
-const asks = { echo: 1, sink: 2, source: 3, answer: 4 } as const
-const blob = Buffer.alloc(64 * 1024, 7)
+/** What to do at which port; `millis` is how long to count, after a fifth of it to warm up. */
+export type Job =
+  | { readonly what: "sink" | "source"; readonly port: number; readonly streams: number; readonly millis: number }
+  | { readonly what: "visitors"; readonly port: number; readonly concurrency: number; readonly millis: number }
+  | { readonly what: "burst"; readonly port: number; readonly count: number }
+  | { readonly what: "latency"; readonly port: number; readonly millis: number }
+  | { readonly what: "datagrams"; readonly port: number; readonly bytes: number; readonly millis: number }
+  | { readonly what: "first"; readonly port: number }
+  | { readonly what: "hold"; readonly port: number; readonly count: number }
+  | { readonly what: "drop" }
 
-const target = () => {
-  const server = Net.createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
-    socket
-      .on("error", () => {})
-      .once("data", (first: Buffer) => {
-        if (first[0] === asks.echo) {
-          socket.write(first.subarray(1))
-          socket.pipe(socket)
-        }
-        if (first[0] === asks.answer) socket.end("a")
-        if (first[0] === asks.sink) socket.on("data", () => {}).on("end", () => socket.end())
-        if (first[0] === asks.source) {
-          const pour = () => {
-            while (!socket.destroyed && socket.write(blob)) continue
-          }
-          socket.on("drain", pour).on("end", () => socket.destroy())
-          pour()
-        }
-      })
-  })
-  server.listen({ port: 0, host: "127.0.0.1", backlog: 4096 }, async () => {
-    const address = server.address()
-    const port = typeof address === "object" && address !== null ? address.port : 0
-    const echo = Dgram.createSocket("udp4")
-    echo.on("message", (bytes, peer) => echo.send(bytes, peer.port, peer.address))
-    await new Promise<void>((resolve) => echo.bind(port, "127.0.0.1", resolve))
-    console.log(port)
-  })
-}
+export type Outcome = Readonly<Record<string, number>>
 
-const open = async (port: number, ask: number) => {
-  const socket = Net.connect({ port, host: "127.0.0.1", noDelay: true })
-  socket.on("error", () => {})
-  await once(socket, "connect")
-  socket.write(Uint8Array.of(ask))
+const blob = Buffer.alloc(bulkBytes, 7)
+const scrap = Buffer.alloc(bulkBytes)
+const wait = (millis: number) => new Promise((resolve) => setTimeout(resolve, millis))
+const open = new Set<Net.Socket>()
+
+/** Opens a connection that reads into one buffer, and asks. */
+const connect = (port: number, ask: keyof typeof asks, heard: (bytes: number) => void): Net.Socket => {
+  const callback = (bytes: number) => {
+    heard(bytes)
+    return true
+  }
+  const socket = Net.connect({ port, host, noDelay: true, onread: { buffer: scrap, callback } })
+  open.add(socket)
+  socket.on("error", () => {}).on("close", () => open.delete(socket))
+  socket.write(Uint8Array.of(asks[ask]))
   return socket
 }
 
-/** MiB a second over that many streams, after a warm-up of a fifth. */
-const throughput = async (port: number, ask: "sink" | "source", streams: number, millis: number) => {
-  let bytes = 0
-  const sockets = await Promise.all(Array.from({ length: streams }, () => open(port, asks[ask])))
-  for (const socket of sockets) {
-    if (ask === "source") socket.on("data", (chunk: Buffer) => (bytes += chunk.length))
-    else {
-      const pour = () => {
-        while (!socket.destroyed && socket.write(blob)) continue
-      }
-      socket.on("drain", pour)
-      pour()
+/** Closes whatever is open in so long: who is not served by then has failed. */
+const cut = (millis: number) =>
+  setTimeout(() => {
+    for (const socket of open) socket.destroy()
+  }, millis)
+
+/** MiB a second over that many streams, and the MiB of the whole turn. */
+const throughput = async (port: number, what: "sink" | "source", streams: number, millis: number): Promise<Outcome> => {
+  let read = 0
+  const sockets = Array.from({ length: streams }, () => connect(port, what, (bytes) => (read += bytes)))
+  for (const socket of what === "sink" ? sockets : []) {
+    const pour = () => {
+      while (!socket.destroyed && socket.write(blob)) continue
     }
+    socket.on("drain", pour)
+    pour()
   }
-  const moved = () => (ask === "source" ? bytes : sockets.reduce((sum, { bytesWritten }) => sum + bytesWritten, 0))
-  await new Promise((resolve) => setTimeout(resolve, millis / 5))
+  const moved = () => (what === "source" ? read : sockets.reduce((sum, { bytesWritten }) => sum + bytesWritten, 0))
+  await wait(millis / 5)
   const [start, from] = [performance.now(), moved()]
-  await new Promise((resolve) => setTimeout(resolve, millis))
+  await wait(millis)
   const rate = (moved() - from) / 2 ** 20 / ((performance.now() - start) / 1000)
+  const failed = sockets.filter(({ destroyed }) => destroyed).length
+  const mebibytes = moved() / 2 ** 20
   for (const socket of sockets) socket.destroy()
-  return { rate }
+  return { rate, mebibytes, failed }
 }
 
-/** One visit: connect, ask, be answered. */
+/** One visit: connect, ask, be answered, be closed. */
 const visit = (port: number): Promise<boolean> =>
   new Promise((resolve) => {
     let answered = false
-    const socket = Net.connect({ port, host: "127.0.0.1", noDelay: true })
-    socket
-      .on("error", () => resolve(false))
-      .on("close", () => resolve(answered))
-      .on("data", () => (answered = true))
-      .on("end", () => socket.end())
-    socket.write(Uint8Array.of(asks.answer))
+    connect(port, "answer", () => (answered = true)).on("close", () => resolve(answered))
   })
 
-const visitors = async (port: number, concurrency: number, millis: number) => {
-  const end = performance.now() + millis
-  let served = 0
-  let failed = 0
+const visitors = async (port: number, concurrency: number, millis: number): Promise<Outcome> => {
+  let [served, failed] = [0, 0]
   const start = performance.now()
+  const limit = cut(millis + 5000)
   await Promise.all(
     Array.from({ length: concurrency }, async () => {
-      while (performance.now() < end) {
+      while (performance.now() < start + millis) {
         if (await visit(port)) served++
         else failed++
       }
     })
   )
+  clearTimeout(limit)
   return { rate: served / ((performance.now() - start) / 1000), failed }
 }
 
-const burst = async (port: number, count: number) => {
+const burst = async (port: number, count: number): Promise<Outcome> => {
   const start = performance.now()
+  const limit = cut(20_000)
   const served = await Promise.all(Array.from({ length: count }, () => visit(port)))
+  clearTimeout(limit)
   return { millis: performance.now() - start, failed: served.filter((answered) => !answered).length }
 }
 
 /** Microseconds of a 64-byte round trip. */
-const latency = async (port: number, millis: number) => {
-  const socket = await open(port, asks.echo)
+const latency = async (port: number, millis: number): Promise<Outcome> => {
   const question = Buffer.alloc(64)
   const times: Array<number> = []
-  const end = performance.now() + millis
-  while (performance.now() < end) {
-    const start = performance.now()
+  let [left, start] = [question.length, performance.now()]
+  const end = start + millis * 1.2
+  await new Promise<void>((resolve) => {
+    const socket = connect(port, "echo", (bytes) => {
+      left -= bytes
+      if (left > 0) return
+      const now = performance.now()
+      times.push((now - start) * 1000)
+      if (now > end) return socket.destroy()
+      left = question.length
+      start = performance.now()
+      socket.write(question)
+    })
+    socket.on("close", resolve)
     socket.write(question)
-    for (let got = 0; got < question.length;) got += ((await once(socket, "data")) as [Buffer])[0].length
-    times.push((performance.now() - start) * 1000)
-  }
-  socket.destroy()
-  times.sort((left, right) => left - right)
-  const at = (part: number) => times[Math.floor(times.length * part)] ?? 0
-  return { p50: at(0.5), p99: at(0.99) }
+  })
+  const sorted = times.slice(Math.floor(times.length / 6)).toSorted((left, right) => left - right)
+  const at = (part: number) => sorted[Math.floor(sorted.length * part)] ?? Number.NaN
+  return { p50: at(0.5), p99: at(0.99), failed: performance.now() < end ? 1 : 0 }
 }
 
-/** Datagrams echoed a second, so many of so many bytes under way; one that is lost is given up after a moment. */
-const datagrams = async (port: number, bytes: number, millis: number) => {
-  const window = 16
+/** Datagrams echoed a second, 16 under way; one that is lost is given up after a moment. */
+const datagrams = async (port: number, bytes: number, millis: number): Promise<Outcome> => {
   const socket = Dgram.createSocket("udp4")
-  socket.connect(port, "127.0.0.1")
+  socket.on("error", () => {}).connect(port, host)
   await once(socket, "connect")
   const question = Buffer.alloc(bytes)
-  let [echoed, sent, before] = [0, 0, 0]
-  const send = () => {
-    sent++
-    socket.send(question)
-  }
-  const answered = once(socket, "message")
-  send()
-  await answered
+  const send = () => socket.send(question)
+  let [echoed, before] = [0, 0]
   socket.on("message", () => {
     echoed++
     send()
   })
-  const start = performance.now()
-  for (let under = 0; under < window; under++) send()
-  while (performance.now() - start < millis) {
-    await new Promise((resolve) => setTimeout(resolve, 20))
-    if (echoed === before) send()
-    before = echoed
+  const count = async (millis: number) => {
+    for (const end = performance.now() + millis; performance.now() < end;) {
+      await wait(20)
+      if (echoed === before) send()
+      before = echoed
+    }
   }
-  const rate = echoed / ((performance.now() - start) / 1000)
+  for (let sent = 0; sent < 16; sent++) send()
+  await count(millis / 5)
+  const [start, from] = [performance.now(), echoed]
+  await count(millis)
+  const rate = (echoed - from) / ((performance.now() - start) / 1000)
   socket.close()
-  return { rate, lost: Math.max(0, sent - 1 - echoed - window) }
+  return { rate, failed: echoed === 0 ? 1 : 0 }
 }
 
-const [what = "", port = "", ...rest] = process.argv.slice(2)
-const [first = 0, second = 0] = rest.slice(-2).map(Number)
-const to = Number(port)
-if (what === "target") target()
-else {
-  const results: Record<string, () => Promise<object>> = {
-    sink: () => throughput(to, "sink", first, second),
-    source: () => throughput(to, "source", first, second),
-    visitors: () => visitors(to, first, second),
-    burst: () => burst(to, second),
-    latency: () => latency(to, second),
-    datagrams: () => datagrams(to, first, second)
+/** Visits until one is served. */
+const first = async (port: number): Promise<Outcome> => {
+  const limit = cut(10_000)
+  const end = performance.now() + 10_000
+  let served = false
+  while (!served && performance.now() < end) {
+    served = await visit(port)
+    if (!served) await wait(5)
   }
-  console.log(JSON.stringify(await results[what]?.()))
-  process.exit(0)
+  clearTimeout(limit)
+  return { failed: served ? 0 : 1 }
 }
+
+/** Opens up to that many visitors, 64 at a time, each echoed one byte, as many as come in 15 s; and keeps them. */
+const hold = async (port: number, count: number): Promise<Outcome> => {
+  const waiting = new Set<Net.Socket>()
+  let [left, held, failed] = [count, 0, 0]
+  const stay = () =>
+    new Promise<void>((resolve) => {
+      const socket = connect(port, "echo", () => {
+        waiting.delete(socket)
+        held++
+        resolve()
+      })
+      waiting.add(socket)
+      socket.on("close", () => {
+        if (waiting.delete(socket)) failed++
+        resolve()
+      })
+      socket.write("h")
+    })
+  const end = performance.now() + 15_000
+  const limit = setTimeout(() => {
+    for (const socket of waiting) socket.destroy()
+  }, 20_000)
+  await Promise.all(
+    Array.from({ length: 64 }, async () => {
+      while (left-- > 0 && performance.now() < end) await stay()
+    })
+  )
+  clearTimeout(limit)
+  return { held, failed }
+}
+
+const run = async (job: Job): Promise<Outcome> => {
+  switch (job.what) {
+    case "sink":
+    case "source":
+      return throughput(job.port, job.what, job.streams, job.millis)
+    case "visitors":
+      return visitors(job.port, job.concurrency, job.millis)
+    case "burst":
+      return burst(job.port, job.count)
+    case "latency":
+      return latency(job.port, job.millis)
+    case "datagrams":
+      return datagrams(job.port, job.bytes, job.millis)
+    case "first":
+      return first(job.port)
+    case "hold":
+      return hold(job.port, job.count)
+    case "drop":
+      for (const socket of open) socket.destroy()
+      return {}
+  }
+}
+
+process.on("message", (job: Job) => void run(job).then((outcome) => process.send?.(outcome)))
+process.on("disconnect", () => process.exit())

@@ -1,34 +1,45 @@
 /**
- * A plain Node hop: what comes is piped to a port, and back, TCP and UDP. Prints its own port.
+ * A plain Node hop: what comes to a port is piped to another, and back, TCP and UDP. `seal` makes the way on TLS 1.3, `open`
+ * takes it from there: the tunnel that anybody would write first.
  */
 import * as Dgram from "node:dgram"
 import * as Net from "node:net"
 import process from "node:process"
+import * as Tls from "node:tls"
+import { host } from "./Ask.js"
 
-const to = Number(process.argv[2])
-const server = Net.createServer({ allowHalfOpen: true, noDelay: true }, (left) => {
-  const right = Net.connect({ port: to, host: "127.0.0.1", allowHalfOpen: true, noDelay: true })
+const [from = 0, to = 0] = process.argv.slice(2, 4).map(Number)
+const mode = process.argv[4]
+const pem = process.env["BENCH_PEM"] ?? ""
+
+const onward = (): Net.Socket =>
+  mode === "seal"
+    ? Tls.connect({
+        socket: Net.connect({ port: to, host, allowHalfOpen: true, noDelay: true }),
+        ca: pem,
+        minVersion: "TLSv1.3",
+        checkServerIdentity: () => undefined
+      })
+    : Net.connect({ port: to, host, allowHalfOpen: true, noDelay: true })
+
+const join = (left: Net.Socket) => {
+  const right = onward()
   left.on("error", () => right.destroy()).pipe(right)
   right.on("error", () => left.destroy()).pipe(left)
-})
-const udp = (port: number) =>
-  new Promise<void>((resolve, reject) => {
-    const ways = new Map<number, Dgram.Socket>()
-    const front = Dgram.createSocket("udp4")
-      .on("error", reject)
-      .on("message", (bytes, visitor) => {
-        const known = ways.get(visitor.port)
-        if (known !== undefined) return known.send(bytes)
-        const way = Dgram.createSocket("udp4").on("message", (answer) => front.send(answer, visitor.port, "127.0.0.1"))
-        ways.set(visitor.port, way)
-        way.connect(to, "127.0.0.1", () => way.send(bytes))
-      })
-    front.bind(port, "127.0.0.1", resolve)
-  })
+}
 
-server.listen({ port: 0, host: "127.0.0.1", backlog: 4096 }, async () => {
-  const address = server.address()
-  const port = typeof address === "object" && address !== null ? address.port : 0
-  await udp(port)
-  console.log(port)
+const listening = { port: from, host, backlog: 4096 }
+const halves = { allowHalfOpen: true, noDelay: true }
+if (mode === "open") {
+  Tls.createServer({ ...halves, key: pem, cert: pem, minVersion: "TLSv1.3" }, join).listen(listening)
+} else Net.createServer(halves, join).listen(listening)
+
+const ways = new Map<number, Dgram.Socket>()
+const front = Dgram.createSocket("udp4").on("message", (bytes, visitor) => {
+  const known = ways.get(visitor.port)
+  if (known !== undefined) return known.send(bytes)
+  const way = Dgram.createSocket("udp4").on("message", (answer) => front.send(answer, visitor.port, host))
+  ways.set(visitor.port, way)
+  way.connect(to, host, () => way.send(bytes))
 })
+front.bind(from, host)

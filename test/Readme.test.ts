@@ -5,10 +5,12 @@ import * as Net from "node:net"
 import * as Path from "node:path"
 import process from "node:process"
 import { promisify } from "node:util"
+import * as Chart from "../bench/Chart.js"
+import * as Figures from "../bench/Figures.js"
+import * as Results from "../bench/Results.js"
 import * as Parameter from "../src/Parameter.js"
 import { freePort } from "./command/freePort.js"
 import { makeWorld } from "./command/Nodepass.js"
-import { figures } from "./Figures.js"
 
 const root = Path.join(import.meta.dirname, "..")
 const readme = Fs.readFileSync(Path.join(root, "README.md"), "utf8")
@@ -148,8 +150,10 @@ describe("README", () => {
     assert.strictEqual(table, rows.map((row) => `| ${row} |\n`).join(""))
   })
 
-  it("its figures are those that the benchmark wrote down", () => {
-    assert.strictEqual(/<!-- figures -->\n([\s\S]*?)<!-- \/figures -->/.exec(readme)?.[1], figures())
+  it("its figures and their chart are those that the benchmark wrote down", () => {
+    const results = Results.load()
+    assert.strictEqual(Figures.fromReadme(readme), Figures.markdown(results))
+    assert.strictEqual(Fs.readFileSync(Chart.file, "utf8"), Chart.make(results))
   })
 
   it("every document it links to exists", () => {

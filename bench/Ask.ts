@@ -1,0 +1,9 @@
+/**
+ * What the first byte of a connection asks the target for, and the sizes both ends of a measurement read and write by.
+ */
+export const asks = { echo: 1, sink: 2, source: 3, answer: 4 } as const
+
+/** Bytes of one read and one write of bulk: with less the generator's own JavaScript would be measured. */
+export const bulkBytes = 256 * 1024
+
+export const host = "127.0.0.1"

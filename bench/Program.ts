@@ -1,0 +1,100 @@
+/**
+ * Processes started for a measurement, what they use, and their end: none outlives this one.
+ */
+import { type ChildProcess, spawn } from "node:child_process"
+import * as Fs from "node:fs"
+import process from "node:process"
+
+export interface Program {
+  readonly pid: number
+  readonly child: ChildProcess
+  /** The line it said last. */
+  readonly said: () => string
+}
+
+export interface Options {
+  readonly env?: NodeJS.ProcessEnv | undefined
+  /** Gives it a channel for messages. Defaults to none. */
+  readonly ipc?: boolean | undefined
+}
+
+const running = new Set<Program>()
+process.on("exit", () => {
+  for (const program of running) stop(program)
+})
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => process.exit(130))
+
+export const start = (command: string, args: ReadonlyArray<string>, options?: Options): Program => {
+  const stdio = ["ignore", "pipe", "pipe", ...(options?.ipc === true ? (["ipc"] as const) : [])] as const
+  const child = spawn(command, args, { env: options?.env ?? process.env, stdio: [...stdio] })
+  let said = ""
+  const hear = (text: string) => (said = text.trim().split("\n").at(-1) ?? said)
+  child.stdout?.setEncoding("utf8").on("data", hear)
+  child.stderr?.setEncoding("utf8").on("data", hear)
+  const program: Program = { pid: child.pid ?? 0, child, said: () => said }
+  child.on("error", (error) => (said = error.message)).on("exit", () => running.delete(program))
+  running.add(program)
+  return program
+}
+
+/** Kills a program and those it has started. */
+export const stop = (program: Program) => {
+  for (const pid of program.pid === 0 ? [] : tree(program.pid)) {
+    try {
+      process.kill(pid, "SIGKILL")
+    } catch {
+      // It has ended by itself.
+    }
+  }
+  running.delete(program)
+}
+
+/** The first line it says. */
+export const line = (program: Program): Promise<string> =>
+  new Promise((resolve, reject) => {
+    program.child.stdout?.once("data", (text: string) => resolve(text.trim()))
+    program.child.once("exit", (code) => reject(new Error(`ended with ${code}: ${program.said()}`)))
+  })
+
+const read = (file: string) => {
+  try {
+    return Fs.readFileSync(file, "utf8")
+  } catch {
+    return ""
+  }
+}
+
+/** A process and all below it, as far as the system tells. */
+const tree = (pid: number): ReadonlyArray<number> => {
+  const children = read(`/proc/${pid}/task/${pid}/children`).split(" ").filter(Boolean)
+  return [pid, ...children.flatMap((child) => tree(Number(child)))]
+}
+
+const sum = (values: ReadonlyArray<number>) => values.reduce((left, right) => left + right, 0)
+
+/** Seconds of CPU that programs have used, in user space and for them in the kernel, 1/100 s at the finest. */
+export const cpuSeconds = (programs: ReadonlyArray<Program>): number =>
+  sum(
+    programs
+      .flatMap(({ pid }) => tree(pid))
+      .map((pid) => {
+        const fields = (/\) (.*)/.exec(read(`/proc/${pid}/stat`))?.[1] ?? "").split(" ")
+        return (Number(fields[11] ?? Number.NaN) + Number(fields[12] ?? Number.NaN)) / 100
+      })
+  )
+
+/** KiB of memory that a program has resident. */
+export const residentKiB = ({ pid }: Program): number =>
+  Number(/VmRSS:\s+(\d+)/.exec(read(`/proc/${pid}/status`))?.[1] ?? Number.NaN)
+
+export const descriptors = ({ pid }: Program): number => {
+  try {
+    return Fs.readdirSync(`/proc/${pid}/fd`).length
+  } catch {
+    return Number.NaN
+  }
+}
+
+/** How many files a process may open. */
+export const descriptorLimit = (): number =>
+  Number(/Max open files\s+(\d+)/.exec(read("/proc/self/limits"))?.[1] ?? 1024)

@@ -1,0 +1,135 @@
+/**
+ * What is measured in turns: the job of one turn, and the figures that come out of all of them.
+ */
+import type { Outcome } from "./load.js"
+import * as Program from "./Program.js"
+import type { Asked, Figure } from "./Results.js"
+import type { Visitors } from "./Stage.js"
+import type { Way } from "./Ways.js"
+
+export interface Trial {
+  /** Which ways take part: the plain ones, with peers or without, or those with TLS between their hops. */
+  readonly ways: "plain" | "peers" | "secured"
+  readonly figures: ReadonlyArray<
+    Omit<Figure, "values"> & { readonly of: (outcomes: ReadonlyArray<Outcome>) => number }
+  >
+  readonly turn: (way: Way) => Promise<Outcome>
+  /** Defaults to the run's. */
+  readonly rounds?: number | undefined
+}
+
+export interface Options {
+  /** Milliseconds that a turn counts. */
+  readonly millis: number
+  readonly visitors: Visitors
+  /** Further ones, for the load beside. */
+  readonly others: Visitors
+}
+
+const median = (field: string) => (outcomes: ReadonlyArray<Outcome>) => {
+  const values = outcomes.map((outcome) => outcome[field] ?? Number.NaN).filter((value) => !Number.isNaN(value))
+  return values.toSorted((left, right) => left - right)[Math.floor(values.length / 2)] ?? Number.NaN
+}
+
+/** CPU seconds of all turns by all their bytes: one turn alone is too short for a clock of 1/100 s. */
+const cpuPerGiB = (outcomes: ReadonlyArray<Outcome>) => {
+  const whole = outcomes.filter(({ cpu, mebibytes }) => cpu !== undefined && mebibytes !== undefined)
+  const sum = (field: string) => whole.reduce((sum, outcome) => sum + (outcome[field] ?? 0), 0)
+  return sum("cpu") === 0 ? Number.NaN : sum("cpu") / (sum("mebibytes") / 1024)
+}
+
+export const make = ({ millis, others, visitors }: Options): ReadonlyArray<Trial> => {
+  const throughput = (what: "sink" | "source", streams: number, ways: Trial["ways"], asked: Asked): Trial => {
+    const to = what === "sink" ? "to the target" : "to the visitor"
+    const moving = `${streams} ${streams === 1 ? "stream" : "streams"} ${to}`
+    const prefix = ways === "secured" ? "TLS, " : ""
+    return {
+      ways,
+      figures: [
+        {
+          name: `${prefix}throughput, ${moving}`,
+          unit: "MiB/s",
+          better: "more",
+          asked,
+          of: median("rate")
+        },
+        {
+          name: `${prefix}CPU of both hops, ${moving}`,
+          unit: "s/GiB",
+          better: "less",
+          asked: ways === "secured" ? undefined : { pipes: 0.5 },
+          of: cpuPerGiB
+        }
+      ],
+      turn: async (way) => {
+        const before = Program.cpuSeconds(way.hops)
+        const outcome = await visitors.run({ what, port: way.port, streams, millis })
+        return { ...outcome, cpu: Program.cpuSeconds(way.hops) - before }
+      }
+    }
+  }
+  const visits = (concurrency: number, ways: Trial["ways"], asked?: Asked): Trial => ({
+    ways,
+    figures: [
+      {
+        name: `${ways === "secured" ? "TLS, " : ""}new visitors, ${concurrency} at a time`,
+        unit: "1/s",
+        better: "more",
+        asked,
+        of: median("rate")
+      }
+    ],
+    turn: ({ port }) => visitors.run({ what: "visitors", port, concurrency, millis })
+  })
+  const latency = (name: string, turn: Trial["turn"], asked?: Asked): Trial => ({
+    ways: "peers",
+    figures: [
+      { name: `${name}, p50`, unit: "µs", better: "less", asked, of: median("p50") },
+      { name: `${name}, p99`, unit: "µs", better: "less", of: median("p99") }
+    ],
+    turn
+  })
+  const roundTrips = ({ port }: Way) => visitors.run({ what: "latency", port, millis })
+  const roundTripsBesideBulk = async (way: Way) => {
+    const bulk = others.run({ what: "sink", port: way.port, streams: 1, millis: millis * 1.4 })
+    await new Promise((resolve) => setTimeout(resolve, millis / 5))
+    const outcome = await roundTrips(way)
+    await bulk
+    return outcome
+  }
+  const bulk = { pipes: 1.7, direct: 0.6 }
+  const secured = { pipes: 1.3 }
+  return [
+    throughput("sink", 1, "peers", bulk),
+    throughput("source", 1, "peers", bulk),
+    throughput("sink", 8, "peers", bulk),
+    throughput("source", 8, "peers", bulk),
+    {
+      ways: "plain",
+      rounds: 3,
+      figures: [
+        {
+          name: "1000 visitors at once, to the last",
+          unit: "ms",
+          better: "less",
+          of: median("millis")
+        }
+      ],
+      turn: ({ port }) => visitors.run({ what: "burst", port, count: 1000 })
+    },
+    visits(1, "peers"),
+    visits(32, "peers", { pipes: 0.7 }),
+    visits(256, "plain"),
+    latency("64-byte round trip, idle", roundTrips, { pipes: 1 }),
+    latency("64-byte round trip, beside bulk", roundTripsBesideBulk),
+    {
+      ways: "plain",
+      figures: [{ name: "UDP, 1200-byte datagrams echoed", unit: "1/s", better: "more", of: median("rate") }],
+      turn: ({ port }) => visitors.run({ what: "datagrams", port, bytes: 1200, millis })
+    },
+    throughput("sink", 1, "secured", secured),
+    throughput("source", 1, "secured", secured),
+    throughput("source", 8, "secured", secured),
+    visits(32, "secured")
+  ]
+}
