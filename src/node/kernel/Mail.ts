@@ -148,6 +148,7 @@ const overOf = ([slot = 0, tag = 0, near = 0, read = 0, errno = 0]: ReadonlyArra
 const giver = (ring: Ring.Ring, libc: Libc, bell: number) => {
   const waiting: Array<ReadonlyArray<number>> = []
   const flush = (): boolean => {
+    if (waiting.length === 0) return true
     for (let [first] = waiting; first !== undefined && ring.give(first); [first] = waiting) waiting.shift()
     if (ring.mustWake()) libc.write(bell, one, one.length)
     return waiting.length === 0
