@@ -47,7 +47,6 @@ const flood: World["flood"] = { chunks: 1000, bytes: 65_536, limit: 32 * 1024 * 
 const certificate = Effect.runSync(
   Effect.cached(LiveCertificates.certificate({ issuer: "itself", names: ["nodepass"] }))
 )
-Datagrams.suite("NodeTransport datagrams", { run: runIn(NodeTransport.layer), flood })
 
 const kernelTransport = Layer.effect(
   Transport,
@@ -65,6 +64,7 @@ describe.each([
   suite(name, { run, flood })
   suite(`${name} over TLS`, { run: runIn(Layer.provide(overTls(certificate), layer)), flood })
   tlsSuite(name, { run, ...LiveCertificates })
+  Datagrams.suite(`${name} datagrams`, { run, flood })
 
   it.live("an IPv4 visitor of a listener on every interface is shown with its IPv4 address", () =>
     run(

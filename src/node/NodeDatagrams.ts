@@ -11,31 +11,33 @@ import { addressOf, failure } from "./NodeConnection.js"
 import * as NodeHosts from "./NodeHosts.js"
 import { owned } from "./NodeScope.js"
 
-export const bind: Transport["Type"]["bind"] = (address) => {
-  const from = (family: 4 | 6, host?: string) =>
+export const bind: Transport["Type"]["bind"] = (address) =>
+  bindTo(address, ({ family, host }) =>
     open({ family, operation: "bind", address }, (socket, done) =>
-      socket.bind({ port: address.port, ...(host === undefined ? {} : { address: host }) }, done)
+      socket.bind({ port: address.port, address: host }, done)
     )
-  // On `::` for both families, and on `0.0.0.0` where there is no IPv6.
-  if (address.host === "" || address.host === "*") {
-    return Effect.catchIf(
-      from(6),
-      ({ reason }) => reason === "AddressUnavailable",
-      () => from(4)
-    )
-  }
-  return Effect.flatMap(lookup("bind", address), ({ family, host }) => from(family, host))
-}
+  )
+
+/** Binds where an address leads: every interface on `::` for both families, and on `0.0.0.0` where there is no IPv6. */
+export const bindTo = <A, R>(
+  address: Address.Address,
+  from: (way: NodeHosts.Way) => Effect.Effect<A, TransportError, R>
+): Effect.Effect<A, TransportError, R> =>
+  address.host === "" || address.host === "*"
+    ? Effect.catchIf(
+        from({ family: 6, host: "::" }),
+        ({ reason }) => reason === "AddressUnavailable",
+        () => from({ family: 4, host: "0.0.0.0" })
+      )
+    : Effect.flatMap(lookup("bind", address), from)
 
 export const associate: Transport["Type"]["associate"] = (peer) =>
   Effect.flatMap(lookup("connect", peer), ({ family, host }) =>
     open({ family, operation: "connect", address: peer, peer }, (socket, done) => socket.connect(peer.port, host, done))
   )
 
-// internal
-
 /** The address to use of those that the name leads to: IPv4 first, since nobody can tell whether a datagram was heard. */
-const lookup = (
+export const lookup = (
   operation: "bind" | "connect",
   address: Address.Address
 ): Effect.Effect<NodeHosts.Way, TransportError> =>
@@ -46,6 +48,8 @@ const lookup = (
       return way === undefined ? Effect.fail(failure(operation, address, { code: "ENOTFOUND" })) : Effect.succeed(way)
     })
   )
+
+// internal
 
 interface Options {
   readonly family: 4 | 6

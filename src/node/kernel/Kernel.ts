@@ -6,12 +6,14 @@ import * as Schema from "effect/Schema"
 import { createRequire } from "node:module"
 import process from "node:process"
 import * as Libc from "./Libc.js"
+import * as Messages from "./Messages.js"
 import * as Poller from "./Poller.js"
 import * as Sockets from "./Sockets.js"
 
 export interface Kernel {
   readonly libc: Libc.Libc
   readonly sockets: Sockets.Sockets
+  readonly messages: Messages.Messages
   readonly poller: Poller.Poller
   /** The file of the reactor's worker. */
   readonly worker: string
@@ -51,6 +53,6 @@ export const kernel: Effect.Effect<Kernel, KernelUnavailable> = Effect.gen(funct
 
 let loading: ReturnType<typeof load> | undefined
 const load = async () => {
-  const [libc, sockets] = await Promise.all([Libc.load(), Sockets.load()])
-  return { libc, sockets, poller: Poller.make(libc) }
+  const [libc, sockets, messages] = await Promise.all([Libc.load(), Sockets.load(), Messages.load()])
+  return { libc, sockets, messages, poller: Poller.make(libc) }
 }

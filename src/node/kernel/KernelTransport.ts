@@ -12,6 +12,7 @@ import { dial } from "../NodeDial.js"
 import * as NodeTransport from "../NodeTransport.js"
 import type { Kernel } from "./Kernel.js"
 import * as KernelConnection from "./KernelConnection.js"
+import * as KernelDatagrams from "./KernelDatagrams.js"
 import * as KernelListener from "./KernelListener.js"
 import * as SocketAddress from "./SocketAddress.js"
 import * as Sockets from "./Sockets.js"
@@ -26,6 +27,8 @@ export const make = ({ kernel, ...options }: Options): Transport["Type"] => {
     ...node,
     connect: (address) => dial(address, viaKernel(kernel)),
     listen: KernelListener.listen(kernel),
+    bind: KernelDatagrams.bind(kernel),
+    associate: KernelDatagrams.associate(kernel),
     // Node's TLS stands on Node's sockets.
     secure: (connection, as) =>
       Effect.suspend(() => {

@@ -31,6 +31,9 @@ export const make = (libc: Libc): Poller => {
   const handlers: Array<Ready | undefined> = []
   const bytes = new Uint8Array(8)
   let watched = 0
+  /** When anything happened, and how many turns of nothing are to be borne now. */
+  let last = 0
+  let patience = 0
   let state: "off" | "turning" | "waiting" = "off"
 
   const dispatch = (count: number) => {
@@ -42,8 +45,9 @@ export const make = (libc: Libc): Poller => {
   }
   const turn = () => {
     const count = libc.epollWait(poll, events, 0)
-    if (count > 0) {
-      dispatch(count)
+    if (count > 0) heard(count)
+    else if (watched > 0 && patience > 0) {
+      patience--
       setImmediate(turn)
     } else if (watched > 0) {
       state = "waiting"
@@ -52,6 +56,12 @@ export const make = (libc: Libc): Poller => {
   }
   const woken = (count: number) => {
     state = "turning"
+    heard(count)
+  }
+  const heard = (count: number) => {
+    const now = performance.now()
+    patience = now - last < soon ? turns : 0
+    last = now
     dispatch(count)
     setImmediate(turn)
   }
@@ -83,6 +93,13 @@ export const make = (libc: Libc): Poller => {
 }
 
 // internal
+
+/**
+ * To be woken costs as much as so many turns. Where the last wait was shorter than that, in milliseconds, the next one
+ * is done without.
+ */
+const soon = 0.1
+const turns = 16
 
 const one = new Uint8Array(new BigUint64Array([1n]).buffer)
 

@@ -9,6 +9,8 @@ import * as SocketAddress from "./SocketAddress.js"
 export interface Sockets {
   /** A socket that does not block and that programs started later do not inherit. */
   readonly open: (family: 4 | 6) => number
+  /** The same for datagrams. */
+  readonly openDatagram: (family: 4 | 6) => number
   readonly bind: (fd: number, address: Uint8Array) => number
   readonly listen: (fd: number, backlog: number) => number
   /** The next connection; `from` is filled with whose it is. */
@@ -32,6 +34,8 @@ const [socketLevel, tcpLevel, ipv6Level] = [1, 6, 41]
 /** The numbers of Linux, the same on x64 and arm64. */
 export const options = {
   reuseAddress: [socketLevel, 2],
+  sendBuffer: [socketLevel, 7],
+  receiveBuffer: [socketLevel, 8],
   keepAlive: [socketLevel, 9],
   noDelay: [tcpLevel, 1],
   keepIdle: [tcpLevel, 4],
@@ -71,6 +75,7 @@ export const load = async (): Promise<Sockets> => {
   const valueBytes = new Uint8Array(value.buffer)
   return {
     open: (family) => socket(family === 4 ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0),
+    openDatagram: (family) => socket(family === 4 ? AF_INET : AF_INET6, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0),
     bind: (fd, address) => bind(fd, address, address.length),
     listen,
     accept: (fd, from) => accept4(fd, from, room(from), SOCK_NONBLOCK | SOCK_CLOEXEC),
@@ -106,6 +111,7 @@ const keepIdle = 30
 
 const { AF_INET, AF_INET6 } = SocketAddress.families
 const SOCK_STREAM = 1
+const SOCK_DGRAM = 2
 const SOCK_NONBLOCK = 0o4000
 const SOCK_CLOEXEC = 0o2000000
 const MSG_PEEK = 2
