@@ -1,0 +1,177 @@
+/**
+ * Visitors by the thousand on a real tunnel whose relay threads die at random: `npm run soak -- --visitors N --seed S`.
+ *
+ * Each asks for an echo, and checks every byte; some reset, some half-close at once, some leave, some are slow. In the
+ * end nobody is being served, and the process holds as many descriptors as before.
+ */
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as FastCheck from "effect/FastCheck"
+import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
+import * as LogLevel from "effect/LogLevel"
+import * as Schedule from "effect/Schedule"
+import * as Fs from "node:fs"
+import * as Net from "node:net"
+import { parseArgs } from "node:util"
+import { kernel } from "../src/node/kernel/Kernel.js"
+import * as KernelRelay from "../src/node/kernel/KernelRelay.js"
+import * as KernelTransport from "../src/node/kernel/KernelTransport.js"
+import * as Reactor from "../src/node/kernel/Reactor.js"
+import * as NodeCertificates from "../src/node/NodeCertificates.js"
+import * as NodeCrypto from "../src/node/NodeCrypto.js"
+import * as Relay from "../src/Relay.js"
+import * as Settings from "../src/Settings.js"
+import { Transport } from "../src/Transport.js"
+import * as Tunnel from "../src/Tunnel.js"
+import * as TunnelUrl from "../src/TunnelUrl.js"
+import { freePort } from "./command/freePort.js"
+
+const { values } = parseArgs({
+  options: { visitors: { type: "string" }, seed: { type: "string" }, tls: { type: "boolean" } }
+})
+const visitors = Number(values.visitors ?? 100_000)
+const seed = Number(values.seed ?? 1)
+if (!Number.isSafeInteger(visitors) || visitors < 1 || !Number.isSafeInteger(seed)) {
+  console.error("soak: expected --visitors <a whole number above 0> and --seed <a whole number>")
+  process.exit(2)
+}
+
+interface Visit {
+  readonly bytes: number
+  readonly manner: "asks" | "resets" | "leaves" | "pauses"
+}
+
+const manner = FastCheck.oneof(
+  { weight: 12, arbitrary: FastCheck.constant("asks" as const) },
+  { weight: 1, arbitrary: FastCheck.constantFrom("resets" as const, "leaves" as const, "pauses" as const) }
+)
+const bytes = FastCheck.oneof(
+  { weight: 60, arbitrary: FastCheck.integer({ min: 1, max: 2000 }) },
+  { weight: 6, arbitrary: FastCheck.integer({ min: 2000, max: 200_000 }) },
+  { weight: 1, arbitrary: FastCheck.integer({ min: 200_000, max: 3_000_000 }) }
+)
+/** Some of each, to be drawn from again and again. */
+const visits: ReadonlyArray<Visit> = FastCheck.sample(FastCheck.record({ bytes, manner }), { seed, numRuns: 997 })
+
+const pattern = Buffer.from(Uint8Array.from({ length: 3_000_000 }, (_, at) => (at * 31 + (at >> 8)) & 255))
+
+/** `cut` where it was reset, by itself or by a thread's death. */
+const visit = (port: number, { bytes, manner }: Visit): Promise<"served" | "cut" | "corrupt"> =>
+  new Promise((resolve) => {
+    let heard = 0
+    const socket = Net.connect({ port, host: "127.0.0.1", allowHalfOpen: true })
+    socket
+      .on("error", () => resolve("cut"))
+      .on("close", () => resolve(heard === bytes ? "served" : "cut"))
+      .on("data", (chunk: Buffer) => {
+        if (!chunk.equals(pattern.subarray(heard, heard + chunk.length))) resolve("corrupt")
+        heard += chunk.length
+        if (manner === "resets") socket.resetAndDestroy()
+        if (manner === "leaves") socket.destroy()
+        if (manner === "pauses") {
+          socket.pause()
+          setTimeout(() => socket.resume(), 20)
+        }
+      })
+      .end(pattern.subarray(0, bytes))
+  })
+
+const listen = (server: Net.Server) =>
+  Effect.acquireRelease(
+    Effect.async<number>((resume) => {
+      server.listen({ port: 0, host: "127.0.0.1", backlog: 4096 }, () => {
+        const address = server.address()
+        resume(Effect.succeed(typeof address === "object" && address !== null ? address.port : 0))
+      })
+    }),
+    () => Effect.sync(() => server.close())
+  )
+
+const descriptors = () => Fs.readdirSync("/proc/self/fd").length
+
+const soak = Effect.gen(function* () {
+  const found = yield* kernel
+  const reactor = yield* Reactor.make(found)
+  const host = Layer.mergeAll(
+    NodeCertificates.layer,
+    NodeCrypto.layer,
+    Settings.layer(),
+    Layer.succeed(Transport, KernelTransport.make({ kernel: found })),
+    Layer.succeed(Relay.Way, { layer: (options) => KernelRelay.layer({ ...options, reactor }) })
+  )
+  const target = yield* listen(
+    Net.createServer({ allowHalfOpen: true }, (socket) => socket.on("error", () => undefined).pipe(socket))
+  )
+  const [tunnelPort, port] = yield* Effect.promise(async () => [await freePort(), await freePort()] as const)
+  const tunnel = (url: string) =>
+    Effect.flatMap(TunnelUrl.parse(url), (config) =>
+      Effect.map(Layer.build(Tunnel.layer(config)), Context.get(Tunnel.Tunnel))
+    )
+  const tls = values.tls === true ? "&tls=1" : ""
+  const [server] = yield* Effect.provide(
+    Effect.all([
+      tunnel(`server://soak@127.0.0.1:${tunnelPort}/127.0.0.1:${port}?mode=1&slot=0${tls}`),
+      tunnel(`client://soak@127.0.0.1:${tunnelPort}/127.0.0.1:${target}?mode=2&slot=0`)
+    ]),
+    host
+  )
+  yield* server.ready
+
+  const before = { descriptors: descriptors(), rss: process.memoryUsage().rss }
+  const outcomes = { served: 0, cut: 0, corrupt: 0 }
+  let deaths = 0
+  let next = 0
+  const stamp = performance.now()
+  const killing = yield* Effect.fork(
+    Effect.repeat(
+      Effect.delay(
+        Effect.zipRight(
+          reactor.kill,
+          Effect.sync(() => deaths++)
+        ),
+        Duration.millis(700 + ((seed * 7919) % 600))
+      ),
+      Schedule.forever
+    )
+  )
+  const one = Effect.suspend(() => {
+    const what = visits[next++ % visits.length] ?? { bytes: 1, manner: "asks" }
+    return Effect.map(
+      Effect.promise(() => visit(port, what)),
+      (outcome) => {
+        outcomes[outcome]++
+        if (next % 10_000 === 0) console.log(`${next} visitors: ${JSON.stringify(outcomes)}, ${deaths} deaths`)
+      }
+    )
+  })
+  yield* Effect.replicateEffect(
+    Effect.whileLoop({ while: () => next < visitors, body: () => one, step: () => {} }),
+    64,
+    {
+      concurrency: 64,
+      discard: true
+    }
+  )
+  yield* killing.interruptAsFork(killing.id())
+  yield* Effect.sleep("1 seconds")
+  const { tcps } = yield* server.checkpoint
+  const after = { descriptors: descriptors(), rss: process.memoryUsage().rss }
+  const seconds = (performance.now() - stamp) / 1000
+  console.log(
+    `${visitors} visitors in ${seconds.toFixed(0)} s: ${JSON.stringify(outcomes)}; ${deaths} times every relay thread was killed`
+  )
+  console.log(
+    `descriptors ${before.descriptors} before, ${after.descriptors} after; memory ${(before.rss / 2 ** 20).toFixed(0)} MiB, then ${(after.rss / 2 ** 20).toFixed(0)} MiB; being served: ${tcps}`
+  )
+  // The pool may stand higher than at first.
+  const isWell = outcomes.corrupt === 0 && tcps === 0 && after.descriptors < before.descriptors + 200
+  return isWell ? 0 : 1
+})
+
+process.exitCode = await soak.pipe(
+  Effect.scoped,
+  Effect.provide(Logger.minimumLogLevel(LogLevel.Error)),
+  Effect.runPromise
+)
