@@ -34,6 +34,19 @@ export const secure: Transport["Type"]["secure"] = (connection, as) =>
     return Effect.map(over, (tls) => fromSocket(tls, remote, { buffer, tcp }))
   })
 
+/** Those that Node does not bring along: where OpenSSL and curl look for them, and what the environment adds. */
+export const systemAuthorities = (): ReadonlyArray<string> =>
+  [process.env["SSL_CERT_FILE"] ?? "/etc/ssl/certs/ca-certificates.crt", process.env["NODE_EXTRA_CA_CERTS"]].flatMap(
+    (file) => {
+      try {
+        return file === undefined ? [] : [Fs.readFileSync(file, "utf8")]
+      } catch {
+        // There may be none.
+        return []
+      }
+    }
+  )
+
 // internal
 
 const versions = { minVersion: "TLSv1.3", maxVersion: "TLSv1.3" } as const
@@ -142,16 +155,3 @@ const clientContext = (trust: Tls.Trust): NodeTls.SecureContext => {
   clientContexts.set(id, made)
   return made
 }
-
-/** Those that Node does not bring along: where OpenSSL and curl look for them, and what the environment adds. */
-const systemAuthorities = (): ReadonlyArray<string> =>
-  [process.env["SSL_CERT_FILE"] ?? "/etc/ssl/certs/ca-certificates.crt", process.env["NODE_EXTRA_CA_CERTS"]].flatMap(
-    (file) => {
-      try {
-        return file === undefined ? [] : [Fs.readFileSync(file, "utf8")]
-      } catch {
-        // There may be none.
-        return []
-      }
-    }
-  )

@@ -1,13 +1,17 @@
 /**
- * One way through an exchange: from one socket to the other, by way of a shared buffer, or for bulk of a pipe.
+ * One way through an exchange: from one socket to the other, by way of a shared buffer, or for bulk of a pipe where neither
+ * speaks TLS.
  */
 import type * as Ledger from "./Ledger.js"
 import { type Libc, type Pipe, isLater } from "./Libc.js"
 import type * as Pipes from "./Pipes.js"
+import type { TlsSession } from "./TlsSession.js"
 
 export interface End {
   readonly side: "near" | "far"
   readonly fd: number
+  /** What turns its bytes into those of the exchange. */
+  readonly tls: TlsSession | undefined
 }
 
 export interface Direction {
@@ -15,7 +19,7 @@ export interface Direction {
   readonly to: End
   /** Where its bytes are counted. */
   readonly counter: number
-  /** What was read and could not be written yet. */
+  /** What was read and could not be written yet; the sink's session may have more. */
   pending: Uint8Array | undefined
   pipe: Pipe | undefined
   /** Bytes in the pipe. */
@@ -43,7 +47,8 @@ export const make = (from: End, to: End, counter: number, ahead: Uint8Array): Di
 })
 
 /** Whether it waits for the sink to take what it holds; otherwise it waits for the source, unless that has ended. */
-export const isFull = (direction: Direction): boolean => direction.pending !== undefined || direction.held > 0
+export const isFull = ({ held, pending, to }: Direction): boolean =>
+  pending !== undefined || held > 0 || to.tls?.isWaiting() === true
 
 export interface Options {
   readonly libc: Libc
@@ -54,31 +59,39 @@ export interface Options {
 /**
  * Moves what can be moved now, up to a limit that is fair to the others, and says what broke it.
  *
- * The end of one way is passed on at once; once the `other` is done too, to close the sockets is to pass on the last.
+ * The end of one way is passed on at once.
  */
-export type Pump = (
-  direction: Direction,
-  other: Direction
-) => Extract<Ledger.Outcome, { readonly _tag: "Broken" }> | undefined
+export type Pump = (direction: Direction) => Extract<Ledger.Outcome, { readonly _tag: "Broken" }> | undefined
 
 export const makePump = ({ ledger, libc, pipes }: Options): Pump => {
   const buffer = new Uint8Array(bufferSize)
   type Broken = ReturnType<Pump>
 
-  const broken = (operation: "read" | "write", direction: Direction): Broken => {
-    const errno = libc.errno()
+  // These answer with the negative errno when they fail, which is asked at once: nothing may come between.
+  const checked = (result: number): number => (result < 0 ? -libc.errno() : result)
+  const read = ({ fd, tls }: End): number =>
+    tls === undefined ? checked(libc.read(fd, buffer, plainSize)) : tls.read(buffer)
+  const write = ({ fd, tls }: End, bytes: Uint8Array, length: number): number =>
+    tls === undefined
+      ? checked(libc.write(fd, bytes, length))
+      : tls.write(length === bytes.length ? bytes : bytes.subarray(0, length))
+
+  const broken = (operation: "read" | "write", direction: Direction, result: number): Broken => {
     const { side } = operation === "read" ? direction.from : direction.to
-    return isLater(errno) ? undefined : { _tag: "Broken", side, operation, errno }
+    return isLater(-result) ? undefined : { _tag: "Broken", side, operation, errno: -result }
   }
   const count = (direction: Direction, bytes: number) => {
     ledger.bytes[direction.counter] = (ledger.bytes[direction.counter] ?? 0) + bytes
     direction.active = true
   }
 
-  const end = (direction: Direction, other: Direction): Broken => {
+  const end = (direction: Direction): Broken => {
+    if (direction.done) return
     direction.ended = true
     demote(direction)
-    if (!other.done && libc.shutdown(direction.to.fd) < 0) return broken("write", direction)
+    const { fd, tls } = direction.to
+    const told = tls === undefined ? checked(libc.shutdown(fd)) : tls.end()
+    if (told < 0) return broken("write", direction, told)
     direction.done = true
     direction.active = true
   }
@@ -88,42 +101,49 @@ export const makePump = ({ ledger, libc, pipes }: Options): Pump => {
     direction.streak = 0
   }
 
-  const flush = (direction: Direction, pending: Uint8Array): Broken => {
-    const written = libc.write(direction.to.fd, pending, pending.length)
-    if (written < 0) return broken("write", direction)
+  const flush = (direction: Direction): Broken => {
+    const { pending, pipe, to } = direction
+    if (pipe !== undefined && direction.held > 0) return drain(direction, pipe)
+    if (pending === undefined) {
+      const flushed = to.tls?.flush() ?? 0
+      direction.active = true
+      return flushed < 0 ? broken("write", direction, flushed) : undefined
+    }
+    const written = write(to, pending, pending.length)
+    if (written < 0) return broken("write", direction, written)
     count(direction, written)
     direction.pending = written === pending.length ? undefined : pending.subarray(written)
   }
   const drain = (direction: Direction, pipe: Pipe): Broken => {
-    const written = libc.splice(pipe.read, direction.to.fd, direction.held)
-    if (written < 0) return broken("write", direction)
+    const written = checked(libc.splice(pipe.read, direction.to.fd, direction.held))
+    if (written < 0) return broken("write", direction, written)
     count(direction, written)
     direction.held -= written
   }
 
   /** Through the buffer. Answers `"Again"` when there may be more. */
-  const copy = (direction: Direction, other: Direction): Broken | "Again" => {
-    const read = libc.read(direction.from.fd, buffer, bufferSize)
-    if (read === 0) return end(direction, other)
-    if (read < 0) return broken("read", direction)
-    direction.streak = read === bufferSize ? direction.streak + 1 : 0
-    if (direction.streak === promotion) {
+  const copy = (direction: Direction): Broken | "Again" => {
+    const { from, to } = direction
+    const got = read(from)
+    if (got === 0) return end(direction)
+    if (got < 0) return broken("read", direction, got)
+    direction.streak = got === plainSize ? direction.streak + 1 : 0
+    if (direction.streak === promotion && from.tls === undefined && to.tls === undefined) {
       direction.streak = 0
       direction.pipe = pipes.take()
     }
-    const written = libc.write(direction.to.fd, buffer, read)
-    // The reason is asked first: nothing may come between.
-    const failure = written < 0 ? broken("write", direction) : undefined
+    const written = write(to, buffer, got)
+    const failure = written < 0 ? broken("write", direction, written) : undefined
     if (failure !== undefined) return failure
-    if (written < read) direction.pending = buffer.slice(Math.max(written, 0), read)
+    if (written < got) direction.pending = buffer.slice(Math.max(written, 0), got)
     if (written > 0) count(direction, written)
-    return read === bufferSize ? "Again" : undefined
+    return got >= plainSize || from.tls?.isAhead() === true ? "Again" : undefined
   }
   /** Through the empty pipe. */
-  const move = (direction: Direction, other: Direction, pipe: Pipe): Broken | "Again" => {
-    const read = libc.splice(direction.from.fd, pipe.write, pipes.room)
-    if (read === 0) return end(direction, other)
-    if (read < 0) return broken("read", direction)
+  const move = (direction: Direction, pipe: Pipe): Broken | "Again" => {
+    const read = checked(libc.splice(direction.from.fd, pipe.write, pipes.room))
+    if (read === 0) return end(direction)
+    if (read < 0) return broken("read", direction, read)
     direction.held = read
     const failure = drain(direction, pipe)
     if (failure !== undefined) return failure
@@ -132,16 +152,16 @@ export const makePump = ({ ledger, libc, pipes }: Options): Pump => {
     return "Again"
   }
 
-  return (direction, other) => {
-    for (let round = 0; round < rounds; round++) {
+  return (direction) => {
+    // What epoll does not know of is not left for another time.
+    for (let round = 0; round < rounds || direction.from.tls?.isAhead() === true; round++) {
       if (isFull(direction)) {
-        const { pending, pipe } = direction
-        const failure = pending !== undefined ? flush(direction, pending) : pipe && drain(direction, pipe)
+        const failure = flush(direction)
         if (failure !== undefined) return failure
         if (isFull(direction)) return
       }
-      if (direction.ended) return
-      const result = direction.pipe === undefined ? copy(direction, other) : move(direction, other, direction.pipe)
+      if (direction.ended) return end(direction)
+      const result = direction.pipe === undefined ? copy(direction) : move(direction, direction.pipe)
       if (result !== "Again") return result
     }
   }
@@ -149,7 +169,9 @@ export const makePump = ({ ledger, libc, pipes }: Options): Pump => {
 
 // internal
 
-const bufferSize = 64 * 1024
+/** Bytes that are read at once from a socket, and plain text from a session: with the tail of a record from before. */
+const plainSize = 64 * 1024
+const bufferSize = 128 * 1024
 
 /** Turns that one direction has before the others have theirs. */
 const rounds = 16

@@ -7,6 +7,7 @@ import { createRequire } from "node:module"
 import process from "node:process"
 import * as Libc from "./Libc.js"
 import * as Messages from "./Messages.js"
+import * as OpenSsl from "./OpenSsl.js"
 import * as Poller from "./Poller.js"
 import * as Sockets from "./Sockets.js"
 
@@ -14,6 +15,8 @@ export interface Kernel {
   readonly libc: Libc.Libc
   readonly sockets: Sockets.Sockets
   readonly messages: Messages.Messages
+  /** Where Node stands on an OpenSSL that can be called. */
+  readonly openSsl: OpenSsl.OpenSsl | undefined
   readonly poller: Poller.Poller
   /** The file of the reactor's worker. */
   readonly worker: string
@@ -53,6 +56,11 @@ export const kernel: Effect.Effect<Kernel, KernelUnavailable> = Effect.gen(funct
 
 let loading: ReturnType<typeof load> | undefined
 const load = async () => {
-  const [libc, sockets, messages] = await Promise.all([Libc.load(), Sockets.load(), Messages.load()])
-  return { libc, sockets, messages, poller: Poller.make(libc) }
+  const [libc, sockets, messages, openSsl] = await Promise.all([
+    Libc.load(),
+    Sockets.load(),
+    Messages.load(),
+    OpenSsl.load().catch(() => undefined)
+  ])
+  return { libc, sockets, messages, openSsl, poller: Poller.make(libc) }
 }

@@ -1,6 +1,11 @@
 /**
- * What the reactor's worker and its owner both see at any time: bytes carried, and the descriptors the worker owns.
+ * What the reactor's worker and its owner both see at any time: bytes carried, and what the worker has opened.
+ *
+ * The descriptors and the TLS sessions of the exchanges are the owner's all the while. The worker works on them, and
+ * has let go of them when it reports that an exchange is over; only then, or once the worker is no more, the owner closes
+ * them. So none is closed twice, used after, or lost, whenever the worker dies.
  */
+import type { Rest } from "./TlsSession.js"
 
 /** Exchanges that one worker can have at a time. */
 export const slots = 32_768
@@ -12,25 +17,27 @@ export interface Ledger {
   readonly memory: SharedArrayBuffer
   /** Bytes so far, by slot: from near to far, then from far to near. A float of 64 bits is written and read in one. */
   readonly bytes: Float64Array
+  /** The halves of the wire that its TLS sessions use, 0 where there is none. */
+  readonly halves: BigUint64Array
   /**
-   * Descriptors by place, 0 where there is none: two for each slot, two for each pipe, and that of the epoll.
+   * Descriptors that the worker opened, by place, 0 where there is none: two for each pipe, and that of the epoll.
    *
    * The worker takes one out before it closes it: should it die in between, one is lost, but none is closed twice.
    */
   readonly descriptors: Int32Array
 }
 
-export const make = (memory = new SharedArrayBuffer(slots * 16 + places * 4)): Ledger => ({
+export const make = (memory = new SharedArrayBuffer(descriptorsAt + places * 4)): Ledger => ({
   memory,
   bytes: new Float64Array(memory, 0, slots * 2),
-  descriptors: new Int32Array(memory, slots * 16, places)
+  halves: new BigUint64Array(memory, halvesAt, 2),
+  descriptors: new Int32Array(memory, descriptorsAt, places)
 })
 
-/** Where the pipes' descriptors begin, and that of the epoll. */
-export const pipesAt = slots * 2
-export const epollAt = pipesAt + pipes * 2
+/** Where the descriptor of the epoll is, behind those of the pipes. */
+export const epollAt = pipes * 2
 
-/** Begins an exchange. The worker owns both descriptors from then on. */
+/** Begins an exchange. The worker may use what is in both halves until it reports that the exchange is over. */
 export interface Begin {
   readonly _tag: "Begin"
   readonly slot: number
@@ -42,24 +49,26 @@ export interface Begin {
 
 export interface Half {
   readonly descriptor: number
-  /** What was read from it already. */
+  /** What was read from it already: of a TLS session plain text. */
   readonly ahead: Uint8Array
+  /** The TLS session on it. */
+  readonly tls?: Rest | undefined
 }
 
-/** Resets both sides of an exchange, if it is still under way. */
+/** Ends an exchange, if it is still under way. */
 export interface Abort {
   readonly _tag: "Abort"
   readonly slot: number
 }
 
-/** Resets all and ends the worker. */
+/** Ends all exchanges, and the worker. */
 export interface Stop {
   readonly _tag: "Stop"
 }
 
 export type Command = Begin | Abort | Stop
 
-/** How an exchange ended. Both descriptors are closed right after. */
+/** How an exchange ended: `Done` when both ways had ended, and that was passed on. All else is to be a reset for both sides. */
 export type Outcome =
   | { readonly _tag: "Done" }
   | { readonly _tag: "Idle" }
@@ -80,3 +89,5 @@ export interface Over {
 // internal
 
 const places = epollAt + 1
+const halvesAt = slots * 16
+const descriptorsAt = halvesAt + 16

@@ -5,7 +5,10 @@ import * as Direction from "./Direction.js"
 import * as Ledger from "./Ledger.js"
 import { type Libc, epoll, makeEvents } from "./Libc.js"
 import type * as Mail from "./Mail.js"
+import type { OpenSsl } from "./OpenSsl.js"
 import * as Pipes from "./Pipes.js"
+import * as TlsSession from "./TlsSession.js"
+import * as TlsWire from "./TlsWire.js"
 
 interface Side extends Direction.End {
   /** What its epoll is to tell of it; 0 where it is not there. */
@@ -26,14 +29,16 @@ interface Pair {
 
 export interface Options {
   readonly libc: Libc
+  /** Where it is missing, no half of an exchange has TLS. */
+  readonly openSsl?: OpenSsl | undefined
   readonly ledger: Ledger.Ledger
   /** Is readable when there are commands, and this was asleep. */
   readonly wake: number
   readonly desk: Mail.Desk
 }
 
-/** Serves until `Stop`, and blocks the thread. All that it was given, and all it opened, is closed then. */
-export const run = ({ desk, ledger, libc, wake }: Options): void => {
+/** Serves until `Stop`, and blocks the thread. What it was given is its owner's again once it has reported so. */
+export const run = ({ desk, ledger, libc, openSsl, wake }: Options): void => {
   const { descriptors } = ledger
   const pipes = Pipes.make(libc, ledger)
   const pump = Direction.makePump({ libc, ledger, pipes })
@@ -47,6 +52,20 @@ export const run = ({ desk, ledger, libc, wake }: Options): void => {
   descriptors[Ledger.epollAt] = poll
   let period = longestPeriod
   let swept = performance.now()
+  let wire: TlsWire.Wire | undefined
+
+  const openWire = (): TlsWire.Wire => {
+    if (openSsl === undefined) throw new Error("no OpenSSL")
+    const made = TlsWire.make(openSsl, libc)
+    ledger.halves.set(made.halves)
+    return made
+  }
+  const sideOf = (side: Side["side"], { descriptor: fd, tls }: Ledger.Half): Side => ({
+    side,
+    fd,
+    tls: tls && TlsSession.make((wire ??= openWire()), fd, tls),
+    interest: 0
+  })
 
   const over = (pair: Pair, outcome: Ledger.Outcome) => {
     if (pair.over) return
@@ -62,14 +81,9 @@ export const run = ({ desk, ledger, libc, wake }: Options): void => {
     for (const side of [pair.near, pair.far]) {
       owners[side.fd] = undefined
       if (side.interest !== 0) libc.epollControl(poll, epoll.remove, side.fd, 0)
-      if (outcome._tag !== "Done") libc.linger(side.fd)
     }
-    descriptors[2 * pair.slot] = 0
-    descriptors[2 * pair.slot + 1] = 0
-    // First: a visitor who has left, and comes again at once, is to find its slot free.
+    for (const { tls } of [pair.near, pair.far]) tls?.rest()
     desk.report({ slot: pair.slot, outcome })
-    libc.close(pair.near.fd)
-    libc.close(pair.far.fd)
   }
 
   /** Without an interest a side is not in the epoll, which tells of errors and hang-ups unasked, over and over. */
@@ -83,8 +97,7 @@ export const run = ({ desk, ledger, libc, wake }: Options): void => {
     over(pair, { _tag: "Broken", side: side.side, operation: "read", errno: libc.errno() })
   }
   const go = (pair: Pair, there: boolean, back: boolean) => {
-    const failure =
-      (there ? pump(pair.there, pair.back) : undefined) ?? (back ? pump(pair.back, pair.there) : undefined)
+    const failure = (there ? pump(pair.there) : undefined) ?? (back ? pump(pair.back) : undefined)
     if (failure !== undefined) return over(pair, failure)
     if (pair.there.done && pair.back.done) return over(pair, { _tag: "Done" })
     watch(pair, pair.near, pair.there, pair.back)
@@ -92,10 +105,7 @@ export const run = ({ desk, ledger, libc, wake }: Options): void => {
   }
 
   const begin = ({ far, idleMillis, near, slot }: Ledger.Begin) => {
-    const ends: { readonly near: Side; readonly far: Side } = {
-      near: { side: "near", fd: near.descriptor, interest: 0 },
-      far: { side: "far", fd: far.descriptor, interest: 0 }
-    }
+    const ends = { near: sideOf("near", near), far: sideOf("far", far) }
     const there = Direction.make(ends.near, ends.far, 2 * slot, near.ahead)
     const back = Direction.make(ends.far, ends.near, 2 * slot + 1, far.ahead)
     const pair: Pair = {
@@ -171,6 +181,8 @@ export const run = ({ desk, ledger, libc, wake }: Options): void => {
   }
   for (const pair of pairs.values()) over(pair, { _tag: "Aborted" })
   pipes.close()
+  ledger.halves.fill(0n)
+  wire?.free()
   descriptors[Ledger.epollAt] = 0
   libc.close(poll)
 }

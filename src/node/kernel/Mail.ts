@@ -22,11 +22,14 @@ export const make = (memory?: Memory): Mail => {
   return { memory: { commands: commands.memory, reports: reports.memory }, commands, reports }
 }
 
-/** What was read ahead of an exchange, which takes another way. */
+/** The bytes that an exchange begins with, which take another way. */
 export interface Ahead {
-  readonly near: Uint8Array
-  readonly far: Uint8Array
+  readonly near: AheadOf
+  readonly far: AheadOf
 }
+
+/** Read and not used yet, and of a TLS session records received and not sent. */
+type AheadOf = readonly [ahead: Uint8Array, received: Uint8Array, unsent: Uint8Array]
 
 /** The owner's end. */
 export interface Office {
@@ -63,9 +66,11 @@ export const office = ({ commands, reports }: Mail, { libc, post, wake }: Office
     tell: (command) => {
       if (command._tag !== "Begin") return tell([command._tag === "Stop" ? kinds.stop : kinds.abort, slotOf(command)])
       const { far, idleMillis, near, slot } = command
-      const isAhead = near.ahead.length + far.ahead.length > 0
-      if (isAhead) post({ near: near.ahead, far: far.ahead })
-      tell([isAhead ? kinds.beginAhead : kinds.begin, slot, near.descriptor, far.descriptor, idleMillis])
+      const ahead: Ahead = { near: aheadOf(near), far: aheadOf(far) }
+      const isAhead = [...ahead.near, ...ahead.far].some(({ length }) => length > 0)
+      if (isAhead) post(ahead)
+      const kind = isAhead ? kinds.beginAhead : kinds.begin
+      tell([kind, slot, idleMillis, near.descriptor, far.descriptor, sessionOf(near), sessionOf(far)])
     },
     close: () => {
       open = false
@@ -101,15 +106,15 @@ export const desk = ({ commands, reports }: Mail, { ahead, bell, libc }: DeskOpt
     next: () => {
       const record = commands.take()
       if (record === undefined) return undefined
-      const [kind = 0, slot = 0, near = 0, far = 0, idleMillis = 0] = record
+      const [kind = 0, slot = 0, idleMillis = 0, near = 0, far = 0, nearSession = 0, farSession = 0] = record
       if (kind === kinds.stop) return { _tag: "Stop" }
       if (kind === kinds.abort) return { _tag: "Abort", slot }
       const came = kind === kinds.beginAhead ? ahead() : undefined
       return {
         _tag: "Begin",
         slot,
-        near: { descriptor: near, ahead: came?.near ?? nothing },
-        far: { descriptor: far, ahead: came?.far ?? nothing },
+        near: halfOf(near, nearSession, came?.near),
+        far: halfOf(far, farSession, came?.far),
         idleMillis
       }
     },
@@ -125,13 +130,24 @@ export const desk = ({ commands, reports }: Mail, { ahead, bell, libc }: DeskOpt
 
 // internal
 
-const shape: Ring.Shape = { width: 5, room: 4096 }
+const shape: Ring.Shape = { width: 7, room: 4096 }
 
 const kinds = { begin: 1, beginAhead: 2, abort: 3, stop: 4 } as const
 const tags = ["Done", "Idle", "Aborted", "Broken"] as const
 const whole = { side: "near", operation: "read", errno: 0 } as const
 const nothing = new Uint8Array(0)
 const one = new Uint8Array(new BigUint64Array([1n]).buffer)
+
+const aheadOf = ({ ahead, tls }: Ledger.Half): AheadOf => [ahead, tls?.received ?? nothing, tls?.unsent ?? nothing]
+/** A pointer has 48 bits. */
+const sessionOf = ({ tls }: Ledger.Half) => Number(tls?.session ?? 0n)
+
+const halfOf = (
+  descriptor: number,
+  session: number,
+  [ahead, received, unsent]: AheadOf = [nothing, nothing, nothing]
+): Ledger.Half =>
+  session === 0 ? { descriptor, ahead } : { descriptor, ahead, tls: { session: BigInt(session), received, unsent } }
 
 const slotOf = (command: Ledger.Abort | Ledger.Stop) => (command._tag === "Abort" ? command.slot : 0)
 

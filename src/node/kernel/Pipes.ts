@@ -19,7 +19,7 @@ export interface Pipes {
 
 export const make = (libc: Libc, { descriptors }: Ledger.Ledger): Pipes => {
   const free: Array<Pipe> = []
-  const places = Array.from({ length: Ledger.pipes }, (_, index) => Ledger.pipesAt + 2 * index)
+  const places = Array.from({ length: Ledger.pipes }, (_, index) => 2 * index)
   const placeOf = new Map<Pipe, number>()
   const open = () => {
     const place = places.pop()

@@ -21,7 +21,7 @@ export interface Bytes {
 export interface Exchange {
   /** So far; asks nobody. */
   readonly bytes: () => Bytes
-  /** Completes as both descriptors are being closed. */
+  /** Completes when both descriptors are closed. */
   readonly ended: Effect.Effect<Outcome>
   /** Resets both sides; completes as `ended` does. */
   readonly abort: Effect.Effect<Outcome>
@@ -48,6 +48,7 @@ export interface Gone {
 }
 
 interface Entry {
+  readonly halves: readonly [near: Ledger.Half, far: Ledger.Half]
   bytes: Bytes | undefined
   outcome: Outcome | undefined
   readonly waiting: Set<(outcome: Outcome) => void>
@@ -55,7 +56,7 @@ interface Entry {
 
 /** `undefined` where the system has no descriptors left. */
 export const start = (
-  { libc, poller, worker: file }: Kernel,
+  { libc, openSsl, poller, worker: file }: Kernel,
   onGone: (gone: Gone) => void
 ): ReactorThread | undefined => {
   const [wake, bell] = [libc.eventfd(), libc.eventfd()]
@@ -89,6 +90,11 @@ export const start = (
     entry.bytes = bytesOf(slot)
     entry.outcome = outcome
     entries.delete(slot)
+    for (const { descriptor, tls } of entry.halves) {
+      if (tls !== undefined) openSsl?.freeSession(tls.session)
+      if (outcome._tag !== "Done") libc.linger(descriptor)
+      libc.close(descriptor)
+    }
     free.push(slot)
     if (entries.size === 0) poller.forget(bell)
     for (const wake of entry.waiting) wake(outcome)
@@ -98,24 +104,16 @@ export const start = (
     if (!gone) office.tell({ _tag: "Stop" })
   }
 
-  /** What a dead thread owned is nobody's: it is closed here. */
   const inherit = () => {
     hear()
     office.close()
     gone = true
     process.off("exit", stop)
-    const { descriptors } = ledger
-    descriptors.forEach((fd, place) => {
-      if (fd === 0) return
-      descriptors[place] = 0
-      if (place < Ledger.pipesAt) libc.linger(fd)
-      libc.close(fd)
-    })
     const exchanges = entries.size
     cause ??= new Error("the thread ended")
     for (const slot of entries.keys()) settle(slot, { _tag: "Died", cause })
-    libc.close(wake)
-    libc.close(bell)
+    for (const fd of [...ledger.descriptors, wake, bell]) if (fd !== 0) libc.close(fd)
+    for (const half of ledger.halves) if (half !== 0n) openSsl?.freeHalf(half)
     onGone({ exchanges, cause, wasReady: ready })
     for (const wake of leaving) wake()
   }
@@ -144,12 +142,10 @@ export const start = (
 
   const begin: Begin = (near, far, idleMillis) => {
     const slot = free.pop() ?? next++
-    const entry: Entry = { bytes: undefined, outcome: undefined, waiting: new Set() }
-    const { bytes, descriptors } = ledger
+    const entry: Entry = { halves: [near, far], bytes: undefined, outcome: undefined, waiting: new Set() }
+    const { bytes } = ledger
     bytes[2 * slot] = 0
     bytes[2 * slot + 1] = 0
-    descriptors[2 * slot] = near.descriptor
-    descriptors[2 * slot + 1] = far.descriptor
     // While it carries anything, the process goes on for it as for an open socket.
     if (entries.size === 0) poller.watch(bell, hear)
     entries.set(slot, entry)

@@ -6,6 +6,7 @@ import * as Ledger from "./Ledger.js"
 import * as Libc from "./Libc.js"
 import * as Loop from "./Loop.js"
 import * as Mail from "./Mail.js"
+import * as OpenSsl from "./OpenSsl.js"
 
 /** What the worker is started with. */
 export interface Data {
@@ -23,10 +24,12 @@ if (parentPort !== null && isData(workerData)) {
   const port = parentPort
   const { bell, mail, memory, wake } = workerData
   const libc = await Libc.load()
+  const openSsl = await OpenSsl.load().catch(() => undefined)
   const ahead = () => {
     const received: { readonly message: Mail.Ahead } | undefined = receiveMessageOnPort(port)
     return received?.message
   }
   port.postMessage("Ready")
-  Loop.run({ libc, ledger: Ledger.make(memory), wake, desk: Mail.desk(Mail.make(mail), { libc, bell, ahead }) })
+  const desk = Mail.desk(Mail.make(mail), { libc, bell, ahead })
+  Loop.run({ libc, openSsl, ledger: Ledger.make(memory), wake, desk })
 }

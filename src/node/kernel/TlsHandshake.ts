@@ -1,0 +1,56 @@
+/**
+ * The handshake of a TLS session, with the look at the peer's certificate that belongs to it.
+ */
+import { createHash, X509Certificate } from "node:crypto"
+import type * as Address from "../../Address.js"
+import * as Tls from "../../Tls.js"
+import type { TransportError } from "../../Transport.js"
+import { namesOf } from "../NodeCertificates.js"
+import { failed } from "./KernelConnection.js"
+import { type OpenSsl, verdicts } from "./OpenSsl.js"
+import type { TlsSession } from "./TlsSession.js"
+
+export interface Options {
+  readonly openSsl: OpenSsl
+  readonly as: Tls.Side
+  readonly peer: Address.Address
+}
+
+/**
+ * Goes on with a handshake as far as it can now, and says what it waits for, or how it failed.
+ *
+ * `Done` once the peer is whom we believe. To free a session whose handshake failed is the caller's.
+ */
+export const advance = (
+  session: TlsSession,
+  { as, openSsl, peer }: Options
+): "Done" | "WantRead" | "WantWrite" | Tls.TlsError | TransportError => {
+  const progress = session.handshake()
+  if (progress === "Ended") return Tls.handshake(peer, "it ended the connection")
+  if (typeof progress === "number") return failed("read", peer, -progress)
+  if (typeof progress === "object") return Tls.handshake(peer, progress.reason)
+  if (progress !== "Done" || as.side === "server") return progress
+  return refusal(openSsl, session.session, { trust: as.trust, peer }) ?? "Done"
+}
+
+// internal
+
+const refusal = (
+  openSsl: OpenSsl,
+  session: bigint,
+  { peer, trust }: { readonly peer: Address.Address; readonly trust: Tls.Trust }
+): Tls.TlsError | undefined => {
+  const der = openSsl.peer(session)
+  if (der === undefined) return Tls.handshake(peer, "it showed no certificate")
+  if (trust._tag === "Pinned") {
+    const fingerprint = createHash("sha256").update(der).digest("hex")
+    return fingerprint === trust.fingerprint ? undefined : Tls.notPinned(peer, fingerprint, trust.fingerprint)
+  }
+  const verdict = openSsl.verdict(session)
+  if (verdict === verdicts.good) return undefined
+  const leaf = new X509Certificate(der)
+  if (verdict === verdicts.wrongName) return Tls.wrongName(peer, namesOf(leaf), trust.name)
+  if (verdict === "CERT_HAS_EXPIRED") return Tls.expired(peer, Date.parse(leaf.validTo))
+  if (verdict === "CERT_NOT_YET_VALID") return Tls.early(peer, Date.parse(leaf.validFrom))
+  return Tls.untrusted(peer, verdict)
+}
