@@ -31,6 +31,10 @@ const viaKernel: World = {
     )
 }
 
+const certificate = Effect.runSync(
+  Effect.cached(LiveCertificates.certificate({ issuer: "itself", names: ["nodepass"] }))
+)
+
 /** With the reactor in hand. */
 const withReactor = <A, E>(program: (reactor: Reactor.Reactor) => Parameters<typeof run<A, E>>[1]) =>
   Effect.scoped(
@@ -45,9 +49,13 @@ suite("Relay through this process", { transport: NodeTransport.layer, layer: Rel
 
 describe.runIf(process.platform === "linux")("on Linux", () => {
   suite("Relay through the kernel", viaKernel)
+  suite("Relay through the kernel, of TLS", {
+    ...viaKernel,
+    transport: Layer.provide(overTls(certificate), viaKernel.transport)
+  })
 
   describe("KernelRelay", () => {
-    it.live("takes the sockets off Node, and the peers notice nothing of it", () =>
+    it.live("takes the sockets over, and the peers notice nothing of it", () =>
       run(
         viaKernel,
         Effect.gen(function* () {
@@ -67,25 +75,6 @@ describe.runIf(process.platform === "linux")("on Linux", () => {
           yield* Fiber.join(relaying)
         })
       )
-    )
-
-    it.live("leaves TLS to this process", () =>
-      Effect.gen(function* () {
-        const certificate = yield* Effect.cached(
-          LiveCertificates.certificate({ issuer: "itself", names: ["nodepass"] })
-        )
-        const program = Effect.gen(function* () {
-          const { exchange, near, target, visitor } = yield* line
-          const relaying = yield* Effect.fork(exchange)
-          yield* Effect.zipRight(visitor.write(pattern(1000)), visitor.end)
-          assert.strictEqual((yield* readAll(target)).length, 1000)
-          // It is still Node's: the other direction is under way.
-          assert.strictEqual(yield* near.peek, "End")
-          yield* target.end
-          yield* Fiber.join(relaying)
-        })
-        yield* run(viaKernel, Effect.provide(program, Layer.provide(overTls(certificate), viaKernel.transport)))
-      })
     )
 
     it.live("leaves all to this process where a rate is set", () =>

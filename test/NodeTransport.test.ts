@@ -48,16 +48,22 @@ const certificate = Effect.runSync(
   Effect.cached(LiveCertificates.certificate({ issuer: "itself", names: ["nodepass"] }))
 )
 
-const kernelTransport = Layer.effect(
-  Transport,
-  Effect.map(Effect.orDie(kernel), (kernel) => KernelTransport.make({ kernel }))
-)
+const kernelTransport = (less: { readonly openSsl?: undefined }) =>
+  Layer.effect(
+    Transport,
+    Effect.map(Effect.orDie(kernel), (kernel) => KernelTransport.make({ kernel: { ...kernel, ...less } }))
+  )
 // What is loaded once, and stays open.
 if (process.platform === "linux") await Effect.runPromise(kernel)
 
 describe.each([
   { name: "NodeTransport", layer: NodeTransport.layer },
-  ...(process.platform === "linux" ? [{ name: "KernelTransport", layer: kernelTransport }] : [])
+  ...(process.platform === "linux"
+    ? [
+        { name: "KernelTransport", layer: kernelTransport({}) },
+        { name: "KernelTransport with the TLS of Node", layer: kernelTransport({ openSsl: undefined }) }
+      ]
+    : [])
 ])("$name", ({ layer, name }) => {
   const run = runIn(layer)
 

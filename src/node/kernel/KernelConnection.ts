@@ -1,5 +1,5 @@
 /**
- * A TCP socket as a `Connection`, by its descriptor alone: nothing of Node stands in between.
+ * A TCP socket as a `Connection`, by its descriptor alone, plain or with TLS on it: nothing of Node stands in between.
  *
  * The descriptor is in one place, which says -1 from the moment it is closed or given away. It is looked at before each
  * call, and no call waits, so none is closed twice, nor used after.
@@ -11,16 +11,14 @@ import type * as Address from "../../Address.js"
 import { type Connection, TransportError } from "../../Transport.js"
 import { failure } from "../NodeConnection.js"
 import type { Kernel } from "./Kernel.js"
+import type { Half } from "./Ledger.js"
 import { isLater } from "./Libc.js"
 import type { Poller } from "./Poller.js"
 import * as SocketAddress from "./SocketAddress.js"
+import type { TlsSession } from "./TlsSession.js"
 
-/** A connection that is let go of. */
-export interface Released {
-  readonly descriptor: number
-  /** What was read from it and put back. */
-  readonly ahead: Uint8Array
-}
+/** A connection that is let go of, with what was read from it and put back. */
+export type Released = Half
 
 /** What is below a connection. */
 export interface Below {
@@ -52,13 +50,20 @@ export const failed = (
   errno: number
 ): TransportError => failure(operation, address, because(errno))
 
-/** A connection over an open socket, and what closes it. Owns the descriptor. */
+/** A connection over an open socket, and what closes it. Owns the descriptor, and the TLS session where there is one. */
 export const make = (
   kernel: Kernel,
   descriptor: number,
-  remote: Address.Address
-): { readonly connection: Connection; readonly close: () => void } => {
+  remote: Address.Address,
+  tls?: TlsSession
+): { readonly connection: Connection; readonly close: () => void; readonly reset: () => void } => {
   const { libc, poller, sockets } = kernel
+  // These answer with the negative errno when they fail, which is asked at once: nothing may come between.
+  const checked = (result: number): number => (result < 0 ? -libc.errno() : result)
+  const bytesOf = () => (tls === undefined ? checked(libc.read(fd, buffer, buffer.length)) : tls.read(buffer))
+  const put = (bytes: Uint8Array) =>
+    tls === undefined ? checked(libc.write(fd, bytes, bytes.length)) : tls.write(bytes)
+  const halfClose = () => (tls === undefined ? checked(libc.shutdown(fd)) : tls.end())
   let fd = descriptor
   /** Something may be there to be read. */
   let readable = true
@@ -80,19 +85,24 @@ export const make = (
   if (sockets.nameOf(fd, name) < 0) errno = sockets.errno()
   let local: Address.Address | undefined
 
+  /** Bytes of writes are still in this process. */
+  const isFull = () => pending.length > 0 || tls?.isWaiting() === true
   /** Hands to the kernel what it will take. */
   const flush = () => {
     if (fd < 0 || errno !== 0) return
     for (let [first] = pending; first !== undefined; [first] = pending) {
-      const written = libc.write(fd, first, first.length)
-      if (written < 0) {
-        const why = libc.errno()
-        if (!isLater(why)) errno = why
-        return
-      }
-      if (written < first.length) pending[0] = first.subarray(written)
-      else pending.shift()
+      const written = put(first)
+      if (written < 0) return note(-written)
+      if (written === first.length) pending.shift()
+      else if (written > 0) pending[0] = first.subarray(written)
+      // It is full; to TLS that is not an error.
+      if (written < first.length && tls !== undefined) return
     }
+    const flushed = tls?.flush() ?? 0
+    if (flushed < 0) note(-flushed)
+  }
+  const note = (why: number) => {
+    if (!isLater(why)) errno = why
   }
   const ready: Parameters<Poller["watch"]>[1] = (state) => {
     over ||= state.over
@@ -118,14 +128,21 @@ export const make = (
   }
   const close = () => {
     if (heir !== undefined) return heir.close()
+    // Without a word of TLS an end is taken for a reset.
+    if (fd >= 0 && !finished && errno === 0) tls?.end()
+    shut()
+  }
+  const shut = () => {
     const left = leave()
-    if (left >= 0) libc.close(left)
+    if (left < 0) return
+    tls?.free()
+    libc.close(left)
     tell()
   }
   const reset = () => {
     if (heir !== undefined) return heir.reset()
     if (fd >= 0) libc.linger(fd)
-    close()
+    shut()
   }
 
   const park = <A>(again: () => Effect.Effect<A, TransportError>): Effect.Effect<A, TransportError> =>
@@ -141,7 +158,7 @@ export const make = (
         reader = undefined
       })
     })
-  /** Asks the kernel; `undefined` while nothing is there. What `took` answers is how much was, `0` the peer's end. */
+  /** Asks for what is there; `undefined` while nothing is. What `took` answers is how much was, `0` the peer's end. */
   const ask = (took: () => number): number | undefined => {
     if (ended) return 0
     if (!readable) return undefined
@@ -153,33 +170,34 @@ export const make = (
       ended = true
       return 0
     }
-    const why = libc.errno()
-    if (isLater(why)) readable = false
-    else errno = why
+    if (isLater(-count)) readable = false
+    else errno = -count
     return undefined
   }
   const read = (): Effect.Effect<Option.Option<Uint8Array>, TransportError> => {
     if (fd < 0) return Effect.fail(closed("read"))
     const first = front.pop()
     if (first !== undefined) return Effect.succeedSome(first)
-    const count = ask(() => libc.read(fd, buffer, buffer.length))
+    const count = ask(bytesOf)
     if (count === undefined) return errno === 0 ? park(read) : Effect.fail(error("read"))
     if (count === 0) return Effect.succeedNone
     // Less than there was room for: the kernel has no more, and tells of what comes next.
-    if (count < buffer.length) readable = over
+    if (count < buffer.length && tls === undefined) readable = over
     return Effect.succeedSome(buffer.slice(0, count))
   }
   const peek = (): Effect.Effect<"Bytes" | "End", TransportError> => {
     if (fd < 0) return Effect.fail(closed("read"))
     if (front.length > 0) return Effect.succeed("Bytes")
-    const count = ask(() => sockets.peek(fd, buffer, 1))
+    const count = ask(tls === undefined ? () => checked(sockets.peek(fd, buffer, 1)) : bytesOf)
     if (count === undefined) return errno === 0 ? park(peek) : Effect.fail(error("read"))
+    // A session knows what came only by taking it.
+    if (count > 0 && tls !== undefined) front.push(buffer.slice(0, count))
     return Effect.succeed(count === 0 ? "End" : "Bytes")
   }
 
   const flushed: Effect.Effect<void, TransportError> = Effect.async((resume) => {
     writer = () => {
-      if (pending.length > 0 && fd >= 0 && errno === 0) return
+      if (isFull() && fd >= 0 && errno === 0) return
       writer = undefined
       resume(fd >= 0 && errno === 0 ? Effect.void : Effect.fail(error("write")))
     }
@@ -193,17 +211,26 @@ export const make = (
     if (errno !== 0) return Effect.fail(error("write"))
     if (chunk.length > 0) pending.push(chunk)
     if (pending.length === 1) flush()
-    return pending.length === 0 ? Effect.void : flushed
+    return isFull() ? flushed : Effect.void
   }
   const end = Effect.suspend(() => {
     if (finished) return Effect.void
-    return Effect.flatMap(pending.length === 0 && fd >= 0 ? Effect.void : flushed, () => {
+    return Effect.flatMap(!isFull() && fd >= 0 ? Effect.void : flushed, () => {
       if (fd < 0) return Effect.fail(closed("write"))
       finished = true
-      if (libc.shutdown(fd) >= 0) return Effect.void
-      errno = libc.errno()
+      const told = halfClose()
+      if (told >= 0) return Effect.void
+      if (isLater(-told)) return Effect.zipRight(flushed, halfClosed)
+      errno = -told
       return Effect.fail(error("write"))
     })
+  })
+  /** Once what TLS says at the end is with the kernel. */
+  const halfClosed = Effect.suspend(() => {
+    if (fd < 0) return Effect.fail(closed("write"))
+    const told = halfClose()
+    if (told < 0) errno = -told
+    return told < 0 ? Effect.fail(error("write")) : Effect.void
   })
 
   const connection: Connection = {
@@ -217,7 +244,7 @@ export const make = (
       if (chunk.length > 0) front.push(chunk)
     },
     write: (chunk) => Effect.suspend(() => write(chunk)),
-    unsent: () => pending.reduce((sum, { length }) => sum + length, 0),
+    unsent: () => pending.reduce((sum, { length }) => sum + length, tls?.unsent() ?? 0),
     end,
     reset: Effect.sync(reset)
   }
@@ -225,13 +252,13 @@ export const make = (
     isWhole: () => fd >= 0 && errno === 0 && !finished && pending.length === 0,
     release: (to) => {
       heir = to
-      const released = { descriptor: leave(), ahead: joined(front.splice(0).toReversed()) }
+      const released = { descriptor: leave(), ahead: joined(front.splice(0).toReversed()), tls: tls?.rest() }
       tell()
       return released
     }
   })
   if (!poller.watch(fd, ready)) errno = libc.errno()
-  return { connection, close }
+  return { connection, close, reset }
 }
 
 // internal

@@ -126,7 +126,7 @@ export const layer = ({ reactor, ...options }: LayerOptions): Layer.Layer<Relay.
         drained: Effect.repeat(Effect.zipRight(portable.drained, drained.await), {
           until: () => Effect.map(portable.count, ({ live }) => live + exchanges.size === 0)
         }),
-        way: "kernel, and portable for TLS"
+        way: "kernel"
       })
     })
   )

@@ -14,6 +14,7 @@ import type { Kernel } from "./Kernel.js"
 import * as KernelConnection from "./KernelConnection.js"
 import * as KernelDatagrams from "./KernelDatagrams.js"
 import * as KernelListener from "./KernelListener.js"
+import * as KernelTls from "./KernelTls.js"
 import * as SocketAddress from "./SocketAddress.js"
 import * as Sockets from "./Sockets.js"
 
@@ -29,26 +30,30 @@ export const make = ({ kernel, ...options }: Options): Transport["Type"] => {
     listen: KernelListener.listen(kernel),
     bind: KernelDatagrams.bind(kernel),
     associate: KernelDatagrams.associate(kernel),
-    // Node's TLS stands on Node's sockets.
-    secure: (connection, as) =>
-      Effect.suspend(() => {
-        const found = KernelConnection.below.get(connection)
-        if (found === undefined) return node.secure(connection, as)
-        if (!found.isWhole()) return Effect.fail(closed(connection))
-        const heir: { adopted?: ReturnType<typeof NodeTransport.adopt> } = {}
-        const { ahead, descriptor } = found.release({
-          close: () => heir.adopted?.close(),
-          reset: () => heir.adopted?.reset()
-        })
-        heir.adopted = NodeTransport.adopt(descriptor, ahead, connection.remote, options)
-        return node.secure(heir.adopted.connection, as)
-      })
+    secure: kernel.openSsl === undefined ? overNode(node, options) : KernelTls.secure(kernel, kernel.openSsl)
   })
 }
 
 // internal
 
-const closed = ({ remote }: Connection) => new TransportError({ operation: "read", address: remote, reason: "Closed" })
+/** Node's TLS stands on Node's sockets. */
+const overNode =
+  ({ secure }: Transport["Type"], options: NodeTransport.Options): Transport["Type"]["secure"] =>
+  (connection, as) =>
+    Effect.suspend(() => {
+      const found = KernelConnection.below.get(connection)
+      if (found === undefined) return secure(connection, as)
+      if (!found.isWhole()) {
+        return new TransportError({ operation: "read", address: connection.remote, reason: "Closed" })
+      }
+      const heir: { adopted?: ReturnType<typeof NodeTransport.adopt> } = {}
+      const { ahead, descriptor } = found.release({
+        close: () => heir.adopted?.close(),
+        reset: () => heir.adopted?.reset()
+      })
+      heir.adopted = NodeTransport.adopt(descriptor, ahead, connection.remote, options)
+      return secure(heir.adopted.connection, as)
+    })
 
 const { EALREADY, EINPROGRESS, EISCONN } = constants.errno
 

@@ -35,8 +35,9 @@ export interface TlsSession {
   readonly write: (bytes: Uint8Array) => number
   /** Says that we end, and half-closes the descriptor; 0, or the negative errno: `EAGAIN` when it is to be called again. */
   readonly end: () => number
-  /** Whether records wait for the kernel to take them. */
+  /** Whether records wait for the kernel to take them, and how many bytes of them. */
   readonly isWaiting: () => boolean
+  readonly unsent: () => number
   /** Sends what waits; 0, or the negative errno: `EAGAIN` when some still waits. */
   readonly flush: () => number
   /** OpenSSL's object: for who looks at the peer. */
@@ -139,7 +140,12 @@ export const make = (
       const fromMemory = received.length > 0
       const fed = feed(limit)
       if (fed === -EAGAIN) return fed
-      if (fed <= 0) return (last = fed === 0 ? -ECONNRESET : fed)
+      if (fed < 0) return (last = fed)
+      if (fed === 0) {
+        // To whoever had it before, the peer may have said that it ends.
+        decrypt(bytes)
+        return (last ??= -ECONNRESET)
+      }
       const total = decrypt(bytes)
       takeBack()
       // An answer that cannot be sent is no matter: what comes of it will be read.
@@ -194,6 +200,7 @@ export const make = (
     write,
     end,
     isWaiting: () => unsent.length > 0,
+    unsent: () => unsent.length,
     flush,
     session,
     rest: () => {
