@@ -14,7 +14,7 @@ import * as Handshake from "./Handshake.js"
 import * as Pool from "./Pool.js"
 import { Settings } from "./Settings.js"
 import * as Shelf from "./Shelf.js"
-import { ConnectionId, Demand } from "./Signal.js"
+import { ConnectionId, Demand, isConnectionId } from "./Signal.js"
 import { SignalBus } from "./SignalBus.js"
 import type { TlsError } from "./Tls.js"
 import type { Connection, Transport, TransportError } from "./Transport.js"
@@ -123,7 +123,8 @@ const makeIds: Effect.Effect<() => ConnectionId, never, Crypto> = Effect.gen(fun
   let next = new DataView(random.buffer, random.byteOffset).getUint32(0)
   return () => {
     next = (next + 0x9e3779b1) >>> 0
-    return ConnectionId.make(next.toString(16).padStart(8, "0"))
+    const id = next.toString(16).padStart(8, "0")
+    return isConnectionId(id) ? id : ConnectionId.make(id)
   }
 })
 

@@ -59,17 +59,14 @@ export const makeChannel = (options: { readonly outgoing: Key.Seal; readonly inc
 
 /** The native dialect over a channel whose keys were agreed on. */
 export const native = (channel: Channel): Dialect => ({
-  encode: (signals) => Frame.encode(signals.map((signal) => channel.seal(encodeSignal(signal)))),
+  encode: (signals) => Frame.encode(signals.map((signal) => channel.seal(Signal.toText(signal)))),
   decode: (line) =>
     Either.flatMap(channel.open(Frame.toText(line)), (text) =>
-      Either.mapLeft(decodeSignal(text), (error) => new LineRefused({ reason: "Malformed", detail: error.message }))
+      Either.mapLeft(Signal.fromText(text), (detail) => new LineRefused({ reason: "Malformed", detail }))
     )
 })
 
 // internal
-
-const encodeSignal = Schema.encodeSync(Signal.FromText)
-const decodeSignal = Schema.decodeEither(Signal.FromText)
 
 const refuse = (reason: LineRefused["reason"], detail: string): Either.Either<never, LineRefused> =>
   Either.left(new LineRefused({ reason, detail }))

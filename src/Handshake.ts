@@ -184,7 +184,9 @@ export const enter = (
     if (Option.isSome(trust)) yield* say(inner, "enter")
     const text = yield* sealedBy(keys.admit, yield* readLine(inner, "NoAnswer"), inner)
     const [, id, echoed] = admitted.exec(text) ?? []
-    return Number(echoed) === count && isId(id) ? { id, connection: inner } : yield* refuse("Malformed", inner)
+    return Number(echoed) === count && Signal.isConnectionId(id)
+      ? { id, connection: inner }
+      : yield* refuse("Malformed", inner)
   }).pipe(inTime(connection))
 
 /** Server: the count of a `Join` that the session's client sealed. Fails with `WrongKey` or `Malformed`. */
@@ -230,10 +232,8 @@ const joinCount = /^\/\/pool\?session=[0-9a-f]{16}&n=(\d{1,15})(?:&[^#]*)?#join$
 const enterCount = /^\/\/pool\?session=[0-9a-f]{16}&n=(\d{1,15})(?:&[^#]*)?#enter$/
 const admitted = /^\/\/([0-9a-f]{8})\?n=(\d{1,15})(?:&[^#]*)?#admit$/
 
-const isId = Schema.is(Signal.ConnectionId)
-
 const decodeTerms = (text: string) =>
-  Effect.flatMap(Schema.decode(Signal.FromText)(text), (signal) =>
+  Effect.flatMap(Signal.fromText(text), (signal) =>
     signal._tag === "Terms" ? Effect.succeed(signal) : Effect.fail(signal)
   )
 

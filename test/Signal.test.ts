@@ -58,6 +58,25 @@ describe("Signal.FromText", () => {
     }
   )
 
+  it.prop(
+    "is what `fromText` and `toText` say without it",
+    [
+      FastCheck.oneof(
+        signal.map(Signal.toText),
+        FastCheck.tuple(signal.map(Signal.toText), FastCheck.nat(99), FastCheck.char()).map(
+          ([text, at, char]) => text.slice(0, at) + char + text.slice(at + 1)
+        ),
+        FastCheck.webUrl({ withFragments: true, withQueryParameters: true })
+      ),
+      signal
+    ],
+    ([text, signal]) => {
+      assert.deepStrictEqual(Either.getRight(Signal.fromText(text)), Either.getRight(decode(text)))
+      assert.strictEqual(Signal.toText(signal), encode(signal))
+    },
+    { fastCheck: { numRuns: 1000 } }
+  )
+
   it("a kind it does not know is a signal to pass over", () => {
     assert.deepStrictEqual(decode("//whatever?x=1#zz"), Either.right(new Signal.Unknown({ kind: "zz" })))
   })
