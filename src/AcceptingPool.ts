@@ -10,6 +10,7 @@ import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import type { Certificate } from "./Certificates.js"
 import { Crypto } from "./Crypto.js"
+import type { Deadlines } from "./Deadlines.js"
 import * as Handshake from "./Handshake.js"
 import * as Pool from "./Pool.js"
 import { Settings } from "./Settings.js"
@@ -46,12 +47,12 @@ export interface Options extends Pool.Options {
 /** A pool that the client fills. A visitor who finds it empty has the client told at once. */
 export const layer = (
   options: Options
-): Layer.Layer<Admission | Pool.Pool, never, Crypto | Settings | SignalBus | Transport> =>
+): Layer.Layer<Admission | Pool.Pool, never, Crypto | Deadlines | Settings | SignalBus | Transport> =>
   Layer.scopedContext(
     Effect.gen(function* () {
       const bus = yield* SignalBus
       const settings = yield* Settings
-      const environment = yield* Effect.context<Settings | Transport>()
+      const environment = yield* Effect.context<Deadlines | Settings | Transport>()
       const nextId = yield* makeIds
       const seen = makeOnce()
       const wake = yield* Effect.acquireRelease(Queue.dropping<void>(1), Queue.shutdown)
@@ -74,7 +75,7 @@ export const layer = (
       )
 
       const pool = Pool.Pool.of({
-        ...Pool.takesFrom(shelf, options, settings),
+        ...Pool.takesFrom(shelf, options),
         warm: () => Effect.void,
         stats: Effect.sync(() => ({ idle: shelf.idle(), capacity: options.max, waiting: shelf.waiting() }))
       })

@@ -14,6 +14,7 @@ import type { Address } from "./Address.js"
 import * as Backoff from "./Backoff.js"
 import * as ChildFiber from "./ChildFiber.js"
 import { Crypto } from "./Crypto.js"
+import type { Deadlines } from "./Deadlines.js"
 import * as DialingPool from "./DialingPool.js"
 import type { Egress } from "./Egress.js"
 import * as Handshake from "./Handshake.js"
@@ -60,7 +61,7 @@ const healthy = Duration.seconds(5)
 /** Connects for ever, waiting between attempts as `Backoff` has it, up to the service cooldown. */
 export const run = (
   options: Options
-): Effect.Effect<never, never, Crypto | Egress | Link | Refusals | Settings | Transport> =>
+): Effect.Effect<never, never, Crypto | Deadlines | Egress | Link | Refusals | Settings | Transport> =>
   Effect.gen(function* () {
     const crypto = yield* Crypto
     const { handshakeTimeout, serviceCooldown } = yield* Settings

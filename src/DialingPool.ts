@@ -11,6 +11,7 @@ import * as Queue from "effect/Queue"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import type { Address } from "./Address.js"
+import { Deadlines } from "./Deadlines.js"
 import * as Handshake from "./Handshake.js"
 import * as Pool from "./Pool.js"
 import * as PoolPolicy from "./PoolPolicy.js"
@@ -44,12 +45,13 @@ export const layer = (
 ): Layer.Layer<
   Pool.Pool,
   Handshake.HandshakeError | TlsError | TransportError,
-  Refusals | Settings | SignalBus | Transport
+  Deadlines | Refusals | Settings | SignalBus | Transport
 > =>
   Layer.scoped(
     Pool.Pool,
     Effect.gen(function* () {
       const bus = yield* SignalBus
+      const deadlines = yield* Deadlines
       const refusals = yield* Refusals
       const settings = yield* Settings
       const transport = yield* Transport
@@ -80,7 +82,7 @@ export const layer = (
       })
 
       const { address } = options
-      const connect = Effect.timeoutFail(transport.connect(address), {
+      const connect = deadlines.limit(transport.connect(address), {
         duration: settings.handshakeTimeout,
         onTimeout: () => new TransportError({ operation: "connect", reason: "TimedOut", address })
       })
@@ -123,7 +125,7 @@ export const layer = (
         return Effect.replicateEffect(FiberSet.run(dials, dial), missing, { discard: true })
       })
 
-      const takes = Pool.takesFrom(shelf, options, settings)
+      const takes = Pool.takesFrom(shelf, options)
       const surplus = Effect.suspend(() =>
         options.visitors === "here" ? takes.trim(capacity) : Effect.ignore(bus.send(new Keep({ count: capacity })))
       )

@@ -29,7 +29,7 @@ export class Egress extends Context.Tag("nodepass/Egress")<
     /** A UDP port towards a target for this visitor. The caller's scope owns it. */
     readonly associate: (visit: Visit) => Effect.Effect<Flow.Flow, TransportError, Scope.Scope>
     /**
-     * Brings a launch to a target; completes when it is connected or refused, while the relay goes on by itself.
+     * Brings a launch to a target, by itself; completes at once unless 1024 launches are being dialled, and then waits.
      *
      * `take` is the pool of the session that asked. A visitor whose targets all refuse, or do not answer within the
      * dial timeout, is reset; it is counted and logged.
@@ -49,6 +49,8 @@ export interface Options {
 /** The side that visitors come to ends an idle session; this one only when it was not told of that. */
 const patience = Duration.seconds(2)
 
+const dialsAtOnce = 1024
+
 /** Relays live in the layer's scope, so that they outlive the session that launched them. */
 export const layer = (
   options?: Options
@@ -65,6 +67,7 @@ export const layer = (
       const transport = yield* Transport
       const { tcpDialTimeout, udpDialTimeout } = yield* Settings
       const exchanges = yield* FiberSet.make<void>()
+      const dialling = yield* Effect.makeSemaphore(dialsAtOnce)
       const version = options?.proxy === "v1" ? 1 : options?.proxy === "v2" ? 2 : undefined
 
       const connect = ({ entry, visitor }: Visit) =>
@@ -83,8 +86,13 @@ export const layer = (
         connect,
         associate,
         launch: (launch, take) =>
-          Effect.gen(function* () {
-            const settled = yield* Effect.makeLatch(false)
+          Effect.suspend(() => {
+            let dials = true
+            const settled = Effect.suspend(() => {
+              const first = dials
+              dials = false
+              return first ? dialling.release(1) : Effect.void
+            })
             const details = { visitor: String(launch.visitor) }
             const count = (kind: Kind) => (error: RefusalError) => refusals.count(kind, error, { details })
             const relayed = (far: Connection) =>
@@ -92,11 +100,11 @@ export const layer = (
                 yield* Effect.tapError(slots.acquire(launch.protocol), count("slot"))
                 if (launch.protocol === "tcp") {
                   const near = yield* Effect.tapError(connect(launch), count("target"))
-                  yield* settled.open
+                  yield* settled
                   yield* relay.exchange(near, far)
                 } else {
                   const near = yield* Effect.tapError(associate(launch), count("target"))
-                  yield* settled.open
+                  yield* settled
                   const tunnel = Flow.overConnection(far, checks)
                   yield* Effect.annotateLogs(datagramRelay.exchange(near, tunnel, { patience }), details)
                 }
@@ -106,11 +114,12 @@ export const layer = (
               Effect.catchAll((error) =>
                 Effect.logDebug("visit ended early").pipe(Effect.annotateLogs({ ...details, why: error.message }))
               ),
-              Effect.ensuring(settled.open),
+              Effect.ensuring(settled),
               Effect.scoped
             )
-            yield* FiberSet.run(exchanges, exchange)
-            yield* settled.await
+            return Effect.uninterruptibleMask((restore) =>
+              Effect.zipRight(restore(dialling.take(1)), FiberSet.run(exchanges, Effect.interruptible(exchange)))
+            )
           })
       })
     })

@@ -7,6 +7,7 @@ import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import * as Address from "./Address.js"
 import type { DatagramRelay } from "./DatagramRelay.js"
+import type { Deadlines } from "./Deadlines.js"
 import type { Flow } from "./Flow.js"
 import * as Ingress from "./Ingress.js"
 import type { Kind, RefusalError, Refusals } from "./Refusals.js"
@@ -62,7 +63,7 @@ export const serve = <E extends RefusalError>(
   { listener, socket }: Front,
   { associate, connect, proxyIn, refusal }: Ways<E>,
   visitors: Scope.Scope
-): Effect.Effect<void, never, DatagramRelay | Refusals | Relay | Scope.Scope | Settings | Slots> =>
+): Effect.Effect<void, never, DatagramRelay | Deadlines | Refusals | Relay | Scope.Scope | Settings | Slots> =>
   Effect.gen(function* () {
     const tcp = Ingress.serve({ listener, open: connect, refusal, proxyIn })
     const udp = UdpSessions.serve({ socket, open: associate, refusal })

@@ -6,6 +6,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import type { Crypto } from "./Crypto.js"
+import type { Deadlines } from "./Deadlines.js"
 import * as Handshake from "./Handshake.js"
 import type * as Key from "./Key.js"
 import { Refusals, type RefusalError } from "./Refusals.js"
@@ -45,7 +46,7 @@ interface Stranger {
  */
 export const serve = <R>(
   options: Options<R>
-): Effect.Effect<never, never, Crypto | R | Refusals | Scope.Scope | Settings> =>
+): Effect.Effect<never, never, Crypto | Deadlines | R | Refusals | Scope.Scope | Settings> =>
   Effect.gen(function* () {
     const limit = options.limit ?? 512
     const refusals = yield* Refusals

@@ -20,7 +20,6 @@
  *
  * Source: docs/protocol.md §Handshake.
  */
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Option from "effect/Option"
@@ -28,6 +27,7 @@ import * as Schema from "effect/Schema"
 import { Address } from "./Address.js"
 import type { Certificate } from "./Certificates.js"
 import { Crypto } from "./Crypto.js"
+import { Deadlines } from "./Deadlines.js"
 import * as Dialect from "./Dialect.js"
 import * as Frame from "./Frame.js"
 import * as Key from "./Key.js"
@@ -87,7 +87,7 @@ export type Newcomer =
 export const receive = (
   connection: Connection,
   key: Key.Stretched
-): Effect.Effect<Newcomer, HandshakeError, Crypto | Settings> =>
+): Effect.Effect<Newcomer, HandshakeError, Crypto | Deadlines | Settings> =>
   Effect.gen(function* () {
     const crypto = yield* Crypto
     const line = yield* readLine(connection, "Ended")
@@ -112,7 +112,7 @@ export interface Candidate {
 export const challenge = (
   connection: Connection,
   options: { readonly key: Key.Stretched; readonly nonce: string }
-): Effect.Effect<Candidate, HandshakeError, Crypto | Settings> =>
+): Effect.Effect<Candidate, HandshakeError, Crypto | Deadlines | Settings> =>
   Effect.gen(function* () {
     const crypto = yield* Crypto
     const nonce = yield* Key.nonce
@@ -137,7 +137,7 @@ export const decline = (connection: Connection, { channel }: Candidate): Effect.
 export const accept = (
   connection: Connection,
   options: { readonly key: Key.Stretched; readonly client: string; readonly tls: 0 | 1 | 2 }
-): Effect.Effect<Agreement, HandshakeError, Crypto | Settings> =>
+): Effect.Effect<Agreement, HandshakeError, Crypto | Deadlines | Settings> =>
   Effect.gen(function* () {
     const crypto = yield* Crypto
     const nonce = yield* Key.nonce
@@ -172,7 +172,7 @@ export interface Entered {
 export const enter = (
   connection: Connection,
   options: { readonly keys: Key.Session; readonly count: number; readonly trust: Option.Option<Trust> }
-): Effect.Effect<Entered, HandshakeError | TlsError | TransportError, Settings | Transport> =>
+): Effect.Effect<Entered, HandshakeError | TlsError | TransportError, Deadlines | Settings | Transport> =>
   Effect.gen(function* () {
     const { count, keys, trust } = options
     const say = (to: Connection, kind: "join" | "enter") =>
@@ -206,7 +206,7 @@ export const joined = (
 export const secured = (
   connection: Connection,
   options: { readonly keys: Key.Session; readonly count: number; readonly certificate: Certificate }
-): Effect.Effect<Connection, HandshakeError | TlsError | TransportError, Settings | Transport> =>
+): Effect.Effect<Connection, HandshakeError | TlsError | TransportError, Deadlines | Settings | Transport> =>
   Effect.gen(function* () {
     const { certificate, count, keys } = options
     const { secure } = yield* Transport
@@ -283,12 +283,19 @@ const write = (connection: Connection, bytes: Uint8Array): Effect.Effect<void, H
 const writeLine = (connection: Connection, line: string): Effect.Effect<void, HandshakeError> =>
   write(connection, Frame.encode([line]))
 
+/** What is late is reset, which ends every wait on it. */
 const inTime =
-  ({ remote }: Connection) =>
-  <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E | HandshakeError, R | Settings> =>
-    Effect.flatMap(Settings, ({ handshakeTimeout }) =>
-      Effect.timeoutFail(self, {
-        duration: Duration.decode(handshakeTimeout),
-        onTimeout: () => new HandshakeError({ reason: "TimedOut", peer: remote })
+  ({ remote, reset }: Connection) =>
+  <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E | HandshakeError, Deadlines | R | Settings> =>
+    Effect.flatMap(Effect.zip(Deadlines, Settings), ([{ after }, { handshakeTimeout }]) => {
+      let late = false
+      const expire = Effect.suspend(() => {
+        late = true
+        return reset
       })
-    )
+      const settle = after(handshakeTimeout, expire)
+      return self.pipe(
+        Effect.ensuring(Effect.sync(settle)),
+        Effect.mapError((error) => (late ? new HandshakeError({ reason: "TimedOut", peer: remote }) : error))
+      )
+    })

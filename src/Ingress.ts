@@ -6,6 +6,7 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import { Address } from "./Address.js"
+import { Deadlines } from "./Deadlines.js"
 import * as Frame from "./Frame.js"
 import * as ProxyHeader from "./ProxyHeader.js"
 import { type Kind, type RefusalError, Refusals } from "./Refusals.js"
@@ -46,8 +47,9 @@ export const serve = <E extends RefusalError>({
   open,
   proxyIn,
   refusal
-}: Options<E>): Effect.Effect<never, never, Refusals | Relay | Scope.Scope | Settings | Slots> =>
+}: Options<E>): Effect.Effect<never, never, Deadlines | Refusals | Relay | Scope.Scope | Settings | Slots> =>
   Effect.gen(function* () {
+    const deadlines = yield* Deadlines
     const refusals = yield* Refusals
     const relay = yield* Relay
     const slots = yield* Slots
@@ -56,22 +58,25 @@ export const serve = <E extends RefusalError>({
     const visitOf = (visitor: Transport.Connection): Effect.Effect<Visit, NoProxyHeader> => {
       const own: Visit = { protocol: "tcp", visitor: visitor.remote, entry: Option.some(visitor.local) }
       if (!proxyIn) return Effect.succeed(own)
-      return Effect.timeoutFail(readHeader(visitor), {
-        duration: handshakeTimeout,
-        onTimeout: () => new NoProxyHeader({ reason: "Late", peer: visitor.remote })
-      }).pipe(
-        Effect.map(
-          Option.match({
-            onNone: () => own,
-            onSome: ({ destination, source }) => ({ ...own, visitor: source, entry: Option.some(destination) })
-          })
+      return deadlines
+        .limit(readHeader(visitor), {
+          duration: handshakeTimeout,
+          onTimeout: () => new NoProxyHeader({ reason: "Late", peer: visitor.remote })
+        })
+        .pipe(
+          Effect.map(
+            Option.match({
+              onNone: () => own,
+              onSome: ({ destination, source }) => ({ ...own, visitor: source, entry: Option.some(destination) })
+            })
+          )
         )
-      )
     }
 
     const serveOne = (visitor: Transport.Connection) => {
       const details = { visitor: String(visitor.remote) }
       const count = (kind: Kind) => (error: RefusalError) => refusals.count(kind, error, { details })
+      // Everything of the visit is in the scope of the visitor's connection.
       return Effect.gen(function* () {
         yield* Effect.tapError(slots.acquire("tcp"), count("slot"))
         const visit = yield* Effect.tapError(visitOf(visitor), count("header"))
@@ -81,8 +86,7 @@ export const serve = <E extends RefusalError>({
         Effect.onError(() => visitor.reset),
         Effect.catchAll((error) =>
           Effect.logDebug("visit ended early").pipe(Effect.annotateLogs({ ...details, why: error.message }))
-        ),
-        Effect.scoped
+        )
       )
     }
 

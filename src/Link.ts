@@ -8,6 +8,7 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
+import { Deadlines } from "./Deadlines.js"
 import type { Session } from "./Session.js"
 import { Settings } from "./Settings.js"
 import type { Visit } from "./Signal.js"
@@ -41,9 +42,10 @@ export class Link extends Context.Tag("nodepass/Link")<
   }
 >() {}
 
-export const layer: Layer.Layer<Link, never, Settings> = Layer.effect(
+export const layer: Layer.Layer<Link, never, Deadlines | Settings> = Layer.effect(
   Link,
   Effect.gen(function* () {
+    const deadlines = yield* Deadlines
     const { poolGetTimeout } = yield* Settings
     const ready = yield* Effect.makeLatch(false)
     let current: Session["Type"] | undefined
@@ -64,7 +66,7 @@ export const layer: Layer.Layer<Link, never, Settings> = Layer.effect(
 
     return Link.of({
       open: (visit) =>
-        Effect.timeoutFail(attempt(visit), {
+        deadlines.limit(attempt(visit), {
           duration: poolGetTimeout,
           onTimeout: () => new LinkTimeout({ reason: current === undefined ? "Away" : "Busy", waited: poolGetTimeout })
         }),

@@ -73,16 +73,14 @@ export const shelfOptions = (
 /** The takes of a pool over its shelf. */
 export const takesFrom = (
   shelf: Shelf.Shelf,
-  { visitors }: Options,
-  { handshakeTimeout }: Settings["Type"]
+  { visitors }: Options
 ): Pick<Pool["Type"], "take" | "takeAny" | "trim"> => ({
   takeAny: shelf.takeAny,
   take: (id) =>
-    shelf.take(id).pipe(
-      Effect.map(({ connection }) => connection),
-      Effect.timeoutFail({ duration: handshakeTimeout, onTimeout: () => new NotPooled({ id }) }),
-      Effect.catchTag("ShelfClosed", () => new NotPooled({ id }))
-    ),
+    Effect.mapBoth(shelf.take(id), {
+      onFailure: () => new NotPooled({ id }),
+      onSuccess: ({ connection }) => connection
+    }),
   // Only the side that hands connections out can close one and hit no launch under way.
   trim: (limit) => (visitors === "here" ? shelf.trim(limit) : Effect.void)
 })

@@ -11,6 +11,7 @@ import * as Certificates from "./Certificates.js"
 import * as Client from "./Client.js"
 import type { Crypto } from "./Crypto.js"
 import type { DatagramRelay } from "./DatagramRelay.js"
+import type { Deadlines } from "./Deadlines.js"
 import { Egress } from "./Egress.js"
 import * as Flow from "./Flow.js"
 import * as Front from "./Front.js"
@@ -42,6 +43,7 @@ type Environment =
   | Certificates.Certificates
   | Crypto
   | DatagramRelay
+  | Deadlines
   | Egress
   | Link
   | Refusals
@@ -135,7 +137,9 @@ const forward = (config: ClientConfig, front: Front.Front, visitors: Scope.Scope
 const through = (config: ClientConfig, visitors: Scope.Scope) =>
   Effect.gen(function* () {
     const tunnel = yield* Effect.scope
-    const services = yield* Effect.context<DatagramRelay | Refusals | Relay | Settings | Slots | Transport>()
+    const services = yield* Effect.context<
+      DatagramRelay | Deadlines | Refusals | Relay | Settings | Slots | Transport
+    >()
     const key = yield* stretch(config)
     const ways = yield* throughTunnel(config)
     const authorities = yield* authoritiesOf(config)

@@ -12,6 +12,7 @@ import * as Scope from "effect/Scope"
 import * as AcceptingPool from "./AcceptingPool.js"
 import type { Certificate } from "./Certificates.js"
 import type { Crypto } from "./Crypto.js"
+import type { Deadlines } from "./Deadlines.js"
 import * as Dialect from "./Dialect.js"
 import type { Egress } from "./Egress.js"
 import * as Gate from "./Gate.js"
@@ -61,7 +62,7 @@ interface Incumbent {
  */
 export const run = (
   options: Options
-): Effect.Effect<never, never, Crypto | Egress | Link | Refusals | Scope.Scope | Settings | Transport> =>
+): Effect.Effect<never, never, Crypto | Deadlines | Egress | Link | Refusals | Scope.Scope | Settings | Transport> =>
   Effect.gen(function* () {
     const link = yield* Link
     const refusals = yield* Refusals

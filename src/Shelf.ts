@@ -4,16 +4,24 @@
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as Fiber from "effect/Fiber"
+import * as FiberSet from "effect/FiberSet"
 import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
-import type { ConnectionId } from "./Signal.js"
+import { Deadlines } from "./Deadlines.js"
+import { ConnectionId } from "./Signal.js"
 import type { Connection } from "./Transport.js"
 
 /** The shelf was closed: its session is over. */
 export class ShelfClosed extends Schema.TaggedError<ShelfClosed>()("ShelfClosed", {}) {
   override get message(): string {
     return "the session is over"
+  }
+}
+
+/** No connection of that name came in time. */
+export class NotShelved extends Schema.TaggedError<NotShelved>()("NotShelved", { id: ConnectionId }) {
+  override get message(): string {
+    return `no connection ${this.id} came`
   }
 }
 
@@ -29,8 +37,8 @@ export interface Shelf {
   readonly add: (entry: Entry) => Effect.Effect<void>
   /** The connection that has been idle longest; waits while there is none. The caller's scope owns it. */
   readonly takeAny: Effect.Effect<Entry, ShelfClosed, Scope.Scope>
-  /** The connection of this name; waits until it arrives. The caller's scope owns it. */
-  readonly take: (id: ConnectionId) => Effect.Effect<Entry, ShelfClosed, Scope.Scope>
+  /** The connection of this name; waits until it arrives, up to `grace`. The caller's scope owns it. */
+  readonly take: (id: ConnectionId) => Effect.Effect<Entry, NotShelved | ShelfClosed, Scope.Scope>
   /** Closes what has been idle longest, down to this many; who waits goes on waiting. */
   readonly trim: (limit: number) => Effect.Effect<void>
   /** Connections kept, those included that have ended and may still be claimed. */
@@ -45,9 +53,10 @@ export interface Options {
   /**
    * What a healthy idle connection may say. `nothing` on the side that hands out any connection: it is asked for
    * before the peer speaks. `bytes` on the side that takes by name: the first bytes may overtake the name, and so may
-   * an end, which is given `grace` to be claimed.
+   * an end.
    */
   readonly expect: "nothing" | "bytes"
+  /** How long a name may wait for its connection, and a connection that ended for its name. */
   readonly grace: Duration.Duration
   /** Called when a connection was handed out or died, and when a taker begins to wait. */
   readonly onDemand: () => void
@@ -55,130 +64,144 @@ export interface Options {
 
 interface Kept {
   readonly entry: Entry
-  readonly watch: Fiber.RuntimeFiber<void> | undefined
+  /** What it said while nobody had taken it. */
+  heard: "Nothing" | "Bytes" | "End" | "Failure"
+  unwatch: Effect.Effect<void>
 }
 
-interface Waiter {
+interface Waiter<E> {
   readonly give: (kept: Kept) => void
-  readonly fail: () => void
+  readonly fail: (error: E) => void
 }
 
 /** A shelf that its scope empties. */
-export const make = (options: Options): Effect.Effect<Shelf, never, Scope.Scope> =>
+export const make = (options: Options): Effect.Effect<Shelf, never, Deadlines | Scope.Scope> =>
   Effect.gen(function* () {
+    const deadlines = yield* Deadlines
+    const run = yield* FiberSet.makeRuntime()
     const idle = new Map<ConnectionId, Kept>()
-    const anyone = new Set<Waiter>()
-    const named = new Map<ConnectionId, Waiter>()
+    const anyone = new Set<Waiter<ShelfClosed>>()
+    const named = new Map<ConnectionId, Waiter<ShelfClosed | NotShelved>>()
     const leaving = new Set<ConnectionId>()
     let open = true
     let taken = 0
 
+    // What is forgotten must be closed.
     const trim = (limit: number) =>
-      Effect.suspend(() => {
-        const surplus = Array.from(idle.values()).slice(0, Math.max(0, idle.size - limit))
-        for (const { entry } of surplus) forget(entry.id)
-        return Effect.forEach(surplus, ({ entry }) => discard(entry), { discard: true })
-      })
+      Effect.uninterruptible(
+        Effect.suspend(() => {
+          const surplus = Array.from(idle.values()).slice(0, Math.max(0, idle.size - limit))
+          for (const { entry } of surplus) forget(entry.id)
+          return Effect.forEach(surplus, discard, { discard: true })
+        })
+      )
 
     yield* Effect.addFinalizer(() =>
       Effect.suspend(() => {
         open = false
-        for (const waiter of [...anyone, ...named.values()]) waiter.fail()
+        for (const waiter of [...anyone, ...named.values()]) waiter.fail(new ShelfClosed())
         return trim(0)
       })
     )
 
-    const keeps = (entry: Entry) => idle.get(entry.id)?.entry === entry
+    const keeps = (kept: Kept) => idle.get(kept.entry.id) === kept
 
-    const drop = (entry: Entry) =>
-      Effect.suspend(() => {
-        if (!keeps(entry)) return Effect.void
-        forget(entry.id)
-        options.onDemand()
-        return discard(entry)
-      })
-
-    /** It may still be claimed, and does not count as idle. */
-    const ended = (entry: Entry) =>
-      Effect.sync(() => {
-        if (keeps(entry)) leaving.add(entry.id)
-        options.onDemand()
-      })
+    const drop = (kept: Kept) =>
+      Effect.uninterruptible(
+        Effect.suspend(() => {
+          if (!keeps(kept)) return Effect.void
+          forget(kept.entry.id)
+          options.onDemand()
+          return discard(kept)
+        })
+      )
 
     const forget = (id: ConnectionId) => {
       idle.delete(id)
       leaving.delete(id)
     }
 
-    const watch = (entry: Entry): Effect.Effect<void> =>
-      Effect.matchEffect(entry.connection.peek, {
-        onFailure: () => drop(entry),
-        onSuccess: (said) =>
-          options.expect === "nothing"
-            ? drop(entry)
-            : said === "End"
-              ? Effect.zipRight(ended(entry), Effect.delay(drop(entry), options.grace))
-              : Effect.void
-      })
+    const judge = (kept: Kept) => {
+      if (!keeps(kept) || kept.heard === "Nothing") return
+      if (kept.heard === "Failure" || options.expect === "nothing") run(drop(kept))
+      else if (kept.heard === "End") {
+        // It may still be claimed, and does not count as idle.
+        leaving.add(kept.entry.id)
+        options.onDemand()
+        deadlines.after(options.grace, drop(kept))
+      }
+    }
+
+    const watch = (kept: Kept) =>
+      Effect.map(
+        kept.entry.connection.watch((what) => {
+          kept.heard = what
+          judge(kept)
+        }),
+        (unwatch) => {
+          kept.unwatch = unwatch
+        }
+      )
 
     const add = (entry: Entry) =>
       Effect.suspend(() => {
-        if (!open) return discard(entry)
-        const waiter = options.expect === "bytes" ? named.get(entry.id) : first(anyone)
-        if (waiter !== undefined) {
-          // In one piece with the choice, or another connection could be given to the same waiter.
-          waiter.give({ entry, watch: undefined })
+        const kept: Kept = { entry, heard: "Nothing", unwatch: Effect.void }
+        // Watched before anybody can take it, or the taker's reads and the watch would meet.
+        return Effect.flatMap(watch(kept), () => {
+          if (!open) return discard(kept)
+          const waiter = options.expect === "bytes" ? named.get(entry.id) : first(anyone)
+          if (waiter === undefined) {
+            idle.set(entry.id, kept)
+            judge(kept)
+          } else waiter.give(kept)
           return Effect.void
-        }
-        idle.set(entry.id, { entry, watch: undefined })
-        return Effect.map(Effect.forkIn(watch(entry), entry.scope), (watch) => {
-          if (keeps(entry)) idle.set(entry.id, { entry, watch })
         })
       })
 
-    const claim = (
+    const claim = <E>(
       pick: () => Kept | undefined,
-      wait: (waiter: Waiter) => () => void
-    ): Effect.Effect<Entry, ShelfClosed, Scope.Scope> =>
+      wait: (waiter: Waiter<E | ShelfClosed>) => () => void
+    ): Effect.Effect<Entry, E | ShelfClosed, Scope.Scope> =>
       Effect.uninterruptibleMask((restore) =>
-        Effect.gen(function* () {
-          const slot: { held?: Kept } = {}
-          yield* Effect.addFinalizer((exit) =>
-            slot.held === undefined ? Effect.void : Scope.close(slot.held.entry.scope, exit)
-          )
-          const ready = open ? pick() : undefined
-          if (ready !== undefined) slot.held = ready
-          else if (!open) return yield* new ShelfClosed()
-          const held =
-            ready ??
-            (yield* restore(
-              Effect.async<Kept, ShelfClosed>((resume) => {
-                const cancel = wait({
-                  give: (kept) => {
-                    slot.held = kept
-                    cancel()
-                    resume(Effect.succeed(kept))
-                  },
-                  fail: () => {
-                    cancel()
-                    resume(Effect.fail(new ShelfClosed()))
-                  }
-                })
-                options.onDemand()
-                return Effect.sync(cancel)
+        Effect.scopeWith((scope) => {
+          let held: Kept | undefined
+          // In one piece with the choice, or another visitor could make the same.
+          const hold = (kept: Kept) => {
+            held = kept
+            forget(kept.entry.id)
+            taken++
+            options.onDemand()
+            return Effect.as(kept.unwatch, kept.entry)
+          }
+          const found = Effect.suspend(() => {
+            if (!open) return new ShelfClosed()
+            const ready = pick()
+            if (ready !== undefined) return hold(ready)
+            const arrival = Effect.async<Entry, E | ShelfClosed>((resume) => {
+              const cancel = wait({
+                give: (kept) => {
+                  cancel()
+                  resume(hold(kept))
+                },
+                fail: (error) => {
+                  cancel()
+                  resume(Effect.fail(error))
+                }
               })
-            ))
-          forget(held.entry.id)
-          taken++
-          options.onDemand()
-          if (held.watch !== undefined) yield* Fiber.interrupt(held.watch)
-          return held.entry
+              options.onDemand()
+              return Effect.sync(cancel)
+            })
+            return restore(arrival)
+          })
+          const close = (exit: Exit.Exit<unknown, unknown>) =>
+            held === undefined ? Effect.void : Scope.close(held.entry.scope, exit)
+          return Effect.zipRight(Scope.addFinalizerExit(scope, close), found)
         })
       )
 
     return {
       add,
-      takeAny: claim(
+      takeAny: claim<never>(
         () => first(idle.values()),
         (waiter) => {
           anyone.add(waiter)
@@ -186,11 +209,16 @@ export const make = (options: Options): Effect.Effect<Shelf, never, Scope.Scope>
         }
       ),
       take: (id) =>
-        claim(
+        claim<NotShelved>(
           () => idle.get(id),
           (waiter) => {
             named.set(id, waiter)
-            return () => named.get(id) === waiter && named.delete(id)
+            const late = Effect.sync(() => waiter.fail(new NotShelved({ id })))
+            const settle = deadlines.after(options.grace, late)
+            return () => {
+              settle()
+              if (named.get(id) === waiter) named.delete(id)
+            }
           }
         ),
       trim,
@@ -204,7 +232,8 @@ export const make = (options: Options): Effect.Effect<Shelf, never, Scope.Scope>
 // internal
 
 /** By a reset: a launch may be under way to it, and its visitor must not take the end for an answer. */
-const discard = ({ connection, scope }: Entry) => Effect.zipRight(connection.reset, Scope.close(scope, Exit.void))
+const discard = ({ entry: { connection, scope }, unwatch }: Kept) =>
+  Effect.zipRight(Effect.zipRight(unwatch, connection.reset), Scope.close(scope, Exit.void))
 
 const first = <A>(values: Iterable<A>): A | undefined => {
   for (const value of values) return value

@@ -1,8 +1,8 @@
 /**
- * The control channel of one session: signals out through a bounded queue, signals in to a bounded number of
- * handlers, and a ping each report interval that tells whether the peer is there and how far away.
+ * The control channel of one session: signals out through a bounded queue, signals in to a handler, and a ping each
+ * report interval that tells whether the peer is there and how far away.
  *
- * When the peer outruns the handlers its signals wait in a queue, and when that is full we stop reading, so that TCP
+ * When the peer outruns the handler its signals wait in a queue, and when that is full we stop reading, so that TCP
  * slows it down; nothing is dropped and nothing grows.
  */
 import * as Clock from "effect/Clock"
@@ -11,7 +11,6 @@ import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
-import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
@@ -55,7 +54,7 @@ export class SignalBus extends Context.Tag("nodepass/SignalBus")<
     /**
      * Reads, writes and pings until the channel is over, and fails then. Run it once.
      *
-     * Signals are handled in order of arrival, up to `concurrency` at once.
+     * Signals are handled in order of arrival, one at a time: what takes long is for a fiber of the handler's own.
      */
     readonly run: <R>(
       handler: (signal: Delivered) => Effect.Effect<void, never, R>
@@ -70,8 +69,6 @@ export class SignalBus extends Context.Tag("nodepass/SignalBus")<
 export interface Options {
   readonly connection: Connection
   readonly dialect: Dialect
-  /** Handlers that may run at once. Defaults to `1024`. */
-  readonly concurrency?: number | undefined
 }
 
 /** Bytes in a line, at most. */
@@ -80,7 +77,6 @@ const lineLimit = 8 * 1024
 const batch = 64
 
 export const make = ({
-  concurrency = 1024,
   connection,
   dialect
 }: Options): Effect.Effect<SignalBus["Type"], never, Refusals | Scope.Scope | Settings> =>
@@ -165,11 +161,7 @@ export const make = ({
         }),
       run: (handler) =>
         Effect.gen(function* () {
-          const permits = yield* Effect.makeSemaphore(concurrency)
-          const handlers = yield* FiberSet.make<void>()
-          const dispatch = Effect.flatMap(Effect.zipRight(permits.take(1), Queue.take(inbound)), (signal) =>
-            FiberSet.run(handlers, Effect.ensuring(handler(signal), permits.release(1)))
-          )
+          const dispatch = Effect.flatMap(Queue.take(inbound), handler)
           yield* Effect.forEach([listen, write, watch, Effect.forever(dispatch)], Effect.forkScoped, { discard: true })
           return yield* Deferred.await(closed)
         }).pipe(Effect.scoped),

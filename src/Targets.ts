@@ -16,6 +16,7 @@ import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import type { Address } from "./Address.js"
 import * as ChildFiber from "./ChildFiber.js"
+import { Deadlines } from "./Deadlines.js"
 import { Transport, TransportError } from "./Transport.js"
 
 /** Each in turn (`rr`), the one with the fewest exchanges now (`least`), or always the same for a visitor's host (`hash`). */
@@ -71,10 +72,11 @@ export interface Options {
  * tries it again, and the others pass it over until that is decided. When all are avoided they are tried all the same,
  * soonest due first. A lone target without probes is never avoided.
  */
-export const layer = (options: Options): Layer.Layer<Targets, never, Transport> =>
+export const layer = (options: Options): Layer.Layer<Targets, never, Deadlines | Transport> =>
   Layer.effect(
     Targets,
     Effect.gen(function* () {
+      const deadlines = yield* Deadlines
       const transport = yield* Transport
       const { balance = "rr", check } = options
       const standings = Arr.map(options.targets, makeStanding)
@@ -96,8 +98,18 @@ export const layer = (options: Options): Layer.Layer<Targets, never, Transport> 
             : standings[0]
         turn = standing.index + 1
         standing.live++
-        return judged ? begin(standing) : { standing, claim: undefined }
+        return begin(standing)
       }
+
+      const limited = <A, R>(
+        open: Effect.Effect<A, TransportError, R>,
+        { target }: Standing,
+        duration: Duration.Duration
+      ) =>
+        deadlines.limit(open, {
+          duration,
+          onTimeout: () => new TransportError({ operation: "connect", reason: "TimedOut", address: target })
+        })
 
       const probe = (standing: Standing, every: Duration.Duration) =>
         Effect.uninterruptibleMask((restore) =>
@@ -115,9 +127,25 @@ export const layer = (options: Options): Layer.Layer<Targets, never, Transport> 
       const probeOnce = (standing: Standing, every: Duration.Duration) =>
         Effect.flatMap(Effect.timed(probe(standing, every)), ([took]) => Effect.sleep(Duration.subtract(every, took)))
 
+      /** Nobody judges the only target, and what fails there leaves nothing open. */
+      const dialOnly = <A, R>(
+        open: (target: Address) => Effect.Effect<A, TransportError, R>,
+        within: Duration.Duration
+      ): Effect.Effect<A, TransportError, R | Scope.Scope> =>
+        Effect.uninterruptibleMask((restore) =>
+          Effect.scopeWith((scope) => {
+            const [standing] = standings
+            const leave = Effect.sync(() => standing.live--)
+            standing.live++
+            const opening = Effect.onError(restore(limited(open(standing.target), standing, within)), () => leave)
+            return Effect.tap(opening, () => Scope.addFinalizer(scope, leave))
+          })
+        )
+
       return Targets.of({
-        dial: (visitor, open, within) =>
-          Effect.uninterruptibleMask((restore) =>
+        dial: (visitor, open, within) => {
+          if (!judged) return dialOnly(open, within)
+          return Effect.uninterruptibleMask((restore) =>
             Effect.gen(function* () {
               const parent = yield* Effect.scope
               const untried = new Set(standings)
@@ -145,7 +173,8 @@ export const layer = (options: Options): Layer.Layer<Targets, never, Transport> 
                 if (untried.size === 0 || now >= end) return yield* failure.left
               }
             })
-          ),
+          )
+        },
         probe:
           check === undefined
             ? Effect.void
@@ -242,12 +271,6 @@ const decide = (
     })
     standing.health = { _tag: "Avoided", failures, due: now + Duration.toMillis(wait) }
     return health._tag === "Serving" ? said(Effect.logWarning(`target avoided: ${failure.left.message}`)) : Effect.void
-  })
-
-const limited = <A, R>(open: Effect.Effect<A, TransportError, R>, { target }: Standing, duration: Duration.Duration) =>
-  Effect.timeoutFail(open, {
-    duration,
-    onTimeout: () => new TransportError({ operation: "connect", reason: "TimedOut", address: target })
   })
 
 /** A failure is what a probe looks for; a defect is not. */

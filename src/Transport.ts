@@ -72,6 +72,12 @@ export interface Connection {
   readonly read: Effect.Effect<Option.Option<Uint8Array>, TransportError>
   /** Waits until `read` would answer at once and says with what; takes nothing. Fails as `read` would. Cancel safe. */
   readonly peek: Effect.Effect<"Bytes" | "End", TransportError>
+  /**
+   * Has `heard` called once, as soon as `read` would answer at once; without a fiber, for connections that lie idle.
+   *
+   * Whoever reads or peeks runs the answer first, which calls it off. One watches at a time.
+   */
+  readonly watch: (heard: (what: "Bytes" | "End" | "Failure") => void) => Effect.Effect<Effect.Effect<void>>
   /** Puts bytes back in front of what `read` will answer next. */
   readonly unread: (chunk: Uint8Array) => void
   /**
@@ -157,8 +163,8 @@ export class Transport extends Context.Tag("nodepass/Transport")<
 /**
  * Serves every connection in a fiber of its own; never ends by itself.
  *
- * The handler owns the connection's scope and sees to it that it is closed. Fibers and scopes end with the caller's
- * scope, not with this loop: interrupting the loop stops accepting and harms nobody.
+ * The handler runs in the connection's scope, owns it and sees to it that it is closed. Fibers and scopes end with the
+ * caller's scope, not with this loop: interrupting the loop stops accepting and harms nobody.
  */
 export const serveOwning = <R>(
   listener: Listener,
@@ -169,11 +175,12 @@ export const serveOwning = <R>(
       Effect.forever(
         Effect.flatMap(Scope.fork(parent, ExecutionStrategy.sequential), (scope) =>
           Effect.flatMap(
-            Effect.onExit(restore(Scope.extend(listener.accept, scope)), (exit) =>
+            Effect.onExit(restore(listener.accept), (exit) =>
               Exit.isFailure(exit) ? Scope.close(scope, exit) : Effect.void
             ),
             (connection) => Effect.forkIn(restore(handler(connection, scope)), parent)
-          )
+            // Once for both: to change what a fiber is given takes some 10 µs.
+          ).pipe(Scope.extend(scope))
         )
       )
     )

@@ -15,6 +15,7 @@ import { Checkpoint, type Status } from "./Checkpoint.js"
 import type { Certificates } from "./Certificates.js"
 import type { Crypto } from "./Crypto.js"
 import * as DatagramRelay from "./DatagramRelay.js"
+import * as Deadlines from "./Deadlines.js"
 import * as Egress from "./Egress.js"
 import * as Link from "./Link.js"
 import * as Meter from "./Meter.js"
@@ -70,7 +71,7 @@ export const layer = (
           Slots.layer({ limit: config.slot }),
           Targets.layer({ targets: config.targets, balance: config.balance, check: finite(config.check) }),
           Throttle.layer({ rate: Number.isFinite(config.rate) ? config.rate * bytesPerMegabit : undefined })
-        )
+        ).pipe(Layer.provideMerge(Deadlines.layer))
       )
     )
   )

@@ -10,6 +10,7 @@ import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Address from "../src/Address.js"
+import * as Deadlines from "../src/Deadlines.js"
 
 import { Crypto } from "../src/Crypto.js"
 import * as Frame from "../src/Frame.js"
@@ -304,7 +305,7 @@ describe("many strangers on the tunnel port", () => {
           const alone = yield* come("alone")
           yield* Effect.forEach(hosts, come, { discard: true })
           return { peak, alone: Option.isNone(yield* Fiber.poll(alone)) }
-        }).pipe(Effect.provide([Refusals.layer, Settings.layer(), SimCrypto.layer(seed)]))
+        }).pipe(Effect.provide([Deadlines.layer, Refusals.layer, Settings.layer(), SimCrypto.layer(seed)]))
       )
       assert.isAtMost(peak, limit)
       // With more places than hosts one of the others has two, and gives up the older.

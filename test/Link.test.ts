@@ -7,6 +7,7 @@ import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as Address from "../src/Address.js"
+import * as Deadlines from "../src/Deadlines.js"
 import * as Link from "../src/Link.js"
 import * as Refusals from "../src/Refusals.js"
 import type { Session } from "../src/Session.js"
@@ -48,10 +49,13 @@ const makeSession = (name: string, capacity: number) =>
 
 const run = <A, E>(seed: number, program: Effect.Effect<A, E, Link.Link | Scope.Scope>): A =>
   Exit.getOrElse(
-    Simulation.run(program.pipe(Effect.scoped, Effect.provide(Link.layer), Effect.provide(Settings.layer())), {
-      seed,
-      turn: 64
-    }).exit,
+    Simulation.run(
+      program.pipe(Effect.scoped, Effect.provide(Link.layer), Effect.provide([Deadlines.layer, Settings.layer()])),
+      {
+        seed,
+        turn: 64
+      }
+    ).exit,
     (cause) => assert.fail(String(cause))
   )
 

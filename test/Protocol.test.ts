@@ -7,6 +7,7 @@ import * as Redacted from "effect/Redacted"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
 import * as Address from "../src/Address.js"
+import * as Deadlines from "../src/Deadlines.js"
 import { Crypto } from "../src/Crypto.js"
 import * as Dialect from "../src/Dialect.js"
 import * as Frame from "../src/Frame.js"
@@ -121,7 +122,7 @@ const conversation = ({ client, key, server }: Effect.Effect.Success<typeof fixe
     yield* right.write(candidate.dialect.encode([launch]))
     assert.deepStrictEqual(yield* heard(agreement.dialect, left), launch)
     return lines
-  }).pipe(Effect.scoped, Effect.provide(Settings.layer()))
+  }).pipe(Effect.scoped, Effect.provide([Deadlines.layer, Settings.layer()]))
 
 describe("docs/protocol.md", () => {
   it.live("its transcript is what both sides say, byte for byte", () =>

@@ -6,6 +6,7 @@ import * as FastCheck from "effect/FastCheck"
 import * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
 import * as Address from "../src/Address.js"
+import * as Deadlines from "../src/Deadlines.js"
 import * as Shelf from "../src/Shelf.js"
 import { ConnectionId } from "../src/Signal.js"
 import * as SimNetwork from "../src/testing/SimNetwork.js"
@@ -23,7 +24,7 @@ interface Stock {
 const world = <A, E>(
   seed: number,
   expect: Shelf.Options["expect"],
-  program: (stock: Stock) => Effect.Effect<A, E, Scope.Scope>
+  program: (stock: Stock) => Effect.Effect<A, E, Deadlines.Deadlines | Scope.Scope>
 ): A => {
   const network = SimNetwork.make()
   const main = Effect.gen(function* () {
@@ -44,7 +45,7 @@ const world = <A, E>(
           return far
         })
     })
-  }).pipe(Effect.scoped)
+  }).pipe(Effect.scoped, Effect.provide(Deadlines.layer))
   const { exit, leftover } = Simulation.run(main, { seed })
   assert.deepStrictEqual([network.open(), leftover], [0, 0])
   return Exit.getOrElse(exit, (cause) => assert.fail(String(cause)))

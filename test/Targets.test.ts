@@ -10,6 +10,7 @@ import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as Scope from "effect/Scope"
 import * as Address from "../src/Address.js"
+import * as Deadlines from "../src/Deadlines.js"
 import * as SimNetwork from "../src/testing/SimNetwork.js"
 import * as Simulation from "../src/testing/Simulation.js"
 import * as Targets from "../src/Targets.js"
@@ -88,7 +89,12 @@ const world = <A, E>(options: Options, program: (world: World) => Effect.Effect<
     })
   }).pipe(
     Effect.scoped,
-    Effect.provide(Layer.provideMerge(Targets.layer({ targets: addresses, balance, check }), network.host("tunnel"))),
+    Effect.provide(
+      Layer.provideMerge(
+        Targets.layer({ targets: addresses, balance, check }),
+        Layer.merge(Deadlines.layer, network.host("tunnel"))
+      )
+    ),
     // Hosts are named before the first probe.
     (main) =>
       Effect.zipRight(

@@ -241,6 +241,38 @@ export const suite = (name: string, world: World): unknown =>
       })
     )
 
+    law("a watch tells once what read will answer, takes nothing, and is silent once it is called off", () =>
+      Effect.gen(function* () {
+        const { client, server } = yield* connected
+        const heard: Array<string> = []
+        const told = yield* Effect.makeLatch(false)
+        const watch = (connection: Connection) =>
+          Effect.suspend(() => {
+            told.unsafeClose()
+            return connection.watch((what) => {
+              heard.push(what)
+              told.unsafeOpen()
+            })
+          })
+        yield* yield* watch(server)
+        const over = yield* watch(server)
+        yield* client.write(ascii("bytes"))
+        yield* told.await
+        yield* over
+        assert.strictEqual(yield* readText(server, 5), "bytes")
+        yield* watch(server)
+        yield* client.end
+        yield* told.await
+        assert.isTrue(Option.isNone(yield* server.read))
+        yield* watch(server)
+        yield* told.await
+        yield* watch(client)
+        yield* server.reset
+        yield* told.await
+        assert.deepStrictEqual(heard, ["Bytes", "End", "End", "Failure"])
+      })
+    )
+
     it.live.prop(
       "a peek or read interrupted while it waits has taken nothing",
       [FastCheck.array(FastCheck.tuple(FastCheck.boolean(), FastCheck.nat(3)), { maxLength: 30 })],

@@ -4,7 +4,18 @@ import * as Path from "node:path"
 
 /** Lowest first. A module imports only from the ranks above its own line. */
 const ranks: ReadonlyArray<ReadonlyArray<string>> = [
-  ["Address", "Backoff", "Certificates", "ChildFiber", "Crypto", "DatagramFrame", "Frame", "GoDuration", "LogLine"],
+  [
+    "Address",
+    "Backoff",
+    "Certificates",
+    "ChildFiber",
+    "Crypto",
+    "DatagramFrame",
+    "Deadlines",
+    "Frame",
+    "GoDuration",
+    "LogLine"
+  ],
   ["Meter", "PoolPolicy", "Refusals", "Slots", "Throttle"],
   ["Key", "Parameter", "ProxyHeader", "Settings", "Signal", "Tls", "UrlError"],
   ["Transport"],

@@ -141,6 +141,26 @@ export const fromSocket = (
     return seen === "Failure" ? Effect.fail(broken("read") ?? closed("read")) : Effect.succeed(seen)
   }
 
+  const watch: Connection["watch"] = (heard) =>
+    Effect.sync(() => {
+      ask()
+      const seen = look()
+      if (seen !== undefined) {
+        heard(seen)
+        return Effect.void
+      }
+      const waiting = () => {
+        const seen = look()
+        if (seen === undefined) return
+        reader = undefined
+        heard(seen)
+      }
+      reader = waiting
+      return Effect.sync(() => {
+        if (reader === waiting) reader = undefined
+      })
+    })
+
   const closed = (operation: "read" | "write") => new TransportError({ operation, address: remote, reason: "Closed" })
   const written = (done: () => boolean): Effect.Effect<void, TransportError> =>
     Effect.async((resume) => {
@@ -165,6 +185,7 @@ export const fromSocket = (
     remote,
     read: Effect.suspend(read),
     peek: Effect.suspend(peek),
+    watch,
     unread: (chunk) => {
       if (chunk.length > 0) front.push(chunk)
     },

@@ -6,6 +6,7 @@
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import type * as Option from "effect/Option"
 import * as Random from "effect/Random"
 import type * as Address from "../Address.js"
@@ -79,6 +80,12 @@ export const connectionOf = (pair: Pair, mine: Side): Connection => {
     remote: mine.remote,
     read,
     peek,
+    // In a fiber, since what is on its way is known to nobody but who waits for it.
+    watch: (heard) =>
+      Effect.map(
+        Effect.forkDaemon(Effect.match(peek, { onFailure: () => heard("Failure"), onSuccess: heard })),
+        Fiber.interrupt
+      ),
     unread: (chunk) => {
       if (chunk.length > 0) mine.front.push(chunk)
     },

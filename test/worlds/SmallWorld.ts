@@ -13,6 +13,7 @@ import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import * as Address from "../../src/Address.js"
+import * as Deadlines from "../../src/Deadlines.js"
 import * as Handshake from "../../src/Handshake.js"
 import * as Key from "../../src/Key.js"
 import * as Settings from "../../src/Settings.js"
@@ -99,12 +100,12 @@ export const run = <A, E>(options: Options, program: (world: World) => Effect.Ef
     Effect.gen(function* () {
       const connection = yield* connect(name, tunnelPort)
       return { connection, ...(yield* Handshake.accept(connection, { key: yield* Key.stretch(key), client, tls: 0 })) }
-    }).pipe(Effect.provide([crypto(), settings]))
+    }).pipe(Effect.provide([crypto(), Deadlines.layer, settings]))
   const join: World["join"] = (name, keys, count) =>
     Effect.gen(function* () {
       const connection = yield* connect(name, tunnelPort)
       return yield* Handshake.enter(connection, { keys, count, trust: Option.none() })
-    }).pipe(Effect.provide([settings, network.host(name)]))
+    }).pipe(Effect.provide([Deadlines.layer, settings, network.host(name)]))
   const visit = Effect.gen(function* () {
     const connection = yield* connect("visitor", visitorsPort)
     yield* connection.write(new Uint8Array(1))
