@@ -88,30 +88,35 @@ export const layer = (
       })
 
       const { keys, trust } = options
-      const open = Effect.gen(function* () {
-        const scope = yield* Scope.make()
-        yield* Effect.gen(function* () {
-          const connection = yield* connect
+      const open = Effect.uninterruptibleMask((restore) =>
+        Effect.flatMap(Scope.make(), (scope) => {
           // By a reset: it may have been launched already, and its visitor must not take an end for an answer.
-          const entering = Handshake.enter(connection, { keys, count: count++, trust })
-          const entered = yield* Effect.onError(entering, () => connection.reset)
-          opened++
-          troubled = false
-          yield* shelf.add({ ...entered, scope })
-          if (short) yield* Queue.offer(wake, undefined)
-        }).pipe(
-          Scope.extend(scope),
-          Effect.onExit((exit) => (Exit.isFailure(exit) ? Scope.close(scope, exit) : Effect.void))
-        )
-      })
-      const dial = open.pipe(
-        Effect.catchAll((error) => {
+          const entered = Effect.flatMap(connect, (connection) =>
+            Effect.onError(Handshake.enter(connection, { keys, count: count++, trust }), () => connection.reset)
+          )
+          return Effect.matchCauseEffect(restore(Scope.extend(entered, scope)), {
+            onFailure: (cause) => Effect.zipRight(Scope.close(scope, Exit.failCause(cause)), Effect.failCause(cause)),
+            onSuccess: (entered) => {
+              opened++
+              troubled = false
+              return shelf.add({ ...entered, scope })
+            }
+          })
+        })
+      )
+      const dial = Effect.matchEffect(open, {
+        onFailure: (error) => {
+          opening--
           failed++
           troubled = true
           return refusals.count("dial", error, { details: { tunnel: String(address) } })
-        }),
-        Effect.ensuring(Effect.sync(() => opening--))
-      )
+        },
+        onSuccess: () => {
+          opening--
+          if (short) wake.unsafeOffer(undefined)
+          return Effect.void
+        }
+      })
 
       const refill = Effect.suspend(() => {
         const wanted = Math.max(capacity - shelf.idle(), shelf.waiting(), asked) - opening

@@ -287,15 +287,24 @@ const writeLine = (connection: Connection, line: string): Effect.Effect<void, Ha
 const inTime =
   ({ remote, reset }: Connection) =>
   <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E | HandshakeError, Deadlines | R | Settings> =>
-    Effect.flatMap(Effect.zip(Deadlines, Settings), ([{ after }, { handshakeTimeout }]) => {
-      let late = false
-      const expire = Effect.suspend(() => {
-        late = true
-        return reset
+    Effect.flatMap(Deadlines, ({ after }) =>
+      Effect.flatMap(Settings, ({ handshakeTimeout }) => {
+        let late = false
+        const expire = Effect.suspend(() => {
+          late = true
+          return reset
+        })
+        const settle = after(handshakeTimeout, expire)
+        // Who is interrupted drops the connection, and the reset harms nobody.
+        return Effect.matchEffect(self, {
+          onFailure: (error) => {
+            settle()
+            return Effect.fail(late ? new HandshakeError({ reason: "TimedOut", peer: remote }) : error)
+          },
+          onSuccess: (value) => {
+            settle()
+            return Effect.succeed(value)
+          }
+        })
       })
-      const settle = after(handshakeTimeout, expire)
-      return self.pipe(
-        Effect.ensuring(Effect.sync(settle)),
-        Effect.mapError((error) => (late ? new HandshakeError({ reason: "TimedOut", peer: remote }) : error))
-      )
-    })
+    )

@@ -170,25 +170,36 @@ export const serveOwning = <R>(
   listener: Listener,
   handler: (connection: Connection, scope: Scope.CloseableScope) => Effect.Effect<void, never, R>
 ): Effect.Effect<never, never, R | Scope.Scope> =>
-  Effect.flatMap(Effect.scope, (parent) =>
-    Effect.uninterruptibleMask((restore) =>
-      Effect.forever(
-        Effect.flatMap(Scope.fork(parent, ExecutionStrategy.sequential), (scope) =>
-          Effect.flatMap(
-            Effect.onExit(restore(listener.accept), (exit) =>
-              Exit.isFailure(exit) ? Scope.close(scope, exit) : Effect.void
-            ),
-            (connection) => Effect.forkIn(restore(handler(connection, scope)), parent)
-            // Once for both: to change what a fiber is given takes some 10 µs.
-          ).pipe(Scope.extend(scope))
-        )
-      )
-    )
-  )
+  serveScoped(listener, (connection, scope, restore) => restore(handler(connection, scope)))
 
 /** Like `serveOwning`, and the connection is closed when its handler ends. */
 export const serve = <R>(
   listener: Listener,
   handler: (connection: Connection) => Effect.Effect<void, never, R>
 ): Effect.Effect<never, never, R | Scope.Scope> =>
-  serveOwning(listener, (connection, scope) => Effect.onExit(handler(connection), (exit) => Scope.close(scope, exit)))
+  serveScoped(listener, (connection, scope, restore) =>
+    Effect.flatMap(Effect.exit(restore(handler(connection))), (exit) => Scope.close(scope, exit))
+  )
+
+// internal
+
+type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+
+/** Runs each handler uninterruptible: what may be interrupted it restores. */
+const serveScoped = <R>(
+  listener: Listener,
+  handler: (connection: Connection, scope: Scope.CloseableScope, restore: Restore) => Effect.Effect<void, never, R>
+): Effect.Effect<never, never, R | Scope.Scope> =>
+  Effect.flatMap(Effect.scope, (parent) =>
+    Effect.uninterruptibleMask((restore) =>
+      Effect.forever(
+        Effect.flatMap(Scope.fork(parent, ExecutionStrategy.sequential), (scope) =>
+          Effect.matchCauseEffect(restore(listener.accept), {
+            onFailure: (cause) => Effect.zipRight(Scope.close(scope, Exit.failCause(cause)), Effect.failCause(cause)),
+            onSuccess: (connection) => Effect.forkIn(handler(connection, scope, restore), parent)
+            // Once for both: to change what a fiber is given takes some 10 µs.
+          }).pipe(Scope.extend(scope))
+        )
+      )
+    )
+  )

@@ -83,7 +83,9 @@ export const connectionOf = (pair: Pair, mine: Side): Connection => {
     // In a fiber, since what is on its way is known to nobody but who waits for it.
     watch: (heard) =>
       Effect.map(
-        Effect.forkDaemon(Effect.match(peek, { onFailure: () => heard("Failure"), onSuccess: heard })),
+        Effect.forkDaemon(
+          Effect.interruptible(Effect.match(peek, { onFailure: () => heard("Failure"), onSuccess: heard }))
+        ),
         Fiber.interrupt
       ),
     unread: (chunk) => {
