@@ -133,7 +133,7 @@ export const make = ({
         for (const line of lines.right) {
           const signal = dialect.decode(line)
           if (Either.isRight(signal)) {
-            yield* Effect.forEach(probes, (probe) => Deferred.succeed(probe, true), { discard: true })
+            for (const probe of probes) yield* Deferred.succeed(probe, true)
             yield* receive(signal.right)
           } else if (signal.left.reason === "Lost") return yield* close("Tampered")
           else yield* refusals.count("signal", signal.left, { details: { peer: String(peer) } })

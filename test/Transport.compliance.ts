@@ -260,13 +260,13 @@ export const suite = (name: string, world: World): unknown =>
         yield* told.await
         yield* over
         assert.strictEqual(yield* readText(server, 5), "bytes")
-        yield* watch(server)
+        yield* Effect.asVoid(watch(server))
         yield* client.end
         yield* told.await
         assert.isTrue(Option.isNone(yield* server.read))
-        yield* watch(server)
+        yield* Effect.asVoid(watch(server))
         yield* told.await
-        yield* watch(client)
+        yield* Effect.asVoid(watch(client))
         yield* server.reset
         yield* told.await
         assert.deepStrictEqual(heard, ["Bytes", "End", "End", "Failure"])
