@@ -185,15 +185,35 @@ export const make = (
     if (count < buffer.length && tls === undefined) readable = over
     return Effect.succeedSome(buffer.slice(0, count))
   }
-  const peek = (): Effect.Effect<"Bytes" | "End", TransportError> => {
-    if (fd < 0) return Effect.fail(closed("read"))
-    if (front.length > 0) return Effect.succeed("Bytes")
+  /** What `read` would answer with, unless it would wait; takes nothing. */
+  const look = (): "Bytes" | "End" | "Failure" | undefined => {
+    if (fd < 0) return "Failure"
+    if (front.length > 0) return "Bytes"
     const count = ask(tls === undefined ? () => checked(sockets.peek(fd, buffer, 1)) : bytesOf)
-    if (count === undefined) return errno === 0 ? park(peek) : Effect.fail(error("read"))
+    if (count === undefined) return errno === 0 ? undefined : "Failure"
     // A session knows what came only by taking it.
     if (count > 0 && tls !== undefined) front.push(buffer.slice(0, count))
-    return Effect.succeed(count === 0 ? "End" : "Bytes")
+    return count === 0 ? "End" : "Bytes"
   }
+  const peek = (): Effect.Effect<"Bytes" | "End", TransportError> => {
+    const seen = look()
+    if (seen === undefined) return park(peek)
+    return seen === "Failure" ? Effect.fail(error("read")) : Effect.succeed(seen)
+  }
+  const watch: Connection["watch"] = (heard) =>
+    Effect.sync(() => {
+      const waiting = () => {
+        const seen = look()
+        if (seen === undefined) return
+        if (reader === waiting) reader = undefined
+        heard(seen)
+      }
+      reader = waiting
+      waiting()
+      return Effect.sync(() => {
+        if (reader === waiting) reader = undefined
+      })
+    })
 
   const flushed: Effect.Effect<void, TransportError> = Effect.async((resume) => {
     writer = () => {
@@ -240,6 +260,7 @@ export const make = (
     remote,
     read: Effect.suspend(read),
     peek: Effect.suspend(peek),
+    watch,
     unread: (chunk) => {
       if (chunk.length > 0) front.push(chunk)
     },
