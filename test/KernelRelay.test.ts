@@ -25,9 +25,10 @@ const viaKernel: World = {
   ),
   layer: (options) =>
     Layer.unwrapScoped(
-      Effect.map(Effect.flatMap(Effect.orDie(kernel), KernelRelay.reactor), (reactor) =>
-        KernelRelay.layer({ ...options, reactor })
-      )
+      Effect.gen(function* () {
+        const found = yield* Effect.orDie(kernel)
+        return KernelRelay.layer({ ...options, kernel: found, reactor: yield* KernelRelay.reactor(found) })
+      })
     )
 }
 
@@ -38,11 +39,12 @@ const certificate = Effect.runSync(
 /** With the reactor in hand. */
 const withReactor = <A, E>(program: (reactor: Reactor.Reactor) => Parameters<typeof run<A, E>>[1]) =>
   Effect.scoped(
-    Effect.flatMap(
-      Effect.flatMap(Effect.orDie(kernel), (kernel) => Reactor.make(kernel, { threads: 2 })),
-      (reactor) =>
-        run({ ...viaKernel, layer: (options) => KernelRelay.layer({ ...options, reactor }) }, program(reactor))
-    )
+    Effect.gen(function* () {
+      const found = yield* Effect.orDie(kernel)
+      const reactor = yield* Reactor.make(found, { threads: 2 })
+      const layer: World["layer"] = (options) => KernelRelay.layer({ ...options, kernel: found, reactor })
+      return yield* run({ ...viaKernel, layer }, program(reactor))
+    })
   )
 
 suite("Relay through this process", { transport: NodeTransport.layer, layer: Relay.layer })
@@ -104,7 +106,10 @@ describe.runIf(process.platform === "linux")("on Linux", () => {
             const relay = yield* Relay.Relay
             const lines = yield* Effect.replicateEffect(line, 30)
             const relaying = yield* Effect.forEach(lines, ({ exchange }) => Effect.fork(Effect.flip(exchange)))
-            yield* Effect.forEach(lines, ({ target, visitor }) => Effect.zip(visitor.write(pattern(9)), target.read))
+            // They last: what is over soon never comes to a thread.
+            yield* Effect.forEach(lines, ({ target, visitor }) =>
+              Effect.replicateEffect(Effect.zip(visitor.write(pattern(9)), target.read), 20)
+            )
             // Bulk is under way too, in pipes.
             const [first] = lines
             yield* Effect.fork(Effect.ignore(Effect.forever(first?.visitor.write(pattern(65_536)) ?? Effect.void)))

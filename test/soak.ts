@@ -103,7 +103,7 @@ const world = Effect.gen(function* () {
     NodeCrypto.layer,
     Settings.layer(),
     Layer.succeed(Transport, KernelTransport.make({ kernel: found })),
-    Layer.succeed(Relay.Way, { layer: (options) => KernelRelay.layer({ ...options, reactor }) })
+    Layer.succeed(Relay.Way, { layer: (options) => KernelRelay.layer({ ...options, kernel: found, reactor }) })
   )
   const target = yield* listen(
     Net.createServer({ allowHalfOpen: true }, (socket) => socket.on("error", () => undefined).pipe(socket))

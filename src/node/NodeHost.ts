@@ -52,7 +52,7 @@ const ofKernel = (kernel: Kernel, { reactors, ...options }: Omit<Options, "relay
     Layer.succeed(Transport, KernelTransport.make({ ...options, kernel })),
     Layer.unwrapScoped(
       Effect.map(KernelRelay.reactor(kernel, { threads: reactors }), (reactor) =>
-        wayWith((options) => KernelRelay.layer({ ...options, reactor }))
+        wayWith((options) => KernelRelay.layer({ ...options, kernel, reactor }))
       )
     )
   )

@@ -14,11 +14,17 @@ export interface End {
   readonly tls: TlsSession | undefined
 }
 
+/** One number of these. */
+export interface Counter {
+  readonly cells: Float64Array
+  readonly at: number
+}
+
 export interface Direction {
   readonly from: End
   readonly to: End
   /** Where its bytes are counted. */
-  readonly counter: number
+  readonly counter: Counter
   /** What was read and could not be written yet; the sink's session may have more. */
   pending: Uint8Array | undefined
   pipe: Pipe | undefined
@@ -33,15 +39,16 @@ export interface Direction {
   streak: number
 }
 
-export const make = (from: End, to: End, counter: number, ahead: Uint8Array): Direction => ({
+/** The way on for what comes from one half of an exchange. */
+export const make = (from: End, to: End, counter: Counter, { ahead, done = false }: Ledger.Half): Direction => ({
   from,
   to,
   counter,
   pending: ahead.length > 0 ? ahead : undefined,
   pipe: undefined,
   held: 0,
-  ended: false,
-  done: false,
+  ended: done,
+  done,
   active: true,
   streak: 0
 })
@@ -52,8 +59,7 @@ export const isFull = ({ held, pending, to }: Direction): boolean =>
 
 export interface Options {
   readonly libc: Libc
-  readonly ledger: Ledger.Ledger
-  readonly pipes: Pipes.Pipes
+  readonly pipes: Pick<Pipes.Pipes, "give" | "room" | "take">
 }
 
 /**
@@ -63,7 +69,7 @@ export interface Options {
  */
 export type Pump = (direction: Direction) => Extract<Ledger.Outcome, { readonly _tag: "Broken" }> | undefined
 
-export const makePump = ({ ledger, libc, pipes }: Options): Pump => {
+export const makePump = ({ libc, pipes }: Options): Pump => {
   const buffer = new Uint8Array(bufferSize)
   type Broken = ReturnType<Pump>
 
@@ -81,7 +87,8 @@ export const makePump = ({ ledger, libc, pipes }: Options): Pump => {
     return isLater(-result) ? undefined : { _tag: "Broken", side, operation, errno: -result }
   }
   const count = (direction: Direction, bytes: number) => {
-    ledger.bytes[direction.counter] = (ledger.bytes[direction.counter] ?? 0) + bytes
+    const { at, cells } = direction.counter
+    cells[at] = (cells[at] ?? 0) + bytes
     direction.active = true
   }
 

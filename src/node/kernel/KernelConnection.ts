@@ -50,6 +50,13 @@ export const failed = (
   errno: number
 ): TransportError => failure(operation, address, because(errno))
 
+/** Closes what was released, at once or by a reset. */
+export const closeHalf = ({ libc, openSsl }: Kernel, { descriptor, tls }: Half, asReset: boolean): void => {
+  if (tls !== undefined) openSsl?.freeSession(tls.session)
+  if (asReset) libc.linger(descriptor)
+  libc.close(descriptor)
+}
+
 /** A connection over an open socket, and what closes it. Owns the descriptor, and the TLS session where there is one. */
 export const make = (
   kernel: Kernel,

@@ -16,6 +16,7 @@ import { Throttle } from "../../Throttle.js"
 import { type Connection, TransportError } from "../../Transport.js"
 import * as KernelConnection from "./KernelConnection.js"
 import type { Kernel } from "./Kernel.js"
+import * as KernelExchange from "./KernelExchange.js"
 import * as Reactor from "./Reactor.js"
 import type * as ReactorThread from "./ReactorThread.js"
 
@@ -37,11 +38,16 @@ export const reactor = (
   )
 
 export interface LayerOptions extends Relay.Options {
+  readonly kernel: Kernel
   readonly reactor: Reactor.Reactor
 }
 
 /** Relays through this reactor what it can, and the rest as `Relay.layer` does. */
-export const layer = ({ reactor, ...options }: LayerOptions): Layer.Layer<Relay.Relay, never, Meter | Throttle> =>
+export const layer = ({
+  kernel,
+  reactor,
+  ...options
+}: LayerOptions): Layer.Layer<Relay.Relay, never, Meter | Throttle> =>
   Layer.scoped(
     Relay.Relay,
     Effect.gen(function* () {
@@ -52,6 +58,8 @@ export const layer = ({ reactor, ...options }: LayerOptions): Layer.Layer<Relay.
       const portable = Context.get(yield* Layer.build(Relay.layer({ ...options, why })), Relay.Relay)
       if (isRated) return portable
       const idle = options.idle ?? Duration.infinity
+      const idleMillis = Duration.toMillis(idle)
+      const begin = KernelExchange.make({ kernel, reactor, idleMillis })
       const exchanges = new Set<Exchange>()
       let total = 0
       const drained = yield* Effect.makeLatch(true)
@@ -63,9 +71,15 @@ export const layer = ({ reactor, ...options }: LayerOptions): Layer.Layer<Relay.
         traffic.tcpTx += tx - exchange.bytes.tx
         exchange.bytes = { rx, tx }
       }
-      const countAll = Effect.sync(() => exchanges.forEach(count))
+      const period = Math.min(1000, Math.max(10, idleMillis / 4))
+      const look = Effect.sync(() => {
+        for (const exchange of exchanges) {
+          count(exchange)
+          exchange.running.tick(period)
+        }
+      })
       yield* Effect.forkScoped(
-        Effect.repeat(Effect.zipRight(busy.await, Effect.delay(countAll, "1 seconds")), Schedule.forever)
+        Effect.repeat(Effect.zipRight(busy.await, Effect.delay(look, Duration.millis(period))), Schedule.forever)
       )
 
       const enter = (exchange: Exchange) => {
@@ -86,7 +100,7 @@ export const layer = ({ reactor, ...options }: LayerOptions): Layer.Layer<Relay.
         })
       const settle = (
         exchange: Exchange,
-        outcome: ReactorThread.Outcome
+        outcome: KernelExchange.Outcome
       ): Effect.Effect<void, TransportError | Relay.RelayIdle> => {
         switch (outcome._tag) {
           case "Done":
@@ -107,12 +121,18 @@ export const layer = ({ reactor, ...options }: LayerOptions): Layer.Layer<Relay.
           Effect.flatMap(Clock.currentTimeMillis, (began) =>
             Effect.uninterruptibleMask((restore) =>
               Effect.suspend(() => {
-                const running = handOver(reactor, near, far, Duration.toMillis(idle))
-                if (running === undefined) return restore(portable.exchange(near, far))
+                const [nearBelow, farBelow] = [KernelConnection.below.get(near), KernelConnection.below.get(far)]
+                if (nearBelow?.isWhole() !== true || farBelow?.isWhole() !== true) {
+                  return restore(portable.exchange(near, far))
+                }
+                const running = begin([nearBelow.release(), farBelow.release()])
                 const exchange: Exchange = { near, far, began, running, bytes: { rx: 0, tx: 0 } }
                 enter(exchange)
-                return restore(running.ended).pipe(
-                  Effect.onInterrupt(() => running.abort),
+                const ended = Effect.async<KernelExchange.Outcome>((resume) => {
+                  running.onOver((outcome) => resume(Effect.succeed(outcome)))
+                })
+                return restore(ended).pipe(
+                  Effect.onInterrupt(() => Effect.suspend(() => (running.abort(), ended))),
                   Effect.flatMap((outcome) => settle(exchange, outcome)),
                   Effect.ensuring(leave(exchange))
                 )
@@ -134,21 +154,9 @@ export const layer = ({ reactor, ...options }: LayerOptions): Layer.Layer<Relay.
 // internal
 
 interface Exchange extends Relay.Carried {
-  readonly running: ReactorThread.Exchange
+  readonly running: KernelExchange.KernelExchange
   /** Counted so far. */
   bytes: ReactorThread.Bytes
-}
-
-/** Takes both connections away, all at once; `undefined`, and nothing has changed, where that cannot be done. */
-const handOver = (
-  reactor: Reactor.Reactor,
-  near: Connection,
-  far: Connection,
-  idleMillis: number
-): ReactorThread.Exchange | undefined => {
-  const [nearBelow, farBelow] = [KernelConnection.below.get(near), KernelConnection.below.get(far)]
-  if (nearBelow?.isWhole() !== true || farBelow?.isWhole() !== true) return undefined
-  return reactor.prepare()?.(nearBelow.release(), farBelow.release(), idleMillis)
 }
 
 const closed = ({ remote }: Connection, cause?: unknown): TransportError =>

@@ -6,6 +6,7 @@ import type * as Tls from "../../Tls.js"
 import { type Connection, type Transport, TransportError } from "../../Transport.js"
 import type { Kernel } from "./Kernel.js"
 import * as KernelConnection from "./KernelConnection.js"
+import type { Half } from "./Ledger.js"
 import type { OpenSsl } from "./OpenSsl.js"
 import * as TlsContexts from "./TlsContexts.js"
 import * as TlsHandshake from "./TlsHandshake.js"
@@ -25,6 +26,12 @@ export const secure =
         TlsSession.make(wire, fd, contexts.begin(as, ahead))
       )
     }).pipe(Effect.onError(() => connection.reset))
+
+/** Takes up the session of a half in this thread. */
+export const resume = (kernel: Kernel, { descriptor, tls }: Half): TlsSession.TlsSession | undefined =>
+  tls === undefined || kernel.openSsl === undefined
+    ? undefined
+    : TlsSession.make(meansOf(kernel, kernel.openSsl).wire, descriptor, tls)
 
 // internal
 

@@ -53,6 +53,8 @@ export interface Half {
   readonly ahead: Uint8Array
   /** The TLS session on it. */
   readonly tls?: Rest | undefined
+  /** Whether it has ended, and the other was told so. Defaults to `false`. */
+  readonly done?: boolean | undefined
 }
 
 /** Ends an exchange, if it is still under way. */

@@ -41,7 +41,7 @@ export interface Options {
 export const run = ({ desk, ledger, libc, openSsl, wake }: Options): void => {
   const { descriptors } = ledger
   const pipes = Pipes.make(libc, ledger)
-  const pump = Direction.makePump({ libc, ledger, pipes })
+  const pump = Direction.makePump({ libc, pipes })
   const pairs = new Map<number, Pair>()
   /** By descriptor. */
   const owners: Array<Pair | undefined> = []
@@ -106,8 +106,9 @@ export const run = ({ desk, ledger, libc, openSsl, wake }: Options): void => {
 
   const begin = ({ far, idleMillis, near, slot }: Ledger.Begin) => {
     const ends = { near: sideOf("near", near), far: sideOf("far", far) }
-    const there = Direction.make(ends.near, ends.far, 2 * slot, near.ahead)
-    const back = Direction.make(ends.far, ends.near, 2 * slot + 1, far.ahead)
+    const counter = (at: number) => ({ cells: ledger.bytes, at: 2 * slot + at })
+    const there = Direction.make(ends.near, ends.far, counter(0), near)
+    const back = Direction.make(ends.far, ends.near, counter(1), far)
     const pair: Pair = {
       slot,
       ...ends,

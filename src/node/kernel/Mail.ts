@@ -70,7 +70,8 @@ export const office = ({ commands, reports }: Mail, { libc, post, wake }: Office
       const isAhead = [...ahead.near, ...ahead.far].some(({ length }) => length > 0)
       if (isAhead) post(ahead)
       const kind = isAhead ? kinds.beginAhead : kinds.begin
-      tell([kind, slot, idleMillis, near.descriptor, far.descriptor, sessionOf(near), sessionOf(far)])
+      const done = (near.done === true ? 1 : 0) + (far.done === true ? 2 : 0)
+      tell([kind, slot, idleMillis, near.descriptor, far.descriptor, sessionOf(near), sessionOf(far), done])
     },
     close: () => {
       open = false
@@ -106,15 +107,15 @@ export const desk = ({ commands, reports }: Mail, { ahead, bell, libc }: DeskOpt
     next: () => {
       const record = commands.take()
       if (record === undefined) return undefined
-      const [kind = 0, slot = 0, idleMillis = 0, near = 0, far = 0, nearSession = 0, farSession = 0] = record
+      const [kind = 0, slot = 0, idleMillis = 0, near = 0, far = 0, nearSession = 0, farSession = 0, done = 0] = record
       if (kind === kinds.stop) return { _tag: "Stop" }
       if (kind === kinds.abort) return { _tag: "Abort", slot }
       const came = kind === kinds.beginAhead ? ahead() : undefined
       return {
         _tag: "Begin",
         slot,
-        near: halfOf(near, nearSession, came?.near),
-        far: halfOf(far, farSession, came?.far),
+        near: { ...halfOf(near, nearSession, came?.near), done: (done & 1) !== 0 },
+        far: { ...halfOf(far, farSession, came?.far), done: (done & 2) !== 0 },
         idleMillis
       }
     },
@@ -130,7 +131,7 @@ export const desk = ({ commands, reports }: Mail, { ahead, bell, libc }: DeskOpt
 
 // internal
 
-const shape: Ring.Shape = { width: 7, room: 4096 }
+const shape: Ring.Shape = { width: 8, room: 4096 }
 
 const kinds = { begin: 1, beginAhead: 2, abort: 3, stop: 4 } as const
 const tags = ["Done", "Idle", "Aborted", "Broken"] as const

@@ -5,6 +5,7 @@ import * as Effect from "effect/Effect"
 import process from "node:process"
 import { Worker } from "node:worker_threads"
 import type { Kernel } from "./Kernel.js"
+import * as KernelConnection from "./KernelConnection.js"
 import * as Ledger from "./Ledger.js"
 import * as Mail from "./Mail.js"
 import type { Data } from "./ReactorWorker.js"
@@ -21,14 +22,20 @@ export interface Bytes {
 export interface Exchange {
   /** So far; asks nobody. */
   readonly bytes: () => Bytes
-  /** Completes when both descriptors are closed. */
-  readonly ended: Effect.Effect<Outcome>
-  /** Resets both sides; completes as `ended` does. */
-  readonly abort: Effect.Effect<Outcome>
+  /** Resets both sides, unless they are closed. */
+  readonly abort: () => void
 }
 
-/** Takes over both descriptors, and closes them in the end. An exchange silent both ways for `idleMillis` is reset. */
-export type Begin = (near: Ledger.Half, far: Ledger.Half, idleMillis: number) => Exchange
+/**
+ * Takes over both descriptors, and says once how it ended, when it has closed them. An exchange silent both ways for
+ * `idleMillis` is reset.
+ */
+export type Begin = (
+  near: Ledger.Half,
+  far: Ledger.Half,
+  idleMillis: number,
+  over: (outcome: Outcome) => void
+) => Exchange
 
 export interface ReactorThread {
   /** Exchanges under way. */
@@ -49,16 +56,14 @@ export interface Gone {
 
 interface Entry {
   readonly halves: readonly [near: Ledger.Half, far: Ledger.Half]
+  readonly over: (outcome: Outcome) => void
+  /** Once it is over. */
   bytes: Bytes | undefined
-  outcome: Outcome | undefined
-  readonly waiting: Set<(outcome: Outcome) => void>
 }
 
 /** `undefined` where the system has no descriptors left. */
-export const start = (
-  { libc, openSsl, poller, worker: file }: Kernel,
-  onGone: (gone: Gone) => void
-): ReactorThread | undefined => {
+export const start = (kernel: Kernel, onGone: (gone: Gone) => void): ReactorThread | undefined => {
+  const { libc, openSsl, poller, worker: file } = kernel
   const [wake, bell] = [libc.eventfd(), libc.eventfd()]
   if (wake < 0 || bell < 0) {
     for (const fd of [wake, bell]) if (fd >= 0) libc.close(fd)
@@ -88,16 +93,11 @@ export const start = (
     const entry = entries.get(slot)
     if (entry === undefined) return
     entry.bytes = bytesOf(slot)
-    entry.outcome = outcome
     entries.delete(slot)
-    for (const { descriptor, tls } of entry.halves) {
-      if (tls !== undefined) openSsl?.freeSession(tls.session)
-      if (outcome._tag !== "Done") libc.linger(descriptor)
-      libc.close(descriptor)
-    }
+    for (const half of entry.halves) KernelConnection.closeHalf(kernel, half, outcome._tag !== "Done")
     free.push(slot)
     if (entries.size === 0) poller.forget(bell)
-    for (const wake of entry.waiting) wake(outcome)
+    entry.over(outcome)
   }
   const hear = () => office.hear(({ outcome, slot }) => settle(slot, outcome))
   const stop = () => {
@@ -129,20 +129,9 @@ export const start = (
   // Node waits for its threads, and this one waits for nobody but us.
   process.on("exit", stop)
 
-  const ended = (entry: Entry): Effect.Effect<Outcome> =>
-    Effect.async((resume) => {
-      if (entry.outcome !== undefined) return resume(Effect.succeed(entry.outcome))
-      const wake = (outcome: Outcome) => {
-        entry.waiting.delete(wake)
-        resume(Effect.succeed(outcome))
-      }
-      entry.waiting.add(wake)
-      return Effect.sync(() => entry.waiting.delete(wake))
-    })
-
-  const begin: Begin = (near, far, idleMillis) => {
+  const begin: Begin = (near, far, idleMillis, over) => {
     const slot = free.pop() ?? next++
-    const entry: Entry = { halves: [near, far], bytes: undefined, outcome: undefined, waiting: new Set() }
+    const entry: Entry = { halves: [near, far], over, bytes: undefined }
     const { bytes } = ledger
     bytes[2 * slot] = 0
     bytes[2 * slot + 1] = 0
@@ -152,11 +141,9 @@ export const start = (
     office.tell({ _tag: "Begin", slot, near, far, idleMillis })
     return {
       bytes: () => entry.bytes ?? bytesOf(slot),
-      ended: ended(entry),
-      abort: Effect.suspend(() => {
-        if (entry.outcome === undefined) office.tell({ _tag: "Abort", slot })
-        return ended(entry)
-      })
+      abort: () => {
+        if (entry.bytes === undefined) office.tell({ _tag: "Abort", slot })
+      }
     }
   }
 

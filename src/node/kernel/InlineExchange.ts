@@ -1,0 +1,125 @@
+/**
+ * An exchange as it begins: carried by this thread, since most are over soon, and to wake another one twice is dear.
+ *
+ * What lasts, in bytes or in turns, is given to a reactor.
+ */
+import * as Direction from "./Direction.js"
+import type { Kernel } from "./Kernel.js"
+import * as KernelConnection from "./KernelConnection.js"
+import * as KernelTls from "./KernelTls.js"
+import type * as Ledger from "./Ledger.js"
+import type { Bytes } from "./ReactorThread.js"
+
+export interface InlineExchange {
+  readonly bytes: () => Bytes
+  /** Whether anything was moved since this was last asked. */
+  readonly wasActive: () => boolean
+  /** Resets both sides, unless they are closed, and says so. */
+  readonly end: (outcome: Ledger.Outcome) => void
+}
+
+/** Both halves of an exchange. */
+export type Halves = readonly [near: Ledger.Half, far: Ledger.Half]
+
+export interface Options {
+  /** Told once, when both descriptors are closed. */
+  readonly over: (outcome: Ledger.Outcome) => void
+  /** Whether somebody will have it, for good, now that it has lasted. */
+  readonly offer: () => ((halves: Halves) => void) | undefined
+}
+
+/** Owns the descriptors, and begins at once. */
+export const make = (kernel: Kernel): ((halves: Halves, options: Options) => InlineExchange) => {
+  const { libc, poller } = kernel
+  const pump = Direction.makePump({ libc, pipes: { room: 0, take: () => undefined, give: () => undefined } })
+
+  return (halves, { offer, over }) => {
+    const [near, far] = halves
+    const cells = new Float64Array(2)
+    const end = (side: "near" | "far", half: Ledger.Half): Direction.End => ({
+      side,
+      fd: half.descriptor,
+      tls: KernelTls.resume(kernel, half)
+    })
+    const ends = { near: end("near", near), far: end("far", far) }
+    const there = Direction.make(ends.near, ends.far, { cells, at: 0 }, near)
+    const back = Direction.make(ends.far, ends.near, { cells, at: 1 }, far)
+    let open = true
+    let turns = 0
+    let active = true
+
+    const leave = () => {
+      open = false
+      for (const { fd, tls } of [ends.near, ends.far]) {
+        poller.forget(fd)
+        tls?.rest()
+      }
+    }
+    const settle = (outcome: Ledger.Outcome) => {
+      if (!open) return
+      leave()
+      for (const half of halves) KernelConnection.closeHalf(kernel, half, outcome._tag !== "Done")
+      over(outcome)
+    }
+    const release = (direction: Direction.Direction): Ledger.Half => ({
+      descriptor: direction.from.fd,
+      ahead: direction.pending ?? none,
+      tls: direction.from.tls?.rest(),
+      done: direction.done
+    })
+    const giveAway = (): boolean => {
+      const take = offer()
+      if (take === undefined) return false
+      open = false
+      for (const { fd } of [ends.near, ends.far]) poller.forget(fd)
+      take([release(there), release(back)])
+      return true
+    }
+
+    /** Moves all that can be moved now: it is told of a change only once. */
+    const go = () => {
+      if (!open) return
+      turns++
+      const most = bytes() + burst
+      do {
+        there.active = false
+        back.active = false
+        const failure = pump(there) ?? pump(back)
+        if (failure !== undefined) return settle(failure)
+        if (there.done && back.done) return settle({ _tag: "Done" })
+        active ||= there.active || back.active
+        if (bytes() > most) {
+          if (!giveAway()) setImmediate(go)
+          return
+        }
+      } while (there.active || back.active)
+      if (turns > lasting) giveAway()
+    }
+    const bytes = () => (cells[0] ?? 0) + (cells[1] ?? 0)
+
+    for (const { fd } of [ends.near, ends.far]) {
+      if (!poller.watch(fd, go)) {
+        settle({ _tag: "Broken", side: "near", operation: "read", errno: libc.errno() })
+        break
+      }
+    }
+    go()
+    return {
+      bytes: () => ({ tx: cells[0] ?? 0, rx: cells[1] ?? 0 }),
+      wasActive: () => {
+        const was = active
+        active = false
+        return was
+      },
+      end: settle
+    }
+  }
+}
+
+// internal
+
+/** Bytes in one go, and times that something happened, after which it lasts. */
+const burst = 256 * 1024
+const lasting = 8
+
+const none = new Uint8Array(0)

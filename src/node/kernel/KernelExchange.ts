@@ -1,0 +1,71 @@
+/**
+ * One exchange between two sockets: in this thread as it begins, and in a reactor's once it has lasted.
+ */
+import * as InlineExchange from "./InlineExchange.js"
+import type { Kernel } from "./Kernel.js"
+import type { Reactor } from "./Reactor.js"
+import type * as ReactorThread from "./ReactorThread.js"
+
+export type Outcome = ReactorThread.Outcome
+
+export interface KernelExchange {
+  /** So far; asks nobody. */
+  readonly bytes: () => ReactorThread.Bytes
+  /** Says how it ended, once both descriptors are closed, or at once if they are. One listens at a time. */
+  readonly onOver: (told: (outcome: Outcome) => void) => void
+  /** Resets both sides, unless they are closed. */
+  readonly abort: () => void
+  /** So much time has passed: an exchange silent both ways for the limit is reset. */
+  readonly tick: (millis: number) => void
+}
+
+export interface Options {
+  readonly kernel: Kernel
+  readonly reactor: Reactor
+  /** Infinity for no limit. */
+  readonly idleMillis: number
+}
+
+/** What begins an exchange, which owns both halves. */
+export const make = ({ idleMillis, kernel, reactor }: Options): ((halves: InlineExchange.Halves) => KernelExchange) => {
+  const beginInline = InlineExchange.make(kernel)
+  return (halves) => {
+    let outcome: Outcome | undefined
+    let told: ((outcome: Outcome) => void) | undefined
+    let lasting: ReactorThread.Exchange | undefined
+    let quietMillis = 0
+    const over = (how: Outcome) => {
+      outcome = how
+      told?.(how)
+    }
+    const inline = beginInline(halves, {
+      over,
+      offer: () => {
+        const begin = reactor.prepare()
+        if (begin === undefined) return undefined
+        return ([near, far]) => {
+          lasting = begin(near, far, idleMillis, over)
+        }
+      }
+    })
+    return {
+      bytes: () => {
+        const [first, then] = [inline.bytes(), lasting?.bytes()]
+        return { tx: first.tx + (then?.tx ?? 0), rx: first.rx + (then?.rx ?? 0) }
+      },
+      onOver: (listener) => {
+        if (outcome === undefined) told = listener
+        else listener(outcome)
+      },
+      abort: () => {
+        if (lasting === undefined) inline.end({ _tag: "Aborted" })
+        else lasting.abort()
+      },
+      tick: (millis) => {
+        if (lasting !== undefined || outcome !== undefined) return
+        quietMillis = inline.wasActive() ? 0 : quietMillis + millis
+        if (quietMillis >= idleMillis) inline.end({ _tag: "Idle" })
+      }
+    }
+  }
+}
