@@ -35,12 +35,14 @@ export interface Direction {
   done: boolean
   /** Something was moved since the last look at it. */
   active: boolean
+  /** The way back. */
+  other: Direction | undefined
   /** Reads in a row that filled the buffer, or that carried little through the pipe. */
   streak: number
 }
 
 /** The way on for what comes from one half of an exchange. */
-export const make = (from: End, to: End, counter: Counter, { ahead, done = false }: Ledger.Half): Direction => ({
+const make = (from: End, to: End, counter: Counter, { ahead, done = false }: Ledger.Half): Direction => ({
   from,
   to,
   counter,
@@ -50,8 +52,22 @@ export const make = (from: End, to: End, counter: Counter, { ahead, done = false
   ended: done,
   done,
   active: true,
+  other: undefined,
   streak: 0
 })
+
+/** The two ways of an exchange. */
+export const pair = (
+  [near, far]: readonly [End, End],
+  counters: readonly [Counter, Counter],
+  halves: readonly [Ledger.Half, Ledger.Half]
+): readonly [there: Direction, back: Direction] => {
+  const there = make(near, far, counters[0], halves[0])
+  const back = make(far, near, counters[1], halves[1])
+  there.other = back
+  back.other = there
+  return [there, back]
+}
 
 /** Whether it waits for the sink to take what it holds; otherwise it waits for the source, unless that has ended. */
 export const isFull = ({ held, pending, to }: Direction): boolean =>
@@ -59,6 +75,8 @@ export const isFull = ({ held, pending, to }: Direction): boolean =>
 
 export interface Options {
   readonly libc: Libc
+  /** Whether the sockets are closed as soon as both ways are done, which then passes on the last end. Defaults to `false`. */
+  readonly isClosedAtOnce?: boolean | undefined
   readonly pipes: Pick<Pipes.Pipes, "give" | "room" | "take">
 }
 
@@ -69,7 +87,7 @@ export interface Options {
  */
 export type Pump = (direction: Direction) => Extract<Ledger.Outcome, { readonly _tag: "Broken" }> | undefined
 
-export const makePump = ({ libc, pipes }: Options): Pump => {
+export const makePump = ({ isClosedAtOnce = false, libc, pipes }: Options): Pump => {
   const buffer = new Uint8Array(bufferSize)
   type Broken = ReturnType<Pump>
 
@@ -97,7 +115,8 @@ export const makePump = ({ libc, pipes }: Options): Pump => {
     direction.ended = true
     demote(direction)
     const { fd, tls } = direction.to
-    const told = tls === undefined ? checked(libc.shutdown(fd)) : tls.end()
+    const isLast = isClosedAtOnce && direction.other?.done === true
+    const told = tls !== undefined ? tls.end() : isLast ? 0 : checked(libc.shutdown(fd))
     if (told < 0) return broken("write", direction, told)
     direction.done = true
     direction.active = true

@@ -28,10 +28,14 @@ export interface Options {
   readonly offer: () => ((halves: Halves) => void) | undefined
 }
 
-/** Owns the descriptors, and begins at once. */
+/** Owns the descriptors, which the poller watches, and begins at once. */
 export const make = (kernel: Kernel): ((halves: Halves, options: Options) => InlineExchange) => {
   const { libc, poller } = kernel
-  const pump = Direction.makePump({ libc, pipes: { room: 0, take: () => undefined, give: () => undefined } })
+  const pump = Direction.makePump({
+    libc,
+    isClosedAtOnce: true,
+    pipes: { room: 0, take: () => undefined, give: () => undefined }
+  })
 
   return (halves, { offer, over }) => {
     const [near, far] = halves
@@ -42,8 +46,11 @@ export const make = (kernel: Kernel): ((halves: Halves, options: Options) => Inl
       tls: KernelTls.resume(kernel, half)
     })
     const ends = { near: end("near", near), far: end("far", far) }
-    const there = Direction.make(ends.near, ends.far, { cells, at: 0 }, near)
-    const back = Direction.make(ends.far, ends.near, { cells, at: 1 }, far)
+    const counters = [
+      { cells, at: 0 },
+      { cells, at: 1 }
+    ] as const
+    const [there, back] = Direction.pair([ends.near, ends.far], counters, halves)
     let open = true
     let turns = 0
     let active = true
@@ -51,7 +58,7 @@ export const make = (kernel: Kernel): ((halves: Halves, options: Options) => Inl
     const leave = () => {
       open = false
       for (const { fd, tls } of [ends.near, ends.far]) {
-        poller.forget(fd)
+        poller.drop(fd)
         tls?.rest()
       }
     }
@@ -97,12 +104,7 @@ export const make = (kernel: Kernel): ((halves: Halves, options: Options) => Inl
     }
     const bytes = () => (cells[0] ?? 0) + (cells[1] ?? 0)
 
-    for (const { fd } of [ends.near, ends.far]) {
-      if (!poller.watch(fd, go)) {
-        settle({ _tag: "Broken", side: "near", operation: "read", errno: libc.errno() })
-        break
-      }
-    }
+    for (const { fd } of [ends.near, ends.far]) poller.pass(fd, go)
     go()
     return {
       bytes: () => ({ tx: cells[0] ?? 0, rx: cells[1] ?? 0 }),

@@ -24,7 +24,10 @@ export type Released = Half
 export interface Below {
   /** Whether it is open and nothing of what was written, an end included, waits in this process. */
   readonly isWhole: () => boolean
-  /** Gives the descriptor away, once: the connection is closed for who still has it, and to close it closes the `heir`. */
+  /**
+   * Gives the descriptor away, once, still watched by the poller: the connection is closed for who still has it, and to
+   * close it closes the `heir`.
+   */
   readonly release: (heir?: Heir) => Released
 }
 
@@ -57,12 +60,18 @@ export const closeHalf = ({ libc, openSsl }: Kernel, { descriptor, tls }: Half, 
   libc.close(descriptor)
 }
 
+export interface MakeOptions {
+  readonly tls?: TlsSession | undefined
+  /** Whether the poller has the descriptor already. Defaults to `false`. */
+  readonly isWatched?: boolean | undefined
+}
+
 /** A connection over an open socket, and what closes it. Owns the descriptor, and the TLS session where there is one. */
 export const make = (
   kernel: Kernel,
   descriptor: number,
   remote: Address.Address,
-  tls?: TlsSession
+  { isWatched = false, tls }: MakeOptions = {}
 ): { readonly connection: Connection; readonly close: () => void; readonly reset: () => void } => {
   const { libc, poller, sockets } = kernel
   // These answer with the negative errno when they fail, which is asked at once: nothing may come between.
@@ -126,7 +135,6 @@ export const make = (
   const leave = () => {
     const left = fd
     fd = -1
-    if (left >= 0) poller.forget(left)
     return left
   }
   const tell = () => {
@@ -142,6 +150,7 @@ export const make = (
   const shut = () => {
     const left = leave()
     if (left < 0) return
+    poller.drop(left)
     tls?.free()
     libc.close(left)
     tell()
@@ -285,7 +294,8 @@ export const make = (
       return released
     }
   })
-  if (!poller.watch(fd, ready)) errno = libc.errno()
+  if (isWatched) poller.pass(fd, ready)
+  else if (!poller.watch(fd, ready)) errno = libc.errno()
   return { connection, close, reset }
 }
 

@@ -89,7 +89,7 @@ const make = ({ libc, messages, poller, sockets }: Kernel, descriptor: number, {
   })
   const close = () => {
     if (fd < 0) return
-    poller.forget(fd)
+    poller.drop(fd)
     libc.close(fd)
     fd = -1
     error = new TransportError({ operation: "receive", address, reason: "Closed" })

@@ -83,7 +83,7 @@ const make = (kernel: Kernel, descriptor: number) => {
   })
   const close = () => {
     if (fd < 0) return
-    poller.forget(fd)
+    poller.drop(fd)
     libc.close(fd)
     fd = -1
   }

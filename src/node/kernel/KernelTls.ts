@@ -70,7 +70,7 @@ const handshake = (
     const shut = (asReset: boolean) => {
       if (!open) return
       open = false
-      poller.forget(descriptor)
+      poller.drop(descriptor)
       session?.free()
       if (asReset) libc.linger(descriptor)
       libc.close(descriptor)
@@ -81,15 +81,14 @@ const handshake = (
       const progress = TlsHandshake.advance(session, { as, openSsl, peer: remote })
       if (progress === "WantRead" || progress === "WantWrite") return
       if (progress !== "Done") return resume(Effect.fail(progress))
-      poller.forget(descriptor)
       open = false
-      const made = KernelConnection.make(kernel, descriptor, remote, session)
+      const made = KernelConnection.make(kernel, descriptor, remote, { tls: session, isWatched: true })
       Object.assign(heir, { close: made.close, reset: made.reset })
       resume(Effect.succeed(made.connection))
     }
     const began = (session = begin(descriptor, ahead))
-    if (poller.watch(descriptor, () => advance(began))) advance(began)
-    else resume(Effect.fail(KernelConnection.failed("read", remote, libc.errno())))
+    poller.pass(descriptor, () => advance(began))
+    advance(began)
   })
 
 const closed = ({ remote }: Connection) => new TransportError({ operation: "read", address: remote, reason: "Closed" })

@@ -30,7 +30,7 @@ export const make = ({ kernel, ...options }: Options): Transport["Type"] => {
     listen: KernelListener.listen(kernel),
     bind: KernelDatagrams.bind(kernel),
     associate: KernelDatagrams.associate(kernel),
-    secure: kernel.openSsl === undefined ? overNode(node, options) : KernelTls.secure(kernel, kernel.openSsl)
+    secure: kernel.openSsl === undefined ? overNode(kernel, node, options) : KernelTls.secure(kernel, kernel.openSsl)
   })
 }
 
@@ -38,7 +38,7 @@ export const make = ({ kernel, ...options }: Options): Transport["Type"] => {
 
 /** Node's TLS stands on Node's sockets. */
 const overNode =
-  ({ secure }: Transport["Type"], options: NodeTransport.Options): Transport["Type"]["secure"] =>
+  ({ poller }: Kernel, { secure }: Transport["Type"], options: NodeTransport.Options): Transport["Type"]["secure"] =>
   (connection, as) =>
     Effect.suspend(() => {
       const found = KernelConnection.below.get(connection)
@@ -51,6 +51,7 @@ const overNode =
         close: () => heir.adopted?.close(),
         reset: () => heir.adopted?.reset()
       })
+      poller.forget(descriptor)
       heir.adopted = NodeTransport.adopt(descriptor, ahead, connection.remote, options)
       return secure(heir.adopted.connection, as)
     })
@@ -67,8 +68,9 @@ const viaKernel =
       failed(KernelConnection.because(sockets.errno()))
       return () => undefined
     }
+    let isWatched = false
     let close = () => {
-      poller.forget(fd)
+      poller.drop(fd)
       libc.close(fd)
       close = () => undefined
     }
@@ -82,14 +84,16 @@ const viaKernel =
       if (errno === EINPROGRESS || errno === EALREADY) return true
       if (errno !== EISCONN) fail(errno)
       else {
-        poller.forget(fd)
-        const made = KernelConnection.make(kernel, fd, addressOf(way.host, port))
+        const made = KernelConnection.make(kernel, fd, addressOf(way.host, port), { isWatched })
         ;({ close } = made)
         opened(made.connection)
       }
       return false
     }
     Sockets.tune(sockets, fd)
-    if (ask() && !poller.watch(fd, () => void ask())) fail(libc.errno())
+    if (ask()) {
+      isWatched = poller.watch(fd, () => void ask())
+      if (!isWatched) fail(libc.errno())
+    }
     return () => close()
   }

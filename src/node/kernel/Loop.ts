@@ -107,8 +107,7 @@ export const run = ({ desk, ledger, libc, openSsl, wake }: Options): void => {
   const begin = ({ far, idleMillis, near, slot }: Ledger.Begin) => {
     const ends = { near: sideOf("near", near), far: sideOf("far", far) }
     const counter = (at: number) => ({ cells: ledger.bytes, at: 2 * slot + at })
-    const there = Direction.make(ends.near, ends.far, counter(0), near)
-    const back = Direction.make(ends.far, ends.near, counter(1), far)
+    const [there, back] = Direction.pair([ends.near, ends.far], [counter(0), counter(1)], [near, far])
     const pair: Pair = {
       slot,
       ...ends,

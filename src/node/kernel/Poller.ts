@@ -14,8 +14,12 @@ export interface Poller {
    * False when the system has no room for it.
    */
   readonly watch: (fd: number, ready: Ready) => boolean
-  /** Before the descriptor is closed or given away. */
+  /** Tells somebody else from now on, at once of nothing: who takes over looks for itself what is possible now. */
+  readonly pass: (fd: number, ready: Ready) => void
+  /** Before the descriptor is given to another thread. */
   readonly forget: (fd: number) => void
+  /** Before the descriptor is closed, which is then to be done at once. */
+  readonly drop: (fd: number) => void
 }
 
 export type Ready = (state: { readonly readable: boolean; readonly writable: boolean; readonly over: boolean }) => void
@@ -65,6 +69,12 @@ export const make = (libc: Libc): Poller => {
     dispatch(count)
     setImmediate(turn)
   }
+  const drop = (fd: number) => {
+    if (handlers[fd] === undefined) return
+    handlers[fd] = undefined
+    // The process need not go on for a wait that nothing can end.
+    if (--watched === 0) stir()
+  }
   const stir = () => {
     if (state === "waiting") libc.write(wake, one, one.length)
   }
@@ -82,13 +92,15 @@ export const make = (libc: Libc): Poller => {
       }
       return true
     },
+    pass: (fd, ready) => {
+      handlers[fd] = ready
+    },
     forget: (fd) => {
       if (handlers[fd] === undefined) return
-      handlers[fd] = undefined
       libc.epollControl(poll, epoll.remove, fd, 0)
-      // The process need not go on for a wait that nothing can end.
-      if (--watched === 0) stir()
-    }
+      drop(fd)
+    },
+    drop
   }
 }
 
