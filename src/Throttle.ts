@@ -16,6 +16,8 @@ export interface Bucket {
   readonly take: (wanted: number) => Effect.Effect<number>
   /** Waits for its turn and lets all of them pass, e.g. a datagram, which cannot be cut; what was not there is owed. */
   readonly takeWhole: (bytes: number) => Effect.Effect<void>
+  /** Settles what was taken and did not pass, or below zero what passed and was not taken. */
+  readonly giveBack: (bytes: number) => void
 }
 
 export class Throttle extends Context.Tag("nodepass/Throttle")<
@@ -124,7 +126,13 @@ export const makeBucket = (rate: number): Effect.Effect<Bucket, never, Scope.Sco
         return Effect.succeed(passing)
       })
 
-    return { take: (wanted) => take(wanted, false), takeWhole: (bytes) => Effect.asVoid(take(bytes, true)) }
+    return {
+      take: (wanted) => take(wanted, false),
+      takeWhole: (bytes) => Effect.asVoid(take(bytes, true)),
+      giveBack: (bytes) => {
+        tokens += bytes
+      }
+    }
   })
 
 // internal

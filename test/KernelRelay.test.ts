@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as FastCheck from "effect/FastCheck"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
@@ -15,7 +16,19 @@ import * as Relay from "../src/Relay.js"
 import { Transport } from "../src/Transport.js"
 import * as Throttle from "../src/Throttle.js"
 import * as LiveCertificates from "./LiveCertificates.js"
-import { descriptors, hearing, line, pattern, readAll, run, suite, turn, type World } from "./Relay.compliance.js"
+import {
+  converse,
+  descriptors,
+  hearing,
+  line,
+  pattern,
+  readAll,
+  run,
+  speech,
+  suite,
+  turn,
+  type World
+} from "./Relay.compliance.js"
 import { overTls } from "./Tls.compliance.js"
 
 const viaKernel: World = {
@@ -35,6 +48,21 @@ const viaKernel: World = {
 const certificate = Effect.runSync(
   Effect.cached(LiveCertificates.certificate({ issuer: "itself", names: ["nodepass"] }))
 )
+
+/** Grants shares of this size at once, and tells what it keeps. */
+const granting = (share: number, keep: (bytes: number) => void): Throttle.Bucket => ({
+  take: (wanted) =>
+    Effect.zipRight(
+      Effect.yieldNow(),
+      Effect.sync(() => {
+        const bytes = Math.min(wanted, share)
+        keep(bytes)
+        return bytes
+      })
+    ),
+  takeWhole: () => Effect.die("no datagrams here"),
+  giveBack: (bytes) => keep(-bytes)
+})
 
 /** With the reactor in hand. */
 const withReactor = <A, E>(program: (reactor: Reactor.Reactor) => Parameters<typeof run<A, E>>[1]) =>
@@ -79,22 +107,53 @@ describe.runIf(process.platform === "linux")("on Linux", () => {
       )
     )
 
-    it.live("leaves all to this process where a rate is set", () =>
-      Effect.gen(function* () {
-        const { exchange, near, target, visitor } = yield* line
-        yield* Effect.fork(Effect.ignore(exchange))
-        yield* Effect.zipRight(visitor.write(pattern(1000)), visitor.end)
-        assert.strictEqual((yield* readAll(target)).length, 1000)
-        assert.strictEqual(yield* near.peek, "End")
-      }).pipe(
-        Effect.scoped,
-        Effect.provide(
-          Layer.merge(
-            Layer.merge(viaKernel.transport, Logger.remove(Logger.defaultLogger)),
-            Layer.provide(viaKernel.layer({}), Layer.merge(Meter.layer, Throttle.layer({ rate: 1_000_000 })))
+    it.live.prop(
+      "at a rate, all passes, and is what the buckets were asked for less what they were given back",
+      [speech, speech, FastCheck.integer({ min: 600, max: 300_000 })],
+      ([up, down, share]) =>
+        Effect.suspend(() => {
+          const books = { tx: 0, rx: 0 }
+          const throttle = Layer.succeed(Throttle.Throttle, {
+            tx: granting(share, (bytes) => (books.tx += bytes)),
+            rx: granting(share, (bytes) => (books.rx += bytes))
+          })
+          return run(
+            { ...viaKernel, throttle },
+            Effect.gen(function* () {
+              const [atTarget, atVisitor] = yield* converse(yield* line, up, down)
+              assert.deepStrictEqual([atTarget.length, atVisitor.length], [up.bytes, down.bytes])
+              assert.deepStrictEqual(books, { tx: up.bytes, rx: down.bytes })
+            })
           )
+        }),
+      { fastCheck: { numRuns: 12, interruptAfterTimeLimit: 10_000 } }
+    )
+
+    it.live("without a grant no more than a little passes, one way, and the other way is open", () =>
+      Effect.gen(function* () {
+        const wanted = yield* Deferred.make<void>()
+        const never: Throttle.Bucket = {
+          take: () => Effect.zipRight(Deferred.succeed(wanted, void 0), Effect.never),
+          takeWhole: () => Effect.never,
+          giveBack: () => {}
+        }
+        const throttle = Layer.succeed(Throttle.Throttle, { tx: never, rx: granting(1000, () => {}) })
+        yield* run(
+          { ...viaKernel, throttle },
+          Effect.gen(function* () {
+            const { exchange, target, visitor } = yield* line
+            const relaying = yield* Effect.fork(exchange)
+            yield* visitor.write(pattern(200_000))
+            yield* Effect.zipRight(target.write(pattern(200_000)), target.end)
+            assert.strictEqual((yield* readAll(visitor)).length, 200_000)
+            yield* Deferred.await(wanted)
+            const heard = yield* Effect.map(target.read, Option.getOrThrow)
+            assert.isAtMost(heard.length, 8192)
+            yield* Fiber.interrupt(relaying)
+            assert.strictEqual(yield* hearing(target), "Reset")
+          })
         )
-      )
+      })
     )
 
     it.live("a thread that dies resets what it carried, is counted, and another takes over", () =>

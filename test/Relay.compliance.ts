@@ -20,6 +20,8 @@ import { type Connection, Transport, type TransportError } from "../src/Transpor
 
 export interface World {
   readonly transport: Layer.Layer<Transport>
+  /** Defaults to no rate. */
+  readonly throttle?: Layer.Layer<Throttle.Throttle> | undefined
   readonly layer: (options: Relay.Options) => Layer.Layer<Relay.Relay, never, Meter.Meter | Throttle.Throttle>
 }
 
@@ -56,13 +58,13 @@ export const line: Effect.Effect<Line, TransportError, Relay.Relay | Scope.Scope
 )
 
 export const run = <A, E>(
-  { layer, transport }: World,
+  { layer, throttle = Throttle.layer(), transport }: World,
   program: Program<A, E>,
   idle?: Duration.Duration
 ): Effect.Effect<A, E | TransportError> =>
   Effect.scoped(program).pipe(
     Effect.provide(
-      Layer.merge(transport, Layer.provideMerge(layer({ idle }), Layer.merge(Meter.layer, Throttle.layer()))).pipe(
+      Layer.merge(transport, Layer.provideMerge(layer({ idle }), Layer.merge(Meter.layer, throttle))).pipe(
         Layer.provideMerge(Logger.remove(Logger.defaultLogger))
       )
     )
@@ -108,7 +110,7 @@ const say = (connection: Connection, { bytes, cuts }: Speech) =>
     yield* connection.end
   })
 
-const speech: FastCheck.Arbitrary<Speech> = FastCheck.record({
+export const speech: FastCheck.Arbitrary<Speech> = FastCheck.record({
   bytes: FastCheck.oneof(
     FastCheck.constantFrom(0, 1, 65_535, 65_536, 65_537, 262_144, 5_000_000),
     FastCheck.nat(100_000),
@@ -136,7 +138,7 @@ export const hearing = (connection: Connection): Effect.Effect<string> =>
   Effect.match(readAll(connection), { onFailure: ({ reason }) => reason, onSuccess: () => "End" })
 
 /** Runs both ways of one exchange, and answers with what each end heard. */
-const converse = ({ exchange, target, visitor }: Line, up: Speech, down: Speech) =>
+export const converse = ({ exchange, target, visitor }: Line, up: Speech, down: Speech) =>
   Effect.gen(function* () {
     const relaying = yield* Effect.fork(exchange)
     const hear = (connection: Connection, { hearing }: Speech) =>

@@ -35,6 +35,11 @@ export interface Direction {
   done: boolean
   /** Something was moved since the last look at it. */
   active: boolean
+  /** Bytes that may still be read. When there is none, more is wanted, once. */
+  allowance: number
+  readonly want: (way: Ledger.Way) => void
+  /** More is wanted, and not granted yet. */
+  asked: boolean
   /** The way back. */
   other: Direction | undefined
   /** Reads in a row that filled the buffer, or that carried little through the pipe. */
@@ -42,7 +47,12 @@ export interface Direction {
 }
 
 /** The way on for what comes from one half of an exchange. */
-const make = (from: End, to: End, counter: Counter, { ahead, done = false }: Ledger.Half): Direction => ({
+const make = (
+  [from, to]: readonly [End, End],
+  counter: Counter,
+  { ahead, allowance = Infinity, done = false }: Ledger.Half,
+  want: Direction["want"]
+): Direction => ({
   from,
   to,
   counter,
@@ -52,6 +62,9 @@ const make = (from: End, to: End, counter: Counter, { ahead, done = false }: Led
   ended: done,
   done,
   active: true,
+  allowance,
+  want,
+  asked: false,
   other: undefined,
   streak: 0
 })
@@ -60,10 +73,11 @@ const make = (from: End, to: End, counter: Counter, { ahead, done = false }: Led
 export const pair = (
   [near, far]: readonly [End, End],
   counters: readonly [Counter, Counter],
-  halves: readonly [Ledger.Half, Ledger.Half]
+  halves: readonly [Ledger.Half, Ledger.Half],
+  want: Direction["want"]
 ): readonly [there: Direction, back: Direction] => {
-  const there = make(near, far, counters[0], halves[0])
-  const back = make(far, near, counters[1], halves[1])
+  const there = make([near, far], counters[0], halves[0], want)
+  const back = make([far, near], counters[1], halves[1], want)
   there.other = back
   back.other = there
   return [there, back]
@@ -72,6 +86,13 @@ export const pair = (
 /** Whether it waits for the sink to take what it holds; otherwise it waits for the source, unless that has ended. */
 export const isFull = ({ held, pending, to }: Direction): boolean =>
   pending !== undefined || held > 0 || to.tls?.isWaiting() === true
+
+/** Lets more bytes pass. */
+export const grant = (direction: Direction, bytes: number): void => {
+  direction.allowance += bytes
+  direction.asked = false
+  direction.active = true
+}
 
 export interface Options {
   readonly libc: Libc
@@ -93,8 +114,8 @@ export const makePump = ({ isClosedAtOnce = false, libc, pipes }: Options): Pump
 
   // These answer with the negative errno when they fail, which is asked at once: nothing may come between.
   const checked = (result: number): number => (result < 0 ? -libc.errno() : result)
-  const read = ({ fd, tls }: End): number =>
-    tls === undefined ? checked(libc.read(fd, buffer, plainSize)) : tls.read(buffer)
+  const read = ({ fd, tls }: End, most: number): number =>
+    tls === undefined ? checked(libc.read(fd, buffer, most)) : tls.read(buffer)
   const write = ({ fd, tls }: End, bytes: Uint8Array, length: number): number =>
     tls === undefined
       ? checked(libc.write(fd, bytes, length))
@@ -150,9 +171,11 @@ export const makePump = ({ isClosedAtOnce = false, libc, pipes }: Options): Pump
   /** Through the buffer. Answers `"Again"` when there may be more. */
   const copy = (direction: Direction): Broken | "Again" => {
     const { from, to } = direction
-    const got = read(from)
+    const most = Math.min(plainSize, direction.allowance)
+    const got = read(from, most)
     if (got === 0) return end(direction)
     if (got < 0) return broken("read", direction, got)
+    direction.allowance -= got
     direction.streak = got === plainSize ? direction.streak + 1 : 0
     if (direction.streak === promotion && from.tls === undefined && to.tls === undefined) {
       direction.streak = 0
@@ -163,13 +186,14 @@ export const makePump = ({ isClosedAtOnce = false, libc, pipes }: Options): Pump
     if (failure !== undefined) return failure
     if (written < got) direction.pending = buffer.slice(Math.max(written, 0), got)
     if (written > 0) count(direction, written)
-    return got >= plainSize || from.tls?.isAhead() === true ? "Again" : undefined
+    return got >= most || from.tls?.isAhead() === true ? "Again" : undefined
   }
   /** Through the empty pipe. */
   const move = (direction: Direction, pipe: Pipe): Broken | "Again" => {
-    const read = checked(libc.splice(direction.from.fd, pipe.write, pipes.room))
+    const read = checked(libc.splice(direction.from.fd, pipe.write, Math.min(pipes.room, direction.allowance)))
     if (read === 0) return end(direction)
     if (read < 0) return broken("read", direction, read)
+    direction.allowance -= read
     direction.held = read
     const failure = drain(direction, pipe)
     if (failure !== undefined) return failure
@@ -187,6 +211,12 @@ export const makePump = ({ isClosedAtOnce = false, libc, pipes }: Options): Pump
         if (isFull(direction)) return
       }
       if (direction.ended) return end(direction)
+      if (direction.allowance <= 0) {
+        if (direction.asked) return
+        direction.asked = true
+        direction.want(direction.from.side)
+        return
+      }
       const result = direction.pipe === undefined ? copy(direction) : move(direction, direction.pipe)
       if (result !== "Again") return result
     }

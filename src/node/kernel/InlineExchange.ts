@@ -8,10 +8,12 @@ import type { Kernel } from "./Kernel.js"
 import * as KernelConnection from "./KernelConnection.js"
 import * as KernelTls from "./KernelTls.js"
 import type * as Ledger from "./Ledger.js"
-import type { Bytes } from "./ReactorThread.js"
+import type { Bytes, Told } from "./ReactorThread.js"
 
 export interface InlineExchange {
   readonly bytes: () => Bytes
+  /** Lets more bytes pass. */
+  readonly grant: (way: Ledger.Way, bytes: number) => void
   /** Whether anything was moved since this was last asked. */
   readonly wasActive: () => boolean
   /** Resets both sides, unless they are closed, and says so. */
@@ -21,9 +23,7 @@ export interface InlineExchange {
 /** Both halves of an exchange. */
 export type Halves = readonly [near: Ledger.Half, far: Ledger.Half]
 
-export interface Options {
-  /** Told once, when both descriptors are closed. */
-  readonly over: (outcome: Ledger.Outcome) => void
+export interface Options extends Told {
   /** Whether somebody will have it, for good, now that it has lasted. */
   readonly offer: () => ((halves: Halves) => void) | undefined
 }
@@ -37,7 +37,7 @@ export const make = (kernel: Kernel): ((halves: Halves, options: Options) => Inl
     pipes: { room: 0, take: () => undefined, give: () => undefined }
   })
 
-  return (halves, { offer, over }) => {
+  return (halves, { offer, over, want }) => {
     const [near, far] = halves
     const cells = new Float64Array(2)
     const end = (side: "near" | "far", half: Ledger.Half): Direction.End => ({
@@ -50,7 +50,7 @@ export const make = (kernel: Kernel): ((halves: Halves, options: Options) => Inl
       { cells, at: 0 },
       { cells, at: 1 }
     ] as const
-    const [there, back] = Direction.pair([ends.near, ends.far], counters, halves)
+    const [there, back] = Direction.pair([ends.near, ends.far], counters, halves, want)
     let open = true
     let turns = 0
     let active = true
@@ -72,7 +72,8 @@ export const make = (kernel: Kernel): ((halves: Halves, options: Options) => Inl
       descriptor: direction.from.fd,
       ahead: direction.pending ?? none,
       tls: direction.from.tls?.rest(),
-      done: direction.done
+      done: direction.done,
+      allowance: direction.allowance
     })
     const giveAway = (): boolean => {
       const take = offer()
@@ -108,8 +109,12 @@ export const make = (kernel: Kernel): ((halves: Halves, options: Options) => Inl
     go()
     return {
       bytes: () => ({ tx: cells[0] ?? 0, rx: cells[1] ?? 0 }),
+      grant: (way, bytes) => {
+        Direction.grant(way === "near" ? there : back, bytes)
+        go()
+      },
       wasActive: () => {
-        const was = active
+        const was = active || there.asked || back.asked
         active = false
         return was
       },

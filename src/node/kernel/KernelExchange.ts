@@ -3,6 +3,7 @@
  */
 import * as InlineExchange from "./InlineExchange.js"
 import type { Kernel } from "./Kernel.js"
+import type { Way } from "./Ledger.js"
 import type { Reactor } from "./Reactor.js"
 import type * as ReactorThread from "./ReactorThread.js"
 
@@ -11,6 +12,8 @@ export type Outcome = ReactorThread.Outcome
 export interface KernelExchange {
   /** So far; asks nobody. */
   readonly bytes: () => ReactorThread.Bytes
+  /** Lets more bytes pass. */
+  readonly grant: (way: Way, bytes: number) => void
   /** Says how it ended, once both descriptors are closed, or at once if they are. One listens at a time. */
   readonly onOver: (told: (outcome: Outcome) => void) => void
   /** Resets both sides, unless they are closed. */
@@ -26,10 +29,14 @@ export interface Options {
   readonly idleMillis: number
 }
 
-/** What begins an exchange, which owns both halves. */
-export const make = ({ idleMillis, kernel, reactor }: Options): ((halves: InlineExchange.Halves) => KernelExchange) => {
+/** What begins an exchange, which owns both halves, and wants grants where they have an allowance. */
+export const make = ({
+  idleMillis,
+  kernel,
+  reactor
+}: Options): ((halves: InlineExchange.Halves, want: ReactorThread.Told["want"]) => KernelExchange) => {
   const beginInline = InlineExchange.make(kernel)
-  return (halves) => {
+  return (halves, want) => {
     let outcome: Outcome | undefined
     let told: ((outcome: Outcome) => void) | undefined
     let lasting: ReactorThread.Exchange | undefined
@@ -40,11 +47,12 @@ export const make = ({ idleMillis, kernel, reactor }: Options): ((halves: Inline
     }
     const inline = beginInline(halves, {
       over,
+      want,
       offer: () => {
         const begin = reactor.prepare()
         if (begin === undefined) return undefined
         return ([near, far]) => {
-          lasting = begin(near, far, idleMillis, over)
+          lasting = begin(near, far, idleMillis, { over, want })
         }
       }
     })
@@ -52,6 +60,10 @@ export const make = ({ idleMillis, kernel, reactor }: Options): ((halves: Inline
       bytes: () => {
         const [first, then] = [inline.bytes(), lasting?.bytes()]
         return { tx: first.tx + (then?.tx ?? 0), rx: first.rx + (then?.rx ?? 0) }
+      },
+      grant: (way, bytes) => {
+        if (lasting === undefined) inline.grant(way, bytes)
+        else lasting.grant(way, bytes)
       },
       onOver: (listener) => {
         if (outcome === undefined) told = listener

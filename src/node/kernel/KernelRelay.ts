@@ -1,21 +1,24 @@
 /**
- * The `Relay` that leaves the bytes to the kernel where it can: between plain TCP sockets, on Linux, with no rate set.
+ * The `Relay` that leaves the bytes to the kernel where it can: between sockets that are ours by their descriptors, on Linux.
  *
- * All else goes through this process as ever: TLS must be worked on, and a rate has its say over every chunk.
+ * All else goes through this process as ever, such as a connection that Node has opened, or that holds bytes to be written.
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Runtime from "effect/Runtime"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import { Meter } from "../../Meter.js"
 import * as Relay from "../../Relay.js"
-import { Throttle } from "../../Throttle.js"
+import { type Bucket, Throttle } from "../../Throttle.js"
 import { type Connection, TransportError } from "../../Transport.js"
 import * as KernelConnection from "./KernelConnection.js"
 import type { Kernel } from "./Kernel.js"
+import type { Half, Way } from "./Ledger.js"
+import * as Passage from "./Passage.js"
 import * as KernelExchange from "./KernelExchange.js"
 import * as Reactor from "./Reactor.js"
 import type * as ReactorThread from "./ReactorThread.js"
@@ -53,10 +56,9 @@ export const layer = ({
     Effect.gen(function* () {
       const { traffic } = yield* Meter
       const throttle = yield* Throttle
-      const isRated = throttle.rx !== undefined || throttle.tx !== undefined
-      const why = isRated ? "a rate is set" : undefined
-      const portable = Context.get(yield* Layer.build(Relay.layer({ ...options, why })), Relay.Relay)
-      if (isRated) return portable
+      const runFork = Runtime.runFork(yield* Effect.runtime())
+      const fork = (effect: Effect.Effect<void>) => runFork(effect, { immediate: false })
+      const portable = Context.get(yield* Layer.build(Relay.layer(options)), Relay.Relay)
       const idle = options.idle ?? Duration.infinity
       const idleMillis = Duration.toMillis(idle)
       const begin = KernelExchange.make({ kernel, reactor, idleMillis })
@@ -91,6 +93,8 @@ export const layer = ({
       const leave = (exchange: Exchange) =>
         Effect.suspend(() => {
           count(exchange)
+          exchange.passages.near?.settle(exchange.bytes.tx)
+          exchange.passages.far?.settle(exchange.bytes.rx)
           exchanges.delete(exchange)
           if (exchanges.size === 0) {
             busy.unsafeClose()
@@ -125,8 +129,15 @@ export const layer = ({
                 if (nearBelow?.isWhole() !== true || farBelow?.isWhole() !== true) {
                   return restore(portable.exchange(near, far))
                 }
-                const running = begin([nearBelow.release(), farBelow.release()])
-                const exchange: Exchange = { near, far, began, running, bytes: { rx: 0, tx: 0 } }
+                const passage = (bucket: Bucket | undefined, way: Way) =>
+                  bucket && Passage.make({ bucket, fork, grant: (bytes) => exchange.running.grant(way, bytes) })
+                const passages = { near: passage(throttle.tx, "near"), far: passage(throttle.rx, "far") }
+                const halves = [
+                  limited(nearBelow.release(), passages.near),
+                  limited(farBelow.release(), passages.far)
+                ] as const
+                const running = begin(halves, (way) => passages[way]?.want())
+                const exchange: Exchange = { near, far, began, running, passages, bytes: { rx: 0, tx: 0 } }
                 enter(exchange)
                 const ended = Effect.async<KernelExchange.Outcome>((resume) => {
                   running.onOver((outcome) => resume(Effect.succeed(outcome)))
@@ -155,9 +166,14 @@ export const layer = ({
 
 interface Exchange extends Relay.Carried {
   readonly running: KernelExchange.KernelExchange
+  /** By where they begin, if there is a rate. */
+  readonly passages: Record<Way, Passage.Passage | undefined>
   /** Counted so far. */
   bytes: ReactorThread.Bytes
 }
+
+const limited = (half: Half, passage: Passage.Passage | undefined): Half =>
+  passage === undefined ? half : { ...half, allowance: Passage.credit - half.ahead.length }
 
 const closed = ({ remote }: Connection, cause?: unknown): TransportError =>
   new TransportError({ operation: "read", address: remote, reason: "Closed", cause })

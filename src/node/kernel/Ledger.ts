@@ -55,7 +55,12 @@ export interface Half {
   readonly tls?: Rest | undefined
   /** Whether it has ended, and the other was told so. Defaults to `false`. */
   readonly done?: boolean | undefined
+  /** Bytes that may be read from it before more are granted; below zero it has read more. Defaults to no limit. */
+  readonly allowance?: number | undefined
 }
+
+/** A way through an exchange, by where it begins. */
+export type Way = "near" | "far"
 
 /** Ends an exchange, if it is still under way. */
 export interface Abort {
@@ -68,7 +73,15 @@ export interface Stop {
   readonly _tag: "Stop"
 }
 
-export type Command = Begin | Abort | Stop
+/** Lets more bytes pass, that way through the exchange. */
+export interface Grant {
+  readonly _tag: "Grant"
+  readonly slot: number
+  readonly way: Way
+  readonly bytes: number
+}
+
+export type Command = Begin | Grant | Abort | Stop
 
 /** How an exchange ended: `Done` when both ways had ended, and that was passed on. All else is to be a reset for both sides. */
 export type Outcome =
@@ -84,9 +97,19 @@ export type Outcome =
 
 /** An exchange is over. */
 export interface Over {
+  readonly _tag: "Over"
   readonly slot: number
   readonly outcome: Outcome
 }
+
+/** There is more to read than was granted. */
+export interface Want {
+  readonly _tag: "Want"
+  readonly slot: number
+  readonly way: Way
+}
+
+export type Report = Over | Want
 
 // internal
 

@@ -83,13 +83,13 @@ export const run = ({ desk, ledger, libc, openSsl, wake }: Options): void => {
       if (side.interest !== 0) libc.epollControl(poll, epoll.remove, side.fd, 0)
     }
     for (const { tls } of [pair.near, pair.far]) tls?.rest()
-    desk.report({ slot: pair.slot, outcome })
+    desk.report({ _tag: "Over", slot: pair.slot, outcome })
   }
 
   /** Without an interest a side is not in the epoll, which tells of errors and hang-ups unasked, over and over. */
   const watch = (pair: Pair, side: Side, incoming: Direction.Direction, outgoing: Direction.Direction) => {
-    const full = Direction.isFull(incoming)
-    const interest = (full || incoming.ended ? 0 : epoll.in) | (Direction.isFull(outgoing) ? epoll.out : 0)
+    const waits = Direction.isFull(incoming) || incoming.ended || incoming.asked
+    const interest = (waits ? 0 : epoll.in) | (Direction.isFull(outgoing) ? epoll.out : 0)
     if (interest === side.interest) return
     const operation = interest === 0 ? epoll.remove : side.interest === 0 ? epoll.add : epoll.modify
     side.interest = interest
@@ -107,7 +107,8 @@ export const run = ({ desk, ledger, libc, openSsl, wake }: Options): void => {
   const begin = ({ far, idleMillis, near, slot }: Ledger.Begin) => {
     const ends = { near: sideOf("near", near), far: sideOf("far", far) }
     const counter = (at: number) => ({ cells: ledger.bytes, at: 2 * slot + at })
-    const [there, back] = Direction.pair([ends.near, ends.far], [counter(0), counter(1)], [near, far])
+    const want = (way: Ledger.Way) => desk.report({ _tag: "Want", slot, way })
+    const [there, back] = Direction.pair([ends.near, ends.far], [counter(0), counter(1)], [near, far], want)
     const pair: Pair = {
       slot,
       ...ends,
@@ -123,6 +124,11 @@ export const run = ({ desk, ledger, libc, openSsl, wake }: Options): void => {
     period = Math.max(Math.min(period, Math.ceil(idleMillis / 4)), shortestPeriod)
     go(pair, true, true)
   }
+  const give = (pair: Pair, { bytes, way }: Ledger.Grant) => {
+    const isThere = way === "near"
+    Direction.grant(isThere ? pair.there : pair.back, bytes)
+    go(pair, isThere, !isThere)
+  }
   /** Answers whether to go on. */
   const obey = (): boolean => {
     let goesOn = true
@@ -131,7 +137,9 @@ export const run = ({ desk, ledger, libc, openSsl, wake }: Options): void => {
       else if (command._tag === "Stop") goesOn = false
       else {
         const pair = pairs.get(command.slot)
-        if (pair !== undefined) over(pair, { _tag: "Aborted" })
+        if (pair === undefined) continue
+        if (command._tag === "Abort") over(pair, { _tag: "Aborted" })
+        else give(pair, command)
       }
     }
     return goesOn
@@ -139,7 +147,7 @@ export const run = ({ desk, ledger, libc, openSsl, wake }: Options): void => {
 
   const sweep = (millis: number) => {
     for (const pair of pairs.values()) {
-      const active = pair.there.active || pair.back.active
+      const active = [pair.there, pair.back].some(({ active, asked }) => active || asked)
       for (const direction of [pair.there, pair.back]) {
         if (!direction.active && direction.pipe !== undefined && direction.held === 0) {
           pipes.give(direction.pipe)

@@ -35,7 +35,7 @@ type AheadOf = readonly [ahead: Uint8Array, received: Uint8Array, unsent: Uint8A
 export interface Office {
   readonly tell: (command: Ledger.Command) => void
   /** Gives what has been told since, and asks to be woken for more. */
-  readonly hear: (each: (report: Ledger.Over) => void) => void
+  readonly hear: (each: (report: Ledger.Report) => void) => void
   /** The thread is gone: nothing more can be told. */
   readonly close: () => void
 }
@@ -64,6 +64,7 @@ export const office = ({ commands, reports }: Mail, { libc, post, wake }: Office
   reports.maySleep()
   return {
     tell: (command) => {
+      if (command._tag === "Grant") return tell([kinds.grant, command.slot, sideOf(command), command.bytes])
       if (command._tag !== "Begin") return tell([command._tag === "Stop" ? kinds.stop : kinds.abort, slotOf(command)])
       const { far, idleMillis, near, slot } = command
       const ahead: Ahead = { near: aheadOf(near), far: aheadOf(far) }
@@ -71,7 +72,8 @@ export const office = ({ commands, reports }: Mail, { libc, post, wake }: Office
       if (isAhead) post(ahead)
       const kind = isAhead ? kinds.beginAhead : kinds.begin
       const done = (near.done === true ? 1 : 0) + (far.done === true ? 2 : 0)
-      tell([kind, slot, idleMillis, near.descriptor, far.descriptor, sessionOf(near), sessionOf(far), done])
+      const ends = [near, far].flatMap((half) => [half.descriptor, sessionOf(half), half.allowance ?? Infinity])
+      tell([kind, slot, idleMillis, done, ...ends])
     },
     close: () => {
       open = false
@@ -79,7 +81,7 @@ export const office = ({ commands, reports }: Mail, { libc, post, wake }: Office
     hear: (each) => {
       reports.wakeUp()
       do {
-        for (let record = reports.take(); record !== undefined; record = reports.take()) each(overOf(record))
+        for (let record = reports.take(); record !== undefined; record = reports.take()) each(reportOf(record))
       } while (!reports.maySleep())
     }
   }
@@ -88,7 +90,7 @@ export const office = ({ commands, reports }: Mail, { libc, post, wake }: Office
 /** The thread's end. */
 export interface Desk {
   readonly next: () => Ledger.Command | undefined
-  readonly report: (report: Ledger.Over) => void
+  readonly report: (report: Ledger.Report) => void
   /** Whether there is nothing to do, and the thread is woken when there is. */
   readonly maySleep: () => boolean
   readonly wakeUp: () => void
@@ -107,22 +109,28 @@ export const desk = ({ commands, reports }: Mail, { ahead, bell, libc }: DeskOpt
     next: () => {
       const record = commands.take()
       if (record === undefined) return undefined
-      const [kind = 0, slot = 0, idleMillis = 0, near = 0, far = 0, nearSession = 0, farSession = 0, done = 0] = record
+      const [kind = 0, slot = 0] = record
       if (kind === kinds.stop) return { _tag: "Stop" }
       if (kind === kinds.abort) return { _tag: "Abort", slot }
+      if (kind === kinds.grant) {
+        const [, , side = 0, bytes = 0] = record
+        return { _tag: "Grant", slot, way: sides[side] ?? "near", bytes }
+      }
       const came = kind === kinds.beginAhead ? ahead() : undefined
+      const [, , idleMillis = 0, done = 0] = record
       return {
         _tag: "Begin",
         slot,
-        near: { ...halfOf(near, nearSession, came?.near), done: (done & 1) !== 0 },
-        far: { ...halfOf(far, farSession, came?.far), done: (done & 2) !== 0 },
+        near: { ...halfOf(record.slice(4, 7), came?.near), done: (done & 1) !== 0 },
+        far: { ...halfOf(record.slice(7, 10), came?.far), done: (done & 2) !== 0 },
         idleMillis
       }
     },
-    report: ({ outcome, slot }) => {
-      const tag = tags.indexOf(outcome._tag)
+    report: (report) => {
+      if (report._tag === "Want") return void give([report.slot, wanting, sideOf(report)])
+      const { outcome, slot } = report
       const { errno, operation, side } = outcome._tag === "Broken" ? outcome : whole
-      give([slot, tag, side === "near" ? 1 : 0, operation === "read" ? 1 : 0, errno])
+      give([slot, tags.indexOf(outcome._tag), sides.indexOf(side), operation === "read" ? 1 : 0, errno])
     },
     maySleep: () => flush() && commands.maySleep(),
     wakeUp: commands.wakeUp
@@ -131,10 +139,12 @@ export const desk = ({ commands, reports }: Mail, { ahead, bell, libc }: DeskOpt
 
 // internal
 
-const shape: Ring.Shape = { width: 8, room: 4096 }
+const shape: Ring.Shape = { width: 10, room: 4096 }
 
-const kinds = { begin: 1, beginAhead: 2, abort: 3, stop: 4 } as const
+const kinds = { begin: 1, beginAhead: 2, abort: 3, stop: 4, grant: 5 } as const
 const tags = ["Done", "Idle", "Aborted", "Broken"] as const
+const wanting = tags.length
+const sides = ["near", "far"] as const
 const whole = { side: "near", operation: "read", errno: 0 } as const
 const nothing = new Uint8Array(0)
 const one = new Uint8Array(new BigUint64Array([1n]).buffer)
@@ -144,21 +154,24 @@ const aheadOf = ({ ahead, tls }: Ledger.Half): AheadOf => [ahead, tls?.received 
 const sessionOf = ({ tls }: Ledger.Half) => Number(tls?.session ?? 0n)
 
 const halfOf = (
-  descriptor: number,
-  session: number,
+  [descriptor = 0, session = 0, allowance = 0]: ReadonlyArray<number>,
   [ahead, received, unsent]: AheadOf = [nothing, nothing, nothing]
 ): Ledger.Half =>
-  session === 0 ? { descriptor, ahead } : { descriptor, ahead, tls: { session: BigInt(session), received, unsent } }
+  session === 0
+    ? { descriptor, ahead, allowance }
+    : { descriptor, ahead, allowance, tls: { session: BigInt(session), received, unsent } }
 
 const slotOf = (command: Ledger.Abort | Ledger.Stop) => (command._tag === "Abort" ? command.slot : 0)
 
-const overOf = ([slot = 0, tag = 0, near = 0, read = 0, errno = 0]: ReadonlyArray<number>): Ledger.Over => {
+const sideOf = ({ way }: Ledger.Grant | Ledger.Want) => sides.indexOf(way)
+
+const reportOf = ([slot = 0, tag = 0, at = 0, read = 0, errno = 0]: ReadonlyArray<number>): Ledger.Report => {
+  const side = sides[at] ?? "near"
+  if (tag === wanting) return { _tag: "Want", slot, way: side }
   const kind = tags[tag] ?? "Aborted"
   const outcome: Ledger.Outcome =
-    kind === "Broken"
-      ? { _tag: kind, side: near === 1 ? "near" : "far", operation: read === 1 ? "read" : "write", errno }
-      : { _tag: kind }
-  return { slot, outcome }
+    kind === "Broken" ? { _tag: kind, side, operation: read === 1 ? "read" : "write", errno } : { _tag: kind }
+  return { _tag: "Over", slot, outcome }
 }
 
 /** Gives in order, and wakes the taker. What there is no room for waits to be flushed, which answers whether all is given. */

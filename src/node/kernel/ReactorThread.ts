@@ -22,20 +22,21 @@ export interface Bytes {
 export interface Exchange {
   /** So far; asks nobody. */
   readonly bytes: () => Bytes
+  /** Lets more bytes pass. */
+  readonly grant: (way: Ledger.Way, bytes: number) => void
   /** Resets both sides, unless they are closed. */
   readonly abort: () => void
 }
 
-/**
- * Takes over both descriptors, and says once how it ended, when it has closed them. An exchange silent both ways for
- * `idleMillis` is reset.
- */
-export type Begin = (
-  near: Ledger.Half,
-  far: Ledger.Half,
-  idleMillis: number,
-  over: (outcome: Outcome) => void
-) => Exchange
+/** Takes over both descriptors. An exchange silent both ways for `idleMillis` is reset. */
+export type Begin = (near: Ledger.Half, far: Ledger.Half, idleMillis: number, told: Told) => Exchange
+
+export interface Told {
+  /** Told once how it ended, when both descriptors are closed. */
+  readonly over: (outcome: Outcome) => void
+  /** Asked for a grant, that way. */
+  readonly want: (way: Ledger.Way) => void
+}
 
 export interface ReactorThread {
   /** Exchanges under way. */
@@ -56,7 +57,7 @@ export interface Gone {
 
 interface Entry {
   readonly halves: readonly [near: Ledger.Half, far: Ledger.Half]
-  readonly over: (outcome: Outcome) => void
+  readonly told: Told
   /** Once it is over. */
   bytes: Bytes | undefined
 }
@@ -97,9 +98,13 @@ export const start = (kernel: Kernel, onGone: (gone: Gone) => void): ReactorThre
     for (const half of entry.halves) KernelConnection.closeHalf(kernel, half, outcome._tag !== "Done")
     free.push(slot)
     if (entries.size === 0) poller.forget(bell)
-    entry.over(outcome)
+    entry.told.over(outcome)
   }
-  const hear = () => office.hear(({ outcome, slot }) => settle(slot, outcome))
+  const hear = () =>
+    office.hear((report) => {
+      if (report._tag === "Over") settle(report.slot, report.outcome)
+      else entries.get(report.slot)?.told.want(report.way)
+    })
   const stop = () => {
     if (!gone) office.tell({ _tag: "Stop" })
   }
@@ -129,9 +134,9 @@ export const start = (kernel: Kernel, onGone: (gone: Gone) => void): ReactorThre
   // Node waits for its threads, and this one waits for nobody but us.
   process.on("exit", stop)
 
-  const begin: Begin = (near, far, idleMillis, over) => {
+  const begin: Begin = (near, far, idleMillis, told) => {
     const slot = free.pop() ?? next++
-    const entry: Entry = { halves: [near, far], over, bytes: undefined }
+    const entry: Entry = { halves: [near, far], told, bytes: undefined }
     const { bytes } = ledger
     bytes[2 * slot] = 0
     bytes[2 * slot + 1] = 0
@@ -141,6 +146,9 @@ export const start = (kernel: Kernel, onGone: (gone: Gone) => void): ReactorThre
     office.tell({ _tag: "Begin", slot, near, far, idleMillis })
     return {
       bytes: () => entry.bytes ?? bytesOf(slot),
+      grant: (way, bytes) => {
+        if (entry.bytes === undefined) office.tell({ _tag: "Grant", slot, way, bytes })
+      },
       abort: () => {
         if (entry.bytes === undefined) office.tell({ _tag: "Abort", slot })
       }
