@@ -221,6 +221,15 @@ const check = make({
   schema: limit(Duration.millis(100))
 })
 
+const cc = make({
+  name: "cc",
+  roles: ["server", "client"],
+  default: "auto",
+  expected: "auto, or the name of a congestion control of the system, such as bbr or cubic",
+  meaning: "congestion control of connections between the two sides, on Linux; auto: bbr where the path loses much",
+  schema: Schema.String.pipe(Schema.pattern(/^[a-z0-9_-]{1,15}$/))
+})
+
 /** Every parameter, in the order of the documentation. */
 export const all: ReadonlyArray<Parameter> = [
   log,
@@ -239,7 +248,8 @@ export const all: ReadonlyArray<Parameter> = [
   proxy,
   proxyIn,
   lb,
-  check
+  check,
+  cc
 ]
 
 /** The parameters that this side has. */
@@ -253,7 +263,8 @@ const common = {
   proxy: proxy.schema,
   "proxy-in": proxyIn.schema,
   lb: lb.schema,
-  check: check.schema
+  check: check.schema,
+  cc: cc.schema
 }
 
 /** The texts of a server's parameters ⇄ their values. */

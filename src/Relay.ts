@@ -47,6 +47,8 @@ export class Relay extends Context.Tag("nodepass/Relay")<
 export interface Options {
   /** An exchange silent in both directions this long is reset. Defaults to no limit. */
   readonly idle?: Duration.Duration | undefined
+  /** The congestion control of the connections to the other end of the tunnel, by its name. Defaults to `auto`. */
+  readonly congestion?: string | undefined
   /** Why there is no faster way. */
   readonly why?: string | undefined
 }
@@ -80,6 +82,9 @@ export const layer = (options?: Options): Layer.Layer<Relay, never, Meter | Thro
       const { traffic } = yield* Meter
       const throttle = yield* Throttle
       const limit = options?.idle ?? Duration.infinity
+      if (options?.congestion !== undefined && options.congestion !== "auto") {
+        yield* Effect.logWarning(`cc: ${options.congestion} needs the kernel's relay; connections keep the system's`)
+      }
       const exchanges = new Set<Exchange>()
       let total = 0
       const drained = yield* Effect.makeLatch(true)
@@ -175,10 +180,21 @@ export interface Carried {
   /** Milliseconds of the Clock. */
   readonly began: number
   readonly bytes: { readonly rx: number; readonly tx: number }
+  /** Where the system tells. */
+  readonly path?: Path | undefined
+}
+
+/** How the connection to the other end of the tunnel has fared. */
+export interface Path {
+  /** Smoothed round trip. */
+  readonly rttMillis: number
+  /** Segments with data that were sent, and of these how many were sent again. */
+  readonly segments: number
+  readonly retransmitted: number
 }
 
 /** Says at debug that an exchange is over, and what it has carried. */
-export const report = ({ began, bytes, far, near }: Carried): Effect.Effect<void> =>
+export const report = ({ began, bytes, far, near, path }: Carried): Effect.Effect<void> =>
   Effect.flatMap(Clock.currentTimeMillis, (now) =>
     Effect.logDebug("relay over").pipe(
       Effect.annotateLogs({
@@ -186,7 +202,8 @@ export const report = ({ began, bytes, far, near }: Carried): Effect.Effect<void
         far: String(far.remote),
         rx: bytes.rx,
         tx: bytes.tx,
-        seconds: (now - began) / 1000
+        seconds: (now - began) / 1000,
+        ...(path && { rtt: path.rttMillis, retransmitted: path.retransmitted })
       })
     )
   )

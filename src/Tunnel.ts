@@ -60,7 +60,12 @@ export const layer = (
 ): Layer.Layer<Tunnel, Role.OpenError, Certificates | Crypto | Settings | Transport> =>
   Layer.scoped(Tunnel, make(config)).pipe(
     Layer.provide(Egress.layer({ proxy: config.proxy })),
-    Layer.provide(Layer.mergeAll(DatagramRelay.layer({ idle: config.read }), relay({ idle: config.read }))),
+    Layer.provide(
+      Layer.mergeAll(
+        DatagramRelay.layer({ idle: config.read }),
+        relay({ idle: config.read, congestion: config.congestion })
+      )
+    ),
     Layer.provide(
       // Fresh, or two tunnels of one host would share them.
       Layer.fresh(

@@ -38,7 +38,9 @@ const common = {
   /** Which target is next: in turn, the one with fewest visitors, or by the visitor's address. */
   balance: Schema.Literal("rr", "least", "hash"),
   /** How often targets are connected to, to see whether they answer; infinite: never. */
-  check: Schema.DurationFromSelf
+  check: Schema.DurationFromSelf,
+  /** The congestion control of connections between the two sides, by the system's name for it; `auto`: as the path needs it. */
+  congestion: Schema.String
 }
 
 /** How a server's data connections are secured. */
@@ -180,18 +182,26 @@ const roleOf = ({ _tag }: TunnelConfig): Parameter.Role => (_tag === "Server" ? 
 const textsOf = (config: TunnelConfig): UrlQuery.Texts =>
   config._tag === "Server" ? serverTexts(config) : clientTexts(config)
 
-const serverTexts = ({ balance, key: _, proxyIn, tls, ...values }: ServerConfig): UrlQuery.Texts => ({
+const serverTexts = ({ balance, congestion, key: _, proxyIn, tls, ...values }: ServerConfig): UrlQuery.Texts => ({
   ...Schema.encodeSync(Parameter.Server)({
     ...values,
     "proxy-in": proxyIn,
     lb: balance,
+    cc: congestion,
     tls: tls._tag === "Files" ? "2" : tls._tag === "SelfSigned" ? "1" : "0"
   }),
   ...(tls._tag === "Files" ? { crt: tls.crt, key: tls.key } : {})
 })
 
-const clientTexts = ({ authorities, balance, key: _, proxyIn, ...values }: ClientConfig): UrlQuery.Texts => ({
-  ...Schema.encodeSync(Parameter.Client)({ ...values, "proxy-in": proxyIn, lb: balance }),
+const clientTexts = ({
+  authorities,
+  balance,
+  congestion,
+  key: _,
+  proxyIn,
+  ...values
+}: ClientConfig): UrlQuery.Texts => ({
+  ...Schema.encodeSync(Parameter.Client)({ ...values, "proxy-in": proxyIn, lb: balance, cc: congestion }),
   ...Option.match(authorities, { onNone: () => ({}), onSome: (ca) => ({ ca }) })
 })
 
@@ -223,7 +233,17 @@ const buildServer = (
         : values.tls === "1"
           ? { _tag: "SelfSigned" }
           : { _tag: "Files", crt: crt ?? "", key: key ?? "" }
-    const common = { log, read, rate, slot, proxy, proxyIn: values["proxy-in"], balance: values.lb, check }
+    const common = {
+      log,
+      read,
+      rate,
+      slot,
+      proxy,
+      proxyIn: values["proxy-in"],
+      balance: values.lb,
+      check,
+      congestion: values.cc
+    }
     return { _tag: "Server", ...ends, ...common, tls, max, mode }
   })
 
@@ -240,7 +260,17 @@ const buildClient = (
     // There is no connecting to every interface: the client means the server on its own machine.
     const dials = ends.tunnel.host === "" && mode !== "forward"
     const tunnel = dials ? Address.make("127.0.0.1", ends.tunnel.port) : ends.tunnel
-    const common = { log, read, rate, slot, proxy, proxyIn: values["proxy-in"], balance: values.lb, check }
+    const common = {
+      log,
+      read,
+      rate,
+      slot,
+      proxy,
+      proxyIn: values["proxy-in"],
+      balance: values.lb,
+      check,
+      congestion: values.cc
+    }
     return { _tag: "Client", ...ends, ...common, tunnel, tls, authorities: Option.fromNullable(ca), min, mode }
   })
 

@@ -34,7 +34,8 @@ const common = {
   check: FastCheck.oneof(
     FastCheck.integer({ min: 100, max: 2 ** 40 }).map(Duration.millis),
     FastCheck.constant(Duration.infinity)
-  )
+  ),
+  congestion: FastCheck.stringMatching(/^[a-z0-9_-]{1,15}$/)
 }
 const file = FastCheck.fullUnicodeString({ minLength: 1 }).filter((text) => !text.includes("\0"))
 const count = FastCheck.integer({ min: 1, max: 65535 })
@@ -153,7 +154,8 @@ describe("a command URL", () => {
       proxy: "none",
       proxyIn: false,
       balance: "rr",
-      check: Duration.infinity
+      check: Duration.infinity,
+      congestion: "auto"
     } as const
     assert.deepStrictEqual(ok("server://:10101/:8080"), {
       ...common,
@@ -262,19 +264,19 @@ describe("a command URL", () => {
     ["server://:1/:2?max=1&max=2", "max=2: expected each parameter once"],
     [
       "client://h:1/:2?max=5",
-      "max=5: expected this only with server://; client:// takes log, tls, ca, min, mode, read, rate, slot, proxy, proxy-in, lb, check"
+      "max=5: expected this only with server://; client:// takes log, tls, ca, min, mode, read, rate, slot, proxy, proxy-in, lb, check, cc"
     ],
     [
       "server://:1/:2?slots=5",
-      "slots=5: expected a known parameter, perhaps slot; server:// takes log, tls, crt, key, max, mode, read, rate, slot, proxy, proxy-in, lb, check"
+      "slots=5: expected a known parameter, perhaps slot; server:// takes log, tls, crt, key, max, mode, read, rate, slot, proxy, proxy-in, lb, check, cc"
     ],
     [
       "client://h:1/:2?colour=red",
-      "colour=red: expected a known parameter; client:// takes log, tls, ca, min, mode, read, rate, slot, proxy, proxy-in, lb, check"
+      "colour=red: expected a known parameter; client:// takes log, tls, ca, min, mode, read, rate, slot, proxy, proxy-in, lb, check, cc"
     ],
     [
       "client://h:1/:2?token=t0k",
-      "token=***: expected a known parameter; client:// takes log, tls, ca, min, mode, read, rate, slot, proxy, proxy-in, lb, check"
+      "token=***: expected a known parameter; client:// takes log, tls, ca, min, mode, read, rate, slot, proxy, proxy-in, lb, check, cc"
     ],
     ["server://:80/:80", "target port=80: expected another port than the tunnel's on the same address"]
   ])("%s is refused: %s", (text, message) => {
@@ -317,11 +319,11 @@ describe("a described URL", () => {
   it("has every default spelled out, and the key masked", () => {
     assert.strictEqual(
       TunnelUrl.format(ok("server://secret@:10101/:8080")),
-      "server://***@:10101/:8080?log=info&tls=0&max=1024&mode=0&read=10m&rate=0&slot=1024&proxy=0&proxy-in=0&lb=rr&check=0"
+      "server://***@:10101/:8080?log=info&tls=0&max=1024&mode=0&read=10m&rate=0&slot=1024&proxy=0&proxy-in=0&lb=rr&check=0&cc=auto"
     )
     assert.strictEqual(
       TunnelUrl.format(ok("client://h:10101/[::1]:8080?mode=2&read=90m&slot=0")),
-      "client://h:10101/[::1]:8080?log=info&tls=0&min=64&mode=2&read=1h30m&rate=0&slot=0&proxy=0&proxy-in=0&lb=rr&check=0"
+      "client://h:10101/[::1]:8080?log=info&tls=0&min=64&mode=2&read=1h30m&rate=0&slot=0&proxy=0&proxy-in=0&lb=rr&check=0&cc=auto"
     )
   })
 

@@ -111,7 +111,8 @@ const common = (visitors: number) =>
     proxy: constantFrom("0", "1", "2"),
     "proxy-in": constantFrom("0", "1"),
     lb: constantFrom("rr", "least", "hash"),
-    check: constantFrom("0", "100ms", "10s")
+    check: constantFrom("0", "100ms", "10s"),
+    cc: constantFrom("auto", "bbr")
   })
 
 /** Where a side listens: its own address, or all of them. */

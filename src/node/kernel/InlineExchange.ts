@@ -37,7 +37,7 @@ export const make = (kernel: Kernel): ((halves: Halves, options: Options) => Inl
     pipes: { room: 0, take: () => undefined, give: () => undefined }
   })
 
-  return (halves, { offer, over, want }) => {
+  return (halves, { closing, offer, over, want }) => {
     const [near, far] = halves
     const cells = new Float64Array(2)
     const end = (side: "near" | "far", half: Ledger.Half): Direction.End => ({
@@ -65,6 +65,7 @@ export const make = (kernel: Kernel): ((halves: Halves, options: Options) => Inl
     const settle = (outcome: Ledger.Outcome) => {
       if (!open) return
       leave()
+      closing()
       for (const half of halves) KernelConnection.closeHalf(kernel, half, outcome._tag !== "Done")
       over(outcome)
     }

@@ -2,10 +2,12 @@
  * One exchange between two sockets: in this thread as it begins, and in a reactor's once it has lasted.
  */
 import * as InlineExchange from "./InlineExchange.js"
+import type { Path } from "../../Relay.js"
 import type { Kernel } from "./Kernel.js"
 import type { Way } from "./Ledger.js"
 import type { Reactor } from "./Reactor.js"
 import type * as ReactorThread from "./ReactorThread.js"
+import * as TcpInfo from "./TcpInfo.js"
 
 export type Outcome = ReactorThread.Outcome
 
@@ -14,6 +16,10 @@ export interface KernelExchange {
   readonly bytes: () => ReactorThread.Bytes
   /** Lets more bytes pass. */
   readonly grant: (way: Way, bytes: number) => void
+  /** How the far connection fares, or has fared. */
+  readonly path: () => Path | undefined
+  /** Does something to the descriptor of the far connection, unless it is closed. */
+  readonly withFar: (act: (fd: number) => void) => void
   /** Says how it ended, once both descriptors are closed, or at once if they are. One listens at a time. */
   readonly onOver: (told: (outcome: Outcome) => void) => void
   /** Resets both sides, unless they are closed. */
@@ -41,18 +47,24 @@ export const make = ({
     let told: ((outcome: Outcome) => void) | undefined
     let lasting: ReactorThread.Exchange | undefined
     let quietMillis = 0
+    let path: Path | undefined
+    const far = halves[1].descriptor
+    const closing = () => {
+      path = TcpInfo.read(kernel.sockets, far)
+    }
     const over = (how: Outcome) => {
       outcome = how
       told?.(how)
     }
     const inline = beginInline(halves, {
+      closing,
       over,
       want,
       offer: () => {
         const begin = reactor.prepare()
         if (begin === undefined) return undefined
         return ([near, far]) => {
-          lasting = begin(near, far, idleMillis, { over, want })
+          lasting = begin(near, far, idleMillis, { closing, over, want })
         }
       }
     })
@@ -64,6 +76,13 @@ export const make = ({
       grant: (way, bytes) => {
         if (lasting === undefined) inline.grant(way, bytes)
         else lasting.grant(way, bytes)
+      },
+      path: () => {
+        if (outcome === undefined) path = TcpInfo.read(kernel.sockets, far)
+        return path
+      },
+      withFar: (act) => {
+        if (outcome === undefined) act(far)
       },
       onOver: (listener) => {
         if (outcome === undefined) told = listener

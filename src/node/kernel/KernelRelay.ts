@@ -16,12 +16,14 @@ import * as Relay from "../../Relay.js"
 import { type Bucket, Throttle } from "../../Throttle.js"
 import { type Connection, TransportError } from "../../Transport.js"
 import * as KernelConnection from "./KernelConnection.js"
+import * as Congestion from "./Congestion.js"
 import type { Kernel } from "./Kernel.js"
 import type { Half, Way } from "./Ledger.js"
 import * as Passage from "./Passage.js"
 import * as KernelExchange from "./KernelExchange.js"
 import * as Reactor from "./Reactor.js"
 import type * as ReactorThread from "./ReactorThread.js"
+import * as Sockets from "./Sockets.js"
 
 /** A reactor whose deaths are logged. */
 export const reactor = (
@@ -58,7 +60,11 @@ export const layer = ({
       const throttle = yield* Throttle
       const runFork = Runtime.runFork(yield* Effect.runtime())
       const fork = (effect: Effect.Effect<void>) => runFork(effect, { immediate: false })
-      const portable = Context.get(yield* Layer.build(Relay.layer(options)), Relay.Relay)
+      const portable = Context.get(yield* Layer.build(Relay.layer({ ...options, congestion: undefined })), Relay.Relay)
+      const congestion = Congestion.make(options.congestion ?? "auto", Congestion.choices(kernel), (fd, name) =>
+        kernel.sockets.setText(fd, Sockets.options.congestion, name)
+      )
+      if (congestion.problem !== undefined) yield* Effect.logWarning(congestion.problem)
       const idle = options.idle ?? Duration.infinity
       const idleMillis = Duration.toMillis(idle)
       const begin = KernelExchange.make({ kernel, reactor, idleMillis })
@@ -74,11 +80,20 @@ export const layer = ({
         exchange.bytes = { rx, tx }
       }
       const period = Math.min(1000, Math.max(10, idleMillis / 4))
-      const look = Effect.sync(() => {
+      const learn = (paths: ReadonlyArray<Relay.Path>) => {
+        const change = congestion.learn(paths)
+        if (change === undefined) return Effect.void
+        for (const { running } of exchanges) running.withFar(congestion.apply)
+        return Effect.logInfo(change)
+      }
+      const look = Effect.suspend(() => {
+        const paths: Array<Relay.Path> = []
         for (const exchange of exchanges) {
           count(exchange)
           exchange.running.tick(period)
+          paths.push(...news(exchange))
         }
+        return learn(paths)
       })
       yield* Effect.forkScoped(
         Effect.repeat(Effect.zipRight(busy.await, Effect.delay(look, Duration.millis(period))), Schedule.forever)
@@ -96,11 +111,12 @@ export const layer = ({
           exchange.passages.near?.settle(exchange.bytes.tx)
           exchange.passages.far?.settle(exchange.bytes.rx)
           exchanges.delete(exchange)
+          const paths = news(exchange)
           if (exchanges.size === 0) {
             busy.unsafeClose()
             drained.unsafeOpen()
           }
-          return Effect.whenLogLevel(Relay.report(exchange), "Debug")
+          return Effect.zipRight(learn(paths), Effect.whenLogLevel(Relay.report(exchange), "Debug"))
         })
       const settle = (
         exchange: Exchange,
@@ -136,8 +152,17 @@ export const layer = ({
                   limited(nearBelow.release(), passages.near),
                   limited(farBelow.release(), passages.far)
                 ] as const
+                congestion.apply(halves[1].descriptor)
                 const running = begin(halves, (way) => passages[way]?.want())
-                const exchange: Exchange = { near, far, began, running, passages, bytes: { rx: 0, tx: 0 } }
+                const exchange: Exchange = {
+                  near,
+                  far,
+                  began,
+                  running,
+                  passages,
+                  path: undefined,
+                  bytes: { rx: 0, tx: 0 }
+                }
                 enter(exchange)
                 const ended = Effect.async<KernelExchange.Outcome>((resume) => {
                   running.onOver((outcome) => resume(Effect.succeed(outcome)))
@@ -168,8 +193,21 @@ interface Exchange extends Relay.Carried {
   readonly running: KernelExchange.KernelExchange
   /** By where they begin, if there is a rate. */
   readonly passages: Record<Way, Passage.Passage | undefined>
+  /** How the far connection had fared at the last look. */
+  path: Relay.Path | undefined
   /** Counted so far. */
   bytes: ReactorThread.Bytes
+}
+
+/** How the far connection has fared since the last look. */
+const news = (exchange: Exchange): ReadonlyArray<Relay.Path> => {
+  const [before, path] = [exchange.path, exchange.running.path()]
+  if (path === undefined) return []
+  exchange.path = path
+  const [segments, retransmitted] = [before?.segments ?? 0, before?.retransmitted ?? 0]
+  return path.segments === segments
+    ? []
+    : [{ ...path, segments: path.segments - segments, retransmitted: path.retransmitted - retransmitted }]
 }
 
 const limited = (half: Half, passage: Passage.Passage | undefined): Half =>

@@ -32,6 +32,8 @@ export interface Exchange {
 export type Begin = (near: Ledger.Half, far: Ledger.Half, idleMillis: number, told: Told) => Exchange
 
 export interface Told {
+  /** Both descriptors are about to be closed. */
+  readonly closing: () => void
   /** Told once how it ended, when both descriptors are closed. */
   readonly over: (outcome: Outcome) => void
   /** Asked for a grant, that way. */
@@ -95,6 +97,7 @@ export const start = (kernel: Kernel, onGone: (gone: Gone) => void): ReactorThre
     if (entry === undefined) return
     entry.bytes = bytesOf(slot)
     entries.delete(slot)
+    entry.told.closing()
     for (const half of entry.halves) KernelConnection.closeHalf(kernel, half, outcome._tag !== "Done")
     free.push(slot)
     if (entries.size === 0) poller.forget(bell)

@@ -23,6 +23,8 @@ export interface Sockets {
   readonly peek: (fd: number, bytes: Uint8Array, count: number) => number
   readonly set: (fd: number, option: Option, value: number) => number
   readonly setText: (fd: number, option: Option, value: string) => number
+  /** Fills in as much of the value as there is room for. */
+  readonly get: (fd: number, option: Option, value: Uint8Array) => number
   readonly errno: () => number
 }
 
@@ -39,6 +41,7 @@ export const options = {
   keepAlive: [socketLevel, 9],
   noDelay: [tcpLevel, 1],
   keepIdle: [tcpLevel, 4],
+  info: [tcpLevel, 11],
   congestion: [tcpLevel, 13],
   userTimeout: [tcpLevel, 18],
   onlyIPv6: [ipv6Level, 26]
@@ -66,6 +69,9 @@ export const load = async (): Promise<Sockets> => {
   const setsockopt: (fd: number, level: number, name: number, value: Uint8Array, length: number) => number =
     library.func("int setsockopt(int, int, int, void*, uint)")
 
+  const getsockopt: (fd: number, level: number, name: number, value: Uint8Array, length: Uint32Array) => number =
+    library.func("int getsockopt(int, int, int, void*, void*)")
+
   const length = new Uint32Array(1)
   const room = (address: Uint8Array) => {
     length[0] = address.length
@@ -90,6 +96,7 @@ export const load = async (): Promise<Sockets> => {
       const bytes = new TextEncoder().encode(text)
       return setsockopt(fd, level, name, bytes, bytes.length)
     },
+    get: (fd, [level, name], value) => getsockopt(fd, level, name, value, room(value)),
     errno: () => koffi.errno()
   }
 }
