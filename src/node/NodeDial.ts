@@ -18,11 +18,15 @@ export interface Options {
   readonly lookup?: typeof NodeHosts.lookup | undefined
 }
 
-/** Begins to connect to an address, and tells how that went. What it answers abandons it, or closes what came of it. */
+/**
+ * Begins to connect to an address, and tells how that went. What it answers abandons it, or closes what came of it.
+ *
+ * `close` is kept as long as the socket, so it must not keep the attempt, and with it the fiber that waited for it.
+ */
 export type Attempt<A> = (
   way: NodeHosts.Way,
   port: number,
-  opened: (socket: A) => void,
+  opened: (socket: A, close: () => void) => void,
   failed: (cause: unknown) => void
 ) => () => void
 
@@ -44,11 +48,13 @@ export const viaNode: Attempt<Net.Socket> = ({ host }, port, opened, failed) => 
     .pause()
     .on("error", () => undefined)
     .once("error", failed)
-    .once("connect", () => opened(socket))
+    .once("connect", () => opened(socket, destroying(socket)))
   return () => destroy(socket)
 }
 
 // internal
+
+const destroying = (socket: Net.Socket) => () => destroy(socket)
 
 /** How long an address may take before the next one is tried beside it. */
 const head = 250
@@ -63,7 +69,7 @@ const inTurns = (ways: ReadonlyArray<NodeHosts.Way>): ReadonlyArray<NodeHosts.Wa
 }
 
 interface Race {
-  /** What closes each attempt under way, or the socket that has won. */
+  /** What closes each attempt under way. */
   readonly open: Set<() => void>
   timer: NodeJS.Timeout | undefined
 }
@@ -78,40 +84,41 @@ const race = <A>(
   ways: ReadonlyArray<NodeHosts.Way>,
   attempt: Attempt<A>
 ): Effect.Effect<A, TransportError, Scope.Scope> =>
-  owned(end, (own) =>
-    Effect.async((resume) => {
-      const race: Race = { open: new Set(), timer: undefined }
-      own(race)
-      let next = 0
-      const begin = () => {
-        clearTimeout(race.timer)
-        const way = ways[next++]
-        if (way === undefined) return
-        // It may be over before it answers.
-        const own = { close: () => {} }
-        const close = () => own.close()
-        race.open.add(close)
-        own.close = attempt(
-          way,
-          address.port,
-          (socket) => {
-            race.open.delete(close)
-            end(race)
-            race.open.clear()
-            race.open.add(close)
-            next = ways.length
-            resume(Effect.succeed(socket))
-          },
-          (cause) => {
-            race.open.delete(close)
-            if (next < ways.length) begin()
-            else if (race.open.size === 0) resume(Effect.fail(failure("connect", address, cause)))
-          }
-        )
-        clearTimeout(race.timer)
-        if (next < ways.length) race.timer = setTimeout(begin, head)
-      }
-      if (ways.length > 0) begin()
-      else resume(Effect.fail(failure("connect", address, { code: "ENOTFOUND" })))
-    })
+  owned(
+    (close: () => void) => close(),
+    (own) =>
+      Effect.async((resume) => {
+        const race: Race = { open: new Set(), timer: undefined }
+        own(() => end(race))
+        let next = 0
+        const begin = () => {
+          clearTimeout(race.timer)
+          const way = ways[next++]
+          if (way === undefined) return
+          // It may be over before it answers.
+          const attempted = { close: () => {} }
+          const close = () => attempted.close()
+          race.open.add(close)
+          attempted.close = attempt(
+            way,
+            address.port,
+            (socket, closeIt) => {
+              race.open.delete(close)
+              end(race)
+              own(closeIt)
+              next = ways.length
+              resume(Effect.succeed(socket))
+            },
+            (cause) => {
+              race.open.delete(close)
+              if (next < ways.length) begin()
+              else if (race.open.size === 0) resume(Effect.fail(failure("connect", address, cause)))
+            }
+          )
+          clearTimeout(race.timer)
+          if (next < ways.length) race.timer = setTimeout(begin, head)
+        }
+        if (ways.length > 0) begin()
+        else resume(Effect.fail(failure("connect", address, { code: "ENOTFOUND" })))
+      })
   )

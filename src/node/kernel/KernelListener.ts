@@ -2,7 +2,7 @@
  * A port for connections, by its descriptor. What nobody has asked for yet waits in the kernel's backlog.
  */
 import * as Effect from "effect/Effect"
-import type * as Scope from "effect/Scope"
+import * as Scope from "effect/Scope"
 import { constants } from "node:os"
 import * as Address from "../../Address.js"
 import type { Listener, TransportError } from "../../Transport.js"
@@ -110,10 +110,8 @@ const make = (kernel: Kernel, descriptor: number) => {
       }
       short = false
       const made = KernelConnection.make(kernel, accepted, SocketAddress.decode(from))
-      return Effect.as(
-        Effect.addFinalizer(() => Effect.sync(made.close)),
-        made.connection
-      )
+      // `addFinalizer` would keep the fiber, too.
+      return Effect.scopeWith((scope) => Effect.as(Scope.addFinalizer(scope, Effect.sync(made.close)), made.connection))
     })
     return next
   })

@@ -86,7 +86,7 @@ const viaKernel =
       else {
         const made = KernelConnection.make(kernel, fd, addressOf(way.host, port), { isWatched })
         ;({ close } = made)
-        opened(made.connection)
+        opened(made.connection, made.close)
       }
       return false
     }
