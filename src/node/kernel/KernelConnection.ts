@@ -13,7 +13,7 @@ import { failure } from "../NodeConnection.js"
 import type { Kernel } from "./Kernel.js"
 import type { Half } from "./Ledger.js"
 import { isLater } from "./Libc.js"
-import type { Poller } from "./Poller.js"
+import type { Ready } from "./Poller.js"
 import * as SocketAddress from "./SocketAddress.js"
 import type { TlsSession } from "./TlsSession.js"
 
@@ -37,8 +37,9 @@ export interface Heir {
   readonly reset: () => void
 }
 
-/** What is below each connection, for who takes it over. */
-export const below = new WeakMap<Connection, Below>()
+/** What is below a connection, for who takes it over; nothing below one that is not made here. */
+export const below = (connection: Connection): Below | undefined =>
+  connection instanceof Socket ? connection : undefined
 
 /** An `errno`, as Node tells of it. */
 export const because = (errno: number): NodeJS.ErrnoException => {
@@ -73,236 +74,305 @@ export const make = (
   remote: Address.Address,
   { isWatched = false, tls }: MakeOptions = {}
 ): { readonly connection: Connection; readonly close: () => void; readonly reset: () => void } => {
-  const { libc, poller, sockets } = kernel
-  // These answer with the negative errno when they fail, which is asked at once: nothing may come between.
-  const checked = (result: number): number => (result < 0 ? -libc.errno() : result)
-  const bytesOf = () => (tls === undefined ? checked(libc.read(fd, buffer, buffer.length)) : tls.read(buffer))
-  const put = (bytes: Uint8Array) =>
-    tls === undefined ? checked(libc.write(fd, bytes, bytes.length)) : tls.write(bytes)
-  const halfClose = () => (tls === undefined ? checked(libc.shutdown(fd)) : tls.end())
-  let fd = descriptor
+  const socket = new Socket(kernel, descriptor, remote, tls)
+  socket.begin(isWatched)
+  return { connection: socket, close: () => socket.close(), reset: () => socket.drop() }
+}
+
+// internal
+
+/**
+ * A class, since there are many: closures for each of its methods were most of what a connection weighed.
+ *
+ * What `Connection` has is made when it is asked for, and can be taken from it as from any record.
+ */
+class Socket implements Connection, Below {
+  readonly kernel: Kernel
+  readonly remote: Address.Address
+  readonly tls: TlsSession | undefined
+  /** -1 once it is closed, or given away. */
+  fd: number
   /** Something may be there to be read. */
-  let readable = true
+  readable = true
   /** The peer has half-closed, or all is over: there is no need to be told again. */
-  let over = false
-  let ended = false
-  let finished = false
-  let errno = 0
-  let heir: Heir | undefined
-  let reader: (() => void) | undefined
-  let writer: (() => void) | undefined
-  const front: Array<Uint8Array> = []
-  const pending: Array<Uint8Array> = []
+  over = false
+  ended = false
+  finished = false
+  errno = 0
+  heir: Heir | undefined
+  reader: (() => void) | undefined
+  writer: (() => void) | undefined
+  name: Address.Address | undefined
+  readonly front: Array<Uint8Array> = []
+  readonly pending: Array<Uint8Array> = []
 
-  const closed = (operation: "read" | "write") => new TransportError({ operation, address: remote, reason: "Closed" })
-  const error = (operation: "read" | "write") => (fd < 0 ? closed(operation) : failed(operation, remote, errno))
+  constructor(kernel: Kernel, descriptor: number, remote: Address.Address, tls: TlsSession | undefined) {
+    this.kernel = kernel
+    this.fd = descriptor
+    this.remote = remote
+    this.tls = tls
+  }
 
-  const name = new Uint8Array(SocketAddress.room)
-  if (sockets.nameOf(fd, name) < 0) errno = sockets.errno()
-  let local: Address.Address | undefined
+  begin(isWatched: boolean) {
+    const { libc, poller } = this.kernel
+    const ready: Ready = (state) => this.heard(state)
+    if (isWatched) poller.pass(this.fd, ready)
+    else if (!poller.watch(this.fd, ready)) this.errno = libc.errno()
+  }
+
+  // What a system call answered, or below zero its errno, which is asked at once: nothing may come between.
+
+  checked(result: number) {
+    return result < 0 ? -this.kernel.libc.errno() : result
+  }
+  take() {
+    return this.tls === undefined
+      ? this.checked(this.kernel.libc.read(this.fd, buffer, buffer.length))
+      : this.tls.read(buffer)
+  }
+  put(bytes: Uint8Array) {
+    return this.tls === undefined
+      ? this.checked(this.kernel.libc.write(this.fd, bytes, bytes.length))
+      : this.tls.write(bytes)
+  }
+  halfClose() {
+    return this.tls === undefined ? this.checked(this.kernel.libc.shutdown(this.fd)) : this.tls.end()
+  }
+
+  closed(operation: "read" | "write") {
+    return new TransportError({ operation, address: this.remote, reason: "Closed" })
+  }
+  error(operation: "read" | "write") {
+    return this.fd < 0 ? this.closed(operation) : failed(operation, this.remote, this.errno)
+  }
+  note(errno: number) {
+    if (!isLater(errno)) this.errno = errno
+  }
+
+  get local(): Address.Address {
+    if (this.name === undefined) {
+      this.kernel.sockets.nameOf(this.fd, nameBuffer)
+      this.name = SocketAddress.decode(nameBuffer)
+    }
+    return this.name
+  }
 
   /** Bytes of writes are still in this process. */
-  const isFull = () => pending.length > 0 || tls?.isWaiting() === true
+  isFull() {
+    return this.pending.length > 0 || this.tls?.isWaiting() === true
+  }
   /** Hands to the kernel what it will take. */
-  const flush = () => {
-    if (fd < 0 || errno !== 0) return
+  flush() {
+    if (this.fd < 0 || this.errno !== 0) return
+    const { pending, tls } = this
     for (let [first] = pending; first !== undefined; [first] = pending) {
-      const written = put(first)
-      if (written < 0) return note(-written)
+      const written = this.put(first)
+      if (written < 0) return this.note(-written)
       if (written === first.length) pending.shift()
       else if (written > 0) pending[0] = first.subarray(written)
       // It is full; to TLS that is not an error.
       if (written < first.length && tls !== undefined) return
     }
     const flushed = tls?.flush() ?? 0
-    if (flushed < 0) note(-flushed)
+    if (flushed < 0) this.note(-flushed)
   }
-  const note = (why: number) => {
-    if (!isLater(why)) errno = why
-  }
-  const ready: Parameters<Poller["watch"]>[1] = (state) => {
-    over ||= state.over
+  heard(state: Parameters<Ready>[0]) {
+    this.over ||= state.over
     if (state.readable) {
-      readable = true
-      reader?.()
+      this.readable = true
+      this.reader?.()
     }
     if (state.writable) {
-      flush()
-      writer?.()
+      this.flush()
+      this.writer?.()
     }
   }
 
-  const leave = () => {
-    const left = fd
-    fd = -1
+  leave() {
+    if (this.fd >= 0) this.name = this.local
+    const left = this.fd
+    this.fd = -1
     return left
   }
-  const tell = () => {
-    reader?.()
-    writer?.()
+  tell() {
+    this.reader?.()
+    this.writer?.()
   }
-  const close = () => {
-    if (heir !== undefined) return heir.close()
+  close() {
+    if (this.heir !== undefined) return this.heir.close()
     // Without a word of TLS an end is taken for a reset.
-    if (fd >= 0 && !finished && errno === 0) tls?.end()
-    shut()
+    if (this.fd >= 0 && !this.finished && this.errno === 0) this.tls?.end()
+    this.shut()
   }
-  const shut = () => {
-    const left = leave()
+  shut() {
+    const left = this.leave()
     if (left < 0) return
-    poller.drop(left)
-    tls?.free()
-    libc.close(left)
-    tell()
+    this.kernel.poller.drop(left)
+    this.tls?.free()
+    this.kernel.libc.close(left)
+    this.tell()
   }
-  const reset = () => {
-    if (heir !== undefined) return heir.reset()
-    if (fd >= 0) libc.linger(fd)
-    shut()
+  drop() {
+    if (this.heir !== undefined) return this.heir.reset()
+    if (this.fd >= 0) this.kernel.libc.linger(this.fd)
+    this.shut()
+  }
+  get reset() {
+    return Effect.sync(() => this.drop())
   }
 
-  const park = <A>(again: () => Effect.Effect<A, TransportError>): Effect.Effect<A, TransportError> =>
-    Effect.async((resume) => {
+  park<A>(again: Effect.Effect<A, TransportError>): Effect.Effect<A, TransportError> {
+    return Effect.async((resume) => {
       // Between the look and this, something may have come.
-      if (readable || fd < 0) return resume(Effect.suspend(again))
-      reader = () => {
-        reader = undefined
+      if (this.readable || this.fd < 0) return resume(again)
+      this.reader = () => {
+        this.reader = undefined
         // Nothing is taken here: the fiber may be interrupted before it runs.
-        resume(Effect.suspend(again))
+        resume(again)
       }
       return Effect.sync(() => {
-        reader = undefined
+        this.reader = undefined
       })
     })
-  /** Asks for what is there; `undefined` while nothing is. What `took` answers is how much was, `0` the peer's end. */
-  const ask = (took: () => number): number | undefined => {
-    if (ended) return 0
-    if (!readable) return undefined
-    const count = took()
+  }
+  /** What a look found: how much there is, `0` for the peer's end, or `undefined` while there is nothing. */
+  found(count: number): number | undefined {
     if (count > 0) return count
     if (count === 0) {
       // After an error, which the system tells of once, all looks like an end.
-      if (errno !== 0) return undefined
-      ended = true
+      if (this.errno !== 0) return undefined
+      this.ended = true
       return 0
     }
-    if (isLater(-count)) readable = false
-    else errno = -count
+    if (isLater(-count)) this.readable = false
+    else this.errno = -count
     return undefined
   }
-  const read = (): Effect.Effect<Option.Option<Uint8Array>, TransportError> => {
-    if (fd < 0) return Effect.fail(closed("read"))
-    const first = front.pop()
-    if (first !== undefined) return Effect.succeedSome(first)
-    const count = ask(bytesOf)
-    if (count === undefined) return errno === 0 ? park(read) : Effect.fail(error("read"))
-    if (count === 0) return Effect.succeedNone
-    // Less than there was room for: the kernel has no more, and tells of what comes next.
-    if (count < buffer.length && tls === undefined) readable = over
-    return Effect.succeedSome(buffer.slice(0, count))
+  get read(): Effect.Effect<Option.Option<Uint8Array>, TransportError> {
+    const read: Connection["read"] = Effect.suspend(() => {
+      if (this.fd < 0) return Effect.fail(this.closed("read"))
+      const first = this.front.pop()
+      if (first !== undefined) return Effect.succeedSome(first)
+      const count = this.ended ? 0 : this.readable ? this.found(this.take()) : undefined
+      if (count === undefined) return this.errno === 0 ? this.park(read) : Effect.fail(this.error("read"))
+      if (count === 0) return Effect.succeedNone
+      // Less than there was room for: the kernel has no more, and tells of what comes next.
+      if (count < buffer.length && this.tls === undefined) this.readable = this.over
+      return Effect.succeedSome(buffer.slice(0, count))
+    })
+    return read
   }
   /** What `read` would answer with, unless it would wait; takes nothing. */
-  const look = (): "Bytes" | "End" | "Failure" | undefined => {
-    if (fd < 0) return "Failure"
-    if (front.length > 0) return "Bytes"
-    const count = ask(tls === undefined ? () => checked(sockets.peek(fd, buffer, 1)) : bytesOf)
-    if (count === undefined) return errno === 0 ? undefined : "Failure"
+  look(): "Bytes" | "End" | "Failure" | undefined {
+    if (this.fd < 0) return "Failure"
+    if (this.front.length > 0) return "Bytes"
+    const count = this.ended ? 0 : this.readable ? this.found(this.peekBytes()) : undefined
+    if (count === undefined) return this.errno === 0 ? undefined : "Failure"
     // A session knows what came only by taking it.
-    if (count > 0 && tls !== undefined) front.push(buffer.slice(0, count))
+    if (count > 0 && this.tls !== undefined) this.front.push(buffer.slice(0, count))
     return count === 0 ? "End" : "Bytes"
   }
-  const peek = (): Effect.Effect<"Bytes" | "End", TransportError> => {
-    const seen = look()
-    if (seen === undefined) return park(peek)
-    return seen === "Failure" ? Effect.fail(error("read")) : Effect.succeed(seen)
+  peekBytes() {
+    return this.tls === undefined ? this.checked(this.kernel.sockets.peek(this.fd, buffer, 1)) : this.take()
   }
-  const watch: Connection["watch"] = (heard) =>
-    Effect.sync(() => {
-      const waiting = () => {
-        const seen = look()
-        if (seen === undefined) return
-        if (reader === waiting) reader = undefined
-        heard(seen)
+  get peek(): Connection["peek"] {
+    const peek: Connection["peek"] = Effect.suspend(() => {
+      const seen = this.look()
+      if (seen === undefined) return this.park(peek)
+      return seen === "Failure" ? Effect.fail(this.error("read")) : Effect.succeed(seen)
+    })
+    return peek
+  }
+  get watch(): Connection["watch"] {
+    return (heard) =>
+      Effect.sync(() => {
+        const waiting = () => {
+          const seen = this.look()
+          if (seen === undefined) return
+          if (this.reader === waiting) this.reader = undefined
+          heard(seen)
+        }
+        this.reader = waiting
+        waiting()
+        return Effect.sync(() => {
+          if (this.reader === waiting) this.reader = undefined
+        })
+      })
+  }
+  get unread(): Connection["unread"] {
+    return (chunk) => {
+      if (chunk.length > 0) this.front.push(chunk)
+    }
+  }
+
+  get flushed(): Effect.Effect<void, TransportError> {
+    return Effect.async((resume) => {
+      this.writer = () => {
+        if (this.isFull() && this.fd >= 0 && this.errno === 0) return
+        this.writer = undefined
+        resume(this.fd >= 0 && this.errno === 0 ? Effect.void : Effect.fail(this.error("write")))
       }
-      reader = waiting
-      waiting()
+      this.writer()
       return Effect.sync(() => {
-        if (reader === waiting) reader = undefined
+        this.writer = undefined
       })
     })
-
-  const flushed: Effect.Effect<void, TransportError> = Effect.async((resume) => {
-    writer = () => {
-      if (isFull() && fd >= 0 && errno === 0) return
-      writer = undefined
-      resume(fd >= 0 && errno === 0 ? Effect.void : Effect.fail(error("write")))
-    }
-    writer()
-    return Effect.sync(() => {
-      writer = undefined
-    })
-  })
-  const write = (chunk: Uint8Array): Effect.Effect<void, TransportError> => {
-    if (fd < 0 || finished) return Effect.fail(closed("write"))
-    if (errno !== 0) return Effect.fail(error("write"))
-    if (chunk.length > 0) pending.push(chunk)
-    if (pending.length === 1) flush()
-    return isFull() ? flushed : Effect.void
   }
-  const end = Effect.suspend(() => {
-    if (finished) return Effect.void
-    return Effect.flatMap(!isFull() && fd >= 0 ? Effect.void : flushed, () => {
-      if (fd < 0) return Effect.fail(closed("write"))
-      finished = true
-      const told = halfClose()
-      if (told >= 0) return Effect.void
-      if (isLater(-told)) return Effect.zipRight(flushed, halfClosed)
-      errno = -told
-      return Effect.fail(error("write"))
+  get write(): Connection["write"] {
+    return (chunk) =>
+      Effect.suspend(() => {
+        if (this.fd < 0 || this.finished) return Effect.fail(this.closed("write"))
+        if (this.errno !== 0) return Effect.fail(this.error("write"))
+        if (chunk.length > 0) this.pending.push(chunk)
+        if (this.pending.length === 1) this.flush()
+        return this.isFull() ? this.flushed : Effect.void
+      })
+  }
+  get unsent(): Connection["unsent"] {
+    return () => this.pending.reduce((sum, { length }) => sum + length, this.tls?.unsent() ?? 0)
+  }
+  get end(): Effect.Effect<void, TransportError> {
+    return Effect.suspend(() => {
+      if (this.finished) return Effect.void
+      return Effect.flatMap(!this.isFull() && this.fd >= 0 ? Effect.void : this.flushed, () => {
+        if (this.fd < 0) return Effect.fail(this.closed("write"))
+        this.finished = true
+        const told = this.halfClose()
+        if (told >= 0) return Effect.void
+        if (isLater(-told)) return Effect.zipRight(this.flushed, this.halfClosed)
+        this.errno = -told
+        return Effect.fail(this.error("write"))
+      })
     })
-  })
+  }
   /** Once what TLS says at the end is with the kernel. */
-  const halfClosed = Effect.suspend(() => {
-    if (fd < 0) return Effect.fail(closed("write"))
-    const told = halfClose()
-    if (told < 0) errno = -told
-    return told < 0 ? Effect.fail(error("write")) : Effect.void
-  })
-
-  const connection: Connection = {
-    get local() {
-      return (local ??= SocketAddress.decode(name))
-    },
-    remote,
-    read: Effect.suspend(read),
-    peek: Effect.suspend(peek),
-    watch,
-    unread: (chunk) => {
-      if (chunk.length > 0) front.push(chunk)
-    },
-    write: (chunk) => Effect.suspend(() => write(chunk)),
-    unsent: () => pending.reduce((sum, { length }) => sum + length, tls?.unsent() ?? 0),
-    end,
-    reset: Effect.sync(reset)
+  get halfClosed(): Effect.Effect<void, TransportError> {
+    return Effect.suspend(() => {
+      if (this.fd < 0) return Effect.fail(this.closed("write"))
+      const told = this.halfClose()
+      if (told < 0) this.errno = -told
+      return told < 0 ? Effect.fail(this.error("write")) : Effect.void
+    })
   }
-  below.set(connection, {
-    isWhole: () => fd >= 0 && errno === 0 && !finished && pending.length === 0,
-    release: (to) => {
-      heir = to
-      const released = { descriptor: leave(), ahead: joined(front.splice(0).toReversed()), tls: tls?.rest() }
-      tell()
-      return released
+
+  isWhole() {
+    return this.fd >= 0 && this.errno === 0 && !this.finished && this.pending.length === 0
+  }
+  release(to?: Heir): Released {
+    this.heir = to
+    const released = {
+      descriptor: this.leave(),
+      ahead: joined(this.front.splice(0).toReversed()),
+      tls: this.tls?.rest()
     }
-  })
-  if (isWatched) poller.pass(fd, ready)
-  else if (!poller.watch(fd, ready)) errno = libc.errno()
-  return { connection, close, reset }
+    this.tell()
+    return released
+  }
 }
 
-// internal
-
-/** Shared: what is read is copied out of it at once. */
+/** Shared: what is read is copied out of them at once. */
 const buffer = new Uint8Array(64 * 1024)
+const nameBuffer = new Uint8Array(SocketAddress.room)
 
 /** In memory of their own: a chunk may be part of a larger piece, all of which a thread would be sent. */
 const joined = (chunks: ReadonlyArray<Uint8Array>): Uint8Array => {

@@ -141,7 +141,7 @@ export const layer = ({
           Effect.flatMap(Clock.currentTimeMillis, (began) =>
             Effect.uninterruptibleMask((restore) =>
               Effect.suspend(() => {
-                const [nearBelow, farBelow] = [KernelConnection.below.get(near), KernelConnection.below.get(far)]
+                const [nearBelow, farBelow] = [KernelConnection.below(near), KernelConnection.below(far)]
                 if (nearBelow?.isWhole() !== true || farBelow?.isWhole() !== true) {
                   return restore(portable.exchange(near, far))
                 }

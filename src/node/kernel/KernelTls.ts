@@ -18,7 +18,7 @@ export const secure =
   (kernel: Kernel, openSsl: OpenSsl): Transport["Type"]["secure"] =>
   (connection, as) =>
     Effect.suspend(() => {
-      const found = KernelConnection.below.get(connection)
+      const found = KernelConnection.below(connection)
       if (found === undefined) return Effect.dieMessage("not a connection of this Transport")
       if (!found.isWhole()) return Effect.fail(closed(connection))
       const { contexts, wire } = meansOf(kernel, openSsl)

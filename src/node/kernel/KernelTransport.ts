@@ -41,7 +41,7 @@ const overNode =
   ({ poller }: Kernel, { secure }: Transport["Type"], options: NodeTransport.Options): Transport["Type"]["secure"] =>
   (connection, as) =>
     Effect.suspend(() => {
-      const found = KernelConnection.below.get(connection)
+      const found = KernelConnection.below(connection)
       if (found === undefined) return secure(connection, as)
       if (!found.isWhole()) {
         return new TransportError({ operation: "read", address: connection.remote, reason: "Closed" })
