@@ -2,13 +2,15 @@
  * The way out to the targets: for the launches that arrive through a tunnel, each on the pool connection that the peer
  * named, and for visitors who are forwarded straight.
  */
+import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import type * as Scope from "effect/Scope"
+import * as Scope from "effect/Scope"
 import { DatagramRelay } from "./DatagramRelay.js"
 import * as Flow from "./Flow.js"
 import type { NotPooled } from "./Pool.js"
@@ -95,30 +97,42 @@ export const layer = (
             })
             const details = { visitor: String(launch.visitor) }
             const count = (kind: Kind) => (error: RefusalError) => refusals.count(kind, error, { details })
-            const relayed = (far: Connection) =>
-              Effect.gen(function* () {
-                yield* Effect.tapError(slots.acquire(launch.protocol), count("slot"))
-                if (launch.protocol === "tcp") {
-                  const near = yield* Effect.tapError(connect(launch), count("target"))
-                  yield* settled
-                  yield* relay.exchange(near, far)
-                } else {
-                  const near = yield* Effect.tapError(associate(launch), count("target"))
-                  yield* settled
-                  const tunnel = Flow.overConnection(far, checks)
-                  yield* Effect.annotateLogs(datagramRelay.exchange(near, tunnel, { patience }), details)
-                }
-              }).pipe(Effect.onError(() => far.reset))
-            const exchange = Effect.tapError(take(launch.id), count("launch")).pipe(
-              Effect.flatMap(relayed),
-              Effect.catchAll((error) =>
-                Effect.logDebug("visit ended early").pipe(Effect.annotateLogs({ ...details, why: error.message }))
-              ),
-              Effect.ensuring(settled),
-              Effect.scoped
-            )
+            let reset: Effect.Effect<void> = Effect.void
+            const took = Effect.tap(Effect.tapError(take(launch.id), count("launch")), (far) => {
+              reset = far.reset
+              return Effect.tapError(slots.acquire(launch.protocol), count("slot"))
+            })
+            const carried =
+              launch.protocol === "tcp"
+                ? Effect.flatMap(took, (far) =>
+                    Effect.flatMap(Effect.tapError(connect(launch), count("target")), (near) =>
+                      Effect.zipRight(settled, relay.exchange(near, far))
+                    )
+                  )
+                : Effect.flatMap(took, (far) =>
+                    Effect.flatMap(Effect.tapError(associate(launch), count("target")), (near) => {
+                      const tunnel = Flow.overConnection(far, checks)
+                      const exchange = datagramRelay.exchange(near, tunnel, { patience })
+                      return Effect.zipRight(settled, Effect.annotateLogs(exchange, details))
+                    })
+                  )
+            const logged = (cause: Cause.Cause<RefusalError>) =>
+              Option.match(Cause.failureOption(cause), {
+                onNone: () => Effect.failCause(cause),
+                onSome: ({ message }) =>
+                  Effect.logDebug("visit ended early").pipe(Effect.annotateLogs({ ...details, why: message }))
+              })
+            // What stands around the exchange is kept as long as the visitor: as little as can be.
+            const visit = Effect.flatMap(Scope.make(), (scope) => {
+              const over = (exit: Exit.Exit<void, RefusalError>) => Effect.zipRight(settled, Scope.close(scope, exit))
+              return Effect.matchCauseEffect(Effect.interruptible(Scope.extend(carried, scope)), {
+                onFailure: (cause) =>
+                  Effect.zipRight(reset, Effect.zipRight(over(Exit.failCause(cause)), logged(cause))),
+                onSuccess: () => over(Exit.void)
+              })
+            })
             return Effect.uninterruptibleMask((restore) =>
-              Effect.zipRight(restore(dialling.take(1)), FiberSet.run(exchanges, Effect.interruptible(exchange)))
+              Effect.zipRight(restore(dialling.take(1)), FiberSet.run(exchanges, visit))
             )
           })
       })

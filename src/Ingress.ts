@@ -77,12 +77,13 @@ export const serve = <E extends RefusalError>({
       const details = { visitor: String(visitor.remote) }
       const count = (kind: Kind) => (error: RefusalError) => refusals.count(kind, error, { details })
       // Everything of the visit is in the scope of the visitor's connection.
-      return Effect.gen(function* () {
+      const opened = Effect.gen(function* () {
         yield* Effect.tapError(slots.acquire("tcp"), count("slot"))
         const visit = yield* Effect.tapError(visitOf(visitor), count("header"))
-        const far = yield* Effect.tapError(open(visit), count(refusal))
-        yield* relay.exchange(visitor, far)
-      }).pipe(
+        return yield* Effect.tapError(open(visit), count(refusal))
+      })
+      // What stands around the exchange is kept as long as the visitor: as little as can be.
+      return Effect.flatMap(opened, (far) => relay.exchange(visitor, far)).pipe(
         Effect.onError(() => visitor.reset),
         Effect.catchAll((error) =>
           Effect.logDebug("visit ended early").pipe(Effect.annotateLogs({ ...details, why: error.message }))

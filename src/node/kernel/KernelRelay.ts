@@ -3,7 +3,6 @@
  *
  * All else goes through this process as ever, such as a connection that Node has opened, or that holds bytes to be written.
  */
-import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -18,6 +17,7 @@ import { type Connection, TransportError } from "../../Transport.js"
 import * as KernelConnection from "./KernelConnection.js"
 import * as Congestion from "./Congestion.js"
 import type { Kernel } from "./Kernel.js"
+import type { Halves } from "./InlineExchange.js"
 import type { Half, Way } from "./Ledger.js"
 import * as Passage from "./Passage.js"
 import * as KernelExchange from "./KernelExchange.js"
@@ -58,6 +58,7 @@ export const layer = ({
     Effect.gen(function* () {
       const { traffic } = yield* Meter
       const throttle = yield* Throttle
+      const clock = yield* Effect.clock
       const runFork = Runtime.runFork(yield* Effect.runtime())
       const fork = (effect: Effect.Effect<void>) => runFork(effect, { immediate: false })
       const portable = Context.get(yield* Layer.build(Relay.layer({ ...options, congestion: undefined })), Relay.Relay)
@@ -99,25 +100,40 @@ export const layer = ({
         Effect.repeat(Effect.zipRight(busy.await, Effect.delay(look, Duration.millis(period))), Schedule.forever)
       )
 
-      const enter = (exchange: Exchange) => {
+      const start = ({ far, near }: Pick<Exchange, "far" | "near">, [nearHalf, farHalf]: Halves): Exchange => {
+        const passage = (bucket: Bucket | undefined, way: Way) =>
+          bucket && Passage.make({ bucket, fork, grant: (bytes) => exchange.running.grant(way, bytes) })
+        const passages = { near: passage(throttle.tx, "near"), far: passage(throttle.rx, "far") }
+        congestion.apply(farHalf.descriptor)
+        const exchange: Exchange = {
+          near,
+          far,
+          began: clock.unsafeCurrentTimeMillis(),
+          running: begin([limited(nearHalf, passages.near), limited(farHalf, passages.far)], (way) =>
+            passages[way]?.want()
+          ),
+          passages,
+          path: undefined,
+          bytes: { rx: 0, tx: 0 }
+        }
         exchanges.add(exchange)
         total++
         drained.unsafeClose()
         busy.unsafeOpen()
+        return exchange
       }
-      const leave = (exchange: Exchange) =>
-        Effect.suspend(() => {
-          count(exchange)
-          exchange.passages.near?.settle(exchange.bytes.tx)
-          exchange.passages.far?.settle(exchange.bytes.rx)
-          exchanges.delete(exchange)
-          const paths = news(exchange)
-          if (exchanges.size === 0) {
-            busy.unsafeClose()
-            drained.unsafeOpen()
-          }
-          return Effect.zipRight(learn(paths), Effect.whenLogLevel(Relay.report(exchange), "Debug"))
-        })
+      /** Answers with what is to be said of it. */
+      const leave = (exchange: Exchange): Effect.Effect<void> => {
+        if (!exchanges.delete(exchange)) return Effect.void
+        count(exchange)
+        exchange.passages.near?.settle(exchange.bytes.tx)
+        exchange.passages.far?.settle(exchange.bytes.rx)
+        if (exchanges.size === 0) {
+          busy.unsafeClose()
+          drained.unsafeOpen()
+        }
+        return Effect.zipRight(learn(news(exchange)), Effect.whenLogLevel(Relay.report(exchange), "Debug"))
+      }
       const settle = (
         exchange: Exchange,
         outcome: KernelExchange.Outcome
@@ -138,43 +154,19 @@ export const layer = ({
 
       return Relay.Relay.of({
         exchange: (near, far) =>
-          Effect.flatMap(Clock.currentTimeMillis, (began) =>
-            Effect.uninterruptibleMask((restore) =>
-              Effect.suspend(() => {
-                const [nearBelow, farBelow] = [KernelConnection.below(near), KernelConnection.below(far)]
-                if (nearBelow?.isWhole() !== true || farBelow?.isWhole() !== true) {
-                  return restore(portable.exchange(near, far))
-                }
-                const passage = (bucket: Bucket | undefined, way: Way) =>
-                  bucket && Passage.make({ bucket, fork, grant: (bytes) => exchange.running.grant(way, bytes) })
-                const passages = { near: passage(throttle.tx, "near"), far: passage(throttle.rx, "far") }
-                const halves = [
-                  limited(nearBelow.release(), passages.near),
-                  limited(farBelow.release(), passages.far)
-                ] as const
-                congestion.apply(halves[1].descriptor)
-                const running = begin(halves, (way) => passages[way]?.want())
-                const exchange: Exchange = {
-                  near,
-                  far,
-                  began,
-                  running,
-                  passages,
-                  path: undefined,
-                  bytes: { rx: 0, tx: 0 }
-                }
-                enter(exchange)
-                const ended = Effect.async<KernelExchange.Outcome>((resume) => {
-                  running.onOver((outcome) => resume(Effect.succeed(outcome)))
-                })
-                return restore(ended).pipe(
-                  Effect.onInterrupt(() => Effect.suspend(() => (running.abort(), ended))),
-                  Effect.flatMap((outcome) => settle(exchange, outcome)),
-                  Effect.ensuring(leave(exchange))
-                )
-              })
-            )
-          ),
+          // One step: who is interrupted has given nothing away yet, or waits for the end of all.
+          Effect.async<void, TransportError | Relay.RelayIdle>((resume) => {
+            const [nearBelow, farBelow] = [KernelConnection.below(near), KernelConnection.below(far)]
+            if (nearBelow?.isWhole() !== true || farBelow?.isWhole() !== true) {
+              return resume(portable.exchange(near, far))
+            }
+            const exchange = start({ near, far }, [nearBelow.release(), farBelow.release()])
+            exchange.running.onOver((outcome) => resume(Effect.zipRight(leave(exchange), settle(exchange, outcome))))
+            return Effect.async<void>((resume) => {
+              exchange.running.onOver(() => resume(leave(exchange)))
+              exchange.running.abort()
+            })
+          }),
         count: Effect.map(portable.count, ({ live, total: carried }) => ({
           live: live + exchanges.size,
           total: total + carried
