@@ -32,6 +32,7 @@ const rounds = quick ? 1 : 5
 /** Peers are there for comparison only. */
 const peerRounds = 3
 const millis = quick ? 150 : 250
+const warming = 4000
 
 setTimeout(() => {
   console.error("given up after five minutes")
@@ -56,13 +57,14 @@ const secured = isNeeded("secured")
   : []
 const ways = { plain, peers: [...plain, ...peers], secured }
 
-// The first turn is nobody's cold start: compilers and pools have seen bulk and visitors by then.
+// The first turn is nobody's cold start: compilers and pools have seen bulk and visitors by then. V8 takes thousands of
+// visitors to compile what serves one.
 for (const { port } of quick ? [] : [...ways.peers, ...secured]) {
   await visitors.run({ what: "source", port, streams: 8, millis })
-  await visitors.run({ what: "visitors", port, concurrency: 32, millis })
+  await visitors.run({ what: "visitors", port, concurrency: 32, millis: warming })
 }
 
-const relay = process.env["NP_RELAY"] ?? "portable"
+const relay = process.env["NP_RELAY"] ?? "auto"
 const columns = ["direct", "pipes", "tunnel", ...peers.map(({ name }) => name)]
 console.log(
   `\n${Os.cpus().length} cores, Node ${process.version}, relay ${relay}; median of ${rounds}, turns of ${millis} ms\n`
