@@ -48,7 +48,7 @@
             outputHash = systems.${system}.hash;
           };
 
-      # The bundle has everything in it, so node_modules stays behind.
+      # The bundle has everything in it but the native calls, so the rest of node_modules stays behind.
       package = system: pkgs:
         pkgs.stdenvNoCC.mkDerivation {
           pname = "nodepass-effect";
@@ -60,8 +60,9 @@
             node --input-type=module --eval 'import { build } from "./scripts/build.js"; await build()'
           '';
           installPhase = ''
-            mkdir -p $out/bin $out/lib/nodepass-effect
+            mkdir -p $out/bin $out/lib/nodepass-effect/node_modules
             cp -r bin dist package.json LICENSE $out/lib/nodepass-effect
+            cp -r node_modules/koffi node_modules/@koromix $out/lib/nodepass-effect/node_modules
             makeWrapper ${node pkgs}/bin/node $out/bin/nodepass --add-flags $out/lib/nodepass-effect/bin/nodepass.js
           '';
           meta = { inherit description; license = lib.licenses.mit; mainProgram = "nodepass"; };
