@@ -12,12 +12,12 @@
 
       # node_modules by system, as npm names it. All of it is written by `node scripts/flake.js`: the esbuild and the
       # tsc in it are programs for one system, so each has a hash of its own.
-      lock = "e0de14f30adf25c170f7a7288e3c4fa2a91e962680f268a75d6b7fe7f88ac38f";
+      lock = "ce0a34609d48921115a25b9df42fe07c1b3f0a98795e76a468a75972bb683615";
       systems = {
-        x86_64-linux = { os = "linux"; cpu = "x64"; hash = "sha256-demlcejAu+1ZoqN5lhs3mSdgUCCR18ehH4qCnWpypMk="; };
-        aarch64-linux = { os = "linux"; cpu = "arm64"; hash = "sha256-YDC54QX8/IHoJATys1xgrpQ1GZ9nQo5U7vKG1z8E9XM="; };
-        x86_64-darwin = { os = "darwin"; cpu = "x64"; hash = "sha256-1RBeIsP3RnxG68Mmq/erfYSUb2e/eqLCzkOa81H4St0="; };
-        aarch64-darwin = { os = "darwin"; cpu = "arm64"; hash = "sha256-Kjn2P3F94m+r9StCzVqVT9qtmVKmW0K/8bhojWgcrqc="; };
+        x86_64-linux = { os = "linux"; cpu = "x64"; hash = "sha256-zB4i2FdB4+KvyiWUxMnO59xl3M62RvnJA1bBfpwQumk="; };
+        aarch64-linux = { os = "linux"; cpu = "arm64"; hash = "sha256-LJyTMfazC1x8kg0Tuyb8KfTra4uoAbZ+f3fxQBsEb+w="; };
+        x86_64-darwin = { os = "darwin"; cpu = "x64"; hash = "sha256-ySVHp887ujW5vn4u8G6E+9OhkDruPtN49e0K40JwWGc="; };
+        aarch64-darwin = { os = "darwin"; cpu = "arm64"; hash = "sha256-YEPZ0RRzdx1Iozo/IOx3sD+otB2+GaFnsEB8hn/3Fig="; };
       };
 
       each = f: lib.mapAttrs (system: _: f system nixpkgs.legacyPackages.${system}) systems;

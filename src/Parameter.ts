@@ -8,7 +8,7 @@ import * as Schema from "effect/Schema"
 import * as GoDuration from "./GoDuration.js"
 import { Level } from "./LogLine.js"
 
-export type Role = "server" | "client"
+export type Role = "server" | "client" | "master"
 
 /** One query parameter. `mode` means something else on each side, so it is described for each. */
 export interface Parameter<S extends Schema.Schema.AnyNoContext = Schema.Schema.AnyNoContext> {
@@ -70,7 +70,7 @@ const most = (highest: number) =>
 
 const log = make({
   name: "log",
-  roles: ["server", "client"],
+  roles: ["server", "client", "master"],
   default: "info",
   expected: `one of ${Level.literals.join(", ")}`,
   meaning: "how much is logged; event adds a checkpoint each report interval",
@@ -89,7 +89,7 @@ const serverTls = make({
 
 const crt = make({
   name: "crt",
-  roles: ["server"],
+  roles: ["server", "master"],
   expected: "a certificate file, with tls=2",
   meaning: "certificate chain for tls=2, a PEM file; read again when it changes",
   schema: file
@@ -97,10 +97,19 @@ const crt = make({
 
 const key = make({
   name: "key",
-  roles: ["server"],
+  roles: ["server", "master"],
   expected: "the file of the certificate's key, with tls=2; the tunnel key stands before the @",
   meaning: "the certificate's key for tls=2, a PEM file; the tunnel key stands before the @",
   schema: file
+})
+
+const masterTls = make({
+  name: "tls",
+  roles: ["master"],
+  default: "0",
+  expected: "0 (http), 1 (https, self-signed, made in memory) or 2 (https, the files crt and key)",
+  meaning: "how the API is secured: 0 http; 1 https by a certificate made at start; 2 https by crt and key",
+  schema: Schema.Literal("0", "1", "2")
 })
 
 const clientTls = make({
@@ -230,6 +239,23 @@ const cc = make({
   schema: Schema.String.pipe(Schema.pattern(/^[a-z0-9_-]{1,15}$/))
 })
 
+const state = make({
+  name: "state",
+  roles: ["master"],
+  expected: "a folder, or postgres://user@host/database with each & in it as %26",
+  meaning: "where instances are kept: a folder, NP_STATE_DIR unless it is given, or a PostgreSQL database",
+  schema: file
+})
+
+const metrics = make({
+  name: "metrics",
+  roles: ["master"],
+  default: "key",
+  expected: "key (the API key is asked for) or open (nothing is)",
+  meaning: "who may read /metrics: key who has the API key; open everybody",
+  schema: Schema.Literal("key", "open")
+})
+
 /** Every parameter, in the order of the documentation. */
 export const all: ReadonlyArray<Parameter> = [
   log,
@@ -237,6 +263,7 @@ export const all: ReadonlyArray<Parameter> = [
   crt,
   key,
   clientTls,
+  masterTls,
   ca,
   min,
   max,
@@ -249,7 +276,9 @@ export const all: ReadonlyArray<Parameter> = [
   proxyIn,
   lb,
   check,
-  cc
+  cc,
+  state,
+  metrics
 ]
 
 /** The parameters that this side has. */
@@ -284,4 +313,14 @@ export const Client = Schema.Struct({
   min: min.schema,
   mode: clientMode.schema,
   ...common
+})
+
+/** The texts of a master's parameters ⇄ their values. */
+export const Master = Schema.Struct({
+  log: log.schema,
+  tls: masterTls.schema,
+  crt: Schema.optional(crt.schema),
+  key: Schema.optional(key.schema),
+  state: Schema.optional(state.schema),
+  metrics: metrics.schema
 })

@@ -153,13 +153,15 @@ export const describe = (config: TunnelConfig): ReadonlyArray<Row> => {
 }
 
 /** The same as aligned lines of text. */
-export const report = (config: TunnelConfig): string => {
-  const rows = describe(config)
+export const report = (config: TunnelConfig): string => [format(config), "", ...lines(describe(config))].join("\n")
+
+/** The rows as lines of text, aligned. */
+export const lines = (rows: ReadonlyArray<Row>): ReadonlyArray<string> => {
   const width = (column: "part" | "value") => Math.max(...rows.map((row) => row[column].length)) + 2
   const [part, value] = [width("part"), width("value")]
   const line = (row: Row) =>
     `${row.part.padEnd(part)}${row.value.padEnd(value)}${row.meaning}${row.isDefault ? " (default)" : ""}`
-  return [format(config), "", ...rows.map(line)].join("\n")
+  return rows.map(line)
 }
 
 // internal
@@ -281,7 +283,8 @@ const split = (text: string) =>
       return yield* refuse("url", masked(text), "server://host:port/host:port or client://host:port/host:port")
     }
     const role = (["server", "client"] as const).find((role) => role === scheme.toLowerCase())
-    if (role === undefined) return yield* refuse("scheme", scheme, "server or client; this version has no other")
+    if (role === undefined)
+      return yield* refuse("scheme", scheme, "server or client; master:// is for the command line alone")
     const at = rest.lastIndexOf("@")
     const userinfo = rest.slice(0, Math.max(at, 0))
     if (/[/?#]/.test(userinfo)) {
