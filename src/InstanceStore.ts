@@ -1,0 +1,153 @@
+/**
+ * Where the master keeps what it must not forget: instances, every URL they had, their traffic, and who it is itself.
+ */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import { Id, Meta, Traffic } from "./Instance.js"
+
+/** What was asked of the store was not done, none of it. */
+export class StoreError extends Schema.TaggedError<StoreError>()("StoreError", {
+  /** `Corrupt`: not what a master has written. `Newer`: a later version has. `Locked`: another master has it. */
+  reason: Schema.Literal("Corrupt", "Newer", "Locked", "Unavailable"),
+  /** Where: a path, or a URL without its password. */
+  place: Schema.String,
+  detail: Schema.String
+}) {
+  override get message(): string {
+    return `state ${this.place}: ${this.detail}`
+  }
+}
+
+/** An instance as it is kept. */
+export const Stored = Schema.Struct({
+  id: Id,
+  alias: Schema.String,
+  url: Schema.String,
+  restart: Schema.Boolean,
+  meta: Meta,
+  traffic: Traffic,
+  /** Of the URL; counts from 1. */
+  version: Schema.Number,
+  /** Epoch milliseconds. */
+  created: Schema.Number
+})
+export type Stored = typeof Stored.Type
+
+/** A URL that an instance had, or has: the highest version. */
+export const StoredVersion = Schema.Struct({
+  id: Id,
+  version: Schema.Number,
+  url: Schema.String,
+  /** Epoch milliseconds. */
+  time: Schema.Number
+})
+export type StoredVersion = typeof StoredVersion.Type
+
+/** Who the master is. */
+export const Identity = Schema.Struct({
+  /** 16 hex digits. */
+  mid: Schema.String,
+  alias: Schema.String,
+  /** What is kept of the API key: see `ApiKey`. */
+  keyHash: Schema.String
+})
+export type Identity = typeof Identity.Type
+
+/** All of it, as one text that can be put away and brought back. */
+export const Backup = Schema.Struct({
+  format: Schema.Literal("nodepass-backup/1"),
+  identity: Schema.NullOr(Identity),
+  instances: Schema.Array(Stored),
+  versions: Schema.Array(StoredVersion)
+})
+export type Backup = typeof Backup.Type
+
+export const BackupText = Schema.parseJson(Backup, { space: 1 })
+
+/** Each change is whole, and kept once its effect has succeeded, whatever happens to the process then. */
+export class InstanceStore extends Context.Tag("nodepass/InstanceStore")<
+  InstanceStore,
+  {
+    /** `None` before the first `identify`. */
+    readonly identity: Effect.Effect<Option.Option<Identity>, StoreError>
+    readonly identify: (identity: Identity) => Effect.Effect<void, StoreError>
+    /** In the order of their creation. */
+    readonly list: Effect.Effect<ReadonlyArray<Stored>, StoreError>
+    /** A new instance, its URL version 1. */
+    readonly insert: (stored: Stored) => Effect.Effect<void, StoreError>
+    /** Sets what may change without a version; nothing for an unknown id. */
+    readonly save: (id: Id, fields: Pick<Stored, "alias" | "meta" | "restart">) => Effect.Effect<void, StoreError>
+    /** Sets the URL, as a version of its own. */
+    readonly saveUrl: (version: StoredVersion) => Effect.Effect<void, StoreError>
+    readonly saveTraffic: (traffic: ReadonlyMap<Id, Traffic>) => Effect.Effect<void, StoreError>
+    /** With its versions; nothing for an unknown id. */
+    readonly remove: (id: Id) => Effect.Effect<void, StoreError>
+    /** Newest first. */
+    readonly versions: (id: Id) => Effect.Effect<ReadonlyArray<StoredVersion>, StoreError>
+    readonly backup: Effect.Effect<Backup, StoreError>
+    /** Takes the place of everything that was there. */
+    readonly restore: (backup: Backup) => Effect.Effect<void, StoreError>
+  }
+>() {}
+
+/** Kept in memory, gone with it: for tests and for hosts that keep things elsewhere. */
+export const make = (): InstanceStore["Type"] => {
+  let identity: Identity | undefined
+  let instances = new Map<Id, Stored>()
+  let versions = new Map<Id, ReadonlyArray<StoredVersion>>()
+  const change = (id: Id, fields: Partial<Stored>) => {
+    const stored = instances.get(id)
+    if (stored !== undefined) instances.set(id, { ...stored, ...fields })
+  }
+  return InstanceStore.of({
+    identity: Effect.sync(() => Option.fromNullable(identity)),
+    identify: (given) =>
+      Effect.sync(() => {
+        identity = given
+      }),
+    list: Effect.sync(() => [...instances.values()]),
+    insert: (stored) =>
+      Effect.sync(() => {
+        instances.set(stored.id, stored)
+        versions.set(stored.id, [{ id: stored.id, version: stored.version, url: stored.url, time: stored.created }])
+      }),
+    save: (id, fields) => Effect.sync(() => change(id, fields)),
+    saveUrl: (version) =>
+      Effect.sync(() => {
+        change(version.id, { url: version.url, version: version.version })
+        versions.set(version.id, [version, ...(versions.get(version.id) ?? [])])
+      }),
+    saveTraffic: (traffic) =>
+      Effect.sync(() => {
+        for (const [id, bytes] of traffic) change(id, { traffic: bytes })
+      }),
+    remove: (id) =>
+      Effect.sync(() => {
+        instances.delete(id)
+        versions.delete(id)
+      }),
+    versions: (id) => Effect.sync(() => versions.get(id) ?? []),
+    backup: Effect.sync(() => ({
+      format: "nodepass-backup/1",
+      identity: identity ?? null,
+      instances: [...instances.values()],
+      versions: [...versions.values()].flat()
+    })),
+    restore: (backup) =>
+      Effect.sync(() => {
+        identity = backup.identity ?? undefined
+        instances = new Map(backup.instances.map((stored) => [stored.id, stored]))
+        versions = new Map(
+          backup.instances.map(({ id }) => [
+            id,
+            backup.versions.filter((version) => version.id === id).toSorted((a, b) => b.version - a.version)
+          ])
+        )
+      })
+  })
+}
+
+export const layerMemory: Layer.Layer<InstanceStore> = Layer.sync(InstanceStore, make)
