@@ -1,0 +1,64 @@
+/**
+ * The master's API as typed calls: what the command line and other programs use.
+ */
+import * as Sse from "@effect/experimental/Sse"
+import * as HttpApiClient from "@effect/platform/HttpApiClient"
+import * as HttpClient from "@effect/platform/HttpClient"
+import type * as HttpClientError from "@effect/platform/HttpClientError"
+import * as HttpClientRequest from "@effect/platform/HttpClientRequest"
+import * as HttpClientResponse from "@effect/platform/HttpClientResponse"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type * as ParseResult from "effect/ParseResult"
+import * as Redacted from "effect/Redacted"
+import * as Schema from "effect/Schema"
+import * as Stream from "effect/Stream"
+import { Event } from "./Instance.js"
+import { MasterApi } from "./MasterApi.js"
+
+export interface Options {
+  /** Of the API, e.g. `http://127.0.0.1:9090/api/v1`. */
+  readonly url: string
+  readonly key: Redacted.Redacted
+}
+
+export type StreamError = HttpClientError.HttpClientError | ParseResult.ParseError
+
+/** The endpoints by group and name: `client.instances.list()`; errors are those of `MasterApi`. */
+export const make = ({ key, url }: Options) =>
+  Effect.gen(function* () {
+    const withKey = HttpClient.mapRequest(HttpClientRequest.setHeader("x-api-key", Redacted.value(key)))
+    const base = url.replace(/\/+$/, "")
+    const calls = yield* HttpApiClient.make(MasterApi, { baseUrl: base, transformClient: withKey })
+    const http = HttpClient.filterStatusOk(withKey(yield* HttpClient.HttpClient))
+    return {
+      ...calls,
+      /** What happens, from now on: ends when the master does. */
+      events: HttpClientResponse.stream(http.get(`${base}/events`)).pipe(
+        Stream.decodeText(),
+        Stream.pipeThroughChannel(Sse.makeChannel()),
+        Stream.filter(({ event }) => event === "instance"),
+        Stream.mapEffect(({ data }) => decodeEvent(data))
+      ) satisfies Stream.Stream<Event, StreamError>,
+      /** Lines of an instance's log: the last ones, then those to come. */
+      follow: (id: string): Stream.Stream<string, StreamError> =>
+        HttpClientResponse.stream(http.get(`${base}/instances/${encodeURIComponent(id)}/logs?follow=true`)).pipe(
+          Stream.decodeText(),
+          Stream.splitLines
+        )
+    }
+  })
+
+export class MasterClient extends Context.Tag("nodepass/MasterClient")<
+  MasterClient,
+  Effect.Effect.Success<ReturnType<typeof make>>
+>() {}
+
+/** Over the `HttpClient` of the host; `NodeHttpClient.layerUndici` ends its streams cleanly. */
+export const layer = (options: Options): Layer.Layer<MasterClient, never, HttpClient.HttpClient> =>
+  Layer.effect(MasterClient, make(options))
+
+// internal
+
+const decodeEvent = Schema.decode(Schema.parseJson(Event))
