@@ -10,7 +10,7 @@ import { Failure, capture, isMain, root, run, tool } from "./tool.js"
 const dist = join(root, "dist")
 
 /** Native code, and what loads it: found at run time, or done without. */
-const external = ["koffi", "@koromix/*", "@parcel/watcher", "*.node"]
+const external = ["koffi", "@koromix/*", "libsql", "@parcel/watcher", "pg-native", "*.node"]
 
 /** Brings `dist/` up to date; does nothing when it is. Throws a `Failure` with the compiler's words. */
 export const build = async () => {

@@ -11,9 +11,14 @@ import * as Console from "effect/Console"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import type * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import type { Certificates } from "./Certificates.js"
 import type { Crypto } from "./Crypto.js"
+import type { StoreError } from "./InstanceStore.js"
+import type { Level } from "./LogLine.js"
+import * as MasterUrl from "./MasterUrl.js"
 import type * as Role from "./Role.js"
 import type { Settings } from "./Settings.js"
 import type { Transport } from "./Transport.js"
@@ -33,15 +38,27 @@ export class Host extends Context.Tag("nodepass/Cli/Host")<
   {
     readonly version: string
     /** Makes the process this tunnel's: its log, and its title, which would show the key as it was typed. */
-    readonly prepare: (config: TunnelUrl.TunnelConfig) => Layer.Layer<never>
+    readonly prepare: (config: { readonly log: Level; readonly title: string }) => Layer.Layer<never>
     /** Shows how the tunnel is doing until it is interrupted. */
     readonly watch: (tunnel: Tunnel.Tunnel["Type"]) => Effect.Effect<void>
     /** The demonstration: a target, a server and a client in this process. */
     readonly demo: Effect.Effect<void, Role.OpenError, Certificates | Crypto | Settings | Transport>
+    /** A master, until it is interrupted. */
+    readonly master: (
+      config: MasterUrl.MasterConfig
+    ) => Effect.Effect<void, Role.OpenError | StoreError, Certificates | Crypto | Settings | Transport>
+    /** Writes what a master keeps into a file. */
+    readonly backup: (file: string, state: Option.Option<Redacted.Redacted>) => Effect.Effect<void, StoreError>
+    /** Puts what is in the file in the place of what a master keeps; `force`: also where it keeps something. */
+    readonly restore: (
+      file: string,
+      state: Option.Option<Redacted.Redacted>,
+      options: { readonly force: boolean }
+    ) => Effect.Effect<void, StoreError>
   }
 >() {}
 
-export type CliError = Role.OpenError | UsageError | ValidationError.ValidationError
+export type CliError = Role.OpenError | StoreError | UsageError | ValidationError.ValidationError
 
 /** Runs the command. `argv` is the process's, the program's two words included. */
 export const run = (
@@ -66,7 +83,7 @@ export const logLevelOf = (argv: ReadonlyArray<string>): string | undefined => {
 const levels = ["all", "trace", "debug", "info", "warning", "error", "fatal", "none"]
 
 const url = Args.text({ name: "url" }).pipe(
-  Args.withDescription("server://[key@]host:port/host:port?parameters or client://...")
+  Args.withDescription("server://[key@]host:port/host:port?parameters, client://... or master://host:port?parameters")
 )
 
 const watch = Options.boolean("watch").pipe(
@@ -75,20 +92,34 @@ const watch = Options.boolean("watch").pipe(
 
 const serve = (text: string, options: { readonly watch: boolean }) =>
   Effect.gen(function* () {
-    const config = yield* TunnelUrl.parse(text)
     const host = yield* Host
+    if (MasterUrl.isMeant(text)) {
+      const config = yield* MasterUrl.parse(text)
+      if (options.watch) return yield* new UsageError({ expected: "--watch with server:// and client:// only" })
+      const { log } = config
+      return yield* Effect.provide(host.master(config), host.prepare({ log, title: MasterUrl.format(config) }))
+    }
+    const config = yield* TunnelUrl.parse(text)
     const tunnel = Tunnel.layer(config)
     const watched = Layer.scopedDiscard(Effect.forkScoped(Effect.flatMap(Tunnel.Tunnel, host.watch)))
     const layer = options.watch ? Layer.provideMerge(watched, tunnel) : tunnel
-    return yield* Effect.provide(Layer.launch(layer), host.prepare(config))
+    return yield* Effect.provide(
+      Layer.launch(layer),
+      host.prepare({ log: config.log, title: TunnelUrl.format(config) })
+    )
   })
 
 const runCommand = Command.make("run", { url, watch }, ({ url, watch }) => serve(url, { watch })).pipe(
-  Command.withDescription("Runs a server or a client until it is told to stop; `nodepass <url>` does the same")
+  Command.withDescription("Runs what the URL says until it is told to stop; `nodepass <url>` does the same")
 )
 
 const check = Command.make("check", { url }, ({ url }) =>
-  Effect.flatMap(TunnelUrl.parse(url), (config) => Console.log(TunnelUrl.report(config)))
+  Effect.flatMap(
+    MasterUrl.isMeant(url)
+      ? Effect.map(MasterUrl.parse(url), MasterUrl.report)
+      : Effect.map(TunnelUrl.parse(url), TunnelUrl.report),
+    Console.log
+  )
 ).pipe(
   Command.withDescription("Says what a URL means, every default spelled out, or what is wrong with it; opens nothing")
 )
@@ -96,6 +127,24 @@ const check = Command.make("check", { url }, ({ url }) =>
 const demo = Command.make("demo", {}, () => Effect.flatMap(Host, ({ demo }) => demo)).pipe(
   Command.withDescription("Starts a target, a server and a client here, and shows the tunnel between them at work")
 )
+
+const file = Args.text({ name: "file" }).pipe(Args.withDescription("The backup, a file of JSON with every key in it"))
+
+const state = Options.text("state").pipe(
+  Options.withDescription("Where the master keeps its state, as in its URL: a folder, or postgres://..."),
+  Options.map(Redacted.make),
+  Options.optional
+)
+
+const backup = Command.make("backup", { file, state }, ({ file, state }) =>
+  Effect.flatMap(Host, ({ backup }) => backup(file, state))
+).pipe(Command.withDescription("Writes what a master keeps into a file, also while it runs"))
+
+const force = Options.boolean("force").pipe(Options.withDescription("Also where the master keeps something already"))
+
+const restore = Command.make("restore", { file, state, force }, ({ file, force, state }) =>
+  Effect.flatMap(Host, ({ restore }) => restore(file, state, { force }))
+).pipe(Command.withDescription("Puts a backup in the place of what a master keeps, while it does not run"))
 
 const command = Command.make("nodepass", { url: Args.optional(url), watch }, ({ url, watch }) =>
   Effect.flatMap(
@@ -106,5 +155,5 @@ const command = Command.make("nodepass", { url: Args.optional(url), watch }, ({ 
   Command.withDescription(
     HelpDoc.p("Tunnels: reach a service behind NAT, or forward a port, through a pool of warm connections.")
   ),
-  Command.withSubcommands([runCommand, check, demo])
+  Command.withSubcommands([runCommand, check, demo, backup, restore])
 )

@@ -19,7 +19,6 @@ import { stripVTControlCharacters } from "node:util"
 import * as Cli from "../Cli.js"
 import * as LogLine from "../LogLine.js"
 import * as Settings from "../Settings.js"
-import * as TunnelUrl from "../TunnelUrl.js"
 import * as NodeHost from "./NodeHost.js"
 import * as NodeLog from "./NodeLog.js"
 import * as StatusLine from "./StatusLine.js"
@@ -32,14 +31,14 @@ const { version } = Schema.decodeUnknownSync(Schema.Struct({ version: Schema.Str
 const hasColors = (stream: { readonly isTTY?: boolean | undefined }) =>
   stream.isTTY === true && (process.env["NO_COLOR"] ?? "") === ""
 
+const loadState = Effect.promise(() => import("./NodeState.js"))
+
 const host = Cli.Host.of({
   version,
-  prepare: (config) => {
+  prepare: ({ log, title }) => {
     // Overwrites the arguments that `ps` shows, the key among them.
-    process.title = `nodepass ${TunnelUrl.format(config)}`
-    return Cli.logLevelOf(process.argv) !== undefined
-      ? Layer.empty
-      : Logger.minimumLogLevel(LogLine.minimum(config.log))
+    process.title = `nodepass ${title}`
+    return Cli.logLevelOf(process.argv) !== undefined ? Layer.empty : Logger.minimumLogLevel(LogLine.minimum(log))
   },
   watch: (tunnel) =>
     process.stderr.isTTY
@@ -59,7 +58,14 @@ const host = Cli.Host.of({
         write: (text) => Effect.sync(() => process.stdout.write(text)),
         redraws: process.stdout.isTTY
       })
-  )
+  ),
+  master: (config) =>
+    Effect.flatMap(
+      Effect.promise(() => import("./NodeMaster.js")),
+      (NodeMaster) => NodeMaster.run({ config, version })
+    ),
+  backup: (file, state) => Effect.flatMap(loadState, (NodeState) => NodeState.backup(file, state)),
+  restore: (file, state, options) => Effect.flatMap(loadState, (NodeState) => NodeState.restore(file, state, options))
 })
 
 /** What @effect/cli prints: in colour on terminals only, and each error in one line. */
@@ -78,7 +84,7 @@ const plainly = <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> 
   })
 
 /** What fails because of the machine; all else is the command line's fault. */
-const runtime: ReadonlySet<string> = new Set(["CertificateError", "TransportError"])
+const runtime: ReadonlySet<string> = new Set(["CertificateError", "StoreError", "TransportError"])
 
 /** What is wrong goes to standard error in one line, and into the exit code. */
 const report = (cause: Cause.Cause<Cli.CliError | Settings.SettingsError>): Effect.Effect<void> => {

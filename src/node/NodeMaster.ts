@@ -1,0 +1,149 @@
+/**
+ * A master as a program: its state, its HTTP or HTTPS port, its backups. Loaded late, since tunnels need none of it.
+ */
+import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
+import * as HttpServer from "@effect/platform/HttpServer"
+import * as Console from "effect/Console"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Redacted from "effect/Redacted"
+import * as Schedule from "effect/Schedule"
+import type * as Scope from "effect/Scope"
+import * as Http from "node:http"
+import * as Https from "node:https"
+import * as Path from "node:path"
+import * as ApiKey from "../ApiKey.js"
+import * as Certificates from "../Certificates.js"
+import type { Crypto } from "../Crypto.js"
+import type { StoreError } from "../InstanceStore.js"
+import * as Master from "../Master.js"
+import * as MasterServer from "../MasterServer.js"
+import type { MasterConfig } from "../MasterUrl.js"
+import * as Metrics from "../Metrics.js"
+import { Settings } from "../Settings.js"
+import type { Transport, TransportError } from "../Transport.js"
+import { failure } from "./NodeConnection.js"
+import * as NodeHostFigures from "./NodeHostFigures.js"
+import * as NodeState from "./NodeState.js"
+import * as Otlp from "./Otlp.js"
+
+export type Environment = Certificates.Certificates | Crypto | Settings | Transport
+export type OpenError = Certificates.CertificateError | StoreError | TransportError
+
+export interface Options {
+  readonly config: MasterConfig
+  readonly version: string
+}
+
+/** The master at its port, answering once the layer is built; its end stops the tunnels, visitors being let finish. */
+export const layer = (
+  options: Options
+): Layer.Layer<ApiKey.ApiKey | HttpServer.HttpServer | Master.Master, OpenError, Environment> => {
+  const { config, version } = options
+  const services = Layer.provideMerge(
+    Layer.merge(ApiKey.layer, Metrics.layer({ version })),
+    Layer.provideMerge(
+      Layer.merge(Master.layer({ log: config.log, tls: config.tls }), NodeHostFigures.layer),
+      NodeState.layer(config.state)
+    )
+  )
+  const ports = Layer.unwrapScoped(Effect.map(httpServer(config), (server) => listen(config, server)))
+  return Layer.mergeAll(
+    MasterServer.layer(options),
+    Layer.scopedDiscard(backups(NodeState.folder(config.state))),
+    Otlp.layer({ version })
+  ).pipe(Layer.provideMerge(services), Layer.provideMerge(ports))
+}
+
+/** Runs the master until it is interrupted. A key that is made for the first time is shown, this once. */
+export const run = (options: Options): Effect.Effect<never, OpenError, Environment> =>
+  Effect.gen(function* () {
+    const services = yield* Layer.build(layer(options))
+    const { address } = Context.get(services, HttpServer.HttpServer)
+    const apiKey = Context.get(services, ApiKey.ApiKey)
+    const { config } = options
+    const port = address._tag === "TcpAddress" ? address.port : 0
+    const host = config.address.host === "" ? "localhost" : config.address.host
+    const scheme = config.tls._tag === "Plain" ? "http" : "https"
+    const url = `${scheme}://${host.includes(":") ? `[${host}]` : host}:${port}${config.prefix}/v1`
+    if (yield* apiKey.isMissing) {
+      const key = yield* apiKey.renew
+      yield* Console.log(
+        `API key: ${Redacted.value(key)}  (shown this once; PATCH ${url}/instances/******** makes a new one)`
+      )
+    }
+    yield* Effect.annotateLogs(Effect.logInfo("the API is ready"), { url })
+    return yield* Effect.never
+  }).pipe(Effect.scoped)
+
+// internal
+
+/** How long requests may go on once the master stops. */
+const grace = Duration.seconds(1)
+const connectionsMost = 8192
+
+const httpServer = (
+  config: MasterConfig
+): Effect.Effect<Http.Server, Certificates.CertificateError, Certificates.Certificates | Scope.Scope | Settings> =>
+  Effect.gen(function* () {
+    const { handshakeTimeout, reloadInterval } = yield* Settings
+    const patience = Duration.toMillis(handshakeTimeout)
+    const options = { headersTimeout: patience, requestTimeout: 3 * patience, keepAliveTimeout: 60_000 }
+    if (config.tls._tag === "Plain") return graceful(Http.createServer(options))
+    const certificates = yield* Certificates.Certificates
+    const server = Https.createServer({ ...options, handshakeTimeout: patience, minVersion: "TLSv1.2" })
+    const show = ({ chain, key }: Certificates.Certificate) =>
+      Effect.sync(() => server.setSecureContext({ cert: chain, key: Redacted.value(key), minVersion: "TLSv1.2" }))
+    if (config.tls._tag === "SelfSigned") {
+      const certificate = yield* certificates.selfSigned
+      yield* Effect.annotateLogs(Effect.logInfo("certificate made for the API"), {
+        fingerprint: certificate.fingerprint
+      })
+      yield* show(certificate)
+    } else {
+      const shown = { ...certificates, load: (files: Certificates.Files) => Effect.tap(certificates.load(files), show) }
+      yield* Certificates.current(config.tls, { reloadInterval }).pipe(
+        Effect.provideService(Certificates.Certificates, shown)
+      )
+    }
+    return graceful(server)
+  })
+
+/** Node waits for every connection when it closes a server, those that never end included. */
+const graceful = <A extends Http.Server>(server: A): A => {
+  server.maxConnections = connectionsMost
+  const close = server.close.bind(server)
+  return Object.assign(server, {
+    close: (done?: (error?: Error) => void) => {
+      close(done)
+      server.closeIdleConnections()
+      const timer = setTimeout(() => server.closeAllConnections(), Duration.toMillis(grace))
+      server.once("close", () => clearTimeout(timer))
+      return server
+    }
+  })
+}
+
+const listen = ({ address }: MasterConfig, server: Http.Server) =>
+  Layer.mapError(
+    NodeHttpServer.layer(() => server, {
+      port: address.port,
+      ...(address.host === "" ? {} : { host: address.host })
+    }),
+    ({ cause }) => failure("listen", address, cause)
+  )
+
+/** A backup each reload interval, the first after a minute at most, and one at the end. */
+const backups = (folder: string) =>
+  Effect.gen(function* () {
+    const { reloadInterval } = yield* Settings
+    const file = Path.join(folder, "backup.json")
+    const write = Effect.catchAll(NodeState.writeBackup(file), ({ message }) =>
+      Effect.logWarning(`no backup: ${message}`)
+    )
+    yield* Effect.addFinalizer(() => write)
+    const first = Duration.min(Duration.minutes(1), reloadInterval)
+    yield* Effect.forkScoped(Effect.delay(Effect.repeat(write, Schedule.spaced(reloadInterval)), first))
+  })
