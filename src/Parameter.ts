@@ -260,10 +260,10 @@ const metrics = make({
 export const all: ReadonlyArray<Parameter> = [
   log,
   serverTls,
+  masterTls,
   crt,
   key,
   clientTls,
-  masterTls,
   ca,
   min,
   max,
