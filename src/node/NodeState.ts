@@ -7,6 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
+import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Fs from "node:fs"
@@ -174,8 +175,15 @@ const postgresLock = (place: string) =>
   Layer.scopedDiscard(
     Effect.gen(function* () {
       const connection = yield* (yield* SqlClient).reserve
-      const [row] = yield* connection.executeValues("SELECT pg_try_advisory_lock(7230116)::int", [])
-      if (row?.[0] !== 1) return yield* new StoreError({ reason: "Locked", place, detail: "another master has it" })
+      const ask = (call: string) => connection.executeValues(`SELECT ${call}(7230116)::int`, [])
+      const take = Effect.flatMap(ask("pg_try_advisory_lock"), ([row]) =>
+        row?.[0] === 1
+          ? Effect.void
+          : Effect.fail(new StoreError({ reason: "Locked", place, detail: "another master has it" }))
+      )
+      yield* Effect.addFinalizer(() => Effect.ignore(ask("pg_advisory_unlock")))
+      // One that was killed has it until the database has noticed.
+      yield* Effect.retry(take, Schedule.intersect(Schedule.spaced("250 millis"), Schedule.recurs(12)))
     }).pipe(
       Effect.mapError((error) =>
         error._tag === "StoreError"
