@@ -216,8 +216,8 @@ describe("a command URL", () => {
   it.each([
     ["", "url is missing: expected server://host:port/host:port or client://host:port/host:port"],
     ["key@h:1/:2", "url=***@h:1/:2: expected server://host:port/host:port or client://host:port/host:port"],
-    ["master://:1/api", "scheme=master: expected server or client; this version has no other"],
-    ["http://h:1/:2", "scheme=http: expected server or client; this version has no other"],
+    ["master://:1/api", "scheme=master: expected server or client; master:// is for the command line alone"],
+    ["http://h:1/:2", "scheme=http: expected server or client; master:// is for the command line alone"],
     ["server://%zz@:1/:2", "key=***: expected two hex digits after each %, and % itself written as %25"],
     ["server://:1", "target is missing: expected host:port, an IPv6 host in brackets, behind the tunnel's /"],
     ["server:///:2", "tunnel is missing: expected host:port, an IPv6 host in brackets"],

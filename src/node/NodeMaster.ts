@@ -91,7 +91,7 @@ const httpServer = (
     const { handshakeTimeout, reloadInterval } = yield* Settings
     const patience = Duration.toMillis(handshakeTimeout)
     const options = { headersTimeout: patience, requestTimeout: 3 * patience, keepAliveTimeout: 60_000 }
-    if (config.tls._tag === "Plain") return graceful(Http.createServer(options))
+    if (config.tls._tag === "Plain") return holding(graceful(Http.createServer(options)))
     const certificates = yield* Certificates.Certificates
     const server = Https.createServer({ ...options, handshakeTimeout: patience, minVersion: "TLSv1.2" })
     const show = ({ chain, key }: Certificates.Certificate) =>
@@ -108,7 +108,7 @@ const httpServer = (
         Effect.provideService(Certificates.Certificates, shown)
       )
     }
-    return graceful(server)
+    return holding(graceful(server))
   })
 
 /** Node waits for every connection when it closes a server, those that never end included. */
@@ -124,6 +124,23 @@ const graceful = <A extends Http.Server>(server: A): A => {
       return server
     }
   })
+}
+
+/** The port is open a moment before anybody answers: who comes in between is answered then. */
+const holding = <A extends Http.Server>(server: A): A => {
+  const early: Array<readonly [request: Http.IncomingMessage, response: Http.ServerResponse]> = []
+  const hold: Http.RequestListener = (request, response) => {
+    early.push([request, response])
+  }
+  const begin = (event: string | symbol) => {
+    if (event !== "request") return
+    server.off("newListener", begin).off("request", hold)
+    // The listener is there once this call is over.
+    queueMicrotask(() => {
+      for (const [request, response] of early) server.emit("request", request, response)
+    })
+  }
+  return server.on("request", hold).on("newListener", begin)
 }
 
 const listen = ({ address }: MasterConfig, server: Http.Server) =>
