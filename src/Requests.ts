@@ -117,8 +117,9 @@ const answerTo = (
   const [path = ""] = request.url.split("?")
   if (isServerError(error) && error._tag === "RouteNotFound") {
     const allowed = methods(path)
+    // The router takes no name longer than 100 characters for one.
     return Effect.succeed(
-      allowed.length > 0
+      allowed.length > 0 && !allowed.includes(request.method)
         ? refuse(405, `method ${request.method}: expected one of ${allowed.join(", ")}`, { allow: allowed.join(", ") })
         : refuse(404, `path ${path.slice(0, 200)}: there is none`)
     )

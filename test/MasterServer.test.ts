@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as HttpServer from "@effect/platform/HttpServer"
 import * as Context from "effect/Context"
+import * as FastCheck from "effect/FastCheck"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
@@ -71,6 +72,15 @@ const law = (sentence: string, program: (world: World) => Promise<void>, query?:
 /** A forwarding client whose target is a port that nobody answers at. */
 const forwardAt = (port: number) => `client://127.0.0.1:${port}/127.0.0.1:9?mode=1`
 const keyId = "********"
+
+interface Operation {
+  readonly parameters?: ReadonlyArray<{ readonly name: string; readonly in: string }>
+  readonly requestBody?: unknown
+  readonly responses: Readonly<Record<string, unknown>>
+}
+
+/** Half a surrogate pair has no place in a URL. */
+const wellFormed = (text: string) => text.replaceAll(/\p{Cs}/gu, "")
 
 /** Reads a stream until the text has what is looked for. */
 const readUntil = async (response: Response, found: (text: string) => boolean): Promise<string> => {
@@ -352,6 +362,62 @@ describe("the master's API", () => {
     await call("PATCH", `/instances/${id}`, { action: "restart" })
     assert.match(await heard, /forwarding[\s\S]*forwarding/)
     assert.isArray((await call("GET", `/instances/${id}/traffic`)).json.points)
+  })
+
+  law("answers whatever is asked with what openapi.json has for it, and no defect", async ({ call }) => {
+    const { id } = (await call("POST", "/instances", { url: forwardAt(await freePort()) })).json
+    const { paths } = (await call("GET", "/openapi.json")).json
+    const operations = Object.entries<Record<string, Operation>>(paths).flatMap(([path, methods]) =>
+      Object.entries(methods).map(([method, operation]) => ({
+        method: method.toUpperCase(),
+        path: path.replace("/api/v1", ""),
+        ...operation
+      }))
+    )
+    const word = FastCheck.oneof(
+      FastCheck.fullUnicodeString(),
+      FastCheck.constantFrom("true", "-1", "1e9", "127.0.0.1:1", "\0", "%", "../..", "9".repeat(400))
+    )
+    const fields = FastCheck.dictionary(
+      FastCheck.oneof(FastCheck.constantFrom("url", "alias", "action", "meta", "restart", "version"), word),
+      FastCheck.oneof(
+        FastCheck.jsonValue(),
+        word,
+        FastCheck.constantFrom("stop", "start", "reset", { tags: { a: "b" } })
+      )
+    )
+    const body = FastCheck.oneof(
+      FastCheck.json(),
+      word,
+      fields.map((value) => JSON.stringify(value))
+    )
+    const request = FastCheck.record({
+      operation: FastCheck.constantFrom(...operations.filter(({ path }) => !/events$|logs$/.test(path))),
+      name: FastCheck.oneof(FastCheck.constantFrom(id, keyId), word),
+      words: FastCheck.array(word, { minLength: 3, maxLength: 3 }),
+      body
+    })
+    await FastCheck.assert(
+      FastCheck.asyncProperty(request, async ({ body, name, operation, words }) => {
+        const { method, parameters, path, requestBody, responses } = operation
+        const query = (parameters ?? []).flatMap((parameter, at) =>
+          parameter.in === "query" ? [`${parameter.name}=${encodeURIComponent(wellFormed(words[at] ?? ""))}`] : []
+        )
+        const full = `${path.replace("{id}", encodeURIComponent(wellFormed(name)))}?${query.join("&")}`
+        const answer = await call(method, full, requestBody === undefined ? undefined : body)
+        const shown = `${method} ${full} ${body} → ${answer.status} ${answer.text.slice(0, 300)}`
+        // A name such as `.` or none leads to another path.
+        const allowed = ["", ".", ".."].includes(name)
+          ? [...Object.keys(responses), "404", "405", "200"]
+          : Object.keys(responses)
+        assert.include(allowed, String(answer.status), shown)
+        if (answer.status < 400) return
+        assert.deepStrictEqual(Object.keys(answer.json), ["error"], shown)
+        assert.match(answer.json.error, /^[^\n]{1,600}$/, shown)
+      }),
+      { numRuns: 400 }
+    )
+    assert.strictEqual((await call("GET", "/health")).status, 200)
   })
 
   law("starts a hundred instances at once, and goes on answering", async ({ call }) => {
