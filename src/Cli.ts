@@ -19,6 +19,8 @@ import type { Crypto } from "./Crypto.js"
 import type { StoreError } from "./InstanceStore.js"
 import type { Level } from "./LogLine.js"
 import * as MasterUrl from "./MasterUrl.js"
+import * as Operation from "./Operation.js"
+import type { OperatorError } from "./Operator.js"
 import type * as Role from "./Role.js"
 import type { Settings } from "./Settings.js"
 import type { Transport } from "./Transport.js"
@@ -55,10 +57,12 @@ export class Host extends Context.Tag("nodepass/Cli/Host")<
       state: Option.Option<Redacted.Redacted>,
       options: { readonly force: boolean }
     ) => Effect.Effect<void, StoreError>
+    /** Asks a master, and prints what it says. */
+    readonly operate: (operation: Operation.Operation) => Effect.Effect<void, OperatorError, CliApp.CliApp.Environment>
   }
 >() {}
 
-export type CliError = Role.OpenError | StoreError | UsageError | ValidationError.ValidationError
+export type CliError = OperatorError | Role.OpenError | StoreError | UsageError | ValidationError.ValidationError
 
 /** Runs the command. `argv` is the process's, the program's two words included. */
 export const run = (
@@ -155,5 +159,12 @@ const command = Command.make("nodepass", { url: Args.optional(url), watch }, ({ 
   Command.withDescription(
     HelpDoc.p("Tunnels: reach a service behind NAT, or forward a port, through a pool of warm connections.")
   ),
-  Command.withSubcommands([runCommand, check, demo, backup, restore])
+  Command.withSubcommands([
+    runCommand,
+    check,
+    demo,
+    backup,
+    restore,
+    ...Operation.commands((operation) => Effect.flatMap(Host, ({ operate }) => operate(operation)))
+  ])
 )

@@ -45,6 +45,8 @@ const ranks: ReadonlyArray<ReadonlyArray<string>> = [
   ["ApiKey", "Metrics"],
   ["Requests"],
   ["MasterServer"],
+  ["Operation"],
+  ["Operator"],
   ["Cli"],
   ["index"]
 ]

@@ -64,6 +64,11 @@ const host = Cli.Host.of({
       Effect.promise(() => import("./NodeMaster.js")),
       (NodeMaster) => NodeMaster.run({ config, version })
     ),
+  operate: (operation) =>
+    Effect.flatMap(
+      Effect.promise(() => Promise.all([import("../Operator.js"), import("@effect/platform-node/NodeHttpClient")])),
+      ([{ operate }, { layerUndici }]) => Effect.provide(operate(operation), layerUndici)
+    ),
   backup: (file, state) => Effect.flatMap(loadState, (NodeState) => NodeState.backup(file, state)),
   restore: (file, state, options) => Effect.flatMap(loadState, (NodeState) => NodeState.restore(file, state, options))
 })
@@ -84,7 +89,7 @@ const plainly = <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> 
   })
 
 /** What fails because of the machine; all else is the command line's fault. */
-const runtime: ReadonlySet<string> = new Set(["CertificateError", "StoreError", "TransportError"])
+const runtime: ReadonlySet<string> = new Set(["CertificateError", "OperatorError", "StoreError", "TransportError"])
 
 /** What is wrong goes to standard error in one line, and into the exit code. */
 const report = (cause: Cause.Cause<Cli.CliError | Settings.SettingsError>): Effect.Effect<void> => {

@@ -1,0 +1,63 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Fs from "node:fs"
+import * as Os from "node:os"
+import * as Path from "node:path"
+import { makeWorld } from "./command/Nodepass.js"
+
+describe("the commands of operators", () => {
+  it("do by the API what they say, in tables or as JSON, and know the master by a profile", async () => {
+    const world = makeWorld()
+    const folder = Fs.mkdtempSync(Path.join(Os.tmpdir(), "nodepass-operator-"))
+    try {
+      const port = await world.freePort()
+      const master = world.start([`master://127.0.0.1:${port}?log=none&state=${folder}/state`])
+      const [, key = ""] = /^API key: (\w+)/.exec(await master.line(/^API key/)) ?? []
+      const env = { XDG_CONFIG_HOME: folder, NP_MASTER: "", NP_API_KEY: "" }
+      const nodepass = async (...args: ReadonlyArray<string>) => {
+        const { ended, log, out } = world.start(args, env)
+        return { code: await ended, out: out(), error: log() }
+      }
+
+      const unknown = await nodepass("info")
+      assert.deepStrictEqual([unknown.code, unknown.out], [1, ""])
+      assert.match(
+        unknown.error,
+        /^nodepass: master=: expected the API's URL, .* by --master, NP_MASTER or nodepass profile$/m
+      )
+      const api = `http://127.0.0.1:${port}/api/v1`
+      assert.strictEqual((await nodepass("profile", "--master", api, "--key", key)).code, 0)
+      assert.strictEqual(Fs.statSync(Path.join(folder, "nodepass/profile.json")).mode & 0o777, 0o600)
+
+      const url = `client://secret@127.0.0.1:${await world.freePort()}/127.0.0.1:9?mode=1`
+      const made = await nodepass("instances", "create", "--alias", "web", url)
+      const [, id = ""] = /^([0-9a-f]{8})  web +running /m.exec(made.out) ?? []
+      assert.notInclude(made.out, "secret")
+      assert.strictEqual(JSON.parse((await nodepass("instances", "get", "--json", id)).out).url, `${url}&log=none`)
+
+      assert.match((await nodepass("instances", "stop", id)).out, /web +stopped/)
+      const set = await nodepass("instances", "set", "--alias", "api", "--url", `${url}&slot=3`, id)
+      assert.match(set.out, /api +running .*slot=3/)
+      assert.match((await nodepass("instances", "versions", id)).out, /^2 \* .*slot=3.*\n1 /m)
+      assert.notMatch((await nodepass("instances", "rollback", id, "1")).out, /slot=3/)
+      assert.match((await nodepass("tcping", `127.0.0.1:${port}`)).out, /^connected +true$/m)
+
+      const events = world.start(["events"], env)
+      await events.line(/ initial {2}/)
+      assert.deepStrictEqual(await nodepass("instances", "rm", id), { code: 0, out: "", error: "" })
+      await events.line(new RegExp(` delete {2}${id}`))
+      const gone = await nodepass("instances", "get", id)
+      assert.deepStrictEqual([gone.code, gone.error], [1, `nodepass: instance ${id}: there is none\n`])
+
+      await master.stop()
+      const away = await nodepass("info")
+      assert.strictEqual(away.code, 1)
+      assert.match(
+        away.error,
+        new RegExp(`^nodepass: master=http://127.0.0.1:${port}: expected a master that answers there; `)
+      )
+    } finally {
+      world.close()
+      Fs.rmSync(folder, { recursive: true })
+    }
+  })
+})
