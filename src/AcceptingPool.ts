@@ -12,6 +12,7 @@ import type { Certificate } from "./Certificates.js"
 import { Crypto } from "./Crypto.js"
 import type { Deadlines } from "./Deadlines.js"
 import * as Handshake from "./Handshake.js"
+import * as Once from "./Once.js"
 import * as Pool from "./Pool.js"
 import { Settings } from "./Settings.js"
 import * as Shelf from "./Shelf.js"
@@ -54,7 +55,7 @@ export const layer = (
       const settings = yield* Settings
       const environment = yield* Effect.context<Deadlines | Settings | Transport>()
       const nextId = yield* makeIds
-      const seen = makeOnce()
+      const seen = Once.make()
       const wake = yield* Effect.acquireRelease(Queue.dropping<void>(1), Queue.shutdown)
 
       const shelf: Shelf.Shelf = yield* Shelf.make({
@@ -128,18 +129,3 @@ const makeIds: Effect.Effect<() => ConnectionId, never, Crypto> = Effect.gen(fun
     return isConnectionId(id) ? id : ConnectionId.make(id)
   }
 })
-
-/** Says of each number whether it is new. Numbers come nearly in order: one too far behind the highest counts as old. */
-const makeOnce = (): ((n: number) => boolean) => {
-  const window = 65_536
-  const recent = new Set<number>()
-  let highest = -1
-  return (n) => {
-    if (n <= highest - window || recent.has(n)) return false
-    if (n - highest > window) recent.clear()
-    else for (let passed = highest + 1; passed <= n; passed++) recent.delete(passed - window)
-    recent.add(n)
-    highest = Math.max(highest, n)
-    return true
-  }
-}

@@ -5,7 +5,7 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 
 /**
- * `waiting`: no session yet, or none any more, and visitors are held. `serving`: a session stands, or the tunnel
+ * `waiting`: no session yet, or its control connection is away, and visitors are held. `serving`: a session stands, or the tunnel
  * forwards by itself. `stopping`: no new visitors, those served are let finish.
  */
 export const Status = Schema.Literal("waiting", "serving", "stopping")

@@ -6,10 +6,13 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Encoding from "effect/Encoding"
+import * as ExecutionStrategy from "effect/ExecutionStrategy"
+import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
+import * as Scope from "effect/Scope"
 import type { Address } from "./Address.js"
 import * as Backoff from "./Backoff.js"
 import * as ChildFiber from "./ChildFiber.js"
@@ -49,27 +52,36 @@ export interface Options {
   readonly openPort: (visitors: "here" | "there") => Effect.Effect<void, SeveralTargets | TransportError>
 }
 
-/** Why a session did not come about, or ended, and how long it had stood. */
+/** Why a control connection did not come about, or was lost, and how long it had stood. */
 interface Ended {
-  readonly error: SeveralTargets | Handshake.HandshakeError | SignalBus.SignalBusClosed | TlsError | TransportError
+  readonly error: SeveralTargets | Handshake.HandshakeError | SignalBus.ControlLost | TlsError | TransportError
   readonly stood: Duration.Duration
 }
 
-/** A session that stood this long starts the waits between attempts anew. */
-const healthy = Duration.seconds(5)
+/** What outlives a control connection. */
+interface Standing {
+  readonly keys: Key.Session
+  readonly session: Session.Session["Type"]
+  readonly scope: Scope.CloseableScope
+}
+
+/** A control connection that stood this long starts the waits between attempts anew. */
+const healthy = Duration.seconds(1)
 
 /** Connects for ever, waiting between attempts as `Backoff` has it, up to the service cooldown. */
 export const run = (
   options: Options
-): Effect.Effect<never, never, Crypto | Deadlines | Egress | Link | Refusals | Settings | Transport> =>
+): Effect.Effect<never, never, Crypto | Deadlines | Egress | Link | Refusals | Scope.Scope | Settings | Transport> =>
   Effect.gen(function* () {
     const crypto = yield* Crypto
-    const { handshakeTimeout, serviceCooldown } = yield* Settings
+    const { handshakeTimeout, resumeGrace, serviceCooldown } = yield* Settings
     const link = yield* Link
     const transport = yield* Transport
+    const tunnel = yield* Effect.scope
     const client = Encoding.encodeHex(yield* crypto.randomBytes(8))
     const { address, authorities, key, min, tls } = options
     const server = String(address)
+    let standing: Standing | undefined
 
     const connect = Effect.timeoutFail(transport.connect(address), {
       duration: handshakeTimeout,
@@ -81,35 +93,72 @@ export const run = (
         ? Effect.map(authorities, (authorities) => Option.some({ _tag: "Authority", name: address.host, authorities }))
         : Effect.succeed(Option.map(terms.fingerprint, (fingerprint) => ({ _tag: "Pinned", fingerprint })))
 
-    /** One session from its first byte to its end. `stands` is run once it serves. */
-    const session = (stands: Effect.Effect<void>) =>
+    const end = (here: Standing) =>
+      Effect.suspend(() => {
+        if (standing === here) standing = undefined
+        return Scope.close(here.scope, Exit.void)
+      })
+
+    /** The session that these terms begin, in place of the one before. */
+    const begin = (keys: Key.Session, terms: Terms) =>
       Effect.gen(function* () {
-        const connection = yield* connect
-        const { dialect, keys, terms } = yield* Handshake.accept(connection, { key, client, tls })
+        if (standing !== undefined) yield* end(standing)
         const visitors = terms.receiver === "client" ? "here" : "there"
         yield* options.openPort(visitors)
         const trust = yield* trustIn(terms)
-        const services = yield* Layer.build(
-          Session.layer({ visitors }).pipe(
-            Layer.provideMerge(DialingPool.layer({ address, keys, min, max: terms.max, visitors, trust })),
-            Layer.provide(SignalBus.layer({ connection, dialect }))
+        const scope = yield* Scope.fork(tunnel, ExecutionStrategy.sequential)
+        return yield* Effect.gen(function* () {
+          const services = yield* Layer.buildWithScope(
+            Session.layer({ visitors }).pipe(
+              Layer.provideMerge(DialingPool.layer({ address, keys, min, max: terms.max, visitors, trust })),
+              Layer.provide(SignalBus.layer)
+            ),
+            scope
           )
-        )
-        const session = Context.get(services, Session.Session)
-        yield* link.use(session)
-        yield* stands
-        return yield* session.run
-      }).pipe(Effect.scoped)
+          const session = Context.get(services, Session.Session)
+          const here: Standing = { keys, session, scope }
+          yield* Scope.extend(link.use(session), scope)
+          yield* session.run.pipe(
+            Effect.catchAll(() => end(here)),
+            Effect.forkIn(scope)
+          )
+          yield* Scope.addFinalizer(scope, session.bus.leave)
+          return (standing = here)
+        }).pipe(Effect.onError((cause) => Scope.close(scope, Exit.failCause(cause))))
+      })
+
+    /** One control connection from its first byte to its end. `stands` is run once it serves. */
+    const control = (stands: (what: "connected" | "connected again") => Effect.Effect<void>) =>
+      Effect.gen(function* () {
+        const connection = yield* connect
+        const before = standing
+        const resume = before && { keys: before.keys, received: before.session.bus.received() }
+        const agreement = yield* Handshake.accept(connection, { key, client, tls, resume })
+        const { dialect } = agreement
+        if (agreement._tag === "Resumed" && before !== undefined) {
+          yield* stands("connected again")
+          return yield* speak(before.session.bus, { connection, dialect, received: agreement.received })
+        }
+        if (agreement._tag === "Resumed") return yield* Effect.dieMessage("resumed, with nothing to resume")
+        const { session } = yield* begin(agreement.keys, agreement.terms)
+        yield* stands("connected")
+        return yield* speak(session.bus, { connection, dialect })
+      }).pipe(Effect.merge, Effect.scoped)
+
+    /** Until the control connection is lost; what stops closes it. */
+    const speak = (bus: SignalBus.SignalBus["Type"], line: SignalBus.Line) =>
+      Effect.flatMap(bus.attach(line), (lost) => (lost.reason === "Stopped" ? Effect.never : Effect.succeed(lost)))
 
     let said = ""
     const attempt = Effect.gen(function* () {
       let since: number | undefined
-      const stands = Effect.flatMap(Clock.currentTimeMillis, (now) => {
-        since = now
-        said = ""
-        return Effect.logInfo("connected").pipe(Effect.annotateLogs({ server }))
-      })
-      const error = yield* Effect.flip(ChildFiber.run(session(stands)))
+      const stands = (what: string) =>
+        Effect.flatMap(Clock.currentTimeMillis, (now) => {
+          since = now
+          said = ""
+          return Effect.logInfo(what).pipe(Effect.annotateLogs({ server }))
+        })
+      const error = yield* ChildFiber.run(control(stands))
       const now = yield* Clock.currentTimeMillis
       return yield* Effect.fail<Ended>({ error, stood: Duration.millis(since === undefined ? 0 : now - since) })
     })
@@ -119,7 +168,10 @@ export const run = (
       Effect.suspend(() => {
         const again = said === error.message
         said = error.message
-        const line = `${Duration.isZero(stood) ? "no session" : "session over"}: ${error.message}`
+        const line =
+          standing === undefined
+            ? `${Duration.isZero(stood) ? "no session" : "session over"}: ${error.message}`
+            : `away: ${error.message}; the session waits up to ${Duration.format(resumeGrace)}`
         return (again ? Effect.logDebug(line) : Effect.logWarning(line)).pipe(Effect.annotateLogs({ server }))
       })
 

@@ -7,8 +7,9 @@
  *   //control?v=1&nonce=<C>&mac=#hello        ──▶ receive      key known, or closed
  *                             accept ◀──      //control?nonce=<S>&s=0&mac=#welcome
  *   //control?who=<process>&s=0&mac=#ready    ──▶ challenge    nonces answered, or closed
- *                             accept ◀──      np://<max>/<flow>?s=1&mac=#<tls>     ─ first signal
- *                                                    or  //control?s=1&mac=#busy ─ decline
+ *                             accept ◀──      np://<max>/<flow>?s=1&mac=#<tls>     ─ grant
+ *                                         or  //control?got=<n>&proof=&s=1&mac=#resumed ─ resume
+ *                                         or  //control?s=1&mac=#busy              ─ decline
  *
  *   //pool?session=<id>&n=<count>&mac=#join   ──▶ receive, joined
  *        with TLS: its handshake, then in it
@@ -28,6 +29,7 @@ import { Address } from "./Address.js"
 import type { Certificate } from "./Certificates.js"
 import { Crypto } from "./Crypto.js"
 import { Deadlines } from "./Deadlines.js"
+import { type Codec, Deflate } from "./Deflate.js"
 import * as Dialect from "./Dialect.js"
 import * as Frame from "./Frame.js"
 import * as Key from "./Key.js"
@@ -71,11 +73,21 @@ export class HandshakeError extends Schema.TaggedError<HandshakeError>()("Handsh
 /** Bytes in a line of the handshake, at most: all that a stranger can make us hold. */
 export const lineLimit = 512
 
-/** What both sides know once a control connection stands. */
-export interface Agreement {
-  readonly terms: Signal.Terms
+/** A control connection on which both sides have proved themselves, for a new session or the one before. */
+export type Agreement = {
   readonly keys: Key.Session
   readonly dialect: Dialect.Dialect
+} & (
+  | { readonly _tag: "New"; readonly terms: Signal.Terms }
+  /** `received` is the highest number that the other side has of this one's signals. */
+  | { readonly _tag: "Resumed"; readonly received: number }
+)
+
+/** The session that a client would go on with. */
+export interface Resumable {
+  readonly keys: Key.Session
+  /** The highest number that this side has of the other's signals, `-1` for none. */
+  readonly received: number
 }
 
 /** A newcomer whose first line is one of ours. A `Hello` knows the key; a `Join` is yet to be looked at by its session. */
@@ -103,9 +115,12 @@ export const receive = (
 export interface Candidate {
   /** Names the client's process: 16 hex digits, new at each start of a client. */
   readonly client: string
+  /** Keys of the control connection, and of the session if it becomes a new one. */
   readonly keys: Key.Session
-  /** What follows on the connection: the terms, as the first signal, or `decline`. */
   readonly channel: Dialect.Channel
+  readonly dialect: Dialect.Dialect
+  /** The session it would go on with, and what is said to prove that it was in it. */
+  readonly resume: Option.Option<{ readonly session: string; readonly received: number; readonly proof: string }>
 }
 
 /** Server: answers a `Hello` and has the client prove itself. Fails with `WrongKey`, `Malformed`, `TimedOut` or `Ended`. */
@@ -115,31 +130,70 @@ export const challenge = (
 ): Effect.Effect<Candidate, HandshakeError, Crypto | Deadlines | Settings> =>
   Effect.gen(function* () {
     const crypto = yield* Crypto
+    const { codec } = yield* Deflate
     const nonce = yield* Key.nonce
     const keys = Key.session(crypto, options.key, { client: options.nonce, server: nonce })
     const channel = Dialect.makeChannel({ outgoing: keys.server, incoming: keys.client })
-    yield* writeLine(connection, channel.seal(`//control?nonce=${nonce}#welcome`))
+    yield* writeLine(connection, channel.seal(`//control?nonce=${nonce}${offer(codec)}#welcome`))
     const text = yield* openedBy(channel, yield* readLine(connection, "Ended"), connection)
     const client = ready.exec(text)?.[1] ?? (yield* refuse("Malformed", connection))
-    return { client, keys, channel }
+    const [, session, received, proof] = resuming.exec(text) ?? []
+    const resume =
+      session === undefined || proof === undefined
+        ? Option.none()
+        : Option.some({ session, received: Number(received) - 1, proof })
+    return { client, keys, channel, dialect: Dialect.native(channel, { codec: agreed(codec, text) }), resume }
   }).pipe(inTime(connection))
 
 /** Server: tells the candidate that another client has the tunnel. */
 export const decline = (connection: Connection, { channel }: Candidate): Effect.Effect<void> =>
   Effect.ignore(Effect.zipRight(writeLine(connection, channel.seal("//control#busy")), connection.end))
 
+/** Server: begins a session with the candidate, under these terms. */
+export const grant = (
+  connection: Connection,
+  { channel }: Candidate,
+  terms: Signal.Terms
+): Effect.Effect<void, HandshakeError> => writeLine(connection, channel.seal(Signal.toText(terms)))
+
+/** Server: whether the candidate has proved that it was in this session. */
+export const isOf = ({ keys, resume }: Candidate, session: Key.Session): boolean =>
+  Option.exists(
+    resume,
+    (claim) =>
+      claim.session === session.id &&
+      Option.isSome(session.join.open(Signal.withParameter(proofText(session, keys, "resume"), "mac", claim.proof)))
+  )
+
+/** Server: goes on with the session before. `received` is the highest number it has of the client's signals. */
+export const resume = (
+  connection: Connection,
+  { channel, keys }: Candidate,
+  session: Resumable
+): Effect.Effect<void, HandshakeError> => {
+  const proof = proofOf(session.keys.admit, proofText(session.keys, keys, "resumed"))
+  return writeLine(connection, channel.seal(`//control?got=${session.received + 1}&proof=${proof}#resumed`))
+}
+
 /**
- * Client: proves itself on a fresh control connection and takes the server's terms.
+ * Client: proves itself on a fresh control connection, and either goes on with the session before, where the server still
+ * has it, or takes the server's terms for a new one.
  *
  * `tls` is what it must offer at least, as a client's URL counts. Fails with `NoAnswer`, `WrongKey` (an impostor
  * answers), `Busy`, `Downgrade`, `Version`, `Malformed` or `TimedOut`.
  */
 export const accept = (
   connection: Connection,
-  options: { readonly key: Key.Stretched; readonly client: string; readonly tls: 0 | 1 | 2 }
+  options: {
+    readonly key: Key.Stretched
+    readonly client: string
+    readonly tls: 0 | 1 | 2
+    readonly resume?: Resumable | undefined
+  }
 ): Effect.Effect<Agreement, HandshakeError, Crypto | Deadlines | Settings> =>
   Effect.gen(function* () {
     const crypto = yield* Crypto
+    const { codec } = yield* Deflate
     const nonce = yield* Key.nonce
     yield* writeLine(connection, Key.hello(crypto, options.key).seal(`//control?v=1&nonce=${nonce}#hello`))
     const line = yield* readLine(connection, "NoAnswer")
@@ -147,13 +201,24 @@ export const accept = (
     if (server === undefined) return yield* refuse("Malformed", connection)
     const keys = Key.session(crypto, options.key, { client: nonce, server })
     const channel = Dialect.makeChannel({ outgoing: keys.client, incoming: keys.server })
-    yield* openedBy(channel, line, connection)
-    yield* writeLine(connection, channel.seal(`//control?who=${options.client}#ready`))
+    const offered = yield* openedBy(channel, line, connection)
+    const before = options.resume
+    const claim = before === undefined ? "" : claimText(before, keys)
+    yield* writeLine(connection, channel.seal(`//control?who=${options.client}${claim}${offer(codec)}#ready`))
     const answer = yield* openedBy(channel, yield* readLine(connection, "Ended"), connection)
+    const dialect = Dialect.native(channel, { codec: agreed(codec, offered) })
     if (answer.endsWith("#busy")) return yield* refuse("Busy", connection)
+    if (before !== undefined && answer.endsWith("#resumed")) {
+      const [, received, proof = ""] = resumed.exec(answer) ?? []
+      const text = Signal.withParameter(proofText(before.keys, keys, "resumed"), "mac", proof)
+      if (received === undefined || Option.isNone(before.keys.admit.open(text))) {
+        return yield* refuse("Malformed", connection)
+      }
+      return { _tag: "Resumed", keys, dialect, received: Number(received) - 1 } as const
+    }
     const terms = yield* Effect.mapError(decodeTerms(answer), () => malformed(connection))
     if (terms.tls < options.tls) return yield* refuse("Downgrade", connection)
-    return { terms, keys, dialect: Dialect.native(channel) }
+    return { _tag: "New", terms, keys, dialect } as const
   }).pipe(inTime(connection))
 
 /** A pool connection that its session has taken in. */
@@ -227,10 +292,27 @@ export const admit = (
 const hello = /^\/\/control\?v=1&nonce=([0-9a-f]{32})(?:&[^#]*)?#hello$/
 const welcome = /^\/\/control\?nonce=([0-9a-f]{32})&[^#]*#welcome$/
 const ready = /^\/\/control\?who=([0-9a-f]{16})&[^#]*#ready$/
+const resuming = /[?&]session=([0-9a-f]{16})&got=(\d{1,15})&proof=([0-9a-f]{32})[&#]/
+const resumed = /^\/\/control\?got=(\d{1,15})&proof=([0-9a-f]{32})(?:&[^#]*)?#resumed$/
 const join = /^\/\/pool\?session=([0-9a-f]{16})&[^#]*#join$/
 const joinCount = /^\/\/pool\?session=[0-9a-f]{16}&n=(\d{1,15})(?:&[^#]*)?#join$/
 const enterCount = /^\/\/pool\?session=[0-9a-f]{16}&n=(\d{1,15})(?:&[^#]*)?#enter$/
 const admitted = /^\/\/([0-9a-f]{8})\?n=(\d{1,15})(?:&[^#]*)?#admit$/
+
+/** What the peer could be sent compressed. */
+const offer = (codec: Option.Option<Codec>): string => (Option.isSome(codec) ? "&z=1" : "")
+
+const agreed = (codec: Option.Option<Codec>, text: string): Option.Option<Codec> =>
+  Option.filter(codec, () => Signal.parameter(text, "z") === "1")
+
+/** Says of whom it seals that it is in the session, and was there when these keys were agreed on. */
+const proofText = (session: Key.Session, keys: Key.Session, kind: "resume" | "resumed"): string =>
+  `//control?session=${session.id}&with=${keys.id}#${kind}`
+
+const proofOf = (seal: Key.Seal, text: string): string => Signal.parameter(seal.seal(text), "mac") ?? ""
+
+const claimText = ({ keys: before, received }: Resumable, keys: Key.Session): string =>
+  `&session=${before.id}&got=${received + 1}&proof=${proofOf(before.join, proofText(before, keys, "resume"))}`
 
 const decodeTerms = (text: string) =>
   Effect.flatMap(Signal.fromText(text), (signal) =>

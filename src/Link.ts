@@ -31,7 +31,8 @@ export class Link extends Context.Tag("nodepass/Link")<
     /**
      * A connection to the target for this visitor, by the session that stands or the next one.
      *
-     * Waits up to `poolGetTimeout`, then fails with `LinkTimeout`. The caller's scope owns the connection.
+     * Waits up to `poolGetTimeout`, then fails with `LinkTimeout`. The caller's scope owns the connection. When the other
+     * side does not take the launch, which shows later, the fiber that called this is interrupted.
      */
     readonly open: (visit: Visit) => Effect.Effect<Connection, LinkTimeout, Scope.Scope>
     /** Makes this the session that stands, until the scope closes or another takes its place. */
@@ -57,19 +58,30 @@ export const layer: Layer.Layer<Link, never, Deadlines | Settings> = Layer.effec
         ready.unsafeClose()
       })
 
-    const attempt = (visit: Visit): Effect.Effect<Connection, never, Scope.Scope> =>
+    const attempt = (visit: Visit, refused: Effect.Effect<void>): Effect.Effect<Connection, never, Scope.Scope> =>
       Effect.suspend(() => {
         const session = current
-        if (session === undefined) return Effect.zipRight(ready.await, attempt(visit))
-        return Effect.catchAll(session.open(visit), () => Effect.zipRight(leave(session), attempt(visit)))
+        if (session === undefined) return Effect.zipRight(ready.await, attempt(visit, refused))
+        return Effect.catchAll(session.open(visit, refused), () =>
+          Effect.zipRight(leave(session), attempt(visit, refused))
+        )
       })
 
     return Link.of({
       open: (visit) =>
-        deadlines.limit(attempt(visit), {
-          duration: poolGetTimeout,
-          onTimeout: () => new LinkTimeout({ reason: current === undefined ? "Away" : "Busy", waited: poolGetTimeout })
-        }),
+        Effect.withFiberRuntime((visitor) =>
+          deadlines.limit(
+            attempt(
+              visit,
+              Effect.sync(() => visitor.unsafeInterruptAsFork(visitor.id()))
+            ),
+            {
+              duration: poolGetTimeout,
+              onTimeout: () =>
+                new LinkTimeout({ reason: current === undefined ? "Away" : "Busy", waited: poolGetTimeout })
+            }
+          )
+        ),
       use: (session) =>
         Effect.acquireRelease(
           Effect.sync(() => {

@@ -13,7 +13,6 @@ import * as AcceptingPool from "./AcceptingPool.js"
 import type { Certificate } from "./Certificates.js"
 import type { Crypto } from "./Crypto.js"
 import type { Deadlines } from "./Deadlines.js"
-import * as Dialect from "./Dialect.js"
 import type { Egress } from "./Egress.js"
 import * as Gate from "./Gate.js"
 import * as Handshake from "./Handshake.js"
@@ -21,7 +20,7 @@ import type * as Key from "./Key.js"
 import { Link } from "./Link.js"
 import { Refusals } from "./Refusals.js"
 import * as Session from "./Session.js"
-import type { Settings } from "./Settings.js"
+import { Settings } from "./Settings.js"
 import { Terms } from "./Signal.js"
 import * as SignalBus from "./SignalBus.js"
 import type { Listener, Transport } from "./Transport.js"
@@ -45,6 +44,7 @@ const probeTimeout = Duration.seconds(1)
 
 interface Incumbent {
   readonly client: string
+  /** Of the session: its control connections have keys of their own. */
   readonly keys: Key.Session
   readonly session: Session.Session["Type"]
   readonly admission: AcceptingPool.Admission["Type"]
@@ -58,7 +58,8 @@ interface Incumbent {
  * Serves clients on the tunnel port for ever.
  *
  * A client that is there keeps the tunnel, and another one is told to come back. It gives way to its own process
- * connecting anew at once, and to any client that knows the key when it does not answer a ping within a second.
+ * connecting anew at once, and to any client that knows the key when it does not answer a ping within a second. A client
+ * that comes back to its session within the grace goes on with it.
  */
 export const run = (
   options: Options
@@ -66,6 +67,7 @@ export const run = (
   Effect.gen(function* () {
     const link = yield* Link
     const refusals = yield* Refusals
+    const { resumeGrace } = yield* Settings
     const tunnel = yield* Effect.scope
     const deciding = yield* Effect.makeSemaphore(1)
     const { certificate, max, receiver, tls } = options
@@ -92,15 +94,32 @@ export const run = (
         return Effect.annotateLogs(Effect.logInfo("client connected"), client.details)
       })
 
-    const start = ({ connection, scope: own }: Gate.Arrival, candidate: Handshake.Candidate) =>
+    /** Speaks over the control connection until it is lost, and closes it. */
+    const attach = ({ connection, scope: own }: Gate.Arrival, here: Incumbent, line: SignalBus.Line) => {
+      const speak = Effect.flatMap(here.session.bus.attach(line), ({ message, reason }) => {
+        // Who stays away without a word may come back.
+        const mayReturn = reason !== "Superseded" && reason !== "Left" && reason !== "Stopped"
+        if (!mayReturn || !here.serving) return Effect.void
+        const waits = `; its session waits for it up to ${Duration.format(resumeGrace)}`
+        return Effect.annotateLogs(Effect.logWarning(`client lost: ${message}${waits}`), here.details)
+      })
+      return Effect.uninterruptibleMask((restore) =>
+        restore(speak).pipe(
+          Effect.ensuring(Effect.zipRight(connection.reset, Scope.close(own, Exit.void))),
+          Effect.forkIn(here.scope)
+        )
+      )
+    }
+
+    const start = (arrival: Gate.Arrival, candidate: Handshake.Candidate) =>
       Effect.gen(function* () {
-        const { channel, client, keys } = candidate
+        const { connection } = arrival
+        const { client, dialect, keys } = candidate
         const scope = yield* Scope.fork(tunnel, ExecutionStrategy.sequential)
-        yield* Scope.addFinalizerExit(scope, (exit) => Scope.close(own, exit))
         const services = yield* Layer.buildWithScope(
           Session.layer({ visitors }).pipe(
             Layer.provideMerge(AcceptingPool.layer({ keys, max, visitors, certificate })),
-            Layer.provide(SignalBus.layer({ connection, dialect: Dialect.native(channel) }))
+            Layer.provide(SignalBus.layer)
           ),
           scope
         )
@@ -115,25 +134,43 @@ export const run = (
           })
         )
         incumbent = here
+        yield* Effect.tapError(Handshake.grant(connection, candidate, terms), () => Scope.close(scope, Exit.void))
         yield* Scope.extend(link.use(session), scope)
-        yield* session.bus.send(terms).pipe(
-          Effect.zipRight(session.run),
+        yield* session.run.pipe(
           // A client that does not agree with the certificate, say, comes and goes for ever.
           Effect.catchAll((error) =>
             here.serving
-              ? Effect.annotateLogs(Effect.logWarning(`client lost: ${error.message}`), details)
+              ? Effect.annotateLogs(Effect.logWarning(`client lost: ${error.message}; the session is over`), details)
               : refusals.count("handshake", error, { details })
           ),
           Effect.zipRight(Scope.close(scope, Exit.void)),
           Effect.forkIn(scope)
         )
+        yield* attach(arrival, here, { connection, dialect })
+        yield* Scope.addFinalizer(scope, session.bus.leave)
+      })
+
+    /** The client goes on with its session: relays, pool and outbox are as they were. */
+    const goOn = (arrival: Gate.Arrival, candidate: Handshake.Candidate, here: Incumbent) =>
+      Effect.gen(function* () {
+        const { bus } = here.session
+        const { connection } = arrival
+        yield* Handshake.resume(connection, candidate, { keys: here.keys, received: bus.received() })
+        const received = Option.match(candidate.resume, { onNone: () => -1, onSome: ({ received }) => received })
+        yield* attach(arrival, here, { connection, dialect: candidate.dialect, received })
+        yield* Effect.annotateLogs(Effect.logInfo("client is back"), { client: String(connection.remote) })
       })
 
     return yield* Gate.serve({
       listener: options.listener,
       key: options.key,
-      onClient: (arrival, candidate) =>
-        deciding.withPermits(1)(
+      onClient: (arrival, candidate) => {
+        const here = incumbent
+        // Not in turn: another client may be waiting there for this one to show that it is alive.
+        if (here !== undefined && here.client === candidate.client && Handshake.isOf(candidate, here.keys)) {
+          return goOn(arrival, candidate, here)
+        }
+        return deciding.withPermits(1)(
           Effect.flatMap(settle(candidate.client), (free) =>
             free
               ? start(arrival, candidate)
@@ -142,7 +179,8 @@ export const run = (
                   new Handshake.HandshakeError({ reason: "Busy", peer: arrival.connection.remote })
                 )
           )
-        ),
+        )
+      },
       onJoin: ({ connection, scope }, { line, session }) =>
         incumbent?.keys.id === session
           ? Effect.zipRight(incumbent.admission.admit(connection, { line, scope }), serves(incumbent))

@@ -1,5 +1,6 @@
 /**
- * One agreed control connection, and all that stands on it: the signal bus, the pool, the launches that come in.
+ * What two sides have agreed on: the signal bus, over one control connection after the other, the pool, and the launches
+ * that come in.
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -18,8 +19,15 @@ export type SessionOver = ShelfClosed | SignalBusClosed
 export class Session extends Context.Tag("nodepass/Session")<
   Session,
   {
-    /** A pool connection on its way to the target, launched for this visitor. The caller's scope owns it. */
-    readonly open: (visit: Signal.Visit) => Effect.Effect<Connection, SessionOver, Scope.Scope>
+    /**
+     * A pool connection on its way to the target, launched for this visitor. The caller's scope owns it.
+     *
+     * When the other side does not take the launch the connection is reset, and `refused` called, at any time after.
+     */
+    readonly open: (
+      visit: Signal.Visit,
+      refused: Effect.Effect<void>
+    ) => Effect.Effect<Connection, SessionOver, Scope.Scope>
     /** Serves the peer's signals until the session is over. */
     readonly run: Effect.Effect<never, SignalBusClosed>
     /** Has every idle pool connection replaced, e.g. after the network changed. */
@@ -60,11 +68,17 @@ export const layer = ({ visitors }: Options): Layer.Layer<Session, never, Egress
       }
 
       return Session.of({
-        open: ({ entry, protocol, visitor }) =>
+        open: ({ entry, protocol, visitor }, refused) =>
           Effect.flatMap(pool.takeAny, ({ connection, id }) =>
-            bus.send(Signal.makeLaunch({ protocol, id, visitor, entry })).pipe(
-              Effect.tapError(() => connection.reset),
-              Effect.as(connection)
+            Effect.as(
+              Effect.tapError(
+                bus.launch(
+                  Signal.makeLaunch({ protocol, id, visitor, entry }),
+                  Effect.zipRight(connection.reset, refused)
+                ),
+                () => connection.reset
+              ),
+              connection
             )
           ),
         run: bus.run(receive),

@@ -25,7 +25,7 @@ export class SettingsError extends Schema.TaggedError<SettingsError>()("Settings
 export class Settings extends Context.Tag("nodepass/Settings")<
   Settings,
   {
-    /** Signals queued for the other side at most; a full queue makes senders wait. Defaults to 65536. */
+    /** Launches that may wait to be acknowledged, and signals to be handled, at most; more wait to come in. Defaults to 65536. */
     readonly signalQueue: number
     /** How long a peer may take to agree on a session, or to name a pool connection. Defaults to 10 s. */
     readonly handshakeTimeout: Duration.Duration
@@ -47,6 +47,8 @@ export class Settings extends Context.Tag("nodepass/Settings")<
     readonly reportInterval: Duration.Duration
     /** Longest wait between two attempts to connect. Defaults to 3 s. */
     readonly serviceCooldown: Duration.Duration
+    /** How long a session waits for its control connection to come back. Defaults to 30 s. */
+    readonly resumeGrace: Duration.Duration
     /** How long visitors being served may take to finish once the tunnel stops. Defaults to 5 s. */
     readonly shutdownTimeout: Duration.Duration
     /** Longest time between two readings of a certificate's files. Defaults to 1 h. */
@@ -74,6 +76,7 @@ export const defaults: Settings["Type"] = {
   maxPoolInterval: Duration.seconds(1),
   reportInterval: Duration.seconds(5),
   serviceCooldown: Duration.seconds(3),
+  resumeGrace: Duration.seconds(30),
   shutdownTimeout: Duration.seconds(5),
   reloadInterval: Duration.hours(1),
   relay: "auto",
@@ -98,6 +101,7 @@ export const config: Config.Config<Settings["Type"]> = Config.suspend(() =>
     maxPoolInterval: duration("NP_MAX_POOL_INTERVAL", defaults.maxPoolInterval),
     reportInterval: duration("NP_REPORT_INTERVAL", defaults.reportInterval),
     serviceCooldown: duration("NP_SERVICE_COOLDOWN", defaults.serviceCooldown),
+    resumeGrace: duration("NP_RESUME_GRACE", defaults.resumeGrace),
     shutdownTimeout: duration("NP_SHUTDOWN_TIMEOUT", defaults.shutdownTimeout),
     reloadInterval: duration("NP_RELOAD_INTERVAL", defaults.reloadInterval),
     relay: variable("NP_RELAY", defaults.relay, "portable, kernel or auto", Schema.decodeUnknownOption(Way)),

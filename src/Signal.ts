@@ -4,6 +4,7 @@
  * Unknown kinds decode to `Unknown` and unknown query parameters are passed over, so that both sides can grow.
  * Source: docs/protocol.md §Signals.
  */
+import * as Arr from "effect/Array"
 import * as Either from "effect/Either"
 import * as Option from "effect/Option"
 import * as ParseResult from "effect/ParseResult"
@@ -62,10 +63,16 @@ export class Ping extends Schema.TaggedClass<Ping>()("Ping", {}) {}
 
 export class Pong extends Schema.TaggedClass<Pong>()("Pong", {}) {}
 
+/** Nothing but what its line acknowledges. */
+export class Ack extends Schema.TaggedClass<Ack>()("Ack", {}) {}
+
+/** The session is over: do not wait for me. */
+export class Bye extends Schema.TaggedClass<Bye>()("Bye", {}) {}
+
 /** A kind that this version does not know. */
 export class Unknown extends Schema.TaggedClass<Unknown>()("Unknown", { kind: Schema.String }) {}
 
-export const Signal = Schema.Union(Terms, Launch, Demand, Keep, Flush, Ping, Pong, Unknown)
+export const Signal = Schema.Union(Terms, Launch, Demand, Keep, Flush, Ping, Pong, Ack, Bye, Unknown)
 export type Signal = typeof Signal.Type
 
 /** `//9f3c11aa?from=203.0.113.7:50122#1`, `#i`, `np://1024/-#0`: one line of the control connection, before its seal. */
@@ -85,7 +92,7 @@ export const toText = (signal: Signal): string => {
     case "Terms":
       return termsText(signal)
     case "Launch":
-      return launchText(signal)
+      return launchesText([signal])
     case "Demand":
     case "Keep":
       return `?n=${signal.count}#${kinds[signal._tag]}`
@@ -96,27 +103,30 @@ export const toText = (signal: Signal): string => {
   }
 }
 
+/** Launches of one protocol, all with an entry or all without, as one line. */
+export const launchesText = (launches: Arr.NonEmptyReadonlyArray<Launch>): string => {
+  const [{ protocol }] = launches
+  const entries = launches.flatMap(({ entry }) => (Option.isSome(entry) ? [String(entry.value)] : []))
+  const same = entries.every((entry) => entry === entries[0])
+  const to = entries.length === 0 ? "" : `&to=${same ? entries[0] : entries.join()}`
+  const ids = launches.map(({ id }) => id).join()
+  const from = launches.map(({ visitor }) => String(visitor)).join()
+  return `//${ids}?from=${from}${to}#${protocol === "tcp" ? 1 : 2}`
+}
+
 /** The signal of a line, as `FromText` decodes it in ten times the time, or what was expected of it. */
-export const fromText = (text: string): Either.Either<Signal, string> => {
+export const fromText = (text: string): Either.Either<Signal, string> =>
+  Either.flatMap(listFromText(text), ([signal, ...others]) =>
+    others.length === 0 ? Either.right(signal) : Either.left("expected one signal")
+  )
+
+/** The signals of a line: one, or several launches. */
+export const listFromText = (text: string): Either.Either<Arr.NonEmptyReadonlyArray<Signal>, string> => {
   const [, path, kind] = reference.exec(text) ?? []
   if (path === undefined || kind === undefined) return Either.left("expected a URL reference with a fragment")
   const offered = terms.exec(path)
-  if (offered !== null) return termsFrom(offered, kind, parameter(text, "fp"))
-  if (kind === "1" || kind === "2") return launchFrom(text, path, kind)
-  switch (kind) {
-    case kinds.Demand:
-      return Either.map(countFrom(text), (count) => new Demand({ count }))
-    case kinds.Keep:
-      return Either.map(countFrom(text), (count) => new Keep({ count }))
-    case kinds.Flush:
-      return Either.right(new Flush())
-    case kinds.Ping:
-      return Either.right(new Ping())
-    case kinds.Pong:
-      return Either.right(new Pong())
-    default:
-      return Either.right(new Unknown({ kind }))
-  }
+  if (offered !== null) return Either.map(termsFrom(offered, kind, parameter(text, "fp")), Arr.of)
+  return kind === "1" || kind === "2" ? launchesFrom(text, path, kind) : Either.map(otherFrom(text, kind), Arr.of)
 }
 
 /** The value of a query parameter of a line. */
@@ -139,16 +149,32 @@ export const withParameter = (line: string, name: string, value: string | number
 
 // internal
 
-const kinds = { Demand: "d", Keep: "k", Flush: "0", Ping: "i", Pong: "o" } as const
+const kinds = { Demand: "d", Keep: "k", Flush: "0", Ping: "i", Pong: "o", Ack: "a", Bye: "b" } as const
 
 const termsText = ({ fingerprint, max, receiver, tls }: Terms): string => {
   const pinned = Option.match(fingerprint, { onNone: () => "", onSome: (digits) => `?fp=${digits}` })
   return `np://${max}/${receiver === "server" ? "-" : "+"}${pinned}#${tls}`
 }
 
-const launchText = ({ entry, id, protocol, visitor }: Launch): string => {
-  const to = Option.match(entry, { onNone: () => "", onSome: (entry) => `&to=${entry}` })
-  return `//${id}?from=${String(visitor)}${to}#${protocol === "tcp" ? 1 : 2}`
+const otherFrom = (text: string, kind: string): Either.Either<Signal, string> => {
+  switch (kind) {
+    case kinds.Demand:
+      return Either.map(countFrom(text), (count) => new Demand({ count }))
+    case kinds.Keep:
+      return Either.map(countFrom(text), (count) => new Keep({ count }))
+    case kinds.Flush:
+      return Either.right(new Flush())
+    case kinds.Ping:
+      return Either.right(new Ping())
+    case kinds.Pong:
+      return Either.right(new Pong())
+    case kinds.Ack:
+      return Either.right(new Ack())
+    case kinds.Bye:
+      return Either.right(new Bye())
+    default:
+      return Either.right(new Unknown({ kind }))
+  }
 }
 
 const reference = /^([^?#]*)(?:\?[^#]*)?#([^#]*)$/
@@ -174,11 +200,24 @@ const decodeCount = Schema.decodeUnknownEither(Schema.NumberFromString.pipe(Sche
 const countFrom = (text: string): Either.Either<number, string> =>
   Either.mapLeft(decodeCount(parameter(text, "n")), () => "expected a count in n")
 
-const launchFrom = (text: string, path: string, kind: "1" | "2"): Either.Either<Signal, string> => {
-  const [, peer, id] = launch.exec(path) ?? []
-  if (!isConnectionId(id)) return Either.left("expected an id of 8 hex digits")
-  const visitor = Address.fromText(parameter(text, "from") ?? peer ?? "")
-  if (Option.isNone(visitor)) return Either.left("expected the visitor's address")
-  const entry = Address.fromText(parameter(text, "to") ?? "")
-  return Either.right(makeLaunch({ protocol: kind === "1" ? "tcp" : "udp", id, visitor: visitor.value, entry }))
+const launchesFrom = (
+  text: string,
+  path: string,
+  kind: "1" | "2"
+): Either.Either<Arr.NonEmptyReadonlyArray<Launch>, string> => {
+  const [, peer, names = ""] = launch.exec(path) ?? []
+  const ids = names.split(",")
+  const from = (parameter(text, "from") ?? peer ?? "").split(",")
+  const to = parameter(text, "to")?.split(",") ?? []
+  if (from.length !== ids.length) return Either.left("expected as many visitors as ids")
+  if (to.length > 1 && to.length !== ids.length) return Either.left("expected one entry, or as many as ids")
+  const launches: Array<Launch> = []
+  for (const [index, id] of ids.entries()) {
+    if (!isConnectionId(id)) return Either.left("expected an id of 8 hex digits")
+    const visitor = Address.fromText(from[index] ?? "")
+    if (Option.isNone(visitor)) return Either.left("expected the visitor's address")
+    const entry = Address.fromText(to[to.length > 1 ? index : 0] ?? "")
+    launches.push(makeLaunch({ protocol: kind === "1" ? "tcp" : "udp", id, visitor: visitor.value, entry }))
+  }
+  return Arr.isNonEmptyArray(launches) ? Either.right(launches) : Either.left("expected an id of 8 hex digits")
 }

@@ -1,11 +1,10 @@
 /**
- * The control channel of one session: signals out through a bounded queue, signals in to a handler, and a ping each
- * report interval that tells whether the peer is there and how far away.
+ * The signals of one session, over one control connection after the other: what has to arrive is kept in an outbox until
+ * the peer has it, said again on the next connection, and heard once however often it was said.
  *
  * When the peer outruns the handler its signals wait in a queue, and when that is full we stop reading, so that TCP
- * slows it down; nothing is dropped and nothing grows.
+ * slows it down; when it does not keep up with ours launches wait. Nothing is dropped and nothing grows.
  */
-import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
@@ -16,102 +15,221 @@ import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
-import type * as Scope from "effect/Scope"
-import { Address } from "./Address.js"
-import type { Dialect } from "./Dialect.js"
+import * as Scope from "effect/Scope"
+import { Deadlines } from "./Deadlines.js"
+import type { Dialect, Heard } from "./Dialect.js"
 import * as Frame from "./Frame.js"
+import * as Liveness from "./Liveness.js"
+import * as Once from "./Once.js"
+import * as Outbox from "./Outbox.js"
 import { Refusals } from "./Refusals.js"
 import { Settings } from "./Settings.js"
-import * as Signal from "./Signal.js"
-import type { Connection } from "./Transport.js"
+import type * as Signal from "./Signal.js"
+import type { Connection, TransportError } from "./Transport.js"
 
-const sentences = {
+const reasons = ["Ended", "Reset", "Silent", "LineTooLong", "Tampered", "Superseded", "Left", "Stopped"] as const
+
+const sentences: Record<(typeof reasons)[number], string> = {
   Ended: "the peer closed the control connection",
   Reset: "the control connection broke",
-  Silent: "the peer has been silent for two report intervals, and a second at least",
+  Silent: "the peer has been silent for too long",
   LineTooLong: `the peer sent a line longer than ${8 * 1024} bytes`,
-  Tampered: "a signal was taken out of the control connection on its way"
-} as const
+  Tampered: "a signal was taken out of the control connection on its way",
+  Superseded: "the peer came back by another control connection",
+  Left: "the peer left",
+  Stopped: "this side leaves"
+}
 
-/** The control channel is over. Terminal: the next session opens a new one. */
-export class SignalBusClosed extends Schema.TaggedError<SignalBusClosed>()("SignalBusClosed", {
-  reason: Schema.Literal("Ended", "Reset", "Silent", "LineTooLong", "Tampered"),
-  peer: Address
+/** A control connection is over. The session may go on with another one. */
+export class ControlLost extends Schema.TaggedError<ControlLost>()("ControlLost", {
+  reason: Schema.Literal(...reasons)
 }) {
   override get message(): string {
     return sentences[this.reason]
   }
 }
 
-/** A signal for whoever runs the session: pings and pongs are answered by the bus itself. */
-export type Delivered = Exclude<Signal.Signal, Signal.Ping | Signal.Pong | Signal.Unknown>
+/** The session is over. Terminal: the peer left, or did not come back in time after `reason`. */
+export class SignalBusClosed extends Schema.TaggedError<SignalBusClosed>()("SignalBusClosed", {
+  reason: Schema.Literal(...reasons)
+}) {
+  override get message(): string {
+    return sentences[this.reason]
+  }
+}
+
+/** The other side did not take a launch, as far as this one knows; its pool connection is nobody's any more. */
+export class LaunchRefused extends Schema.TaggedError<LaunchRefused>()("LaunchRefused", {
+  reason: Schema.Literal("Late", "Over")
+}) {
+  override get message(): string {
+    return this.reason === "Late"
+      ? "the other side did not acknowledge the launch in time"
+      : "the session was over before the other side acknowledged the launch"
+  }
+}
+
+/** A signal for whoever runs the session: the bus sees to the others itself. */
+export type Delivered = Exclude<Signal.Signal, Signal.Ack | Signal.Bye | Signal.Ping | Signal.Pong | Signal.Unknown>
+
+/** A control connection on which both sides have proved themselves. */
+export interface Line {
+  readonly connection: Connection
+  readonly dialect: Dialect
+  /** The highest number that the peer has of our signals: on the first connection of a session none, the default. */
+  readonly received?: number | undefined
+}
 
 export class SignalBus extends Context.Tag("nodepass/SignalBus")<
   SignalBus,
   {
-    /** Queues a signal for `run` to write, waiting while the queue is full. */
-    readonly send: (signal: Signal.Signal) => Effect.Effect<void, SignalBusClosed>
+    /** Has the peer told, now or on its next control connection; replaces one of its kind that was not said yet. */
+    readonly send: (signal: Signal.Demand | Signal.Flush | Signal.Keep) => Effect.Effect<void, SignalBusClosed>
     /**
-     * Reads, writes and pings until the channel is over, and fails then. Run it once.
+     * Has the peer launch; waits while it is away, and while the outbox is full, in order of arrival.
+     *
+     * From then on the outbox has it until the peer acknowledges it or `scope` closes. `refused` is called if neither
+     * comes to pass within `poolGetTimeout`, or the session ends before; that is counted and logged.
+     */
+    readonly launch: (
+      launch: Signal.Launch,
+      refused: Effect.Effect<void>
+    ) => Effect.Effect<void, SignalBusClosed, Scope.Scope>
+    /**
+     * Handles the peer's signals until the session is over, and fails then. Run it once.
      *
      * Signals are handled in order of arrival, one at a time: what takes long is for a fiber of the handler's own.
      */
     readonly run: <R>(
       handler: (signal: Delivered) => Effect.Effect<void, never, R>
     ) => Effect.Effect<never, SignalBusClosed, R>
+    /** Speaks over this control connection from now on, in place of the one before, and says in the end why it is lost. */
+    readonly attach: (line: Line) => Effect.Effect<ControlLost>
+    /** Tells the peer that the session is over, if it is there, and waits for that to be on its way. */
+    readonly leave: Effect.Effect<void>
+    /** Whether there is a control connection. */
+    readonly isAttached: Effect.Effect<boolean>
+    /** The highest number that came from the peer, `-1` before the first. */
+    readonly received: () => number
     /** The time the last ping took, or `None` before the first answer. */
     readonly roundTrip: Effect.Effect<Option.Option<Duration.Duration>>
     /** Pings the peer now; whether it said anything in that time. */
     readonly probe: (within: Duration.DurationInput) => Effect.Effect<boolean>
+    /** Launches that the peer has not acknowledged. */
+    readonly waiting: Effect.Effect<number>
   }
 >() {}
 
-export interface Options {
-  readonly connection: Connection
-  readonly dialect: Dialect
-}
-
 /** Bytes in a line, at most. */
 const lineLimit = 8 * 1024
-/** Signals in one write, at most: some 8 KiB. */
-const batch = 64
+/** Signals heard before they are acknowledged with nothing to ride on, and the longest wait for that. */
+const acknowledgeAfter = 64
+const sweepMillis = 500
+/** A signal is said again when it has not been acknowledged for so long, and two round trips. */
+const repeatMillis = 2000
+/** How long telling the peer that we leave may take. */
+const farewell = Duration.seconds(1)
 
-export const make = ({
-  connection,
-  dialect
-}: Options): Effect.Effect<SignalBus["Type"], never, Refusals | Scope.Scope | Settings> =>
-  Effect.gen(function* () {
+/** A control connection in use. */
+interface Attached {
+  readonly line: Line
+  readonly lost: Deferred.Deferred<ControlLost>
+}
+
+export const make: Effect.Effect<SignalBus["Type"], never, Deadlines | Refusals | Scope.Scope | Settings> = Effect.gen(
+  function* () {
+    const clock = yield* Effect.clock
+    const deadlines = yield* Deadlines
     const refusals = yield* Refusals
-    const { reportInterval, signalQueue } = yield* Settings
-    const peer = connection.remote
-    // A busy machine says nothing for some hundred milliseconds now and then.
-    const patienceMillis = Math.max(2 * Duration.toMillis(reportInterval), 1000)
-    const outbound = yield* Effect.acquireRelease(Queue.bounded<Signal.Signal>(signalQueue), Queue.shutdown)
+    const { poolGetTimeout, reportInterval, resumeGrace, signalQueue } = yield* Settings
+    // Steady, unlike the time of day.
+    const millis = () => Number(clock.unsafeCurrentTimeNanos() / 1000n) / 1000
+    const interval = Duration.toMillis(reportInterval)
+    const patience = Duration.toMillis(poolGetTimeout)
+    const sweep = Math.min(sweepMillis, interval / 4)
     const inbound = yield* Effect.acquireRelease(Queue.bounded<Delivered>(signalQueue), Queue.shutdown)
     const closed = yield* Deferred.make<never, SignalBusClosed>()
+    const left = yield* Deferred.make<void>()
+    const outbox = Outbox.make({ limit: signalQueue })
+    const isNew = Once.make()
+    let received = -1
+    let acknowledged = -1
     let over: SignalBusClosed | undefined
-    const close = (reason: SignalBusClosed["reason"]) =>
-      Effect.suspend(() => Deferred.fail(closed, (over ??= new SignalBusClosed({ reason, peer }))))
-
-    let pinged = 0n
-    let heard = yield* Clock.currentTimeMillis
+    let attached: Attached | undefined
+    let awaited: () => void = () => undefined
+    let liveness = Liveness.make({ interval, now: millis() })
+    let judged: Liveness.State = "alive"
+    let pinged = 0
     let roundTrip = Option.none<Duration.Duration>()
     let probes: ReadonlyArray<Deferred.Deferred<boolean>> = []
+    let writer: (() => void) | undefined
+    const waiters = new Set<() => void>()
+    const refused: Array<{
+      readonly error: LaunchRefused
+      readonly launch: Signal.Launch
+      readonly run: Effect.Effect<void>
+    }> = []
 
-    const ping = Effect.flatMap(Clock.currentTimeNanos, (now) => {
-      pinged = now
-      return Queue.offer(outbound, new Signal.Ping())
+    const wake = () => writer?.()
+    /** Lets launches in that waited for room, or for the peer. */
+    const admit = () => {
+      for (const enter of waiters) {
+        if (attached === undefined || !outbox.hasRoom()) return
+        enter()
+      }
+    }
+
+    const lose = (here: Attached, reason: ControlLost["reason"]) =>
+      Effect.asVoid(Deferred.succeed(here.lost, new ControlLost({ reason })))
+
+    /** Whoever was refused, told and counted. */
+    const settle = Effect.suspend(() =>
+      Effect.forEach(
+        refused.splice(0),
+        ({ error, launch, run }) =>
+          Effect.zipRight(run, refusals.count("launch", error, { details: { visitor: String(launch.visitor) } })),
+        { discard: true }
+      )
+    )
+
+    const close = (reason: SignalBusClosed["reason"]): Effect.Effect<void> =>
+      Effect.suspend(() => {
+        if (over !== undefined) return Effect.void
+        const error = (over = new SignalBusClosed({ reason }))
+        const here = attached
+        awaited()
+        return Effect.flatMap(Deferred.isDone(left), (left) => {
+          // What was said before the farewell is on its way in front of it.
+          outbox.close({ said: !left })
+          const lost = here === undefined ? Effect.void : lose(here, reason)
+          return Effect.all([settle, Deferred.fail(closed, error), lost], { discard: true })
+        })
+      })
+    yield* Effect.addFinalizer(() => close("Stopped"))
+
+    const ping = Effect.sync(() => {
+      pinged = millis()
+      outbox.announce("Ping")
+      wake()
     })
 
-    const receive = (signal: Signal.Signal): Effect.Effect<unknown> => {
+    const receive = (here: Attached, signal: Signal.Signal): Effect.Effect<unknown> => {
       switch (signal._tag) {
         case "Ping":
-          // Never waits, or two full channels would wait for each other; what fills this one tells the peer as much.
-          return Effect.sync(() => outbound.unsafeOffer(new Signal.Pong()))
-        case "Pong":
-          return Effect.map(Clock.currentTimeNanos, (now) => {
-            roundTrip = Option.some(Duration.nanos(now - pinged))
+          return Effect.sync(() => {
+            outbox.announce("Pong")
+            wake()
           })
+        case "Pong":
+          return Effect.sync(() => {
+            const now = millis()
+            liveness.answered(now)
+            roundTrip = Option.some(Duration.millis(now - pinged))
+          })
+        case "Ack":
+          return Effect.void
+        case "Bye":
+          return Effect.zipRight(lose(here, "Left"), close("Left"))
         case "Unknown":
           return Effect.logDebug("a signal of a kind not known here was passed over").pipe(
             Effect.annotateLogs({ kind: signal.kind })
@@ -121,50 +239,193 @@ export const make = ({
       }
     }
 
-    const decoder = Frame.makeDecoder({ limit: lineLimit })
-    const listen: Effect.Effect<void> = Effect.gen(function* () {
-      while (true) {
-        const chunk = yield* Effect.option(connection.read)
-        if (Option.isNone(chunk)) return yield* close("Reset")
-        if (Option.isNone(chunk.value)) return yield* close("Ended")
-        heard = yield* Clock.currentTimeMillis
-        const lines = decoder.push(chunk.value.value)
-        if (Either.isLeft(lines)) return yield* close("LineTooLong")
-        for (const line of lines.right) {
-          const signal = dialect.decode(line)
-          if (Either.isRight(signal)) {
-            for (const probe of probes) yield* Deferred.succeed(probe, true)
-            yield* receive(signal.right)
-          } else if (signal.left.reason === "Lost") return yield* close("Tampered")
-          else yield* refusals.count("signal", signal.left, { details: { peer: String(peer) } })
+    const hear = (here: Attached, heard: Heard): Effect.Effect<void> =>
+      Effect.gen(function* () {
+        if (heard.acknowledged !== undefined && outbox.acknowledge(heard.acknowledged - 1)) admit()
+        for (const [index, signal] of heard.signals.entries()) {
+          const number = heard.number === undefined ? undefined : heard.number + index
+          if (number !== undefined && !isNew(number)) continue
+          yield* receive(here, signal)
+          if (number !== undefined) received = Math.max(received, number)
         }
+        // Said again or not, the peer waits to hear of it.
+        if (heard.number !== undefined && received - acknowledged >= acknowledgeAfter) {
+          outbox.announce("Ack")
+          wake()
+        }
+      })
+
+    const listen = (here: Attached): Effect.Effect<void> =>
+      Effect.gen(function* () {
+        const { connection, dialect } = here.line
+        const decoder = Frame.makeDecoder({ limit: lineLimit })
+        while (true) {
+          const chunk = yield* Effect.option(connection.read)
+          if (Option.isNone(chunk)) return yield* lose(here, "Reset")
+          if (Option.isNone(chunk.value)) return yield* lose(here, "Ended")
+          const lines = decoder.push(chunk.value.value)
+          if (Either.isLeft(lines)) return yield* lose(here, "LineTooLong")
+          for (const line of lines.right) {
+            if (attached !== here) return
+            const said = dialect.decode(line)
+            if (Either.isRight(said)) {
+              liveness.heard(millis())
+              for (const probe of probes) yield* Deferred.succeed(probe, true)
+              for (const heard of said.right) yield* hear(here, heard)
+            } else if (said.left.reason === "Lost") return yield* lose(here, "Tampered")
+            else yield* refusals.count("signal", said.left, { details: { peer: String(connection.remote) } })
+          }
+        }
+      })
+
+    const something = Effect.async<void>((resume) => {
+      const wakes = () => {
+        writer = undefined
+        resume(Effect.void)
       }
+      writer = wakes
+      return Effect.sync(() => {
+        if (writer === wakes) writer = undefined
+      })
     })
+    const write = (here: Attached): Effect.Effect<void> => {
+      const { connection, dialect } = here.line
+      const step: Effect.Effect<void, TransportError> = Effect.suspend(() => {
+        // Its place was taken: what it said now would be missing from what the other one says.
+        if (attached !== here) return Effect.never
+        const signals = outbox.take(millis())
+        if (signals.length === 0) return something
+        const news = received === acknowledged ? undefined : received + 1
+        acknowledged = received
+        const written = connection.write(dialect.encode({ signals, acknowledged: news }))
+        return signals.at(-1)?.signal._tag === "Bye"
+          ? Effect.zipRight(Effect.zipRight(written, connection.end), Deferred.succeed(left, undefined))
+          : written
+      })
+      return Effect.catchAll(Effect.forever(step), () => lose(here, "Reset"))
+    }
 
-    const write = Queue.takeBetween(outbound, 1, batch).pipe(
-      Effect.flatMap((signals) => connection.write(dialect.encode(Array.from(signals)))),
-      Effect.forever,
-      Effect.catchAll(() => close("Reset"))
-    )
-
-    const watch = Effect.flatMap(Clock.currentTimeMillis, (now) =>
-      now - heard >= patienceMillis ? close("Silent") : ping
-    ).pipe(Effect.repeat(Schedule.spaced(reportInterval)))
+    /** Looks after everything that time alone brings about. */
+    let looked = millis()
+    const look = Effect.suspend(() => {
+      const now = millis()
+      // This process was stopped, or busy: that was no silence of the peer's.
+      const late = now - looked - sweep
+      if (late > sweep) liveness.excuse(late)
+      looked = now
+      outbox.expire(now)
+      const trip = Option.match(roundTrip, { onNone: () => 0, onSome: Duration.toMillis })
+      if (attached !== undefined && outbox.repeat(now - repeatMillis - 2 * trip) > 0) wake()
+      if (received !== acknowledged) {
+        outbox.announce("Ack")
+        wake()
+      }
+      admit()
+      return Effect.zipRight(settle, judge(now))
+    })
+    const judge = (now: number): Effect.Effect<void> => {
+      const here = attached
+      const state = liveness.state(now)
+      if (here === undefined || state === judged) return Effect.void
+      judged = state
+      const details = {
+        peer: String(here.line.connection.remote),
+        silent: `${Math.round(liveness.silence(now))}ms`,
+        phi: liveness.phi(now).toFixed(1)
+      }
+      const say = (text: string) => Effect.annotateLogs(Effect.logInfo(text), details)
+      switch (state) {
+        case "alive":
+          return say("the peer answers again")
+        case "suspect":
+          return say("the peer is silent for longer than it ever was")
+        case "lost":
+          return lose(here, "Silent")
+      }
+    }
 
     return SignalBus.of({
       send: (signal) =>
         Effect.suspend(() => {
           if (over !== undefined) return Effect.fail(over)
-          // The race costs two fibers, and only a full queue needs it.
-          if (outbound.unsafeOffer(signal)) return Effect.void
-          return Effect.asVoid(Effect.raceFirst(Queue.offer(outbound, signal), Deferred.await(closed)))
+          outbox.put(signal)
+          wake()
+          return Effect.void
+        }),
+      launch: (launch, run) =>
+        Effect.scopeWith((scope) => {
+          let held: Outbox.Held | undefined
+          const enter = () => {
+            held = outbox.launch(launch, {
+              due: millis() + patience,
+              refuse: (reason) => refused.push({ error: new LaunchRefused({ reason }), launch, run })
+            })
+            wake()
+          }
+          const withdraw = Effect.sync(() => {
+            if (held !== undefined) outbox.withdraw(held)
+          })
+          const begin = Effect.suspend(() => {
+            if (over !== undefined) return Effect.fail(over)
+            if (attached !== undefined && outbox.hasRoom() && waiters.size === 0) {
+              enter()
+              return Effect.void
+            }
+            const admitted = Effect.async<void>((resume) => {
+              const admitted = () => {
+                waiters.delete(admitted)
+                enter()
+                resume(Effect.void)
+              }
+              waiters.add(admitted)
+              return Effect.sync(() => waiters.delete(admitted))
+            })
+            return Effect.raceFirst(admitted, Deferred.await(closed))
+          })
+          return Effect.zipRight(Scope.addFinalizer(scope, withdraw), begin)
         }),
       run: (handler) =>
         Effect.gen(function* () {
           const dispatch = Effect.flatMap(Queue.take(inbound), handler)
-          yield* Effect.forEach([listen, write, watch, Effect.forever(dispatch)], Effect.forkScoped, { discard: true })
+          const sweeping = Effect.repeat(look, Schedule.spaced(Duration.millis(sweep)))
+          const pinging = Effect.repeat(ping, Schedule.spaced(reportInterval))
+          yield* Effect.forEach([sweeping, pinging, Effect.forever(dispatch)], Effect.forkScoped, { discard: true })
           return yield* Deferred.await(closed)
         }).pipe(Effect.scoped),
+      attach: (line) =>
+        Effect.gen(function* () {
+          if (over !== undefined) return new ControlLost({ reason: over.reason })
+          const here: Attached = { line, lost: yield* Deferred.make<ControlLost>() }
+          if (attached !== undefined) yield* lose(attached, "Superseded")
+          awaited()
+          attached = here
+          liveness = Liveness.make({ interval, now: millis() })
+          judged = "alive"
+          outbox.acknowledge(line.received ?? -1)
+          outbox.replay()
+          admit()
+          yield* ping
+          yield* Effect.forEach([listen(here), write(here)], Effect.forkScoped, { discard: true })
+          return yield* Deferred.await(here.lost)
+        }).pipe(
+          Effect.scoped,
+          Effect.tap(({ reason }) =>
+            Effect.sync(() => {
+              if (attached?.line !== line) return
+              attached = undefined
+              awaited = deadlines.after(resumeGrace, close(reason))
+            })
+          )
+        ),
+      leave: Effect.suspend(() => {
+        if (attached === undefined || over !== undefined) return Effect.void
+        outbox.announce("Bye")
+        wake()
+        // A finalizer waits here, uninterruptible.
+        return Effect.ignore(Effect.timeoutOption(Effect.interruptible(Deferred.await(left)), farewell))
+      }),
+      isAttached: Effect.sync(() => attached !== undefined),
+      received: () => received,
       roundTrip: Effect.sync(() => roundTrip),
       probe: (within) =>
         Effect.gen(function* () {
@@ -178,9 +439,10 @@ export const make = ({
           })
           probes = probes.filter((probe) => probe !== answered)
           return alive
-        })
+        }),
+      waiting: Effect.sync(() => outbox.size())
     })
-  })
+  }
+)
 
-export const layer = (options: Options): Layer.Layer<SignalBus, never, Refusals | Settings> =>
-  Layer.scoped(SignalBus, make(options))
+export const layer: Layer.Layer<SignalBus, never, Deadlines | Refusals | Settings> = Layer.scoped(SignalBus, make)

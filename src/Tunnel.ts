@@ -110,8 +110,11 @@ const make = (config: TunnelConfig) =>
     const role = yield* Role.open(config, visitors)
     yield* Effect.logInfo(`relay: ${relay.way}`)
 
-    const status = Effect.map(link.session, (session): Status =>
-      stopping ? "stopping" : role.alone || Option.isSome(session) ? "serving" : "waiting"
+    const stands = Effect.flatMap(link.session, (session) =>
+      Option.match(session, { onNone: () => Effect.succeed(false), onSome: ({ bus }) => bus.isAttached })
+    )
+    const status = Effect.map(stands, (stands): Status =>
+      stopping ? "stopping" : role.alone || stands ? "serving" : "waiting"
     )
     const checkpoint = Effect.gen(function* () {
       const session = Option.getOrUndefined(yield* link.session)

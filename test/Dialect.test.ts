@@ -29,21 +29,23 @@ const dialects = () => {
   return { ours: Dialect.native(ours), theirs: Dialect.native(theirs) }
 }
 
-const demand = (_: unknown, n: number) => new Signal.Demand({ count: n + 1 })
+const demand = (_: unknown, n: number) => ({ signal: new Signal.Demand({ count: n + 1 }), number: n })
 /** The lines of so many demands, counting up from 1. */
 const linesOf = (dialect: Dialect.Dialect, count: number): ReadonlyArray<string> =>
-  Frame.toText(dialect.encode(Array.from({ length: count }, demand)))
+  Frame.toText(dialect.encode({ signals: Array.from({ length: count }, demand) }))
     .trimEnd()
     .split("\n")
+
+const signalsOf = (heard: ReadonlyArray<Dialect.Heard>) => heard.flatMap(({ signals }) => signals)
 
 /** What a reader makes of the lines, up to a `Lost`, with which its session ends. */
 const hear = (dialect: Dialect.Dialect, lines: ReadonlyArray<string | Uint8Array>) => {
   const heard: Array<number> = []
   const refused: Array<Dialect.LineRefused["reason"]> = []
   for (const line of lines) {
-    const signal = dialect.decode(typeof line === "string" ? utf8.encode(line) : line)
-    if (Either.isLeft(signal)) refused.push(signal.left.reason)
-    else if (signal.right._tag === "Demand") heard.push(signal.right.count)
+    const said = dialect.decode(typeof line === "string" ? utf8.encode(line) : line)
+    if (Either.isLeft(said)) refused.push(said.left.reason)
+    else for (const signal of signalsOf(said.right)) if (signal._tag === "Demand") heard.push(signal.count)
     if (refused.at(-1) === "Lost") break
   }
   return { heard, refused }
@@ -112,9 +114,12 @@ describe("the native dialect", () => {
         entry: Option.some(Address.make("2001:db8::2", 8080))
       })
     ]
-    const lines = Frame.toText(ours.encode(signals)).trimEnd().split("\n")
+    const numbered = signals.map((signal, number) => ({ signal, number }))
+    const lines = Frame.toText(ours.encode({ signals: numbered }))
+      .trimEnd()
+      .split("\n")
     assert.deepStrictEqual(
-      lines.map((line) => Either.getOrThrow(theirs.decode(utf8.encode(line)))),
+      lines.flatMap((line) => signalsOf(Either.getOrThrow(theirs.decode(utf8.encode(line))))),
       signals
     )
   })
@@ -193,9 +198,9 @@ describe("the native dialect", () => {
   it("a kind that is not known here is no refusal, and neither is a parameter", () => {
     const { ours, theirs } = channels()
     const reader = Dialect.native(theirs)
-    const decode = (text: string) => Either.getOrThrow(reader.decode(utf8.encode(ours.seal(text))))
-    assert.deepStrictEqual(decode("//anything?x=1#zz"), new Signal.Unknown({ kind: "zz" }))
-    assert.deepStrictEqual(decode("?n=3&colour=blue#d"), new Signal.Demand({ count: 3 }))
+    const decode = (text: string) => signalsOf(Either.getOrThrow(reader.decode(utf8.encode(ours.seal(text)))))
+    assert.deepStrictEqual(decode("//anything?x=1#zz"), [new Signal.Unknown({ kind: "zz" })])
+    assert.deepStrictEqual(decode("?n=3&colour=blue#d"), [new Signal.Demand({ count: 3 })])
   })
 
   it("what the peer said and nobody understands is `Malformed`, and the next line is heard", () => {

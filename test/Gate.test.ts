@@ -18,11 +18,10 @@ import * as Gate from "../src/Gate.js"
 import * as Key from "../src/Key.js"
 import * as Refusals from "../src/Refusals.js"
 import * as Settings from "../src/Settings.js"
-import * as SignalBus from "../src/SignalBus.js"
 import * as SimCrypto from "../src/testing/SimCrypto.js"
 import * as Transport from "../src/Transport.js"
 import * as SmallWorld from "./worlds/SmallWorld.js"
-import { clientConfig, hearOut, serverConfig, tunnelPort, visitorsPort } from "./worlds/SmallWorld.js"
+import { answer, clientConfig, hearOut, serverConfig, tunnelPort, visitorsPort } from "./worlds/SmallWorld.js"
 
 // The same inputs in every run.
 FastCheck.configureGlobal({ seed: 1 })
@@ -156,7 +155,7 @@ describe("a stranger on the tunnel port", () => {
       })
     )
     const texts = ended.heard.map(({ text }) => text)
-    const greeting = /^\/\/control\?nonce=[0-9a-f]{32}&s=0&mac=[0-9a-f]{32}#welcome\n$/
+    const greeting = /^\/\/control\?nonce=[0-9a-f]{32}&z=1&s=0&mac=[0-9a-f]{32}#welcome\n$/
     for (const text of texts.slice(0, 2)) assert.match(text, greeting)
     assert.notStrictEqual(texts[0], texts[1])
     // The reset for what it says after the hello may overtake the greeting.
@@ -194,9 +193,9 @@ describe("a stranger on the tunnel port", () => {
     const [early, heard] = world((world) =>
       Effect.gen(function* () {
         yield* world.start("server", serverConfig)
-        const { connection: control, dialect, keys } = yield* world.attach("client", who)
-        const bus = yield* SignalBus.make({ connection: control, dialect })
-        yield* Effect.forkScoped(Effect.ignore(bus.run(() => Effect.void)))
+        const control = yield* world.attach("client", who)
+        const { keys } = control
+        yield* Effect.forkScoped(answer(control))
         const others = Key.session(
           yield* Effect.provide(Crypto, SimCrypto.layer(9)),
           yield* Effect.provide(Key.stretch(Option.none()), SimCrypto.layer(9)),
@@ -346,13 +345,11 @@ describe("a second client", () => {
     const reasons = world(({ attach, start }) =>
       Effect.gen(function* () {
         yield* start("server", serverConfig)
-        const { connection, dialect } = yield* attach("first", who)
-        const bus = yield* SignalBus.make({ connection, dialect })
-        const running = yield* Effect.forkScoped(Effect.exit(bus.run(() => Effect.void)))
+        const running = yield* Effect.forkScoped(answer(yield* attach("first", who)))
         const told = yield* Effect.replicateEffect(Effect.flip(attach("second", another)), 3)
         const undisturbed = Option.isNone(yield* Fiber.poll(running))
         return [...told.map(({ reason }) => reason), undisturbed]
-      }).pipe(Effect.provide([Refusals.layer, Settings.layer()]))
+      })
     )
     assert.deepStrictEqual(reasons, ["Busy", "Busy", "Busy", true])
   })
@@ -392,11 +389,10 @@ describe("a second client", () => {
       Effect.gen(function* () {
         yield* start("server", serverConfig)
         const before = yield* attach("client", who)
-        const bus = yield* SignalBus.make(before)
-        const running = yield* Effect.forkScoped(Effect.flip(bus.run(() => Effect.void)))
+        const running = yield* Effect.forkScoped(answer(before))
         yield* seconds(3)
         const [took, after] = yield* Effect.timed(attach("client", who))
-        const [ended, { reason }] = yield* Effect.timed(Fiber.join(running))
+        const [ended, reason] = yield* Effect.timed(Fiber.join(running))
         assert.isAtMost(Duration.toSeconds(ended), trip)
         return [Duration.toSeconds(took), reason, before.keys.id === after.keys.id] as const
       }).pipe(Effect.provide([Refusals.layer, Settings.layer()]))

@@ -73,7 +73,9 @@ describe("Handshake", () => {
         })
       )
       if (left === right) {
-        const { keys, terms } = Either.getOrThrow(accepted)
+        const agreement = Either.getOrThrow(accepted)
+        if (agreement._tag === "Resumed") return assert.fail("there was nothing to resume")
+        const { keys, terms } = agreement
         const candidate = Either.getOrThrow(challenged)
         assert.deepStrictEqual([candidate.client, candidate.keys.id], [client, keys.id])
         assert.deepStrictEqual([terms.max, terms.receiver], [9, "client"])

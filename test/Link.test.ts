@@ -9,15 +9,13 @@ import * as Scope from "effect/Scope"
 import * as Address from "../src/Address.js"
 import * as Deadlines from "../src/Deadlines.js"
 import * as Link from "../src/Link.js"
-import * as Refusals from "../src/Refusals.js"
 import type { Session } from "../src/Session.js"
 import * as Settings from "../src/Settings.js"
 import type { Visit } from "../src/Signal.js"
 import { ShelfClosed } from "../src/Shelf.js"
-import * as SignalBus from "../src/SignalBus.js"
 import * as Simulation from "../src/testing/Simulation.js"
 import * as SmallWorld from "./worlds/SmallWorld.js"
-import { clientConfig, hearOut, serverConfig, visitorsPort } from "./worlds/SmallWorld.js"
+import { answer, clientConfig, hearOut, serverConfig, visitorsPort } from "./worlds/SmallWorld.js"
 
 // The same inputs in every run.
 FastCheck.configureGlobal({ seed: 1 })
@@ -168,15 +166,13 @@ describe("a visitor of a tunnel", () => {
       Effect.gen(function* () {
         const server = yield* start("server", serverConfig)
         if (reason === "Busy") {
-          const { connection, dialect } = yield* attach("client", "0123456789abcdef")
-          const bus = yield* SignalBus.make({ connection, dialect })
-          yield* Effect.forkScoped(Effect.ignore(bus.run(() => Effect.void)))
+          yield* Effect.forkScoped(answer(yield* attach("client", "0123456789abcdef")))
         }
         const visitor = yield* connect("visitor", visitorsPort)
         const { seconds } = yield* hearOut(visitor)
         const { refused } = yield* server.checkpoint
         return [seconds, refused["pool"], log.filter((line) => line.includes(sentence)).length] as const
-      }).pipe(Effect.provide([Refusals.layer, Settings.layer()]))
+      })
     )
     assert.deepStrictEqual([stayed, refused, said], [patience, 1, 1])
   })

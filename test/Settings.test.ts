@@ -17,6 +17,7 @@ const variables = {
   serviceCooldown: "NP_SERVICE_COOLDOWN",
   shutdownTimeout: "NP_SHUTDOWN_TIMEOUT",
   udpDialTimeout: "NP_UDP_DIAL_TIMEOUT",
+  resumeGrace: "NP_RESUME_GRACE",
   reloadInterval: "NP_RELOAD_INTERVAL"
 } as const
 

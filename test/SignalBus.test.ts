@@ -7,6 +7,7 @@ import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import * as Address from "../src/Address.js"
+import * as Deadlines from "../src/Deadlines.js"
 import { Crypto } from "../src/Crypto.js"
 import * as Dialect from "../src/Dialect.js"
 import * as Key from "../src/Key.js"
@@ -29,7 +30,7 @@ interface Line {
   readonly theirs: Line["ours"]
 }
 
-type Environment = Refusals.Refusals | Scope.Scope | Settings.Settings
+type Environment = Deadlines.Deadlines | Refusals.Refusals | Scope.Scope | Settings.Settings
 
 const world = <A, E>(
   seed: number,
@@ -57,17 +58,39 @@ const world = <A, E>(
       ours: side(ours, keys.client, keys.server),
       theirs: side(theirs, keys.server, keys.client)
     })
-  }).pipe(Effect.scoped, Effect.provide([Refusals.layer, Settings.layer(settings)]))
+  }).pipe(Effect.scoped, Effect.provide([Deadlines.layer, Refusals.layer, Settings.layer(settings)]))
   const { exit, leftover } = Simulation.run(main, { seed })
   assert.deepStrictEqual([network.open(), leftover], [0, 0])
   return Exit.getOrElse(exit, (cause) => assert.fail(String(cause)))
 }
 
 const utf8 = new TextEncoder()
+const launch = (port: number) =>
+  Signal.makeLaunch({
+    protocol: "tcp",
+    id: Signal.ConnectionId.make(port.toString(16).padStart(8, "0")),
+    visitor: Address.make("198.51.100.1", port),
+    entry: Option.none()
+  })
 const demand = (count: number) => new Signal.Demand({ count })
-/** Runs a bus that passes everything over; how it ended. */
-const ending = (bus: SignalBus.SignalBus["Type"]) =>
-  Effect.map(Effect.flip(bus.run(() => Effect.void)), ({ reason }) => reason)
+type Handler = (signal: SignalBus.Delivered) => Effect.Effect<void>
+
+/** A bus that speaks over this connection until the scope closes. */
+const speaking = (line: SignalBus.Line, handler: Handler = () => Effect.void) =>
+  Effect.gen(function* () {
+    const bus = yield* SignalBus.make
+    yield* Effect.forkScoped(Effect.ignore(bus.run(handler)))
+    yield* Effect.forkScoped(bus.attach(line))
+    return bus
+  })
+
+/** How a connection was lost to a bus that passes everything over. */
+const losing = (line: SignalBus.Line) =>
+  Effect.gen(function* () {
+    const bus = yield* SignalBus.make
+    yield* Effect.forkScoped(Effect.ignore(bus.run(() => Effect.void)))
+    return (yield* bus.attach(line)).reason
+  })
 
 describe("SignalBus", () => {
   it.prop(
@@ -82,20 +105,16 @@ describe("SignalBus", () => {
         { latency: 2, window: 2, segment: 40 },
         ({ ours, theirs }) =>
           Effect.gen(function* () {
-            const sender = yield* SignalBus.make(ours)
-            const receiver = yield* SignalBus.make(theirs)
-            yield* Effect.fork(sender.run(() => Effect.void))
-            yield* Effect.fork(
-              receiver.run((signal) =>
-                Effect.gen(function* () {
-                  if (signal._tag === "Demand") seen.push(signal.count)
-                  peak = Math.max(peak, ++running)
-                  yield* Effect.sleep(Duration.millis(50))
-                  running--
-                })
-              )
+            const sender = yield* speaking(ours)
+            yield* speaking(theirs, (signal) =>
+              Effect.gen(function* () {
+                if (signal._tag === "Launch") seen.push(signal.visitor.port)
+                peak = Math.max(peak, ++running)
+                yield* Effect.sleep(Duration.millis(50))
+                running--
+              })
             )
-            for (let n = 1; n <= count; n++) yield* sender.send(demand(n))
+            for (let n = 1; n <= count; n++) yield* sender.launch(launch(n), Effect.die("it was refused"))
             yield* Effect.sleep(Duration.seconds(4))
           }),
         { signalQueue }
@@ -111,9 +130,8 @@ describe("SignalBus", () => {
   it("measures the round trip of its pings", () => {
     const roundTrip = world(1, { latency: Duration.millis(35) }, ({ ours, theirs }) =>
       Effect.gen(function* () {
-        const [left, right] = yield* Effect.all([SignalBus.make(ours), SignalBus.make(theirs)])
-        yield* Effect.fork(left.run(() => Effect.void))
-        yield* Effect.fork(right.run(() => Effect.void))
+        const left = yield* speaking(ours)
+        yield* speaking(theirs)
         yield* Effect.sleep(Duration.seconds(1))
         return yield* left.roundTrip
       })
@@ -121,18 +139,17 @@ describe("SignalBus", () => {
     assert.strictEqual(Duration.toMillis(Option.getOrThrow(roundTrip)), 70)
   })
 
-  it("ends when the peer has been silent for two report intervals", () => {
+  it("loses a peer that was stopped within three report intervals", () => {
     const [reason, seconds] = world(1, {}, ({ network, ours, theirs }) =>
       Effect.gen(function* () {
-        const [left, right] = yield* Effect.all([SignalBus.make(ours), SignalBus.make(theirs)])
-        yield* Effect.fork(right.run(() => Effect.void))
+        yield* speaking(theirs)
         yield* Effect.fork(Effect.delay(network.partition("here", "there"), Duration.seconds(7)))
-        const [took, reason] = yield* Effect.timed(ending(left))
+        const [took, reason] = yield* Effect.timed(losing(ours))
         return [reason, Duration.toSeconds(took)] as const
       })
     )
     assert.strictEqual(reason, "Silent")
-    assert.isTrue(seconds >= 15 && seconds <= 20, `${seconds} s`)
+    assert.isTrue(seconds >= 7 + 1.25 * 5 && seconds <= 7 + 3 * 5, `${seconds} s`)
   })
 
   it("waits a second for a peer that has said nothing, however short the report interval", () => {
@@ -141,10 +158,9 @@ describe("SignalBus", () => {
       {},
       ({ network, ours, theirs }) =>
         Effect.gen(function* () {
-          const [left, right] = yield* Effect.all([SignalBus.make(ours), SignalBus.make(theirs)])
-          yield* Effect.fork(right.run(() => Effect.void))
+          yield* speaking(theirs)
           yield* Effect.fork(Effect.delay(network.partition("here", "there"), Duration.seconds(2)))
-          const [took, reason] = yield* Effect.timed(ending(left))
+          const [took, reason] = yield* Effect.timed(losing(ours))
           return [reason, Duration.toSeconds(took)] as const
         }),
       { reportInterval: Duration.millis(50) }
@@ -156,12 +172,11 @@ describe("SignalBus", () => {
   it("counts a line that it cannot use, and lives on", () => {
     const [refused, heard] = world(1, {}, ({ ours, theirs }) =>
       Effect.gen(function* () {
-        const bus = yield* SignalBus.make(ours)
         const heard: Array<string> = []
-        yield* Effect.fork(bus.run(({ _tag }) => Effect.sync(() => heard.push(_tag))))
+        yield* speaking(ours, ({ _tag }) => Effect.sync(() => heard.push(_tag)))
         const garbage = `garbage\n\n${"\0".repeat(40)}\n${theirs.channel.seal("?n=0#d")}\n${theirs.channel.seal("#zz")}\n`
         yield* theirs.connection.write(utf8.encode(garbage))
-        yield* theirs.connection.write(theirs.dialect.encode([demand(1)]))
+        yield* theirs.connection.write(theirs.dialect.encode({ signals: [{ signal: demand(1), number: 0 }] }))
         yield* Effect.sleep(Duration.millis(10))
         return [(yield* Effect.flatMap(Refusals.Refusals, ({ counts }) => counts)).signal, heard] as const
       })
@@ -169,13 +184,12 @@ describe("SignalBus", () => {
     assert.deepStrictEqual([refused, heard], [4, ["Demand"]])
   })
 
-  it("ends at a line longer than 8 KiB, and at the peer's end or reset", () => {
+  it("gives a connection up at a line longer than 8 KiB, and at the peer's end or reset", () => {
     const how = (act: (connection: Connection) => Effect.Effect<void, unknown>) =>
       world(1, {}, ({ ours, theirs }) =>
         Effect.gen(function* () {
-          const bus = yield* SignalBus.make(ours)
           yield* Effect.fork(Effect.ignore(act(theirs.connection)))
-          return yield* ending(bus)
+          return yield* losing(ours)
         })
       )
     assert.strictEqual(
@@ -192,13 +206,13 @@ describe("SignalBus", () => {
     )
   })
 
-  it("ends when a line was taken out on its way", () => {
+  it("gives a connection up when a line was taken out on its way", () => {
     const reason = world(1, {}, ({ ours, theirs }) =>
       Effect.gen(function* () {
-        const bus = yield* SignalBus.make(ours)
         theirs.channel.seal("#i")
-        yield* theirs.connection.write(theirs.dialect.encode([new Signal.Ping()]))
-        return yield* ending(bus)
+        const ping = { signal: new Signal.Ping(), number: undefined }
+        yield* theirs.connection.write(theirs.dialect.encode({ signals: [ping] }))
+        return yield* losing(ours)
       })
     )
     assert.strictEqual(reason, "Tampered")
@@ -207,9 +221,8 @@ describe("SignalBus", () => {
   it("tells a peer that is there from one that is not", () => {
     const answers = world(1, { latency: 20 }, ({ network, ours, theirs }) =>
       Effect.gen(function* () {
-        const [left, right] = yield* Effect.all([SignalBus.make(ours), SignalBus.make(theirs)])
-        yield* Effect.fork(left.run(() => Effect.void))
-        yield* Effect.fork(right.run(() => Effect.void))
+        const left = yield* speaking(ours)
+        yield* speaking(theirs)
         const there = yield* left.probe(Duration.seconds(1))
         yield* network.partition("here", "there")
         yield* Effect.sleep(Duration.millis(50))

@@ -12,9 +12,12 @@ const ranks: ReadonlyArray<ReadonlyArray<string>> = [
     "Crypto",
     "DatagramFrame",
     "Deadlines",
+    "Deflate",
     "Frame",
     "GoDuration",
-    "LogLine"
+    "Liveness",
+    "LogLine",
+    "Once"
   ],
   ["DocsPage", "HostFigures", "Instance", "Journal"],
   [
@@ -30,7 +33,7 @@ const ranks: ReadonlyArray<ReadonlyArray<string>> = [
   ],
   ["MasterApi"],
   ["Key", "Parameter", "ProxyHeader", "Settings", "Signal", "Tls", "UrlError"],
-  ["Transport"],
+  ["Outbox", "Transport"],
   ["Checkpoint", "Dialect", "Flow", "Relay", "Shelf", "Targets", "UrlQuery"],
   ["DatagramRelay", "Handshake", "Ingress", "SignalBus", "TunnelUrl"],
   ["Gate", "MasterClient", "MasterUrl", "Pool", "UdpSessions"],

@@ -12,6 +12,7 @@ import * as KernelRelay from "./kernel/KernelRelay.js"
 import * as KernelTransport from "./kernel/KernelTransport.js"
 import * as NodeCertificates from "./NodeCertificates.js"
 import * as NodeCrypto from "./NodeCrypto.js"
+import * as NodeDeflate from "./NodeDeflate.js"
 import * as NodeTransport from "./NodeTransport.js"
 
 export interface Options extends NodeTransport.Options {
@@ -26,7 +27,7 @@ export interface Options extends NodeTransport.Options {
 }
 
 export const layerWith = (options: Options): Layer.Layer<Certificates | Crypto | Transport> =>
-  Layer.mergeAll(NodeCertificates.layer, NodeCrypto.layer, sockets(options))
+  Layer.mergeAll(NodeCertificates.layer, NodeCrypto.layer, NodeDeflate.layer, sockets(options))
 
 export const layer: Layer.Layer<Certificates | Crypto | Transport> = Layer.suspend(() => layerWith({}))
 

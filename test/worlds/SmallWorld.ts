@@ -16,8 +16,11 @@ import * as Address from "../../src/Address.js"
 import * as Deadlines from "../../src/Deadlines.js"
 import * as Handshake from "../../src/Handshake.js"
 import * as Key from "../../src/Key.js"
+import * as NodeDeflate from "../../src/node/NodeDeflate.js"
+import * as Refusals from "../../src/Refusals.js"
 import * as Settings from "../../src/Settings.js"
 import type { OpenError } from "../../src/Role.js"
+import * as SignalBus from "../../src/SignalBus.js"
 import * as SimCertificates from "../../src/testing/SimCertificates.js"
 import * as SimCrypto from "../../src/testing/SimCrypto.js"
 import * as SimNetwork from "../../src/testing/SimNetwork.js"
@@ -38,9 +41,15 @@ export const serverConfig: ServerConfig = configs.server({ ...common, mode: "rec
 export const clientConfig: ClientConfig = configs.client({ ...common, mode: "through", targets: [target] })
 
 /** A control connection of a client that does nothing by itself. */
-interface Attached extends Handshake.Agreement {
-  readonly connection: Transport.Connection
-}
+type Attached = Extract<Handshake.Agreement, { _tag: "New" }> & { readonly connection: Transport.Connection }
+
+/** Answers pings on it, and passes over what else is said; completes with how that ended. */
+export const answer = ({ connection, dialect }: Pick<Attached, "connection" | "dialect">) =>
+  Effect.gen(function* () {
+    const bus = yield* SignalBus.make
+    yield* Effect.forkScoped(Effect.ignore(bus.run(() => Effect.void)))
+    return (yield* bus.attach({ connection, dialect })).reason
+  }).pipe(Effect.scoped, Effect.provide([Deadlines.layer, Refusals.layer, Settings.layer()]))
 
 export interface World {
   readonly network: SimNetwork.SimNetwork
@@ -90,7 +99,7 @@ export const run = <A, E>(options: Options, program: (world: World) => Effect.Ef
   const crypto = () => SimCrypto.layer(seed * 1000 + host++)
   const start: World["start"] = (name, config) =>
     Tunnel.layer(config).pipe(
-      Layer.provide([network.host(name), crypto(), SimCertificates.layer(seed), settings]),
+      Layer.provide([network.host(name), crypto(), SimCertificates.layer(seed), NodeDeflate.layer, settings]),
       Layer.build,
       Effect.map((services) => Context.get(services, Tunnel.Tunnel))
     )
@@ -99,7 +108,8 @@ export const run = <A, E>(options: Options, program: (world: World) => Effect.Ef
   const attach: World["attach"] = (name, client) =>
     Effect.gen(function* () {
       const connection = yield* connect(name, tunnelPort)
-      return { connection, ...(yield* Handshake.accept(connection, { key: yield* Key.stretch(key), client, tls: 0 })) }
+      const agreement = yield* Handshake.accept(connection, { key: yield* Key.stretch(key), client, tls: 0 })
+      return agreement._tag === "New" ? { connection, ...agreement } : assert.fail("there was nothing to resume")
     }).pipe(Effect.provide([crypto(), Deadlines.layer, settings]))
   const join: World["join"] = (name, keys, count) =>
     Effect.gen(function* () {

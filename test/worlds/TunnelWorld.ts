@@ -17,6 +17,7 @@ import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Address from "../../src/Address.js"
 import * as Frame from "../../src/Frame.js"
+import * as NodeDeflate from "../../src/node/NodeDeflate.js"
 import type { OpenError } from "../../src/Role.js"
 import * as Settings from "../../src/Settings.js"
 import * as SimCertificates from "../../src/testing/SimCertificates.js"
@@ -216,6 +217,7 @@ const makeHost = (network: SimNetwork.SimNetwork, name: "server" | "client", con
             network.host(name),
             SimCrypto.layer(seed * 1000 + starts++),
             SimCertificates.disk(seed * 1000 + starts).layer,
+            NodeDeflate.layer,
             Settings.layer(settings)
           ])
         ),
