@@ -33,7 +33,7 @@ export class LineRefused extends Schema.TaggedError<LineRefused>()("LineRefused"
 export interface Batch {
   /** In order; numbered ones behind each other, and with rising numbers, but for those said again. */
   readonly signals: ReadonlyArray<Numbered>
-  /** Every number below this one has come in, if that is news. */
+  /** Every number below this one was handled, if that is news. */
   readonly acknowledged?: number | undefined
 }
 
@@ -42,7 +42,7 @@ export interface Heard {
   readonly signals: ReadonlyArray<Signal.Signal>
   /** The number of the first, where they have numbers; the others follow it. */
   readonly number: number | undefined
-  /** The other side has every number below this one. */
+  /** The other side has handled every number below this one. */
   readonly acknowledged: number | undefined
 }
 

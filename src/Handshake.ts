@@ -79,14 +79,14 @@ export type Agreement = {
   readonly dialect: Dialect.Dialect
 } & (
   | { readonly _tag: "New"; readonly terms: Signal.Terms }
-  /** `received` is the highest number that the other side has of this one's signals. */
+  /** `received` is the highest number of this side's signals that the other one has handled. */
   | { readonly _tag: "Resumed"; readonly received: number }
 )
 
 /** The session that a client would go on with. */
 export interface Resumable {
   readonly keys: Key.Session
-  /** The highest number that this side has of the other's signals, `-1` for none. */
+  /** The highest number of the other side's signals that this one has handled, `-1` for none. */
   readonly received: number
 }
 
@@ -165,7 +165,7 @@ export const isOf = ({ keys, resume }: Candidate, session: Key.Session): boolean
       Option.isSome(session.join.open(Signal.withParameter(proofText(session, keys, "resume"), "mac", claim.proof)))
   )
 
-/** Server: goes on with the session before. `received` is the highest number it has of the client's signals. */
+/** Server: goes on with the session before. `received` is the highest number of the client's signals that it has handled. */
 export const resume = (
   connection: Connection,
   { channel, keys }: Candidate,

@@ -35,7 +35,12 @@ export interface Options<E extends RefusalError> {
   readonly refusal: Kind
   /** Whether visitors come with a PROXY protocol header; one without is refused. */
   readonly proxyIn: boolean
+  /** Visitors whose way is being opened, at most; more are not accepted before. Defaults to `1024`. */
+  readonly opening?: number | undefined
 }
+
+/** The kernel's backlog holds the others. */
+const openingAtOnce = 1024
 
 /**
  * Serves visitors for ever. One who cannot be served is reset at once, counted and logged; none touches another.
@@ -45,6 +50,7 @@ export interface Options<E extends RefusalError> {
 export const serve = <E extends RefusalError>({
   listener,
   open,
+  opening = openingAtOnce,
   proxyIn,
   refusal
 }: Options<E>): Effect.Effect<never, never, Deadlines | Refusals | Relay | Scope.Scope | Settings | Slots> =>
@@ -73,25 +79,46 @@ export const serve = <E extends RefusalError>({
         )
     }
 
+    let accepted = 0
+    const room = yield* Effect.makeLatch(true)
+    /** Accepts nobody while so many wait for their way. */
+    const accept: Transport.Listener["accept"] = Effect.suspend(() => {
+      if (accepted >= opening) return Effect.zipRight(room.await, accept)
+      return Effect.map(listener.accept, (visitor) => {
+        if (++accepted >= opening) room.unsafeClose()
+        return visitor
+      })
+    })
+    const enter = () => {
+      if (accepted-- === opening) room.unsafeOpen()
+    }
+
     const serveOne = (visitor: Transport.Connection) => {
+      let waits = true
+      const entered = Effect.sync(() => {
+        if (waits) enter()
+        waits = false
+      })
       const details = { visitor: String(visitor.remote) }
       const count = (kind: Kind) => (error: RefusalError) => refusals.count(kind, error, { details })
       // Everything of the visit is in the scope of the visitor's connection.
       const opened = Effect.gen(function* () {
         yield* Effect.tapError(slots.acquire("tcp"), count("slot"))
         const visit = yield* Effect.tapError(visitOf(visitor), count("header"))
-        return yield* Effect.tapError(open(visit), count(refusal))
+        const far = yield* Effect.tapError(open(visit), count(refusal))
+        yield* entered
+        return far
       })
       // What stands around the exchange is kept as long as the visitor: as little as can be.
       return Effect.flatMap(opened, (far) => relay.exchange(visitor, far)).pipe(
-        Effect.onError(() => visitor.reset),
+        Effect.onError(() => Effect.zipRight(entered, visitor.reset)),
         Effect.catchAll((error) =>
           Effect.logDebug("visit ended early").pipe(Effect.annotateLogs({ ...details, why: error.message }))
         )
       )
     }
 
-    return yield* Transport.serve(listener, serveOne)
+    return yield* Transport.serve({ ...listener, accept }, serveOne)
   })
 
 // internal

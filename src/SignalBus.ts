@@ -76,7 +76,7 @@ export type Delivered = Exclude<Signal.Signal, Signal.Ack | Signal.Bye | Signal.
 export interface Line {
   readonly connection: Connection
   readonly dialect: Dialect
-  /** The highest number that the peer has of our signals: on the first connection of a session none, the default. */
+  /** The highest number of ours that the peer has handled: on the first connection of a session none, the default. */
   readonly received?: number | undefined
 }
 
@@ -109,7 +109,7 @@ export class SignalBus extends Context.Tag("nodepass/SignalBus")<
     readonly leave: Effect.Effect<void>
     /** Whether there is a control connection. */
     readonly isAttached: Effect.Effect<boolean>
-    /** The highest number that came from the peer, `-1` before the first. */
+    /** The highest number of the peer's that was handled, `-1` before the first. */
     readonly received: () => number
     /** The time the last ping took, or `None` before the first answer. */
     readonly roundTrip: Effect.Effect<Option.Option<Duration.Duration>>
@@ -122,7 +122,7 @@ export class SignalBus extends Context.Tag("nodepass/SignalBus")<
 
 /** Bytes in a line, at most. */
 const lineLimit = 8 * 1024
-/** Signals heard before they are acknowledged with nothing to ride on, and the longest wait for that. */
+/** Signals handled before they are acknowledged with nothing to ride on, and the longest wait for that. */
 const acknowledgeAfter = 64
 const sweepMillis = 500
 /** A signal is said again when it has not been acknowledged for so long, and two round trips. */
@@ -136,6 +136,18 @@ interface Attached {
   readonly lost: Deferred.Deferred<ControlLost>
 }
 
+/** A signal that waits to be handled. */
+interface Arrived {
+  readonly signal: Delivered
+  readonly number: number | undefined
+}
+
+/** A launch that waits for the peer, or for room. */
+interface Waiter {
+  readonly admit: () => void
+  readonly fail: (error: SignalBusClosed) => void
+}
+
 export const make: Effect.Effect<SignalBus["Type"], never, Deadlines | Refusals | Scope.Scope | Settings> = Effect.gen(
   function* () {
     const clock = yield* Effect.clock
@@ -147,7 +159,7 @@ export const make: Effect.Effect<SignalBus["Type"], never, Deadlines | Refusals 
     const interval = Duration.toMillis(reportInterval)
     const patience = Duration.toMillis(poolGetTimeout)
     const sweep = Math.min(sweepMillis, interval / 4)
-    const inbound = yield* Effect.acquireRelease(Queue.bounded<Delivered>(signalQueue), Queue.shutdown)
+    const inbound = yield* Effect.acquireRelease(Queue.bounded<Arrived>(signalQueue), Queue.shutdown)
     const closed = yield* Deferred.make<never, SignalBusClosed>()
     const left = yield* Deferred.make<void>()
     const outbox = Outbox.make({ limit: signalQueue })
@@ -163,7 +175,7 @@ export const make: Effect.Effect<SignalBus["Type"], never, Deadlines | Refusals 
     let roundTrip = Option.none<Duration.Duration>()
     let probes: ReadonlyArray<Deferred.Deferred<boolean>> = []
     let writer: (() => void) | undefined
-    const waiters = new Set<() => void>()
+    const waiters = new Set<Waiter>()
     const refused: Array<{
       readonly error: LaunchRefused
       readonly launch: Signal.Launch
@@ -173,9 +185,10 @@ export const make: Effect.Effect<SignalBus["Type"], never, Deadlines | Refusals 
     const wake = () => writer?.()
     /** Lets launches in that waited for room, or for the peer. */
     const admit = () => {
-      for (const enter of waiters) {
+      for (const waiter of waiters) {
         if (attached === undefined || !outbox.hasRoom()) return
-        enter()
+        waiters.delete(waiter)
+        waiter.admit()
       }
     }
 
@@ -198,6 +211,8 @@ export const make: Effect.Effect<SignalBus["Type"], never, Deadlines | Refusals 
         const error = (over = new SignalBusClosed({ reason }))
         const here = attached
         awaited()
+        for (const waiter of waiters) waiter.fail(error)
+        waiters.clear()
         return Effect.flatMap(Deferred.isDone(left), (left) => {
           // What was said before the farewell is on its way in front of it.
           outbox.close({ said: !left })
@@ -213,7 +228,7 @@ export const make: Effect.Effect<SignalBus["Type"], never, Deadlines | Refusals 
       wake()
     })
 
-    const receive = (here: Attached, signal: Signal.Signal): Effect.Effect<unknown> => {
+    const receive = (here: Attached, signal: Signal.Signal, number: number | undefined): Effect.Effect<unknown> => {
       switch (signal._tag) {
         case "Ping":
           return Effect.sync(() => {
@@ -235,7 +250,7 @@ export const make: Effect.Effect<SignalBus["Type"], never, Deadlines | Refusals 
             Effect.annotateLogs({ kind: signal.kind })
           )
         default:
-          return Queue.offer(inbound, signal)
+          return Queue.offer(inbound, { signal, number })
       }
     }
 
@@ -245,15 +260,17 @@ export const make: Effect.Effect<SignalBus["Type"], never, Deadlines | Refusals 
         for (const [index, signal] of heard.signals.entries()) {
           const number = heard.number === undefined ? undefined : heard.number + index
           if (number !== undefined && !isNew(number)) continue
-          yield* receive(here, signal)
-          if (number !== undefined) received = Math.max(received, number)
-        }
-        // Said again or not, the peer waits to hear of it.
-        if (heard.number !== undefined && received - acknowledged >= acknowledgeAfter) {
-          outbox.announce("Ack")
-          wake()
+          yield* receive(here, signal, number)
         }
       })
+
+    /** What is acknowledged was handled: what waits here when the session ends is the peer's to refuse. */
+    const settled = (number: number | undefined) => {
+      if (number !== undefined) received = Math.max(received, number)
+      if (received - acknowledged < acknowledgeAfter) return
+      outbox.announce("Ack")
+      wake()
+    }
 
     const listen = (here: Attached): Effect.Effect<void> =>
       Effect.gen(function* () {
@@ -371,22 +388,25 @@ export const make: Effect.Effect<SignalBus["Type"], never, Deadlines | Refusals 
               enter()
               return Effect.void
             }
-            const admitted = Effect.async<void>((resume) => {
-              const admitted = () => {
-                waiters.delete(admitted)
-                enter()
-                resume(Effect.void)
+            return Effect.async<void, SignalBusClosed>((resume) => {
+              const waiter: Waiter = {
+                admit: () => {
+                  enter()
+                  resume(Effect.void)
+                },
+                fail: (error) => resume(Effect.fail(error))
               }
-              waiters.add(admitted)
-              return Effect.sync(() => waiters.delete(admitted))
+              waiters.add(waiter)
+              return Effect.sync(() => waiters.delete(waiter))
             })
-            return Effect.raceFirst(admitted, Deferred.await(closed))
           })
           return Effect.zipRight(Scope.addFinalizer(scope, withdraw), begin)
         }),
       run: (handler) =>
         Effect.gen(function* () {
-          const dispatch = Effect.flatMap(Queue.take(inbound), handler)
+          const dispatch = Effect.flatMap(Queue.take(inbound), ({ number, signal }) =>
+            Effect.map(handler(signal), () => settled(number))
+          )
           const sweeping = Effect.repeat(look, Schedule.spaced(Duration.millis(sweep)))
           const pinging = Effect.repeat(ping, Schedule.spaced(reportInterval))
           yield* Effect.forEach([sweeping, pinging, Effect.forever(dispatch)], Effect.forkScoped, { discard: true })
