@@ -52,10 +52,10 @@ export interface Options {
   readonly openPort: (visitors: "here" | "there") => Effect.Effect<void, SeveralTargets | TransportError>
 }
 
-/** Why a control connection did not come about, or was lost, and how long it had stood. */
+/** Why a control connection did not come about, or was lost, and how long it had stood if it had. */
 interface Ended {
   readonly error: SeveralTargets | Handshake.HandshakeError | SignalBus.ControlLost | TlsError | TransportError
-  readonly stood: Duration.Duration
+  readonly stood: Option.Option<Duration.Duration>
 }
 
 /** What outlives a control connection. */
@@ -65,7 +65,7 @@ interface Standing {
   readonly scope: Scope.CloseableScope
 }
 
-/** A control connection that stood this long starts the waits between attempts anew. */
+/** After a control connection that stood this long the next one is tried at once. */
 const healthy = Duration.seconds(1)
 
 /** Connects for ever, waiting between attempts as `Backoff` has it, up to the service cooldown. */
@@ -160,7 +160,10 @@ export const run = (
         })
       const error = yield* ChildFiber.run(control(stands))
       const now = yield* Clock.currentTimeMillis
-      return yield* Effect.fail<Ended>({ error, stood: Duration.millis(since === undefined ? 0 : now - since) })
+      return yield* Effect.fail<Ended>({
+        error,
+        stood: Option.map(Option.fromNullable(since), (since) => Duration.millis(now - since))
+      })
     })
 
     /** The first of a row of like failures is said, the others whispered. */
@@ -170,14 +173,15 @@ export const run = (
         said = error.message
         const line =
           standing === undefined
-            ? `${Duration.isZero(stood) ? "no session" : "session over"}: ${error.message}`
+            ? `${Option.isNone(stood) ? "no session" : "session over"}: ${error.message}`
             : `away: ${error.message}; the session waits up to ${Duration.format(resumeGrace)}`
         return (again ? Effect.logDebug(line) : Effect.logWarning(line)).pipe(Effect.annotateLogs({ server }))
       })
 
     const policy = Backoff.schedule(serviceCooldown).pipe(
       Schedule.mapInput(({ error, stood }: Ended) => ({
-        healthy: Duration.greaterThanOrEqualTo(stood, healthy),
+        healthy: Option.exists(stood, Duration.greaterThanOrEqualTo(healthy)),
+        worked: Option.isSome(stood),
         refused: error._tag === "TransportError" && error.reason === "Refused"
       })),
       Schedule.tapInput(say)

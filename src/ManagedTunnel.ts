@@ -150,7 +150,7 @@ export const make = (options: Options): Effect.Effect<ManagedTunnel, never, Envi
           yield* began
           if (!again) return
           const lasted = (yield* Clock.currentTimeMillis) - start
-          yield* Effect.ignore(waits.next({ healthy: lasted > healthyMillis, refused: false }))
+          yield* Effect.ignore(waits.next({ healthy: lasted > healthyMillis, worked: false, refused: false }))
           if (!options.restarts()) return
         }
       })

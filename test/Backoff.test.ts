@@ -19,7 +19,7 @@ const waits = (ended: ReadonlyArray<Backoff.Ended>, seed: number): ReadonlyArray
   })
   return Exit.getOrElse(Simulation.run(program, { seed }).exit, (cause) => assert.fail(String(cause)))
 }
-const failed = { healthy: false, refused: false }
+const failed = { healthy: false, worked: false, refused: false }
 
 describe("Backoff", () => {
   it.prop(
@@ -40,15 +40,29 @@ describe("Backoff", () => {
     "tries at once after a healthy while, and starts anew",
     [FastCheck.integer(), FastCheck.nat(9)],
     ([seed, before]) => {
-      const ended = [...Array.from({ length: before }, () => failed), { healthy: true, refused: false }, failed]
+      const ended = [
+        ...Array.from({ length: before }, () => failed),
+        { healthy: true, worked: true, refused: false },
+        failed
+      ]
       const [healthy, next] = waits(ended, seed).slice(-2)
       assert.strictEqual(healthy, 0)
       assert.isAtMost(next ?? Infinity, 100)
     }
   )
 
+  it.prop(
+    "starts anew after what worked for a moment, and does not try at once",
+    [FastCheck.integer(), FastCheck.nat(9)],
+    ([seed, before]) => {
+      const brief = { ...failed, worked: true }
+      const ended = [...Array.from({ length: before }, () => failed), brief, brief]
+      for (const wait of waits(ended, seed).slice(-2)) assert.isTrue(wait >= 49 && wait <= 100, `${wait}`)
+    }
+  )
+
   it.prop("waits no longer than a third for a machine that refuses", [FastCheck.integer()], ([seed]) => {
-    const ended = Array.from({ length: 12 }, () => ({ healthy: false, refused: true }))
+    const ended = Array.from({ length: 12 }, () => ({ healthy: false, worked: false, refused: true }))
     for (const wait of waits(ended, seed)) assert.isAtMost(wait, 1000)
   })
 })

@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
 import * as FastCheck from "effect/FastCheck"
 import * as Option from "effect/Option"
@@ -10,6 +11,7 @@ import * as Address from "../src/Address.js"
 import * as Deadlines from "../src/Deadlines.js"
 import { Crypto } from "../src/Crypto.js"
 import * as Dialect from "../src/Dialect.js"
+import * as Frame from "../src/Frame.js"
 import * as Key from "../src/Key.js"
 import * as Refusals from "../src/Refusals.js"
 import * as Settings from "../src/Settings.js"
@@ -230,5 +232,54 @@ describe("SignalBus", () => {
       })
     )
     assert.deepStrictEqual(answers, [true, false])
+  })
+
+  it("keeps to its bounds with a peer that reads one line a second, refuses nobody and does not lose it", () => {
+    const [limit, count] = [300, 2000]
+    const handled: Array<number> = []
+    const { peak, attached } = world(
+      1,
+      { latency: 2 },
+      ({ ours, theirs }) =>
+        Effect.gen(function* () {
+          const sender = yield* speaking(ours)
+          const decoder = Frame.makeDecoder({ limit: 8 * 1024 })
+          const lines: Array<Uint8Array> = []
+          const next: Connection["read"] = Effect.suspend(() => {
+            const line = lines.shift()
+            if (line !== undefined)
+              return Effect.delay(Effect.succeedSome(Frame.concat([line, utf8.encode("\n")])), 1000)
+            return Effect.flatMap(theirs.connection.read, (chunk) => {
+              if (Option.isNone(chunk)) return Effect.succeedNone
+              lines.push(...Either.getOrThrow(decoder.push(chunk.value)))
+              return next
+            })
+          })
+          yield* speaking({ ...theirs, connection: { ...theirs.connection, read: next } }, (signal) =>
+            Effect.sync(() => signal._tag === "Launch" && handled.push(signal.visitor.port))
+          )
+          let peak = 0
+          const watching = yield* Effect.fork(
+            Effect.forever(
+              Effect.delay(
+                Effect.map(sender.waiting, (waiting) => {
+                  peak = Math.max(peak, waiting)
+                }),
+                Duration.millis(100)
+              )
+            )
+          )
+          for (let n = 0; n < count; n++) yield* sender.launch(launch(n), Effect.die("it was refused"))
+          yield* Effect.sleep(Duration.seconds(60))
+          watching.unsafeInterruptAsFork(watching.id())
+          return { peak, attached: yield* sender.isAttached }
+        }),
+      { signalQueue: limit }
+    )
+    assert.deepStrictEqual([peak, attached], [limit, true])
+    assert.deepStrictEqual(
+      handled,
+      Array.from({ length: count }, (_, n) => n)
+    )
   })
 })

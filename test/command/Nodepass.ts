@@ -161,16 +161,19 @@ export const tunnel = async (
     readonly env?: Readonly<Record<string, string>>
     /** The line of the client's that is waited for. Defaults to its having connected. */
     readonly until?: RegExp
+    /** What stands in front of the tunnel port for the client, given that and answering with its own. Defaults to nothing. */
+    readonly through?: (tunnelPort: number) => Promise<number>
   }
 ) => {
   const tunnelPort = await world.freePort()
   const port = await world.freePort()
   const { clientQuery = "", env, query = "", receiver, serverQuery = "", target, until = / connected / } = options
+  const way = (await options.through?.(tunnelPort)) ?? tunnelPort
   const visitors = `127.0.0.1:${port}`
   const dialled = typeof target === "string" ? target : `127.0.0.1:${target}`
   const [serverTarget, clientTarget, mode] = receiver === "server" ? [visitors, dialled, 1] : [dialled, visitors, 2]
   const serverUrl = `server://s3cret@127.0.0.1:${tunnelPort}/${serverTarget}?mode=${mode}${query}${serverQuery}`
-  const clientUrl = `client://s3cret@127.0.0.1:${tunnelPort}/${clientTarget}?mode=2${query}${clientQuery}`
+  const clientUrl = `client://s3cret@127.0.0.1:${way}/${clientTarget}?mode=2${query}${clientQuery}`
   const startServer = () => world.start([serverUrl], env)
   const startClient = () => world.start([clientUrl], env)
   const server = startServer()

@@ -1,0 +1,111 @@
+import { afterEach, assert, beforeEach, describe, it } from "@effect/vitest"
+import { once } from "node:events"
+import * as Net from "node:net"
+import { answering, ask, echoing, fate, makeWorld, tunnel, type World } from "./command/Nodepass.js"
+
+let world: World
+beforeEach(() => {
+  world = makeWorld()
+})
+afterEach(() => world.close())
+
+/** Stands in front of the tunnel port, and can cut the control connection, and nothing else. */
+const middle = () => {
+  const controls = new Set<() => void>()
+  let came: () => void = () => undefined
+  const through = async (tunnelPort: number) => {
+    const { port } = await world.listen((client) => {
+      const server = Net.connect({ port: tunnelPort, host: "127.0.0.1", allowHalfOpen: true })
+      const cut = () => {
+        controls.delete(cut)
+        client.resetAndDestroy()
+        server.resetAndDestroy()
+      }
+      client.once("data", (first: Buffer) => {
+        if (first.toString("latin1").startsWith("//control")) {
+          controls.add(cut)
+          came()
+        }
+        server.write(first)
+        client.pipe(server).pipe(client)
+      })
+      for (const socket of [client, server]) socket.on("error", cut).on("close", () => controls.delete(cut))
+    })
+    return port
+  }
+  return {
+    through,
+    /** Cuts the control connection, waiting for one where there is none. */
+    cut: async () => {
+      while (controls.size === 0) await new Promise<void>((resolve) => (came = resolve))
+      for (const cut of controls) cut()
+    }
+  }
+}
+
+/** Has it all come back. */
+const echo = async (socket: Net.Socket, bytes: Buffer) => {
+  socket.write(bytes)
+  const back: Array<Buffer> = []
+  let length = 0
+  while (length < bytes.length) {
+    const [chunk] = await once(socket, "data")
+    assert.isTrue(Buffer.isBuffer(chunk))
+    back.push(chunk)
+    length += chunk.length
+  }
+  assert.isTrue(Buffer.concat(back).equals(bytes))
+}
+
+describe("a control connection that is cut again and again", () => {
+  it.each([
+    ["server", ""],
+    ["client", ""],
+    ["server", "&tls=1"]
+  ] as const)(
+    "harms no transfer and no new visitor, and the session stays, visitors at the %s%s",
+    async (receiver, serverQuery) => {
+      const { port: target } = await world.listen((socket) => {
+        socket.once("data", (first: Buffer) => {
+          socket.unshift(first)
+          if (first[0] === 0) echoing(socket)
+          else answering(socket)
+        })
+      })
+      const { cut, through } = middle()
+      const { client, port, server } = await tunnel(world, { target, receiver, serverQuery, through })
+      const visitor = world.connect(port)
+      const broke = fate(visitor)
+      const body = Buffer.alloc(1 << 20, "body")
+      body[0] = 0
+      await echo(visitor, body)
+      for (let round = 0; round < 12; round++) {
+        const echoed = echo(visitor, body)
+        await cut()
+        assert.strictEqual(String(await ask(world, port, `visitor ${round}`)), `re:visitor ${round}`)
+        await echoed
+      }
+      visitor.end()
+      assert.strictEqual(await broke, "end")
+      for (const { log } of [server, client]) assert.notMatch(log(), /session over|the session is over|refused=/)
+      assert.match(server.log(), /client is back/)
+      assert.lengthOf(client.log().match(/ connected server=/g) ?? [], 1)
+    }
+  )
+
+  it("past the grace the session is over, and the next one begins by itself", async () => {
+    const { port: target } = await world.listen(answering)
+    const { cut, through } = middle()
+    const { client, port, server } = await tunnel(world, {
+      target,
+      receiver: "server",
+      through,
+      env: { NP_RESUME_GRACE: "1ms" }
+    })
+    await ask(world, port, "first")
+    await cut()
+    await server.line(/client lost: .* the session is over/)
+    assert.strictEqual(String(await ask(world, port, "next")), "re:next")
+    assert.lengthOf(client.log().match(/ connected server=/g) ?? [], 2)
+  })
+})
