@@ -72,7 +72,7 @@ export const run = (
     // @effect/cli takes a level that it does not know for a subcommand.
     const level = logLevelOf(argv)
     return level === undefined || levels.includes(level.toLowerCase())
-      ? Command.run(command, { name: "nodepass", version })(argv)
+      ? Command.run(command, { name: "nodepass", version })(joined(argv))
       : new UsageError({ expected: `--log-level to be one of ${levels.join(", ")}, not ${level}` })
   })
 
@@ -83,6 +83,12 @@ export const logLevelOf = (argv: ReadonlyArray<string>): string | undefined => {
 }
 
 // internal
+
+/** Its value belongs to it: @effect/cli would take `info` for the command of that name. */
+const joined = (argv: ReadonlyArray<string>): ReadonlyArray<string> => {
+  const at = argv.indexOf("--log-level")
+  return at === -1 ? argv : [...argv.slice(0, at), `--log-level=${argv[at + 1] ?? ""}`, ...argv.slice(at + 2)]
+}
 
 const levels = ["all", "trace", "debug", "info", "warning", "error", "fatal", "none"]
 
