@@ -1,0 +1,136 @@
+/**
+ * What launches cost on the control connection: two signal buses in this process, over a TCP connection of the loopback, and
+ * every write and byte of both sides counted, acknowledgements too. `npm run signals -- --seconds N`.
+ *
+ * `alone` has each line in a write of its own, and no launches share one; `together` is how it is done where deflating was
+ * not agreed on, `deflated` where it was.
+ */
+import * as Console from "effect/Console"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
+import { parseArgs } from "node:util"
+import * as Address from "../src/Address.js"
+import { Crypto } from "../src/Crypto.js"
+import * as Deadlines from "../src/Deadlines.js"
+import { Deflate } from "../src/Deflate.js"
+import * as Dialect from "../src/Dialect.js"
+import * as Key from "../src/Key.js"
+import * as NodeCrypto from "../src/node/NodeCrypto.js"
+import * as NodeDeflate from "../src/node/NodeDeflate.js"
+import * as NodeTransport from "../src/node/NodeTransport.js"
+import * as Refusals from "../src/Refusals.js"
+import * as Settings from "../src/Settings.js"
+import * as Signal from "../src/Signal.js"
+import * as SignalBus from "../src/SignalBus.js"
+import { Transport } from "../src/Transport.js"
+
+const { values } = parseArgs({ options: { seconds: { type: "string" } } })
+const seconds = Number(values.seconds ?? 5)
+if (!(seconds > 0)) {
+  console.error("signals: expected --seconds <a number above 0>")
+  process.exit(2)
+}
+
+const ways = ["alone", "together", "deflated"] as const
+/** Launches in each of so many bursts a second. */
+const loads = [
+  { name: "one a second", burst: 1, every: 1000 },
+  { name: "1,000 a second, one by one", burst: 1, every: 1 },
+  { name: "1,000 a second, ten at a time", burst: 10, every: 10 },
+  { name: "1,000 a second, a hundred at a time", burst: 100, every: 100 }
+] as const
+
+const launch = (n: number) =>
+  Signal.makeLaunch({
+    protocol: "tcp",
+    id: Signal.ConnectionId.make((Math.imul(n, 0x9e3779b1) >>> 0).toString(16).padStart(8, "0")),
+    visitor: Address.make(`203.0.${n % 113}.${(n * 7) % 251}`, 32_768 + ((n * 7919) % 28_000)),
+    entry: Option.some(Address.make("198.51.100.2", 8080))
+  })
+
+const measure = (way: (typeof ways)[number], load: (typeof loads)[number]) =>
+  Effect.gen(function* () {
+    const transport = yield* Transport
+    const crypto = yield* Crypto
+    const { codec } = yield* Deflate
+    const listener = yield* transport.listen(Address.make("127.0.0.1", 0))
+    const here = yield* transport.connect(listener.address)
+    const there = yield* listener.accept
+    const keys = Key.session(crypto, Redacted.make(new Uint8Array(32)), { client: "a", server: "b" })
+    const count = { writes: 0, bytes: 0 }
+    const line = (connection: typeof here, outgoing: Key.Seal, incoming: Key.Seal): SignalBus.Line => {
+      const channel = Dialect.makeChannel({ outgoing, incoming })
+      const dialect = Dialect.native(channel, { codec: way === "deflated" ? codec : Option.none() })
+      const encode: Dialect.Dialect["encode"] = (batch) => {
+        const parts =
+          way === "alone"
+            ? batch.signals.map((signal, at) =>
+                dialect.encode({ signals: [signal], acknowledged: at === 0 ? batch.acknowledged : undefined })
+              )
+            : [dialect.encode(batch)]
+        count.writes += parts.length
+        count.bytes += parts.reduce((sum, { length }) => sum + length, 0)
+        return Buffer.concat(parts)
+      }
+      return { connection, dialect: { ...dialect, encode } }
+    }
+    const began: Array<number> = []
+    const delays: Array<number> = []
+    const arrived = (signal: SignalBus.Delivered) =>
+      Effect.sync(() => {
+        if (signal._tag === "Launch") delays.push(performance.now() - (began[delays.length] ?? 0))
+      })
+    const speaking = (own: SignalBus.Line) =>
+      Effect.gen(function* () {
+        const bus = yield* SignalBus.make
+        yield* Effect.forkScoped(Effect.ignore(bus.run(arrived)))
+        yield* Effect.forkScoped(bus.attach(own))
+        return bus
+      })
+    const bus = yield* speaking(line(here, keys.client, keys.server))
+    yield* speaking(line(there, keys.server, keys.client))
+    yield* Effect.sleep(200)
+
+    const total = Math.max(3, Math.round((seconds * 1000 * load.burst) / load.every))
+    const start = performance.now()
+    const before = { ...count }
+    for (let n = 0; n < total;) {
+      // By the clock: a timer of Node's is late by a millisecond or so.
+      const due = start + (n / load.burst) * load.every - performance.now()
+      yield* due > 0 ? Effect.sleep(due) : Effect.yieldNow()
+      for (let at = 0; at < load.burst; at++, n++) {
+        began.push(performance.now())
+        yield* bus.launch(launch(n), Effect.void)
+      }
+    }
+    yield* Effect.sleep(1000)
+    const took = (performance.now() - start) / 1000
+    delays.sort((left, right) => left - right)
+    const at = (part: number) => (delays[Math.floor(delays.length * part)] ?? 0).toFixed(2).padStart(7)
+    const rate = (value: number) =>
+      Math.round(value / took)
+        .toString()
+        .padStart(7)
+    const [writes, bytes] = [count.writes - before.writes, count.bytes - before.bytes]
+    yield* Console.log(
+      `${load.name.padEnd(36)} ${way.padEnd(9)} ${rate(writes)} ${rate(bytes)} ${(bytes / total).toFixed(0).padStart(7)} ${at(0.5)} ${at(0.99)}`
+    )
+  }).pipe(
+    Effect.scoped,
+    Effect.provide([
+      Deadlines.layer,
+      NodeCrypto.layer,
+      NodeDeflate.layer,
+      NodeTransport.layer,
+      Refusals.layer,
+      Settings.layer()
+    ])
+  )
+
+await Effect.runPromise(
+  Effect.zipRight(
+    Console.log(`${" ".repeat(46)} writes/s bytes/s  each B  p50 ms  p99 ms, both sides together`),
+    Effect.forEach(loads, (load) => Effect.forEach(ways, (way) => measure(way, load)))
+  )
+)
