@@ -37,12 +37,23 @@ export class Admission extends Context.Tag("nodepass/AcceptingPool/Admission")<
       connection: Connection,
       options: { readonly line: string; readonly scope: Scope.CloseableScope }
     ) => Effect.Effect<void, Handshake.HandshakeError | PoolFull | TlsError | TransportError>
+    readonly saved: () => Saved
   }
 >() {}
+
+/** What keeps ids and numbers different in a session that another process goes on with. */
+export interface Saved {
+  /** What the next id is made from. */
+  readonly ids: number
+  /** The first number that a newcomer may bring. */
+  readonly joins: number
+}
 
 export interface Options extends Pool.Options {
   /** The certificate in force when a connection comes, where data connections are secured. */
   readonly certificate: Option.Option<Effect.Effect<Certificate>>
+  /** What it goes on with. Defaults to a new session. */
+  readonly saved?: Saved | undefined
 }
 
 /** A pool that the client fills. A visitor who finds it empty has the client told at once. */
@@ -54,8 +65,9 @@ export const layer = (
       const bus = yield* SignalBus
       const settings = yield* Settings
       const environment = yield* Effect.context<Deadlines | Settings | Transport>()
-      const nextId = yield* makeIds
-      const seen = Once.make()
+      const ids = yield* makeIds(options.saved?.ids)
+      let joins = options.saved?.joins ?? 0
+      const seen = Once.make(joins)
       const wake = yield* Effect.acquireRelease(Queue.dropping<void>(1), Queue.shutdown)
 
       const shelf: Shelf.Shelf = yield* Shelf.make({
@@ -98,18 +110,20 @@ export const layer = (
         admit: (connection, { line, scope }) =>
           Effect.gen(function* () {
             const count = yield* Handshake.joined(connection, { keys: options.keys, line })
+            joins = Math.max(joins, count + 1)
             if (!seen(count))
               return yield* new Handshake.HandshakeError({ reason: "Malformed", peer: connection.remote })
             if (shelf.kept() + securing >= options.max) return yield* new PoolFull({ limit: options.max })
             const inner = yield* secured(connection, count)
-            const id = nextId()
+            const id = ids.next()
             // The id goes out before anybody can take the connection, so that nothing overtakes it on the wire.
             yield* Handshake.admit(inner, { keys: options.keys, count, id })
             yield* shelf.add({ id, connection: inner, scope })
           }).pipe(
             // As an idle one is closed: whoever it was given to must not take an end for an answer.
             Effect.onError(() => connection.reset)
-          )
+          ),
+        saved: () => ({ ids: ids.last(), joins })
       })
 
       return Context.make(Pool.Pool, pool).pipe(Context.add(Admission, admission))
@@ -118,14 +132,20 @@ export const layer = (
 
 // internal
 
-/** Ids that are all different until 2^32 were made: steps of an odd width from a random start. */
-const makeIds: Effect.Effect<() => ConnectionId, never, Crypto> = Effect.gen(function* () {
-  const crypto = yield* Crypto
-  const random = yield* crypto.randomBytes(4)
-  let next = new DataView(random.buffer, random.byteOffset).getUint32(0)
-  return () => {
-    next = (next + 0x9e3779b1) >>> 0
-    const id = next.toString(16).padStart(8, "0")
-    return isConnectionId(id) ? id : ConnectionId.make(id)
-  }
-})
+/** Ids that are all different until 2^32 were made: steps of an odd width from a random start, or from the last. */
+const makeIds = (
+  last: number | undefined
+): Effect.Effect<{ readonly next: () => ConnectionId; readonly last: () => number }, never, Crypto> =>
+  Effect.gen(function* () {
+    const crypto = yield* Crypto
+    const random = yield* crypto.randomBytes(4)
+    let next = last ?? new DataView(random.buffer, random.byteOffset).getUint32(0)
+    return {
+      next: () => {
+        next = (next + 0x9e3779b1) >>> 0
+        const id = next.toString(16).padStart(8, "0")
+        return isConnectionId(id) ? id : ConnectionId.make(id)
+      },
+      last: () => next
+    }
+  })

@@ -117,6 +117,8 @@ export interface Candidate {
   readonly client: string
   /** Keys of the control connection, and of the session if it becomes a new one. */
   readonly keys: Key.Session
+  /** What the keys come from, besides the tunnel key. */
+  readonly nonces: { readonly client: string; readonly server: string }
   readonly channel: Dialect.Channel
   readonly dialect: Dialect.Dialect
   /** The session it would go on with, and what is said to prove that it was in it. */
@@ -132,7 +134,8 @@ export const challenge = (
     const crypto = yield* Crypto
     const { codec } = yield* Deflate
     const nonce = yield* Key.nonce
-    const keys = Key.session(crypto, options.key, { client: options.nonce, server: nonce })
+    const nonces = { client: options.nonce, server: nonce }
+    const keys = Key.session(crypto, options.key, nonces)
     const channel = Dialect.makeChannel({ outgoing: keys.server, incoming: keys.client })
     yield* writeLine(connection, channel.seal(`//control?nonce=${nonce}${offer(codec)}#welcome`))
     const text = yield* openedBy(channel, yield* readLine(connection, "Ended"), connection)
@@ -142,7 +145,7 @@ export const challenge = (
       session === undefined || proof === undefined
         ? Option.none()
         : Option.some({ session, received: Number(received) - 1, proof })
-    return { client, keys, channel, dialect: Dialect.native(channel, { codec: agreed(codec, text) }), resume }
+    return { client, keys, nonces, channel, dialect: Dialect.native(channel, { codec: agreed(codec, text) }), resume }
   }).pipe(inTime(connection))
 
 /** Server: tells the candidate that another client has the tunnel. */

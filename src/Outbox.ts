@@ -4,6 +4,7 @@
  * Liveness goes first, then what was said before and must be said again, then the state of the pool, then launches in
  * order of arrival. Source: docs/protocol.md §Signals.
  */
+import { constVoid } from "effect/Function"
 import * as Signal from "./Signal.js"
 
 /** A signal that is numbered when it is first said, and kept until that number is acknowledged. */
@@ -52,15 +53,21 @@ export interface Outbox {
   readonly expire: (now: number) => void
   /** Gives up every launch; those that were said only if `said` is to be given up too. */
   readonly close: (options: { readonly said: boolean }) => void
-  /** The highest number given so far, `-1` before the first. */
-  readonly highest: () => number
+  /** What another outbox needs to go on in this one's place: all but its launches. */
+  readonly saved: () => Saved
+}
+
+export interface Saved {
+  /** The number of the next signal. */
+  readonly next: number
+  readonly signals: ReadonlyArray<Numbered>
 }
 
 export interface Options {
   /** Launches kept at most. */
   readonly limit: number
-  /** The number of the first signal. Defaults to `0`. */
-  readonly first?: number | undefined
+  /** What it goes on with. Defaults to nothing, its first number being `0`. */
+  readonly saved?: Saved | undefined
 }
 
 /** Signals in a batch, at most: some kilobytes, so that liveness never has much in front of it. */
@@ -68,13 +75,22 @@ export const batch = 128
 /** Signals said and not acknowledged, at most: what is in front of a ping on a connection that hardly moves. */
 export const flight = 1024
 
-export const make = ({ first = 0, limit }: Options): Outbox => {
+export const make = ({ limit, saved }: Options): Outbox => {
   const announced = new Set<"Ping" | "Pong" | "Ack" | "Bye">()
   const states = new Map<Lasting["_tag"], Held>()
   const waiting = new Set<Held>()
   const said = new Set<Held>()
   const again = new Set<Held>()
-  let next = first
+  let next = saved?.next ?? 0
+
+  const put = (signal: Signal.Demand | Signal.Flush | Signal.Keep) => {
+    states.set(signal._tag, { signal, due: Infinity, refuse: constVoid, number: undefined, said: 0 })
+  }
+  for (const { number, signal } of saved?.signals ?? []) {
+    if (signal._tag !== "Demand" && signal._tag !== "Flush" && signal._tag !== "Keep") continue
+    if (number === undefined) put(signal)
+    else said.add({ signal, due: Infinity, refuse: constVoid, number, said: 0 })
+  }
 
   const forget = (held: Held) => {
     said.delete(held)
@@ -97,9 +113,7 @@ export const make = ({ first = 0, limit }: Options): Outbox => {
     hasRoom: () => waiting.size + said.size < limit,
     size: () => waiting.size + said.size,
     announce: (kind) => announced.add(kind),
-    put: (signal) => {
-      states.set(signal._tag, { signal, due: Infinity, refuse: () => undefined, number: undefined, said: 0 })
-    },
+    put,
     launch: (signal, options) => {
       const held: Held = { signal, ...options, number: undefined, said: 0 }
       waiting.add(held)
@@ -167,7 +181,12 @@ export const make = ({ first = 0, limit }: Options): Outbox => {
     close: (options) => {
       for (const held of [...(options.said ? said : []), ...waiting]) refuse(held, "Over")
     },
-    highest: () => next - 1
+    saved: () => ({
+      next,
+      signals: [...said, ...states.values()]
+        .filter(({ signal }) => signal._tag !== "Launch")
+        .map(({ number, signal }) => ({ number, signal }))
+    })
   }
 }
 

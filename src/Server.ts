@@ -20,8 +20,10 @@ import type * as Key from "./Key.js"
 import { Link } from "./Link.js"
 import { Refusals } from "./Refusals.js"
 import * as Session from "./Session.js"
+import { SessionStore } from "./SessionStore.js"
+import * as SessionState from "./SessionState.js"
 import { Settings } from "./Settings.js"
-import { Terms } from "./Signal.js"
+import { Terms, toText } from "./Signal.js"
 import * as SignalBus from "./SignalBus.js"
 import type { Listener, Transport } from "./Transport.js"
 
@@ -46,12 +48,15 @@ interface Incumbent {
   readonly client: string
   /** Of the session: its control connections have keys of their own. */
   readonly keys: Key.Session
+  readonly nonces: Handshake.Candidate["nonces"]
   readonly session: Session.Session["Type"]
   readonly admission: AcceptingPool.Admission["Type"]
   readonly scope: Scope.CloseableScope
   readonly details: Readonly<Record<string, string>>
   /** It has brought a pool connection: the tunnel serves. */
   serving: boolean
+  /** It ends, and the tunnel does not. */
+  over: boolean
 }
 
 /**
@@ -74,6 +79,8 @@ export const run = (
     const pinned = tls === 1 ? yield* Effect.transposeOption(certificate) : Option.none()
     const terms = new Terms({ max, receiver, tls, fingerprint: Option.map(pinned, ({ fingerprint }) => fingerprint) })
     const visitors = receiver === "server" ? "here" : "there"
+    const { place } = yield* SessionStore
+    const state: SessionState.Where = { place, tunnel: String(options.listener.address), terms: toText(terms) }
     let incumbent: Incumbent | undefined
 
     /** Whether the tunnel is free for this client, or was made so. */
@@ -82,9 +89,25 @@ export const run = (
         const before = incumbent
         if (before === undefined) return Effect.succeed(true)
         const alive = before.client === client ? Effect.succeed(false) : before.session.bus.probe(probeTimeout)
-        return Effect.flatMap(alive, (alive) =>
-          alive ? Effect.succeed(false) : Effect.as(Scope.close(before.scope, Exit.void), true)
-        )
+        return Effect.flatMap(alive, (alive) => (alive ? Effect.succeed(false) : Effect.as(close(before), true)))
+      })
+
+    /** Ends the session, while the tunnel goes on. */
+    const close = (here: Incumbent) =>
+      Effect.suspend(() => {
+        here.over = true
+        return Scope.close(here.scope, Exit.void)
+      })
+
+    /** What is done first when the session's scope closes: a farewell, or where it can be kept, its state. */
+    const part = (here: Incumbent) =>
+      Effect.suspend(() => {
+        const { admission, client, nonces, session } = here
+        return here.over || !SessionState.isKept(state)
+          ? session.bus.leave
+          : Effect.flatMap(session.bus.suspend, (bus) =>
+              SessionState.keep(state, { client, nonces, bus, pool: admission.saved() })
+            )
       })
 
     const serves = (client: Incumbent) =>
@@ -111,22 +134,33 @@ export const run = (
       )
     }
 
-    const start = (arrival: Gate.Arrival, candidate: Handshake.Candidate) =>
+    const begin = (
+      { client, details, keys, nonces }: Pick<Incumbent, "client" | "details" | "keys" | "nonces">,
+      scope: Scope.CloseableScope,
+      saved: Option.Option<SessionState.Restored>
+    ) =>
       Effect.gen(function* () {
-        const { connection } = arrival
-        const { client, dialect, keys } = candidate
-        const scope = yield* Scope.fork(tunnel, ExecutionStrategy.sequential)
+        const pool = { keys, max, visitors, certificate, saved: Option.getOrUndefined(saved)?.pool } as const
         const services = yield* Layer.buildWithScope(
           Session.layer({ visitors }).pipe(
-            Layer.provideMerge(AcceptingPool.layer({ keys, max, visitors, certificate })),
-            Layer.provide(SignalBus.layer)
+            Layer.provideMerge(AcceptingPool.layer(pool)),
+            Layer.provide(SignalBus.layerWith(Option.map(saved, ({ bus }) => bus)))
           ),
           scope
         )
         const session = Context.get(services, Session.Session)
         const admission = Context.get(services, AcceptingPool.Admission)
-        const details = { client: String(connection.remote) }
-        const here: Incumbent = { client, keys, session, admission, scope, details, serving: false }
+        const here: Incumbent = {
+          client,
+          details,
+          keys,
+          nonces,
+          session,
+          admission,
+          scope,
+          serving: false,
+          over: false
+        }
         yield* Scope.addFinalizer(
           scope,
           Effect.sync(() => {
@@ -134,21 +168,47 @@ export const run = (
           })
         )
         incumbent = here
-        yield* Effect.tapError(Handshake.grant(connection, candidate, terms), () => Scope.close(scope, Exit.void))
-        yield* Scope.extend(link.use(session), scope)
-        yield* session.run.pipe(
-          // A client that does not agree with the certificate, say, comes and goes for ever.
-          Effect.catchAll((error) =>
-            here.serving
-              ? Effect.annotateLogs(Effect.logWarning(`client lost: ${error.message}; the session is over`), details)
-              : refusals.count("handshake", error, { details })
-          ),
-          Effect.zipRight(Scope.close(scope, Exit.void)),
-          Effect.forkIn(scope)
-        )
-        yield* attach(arrival, here, { connection, dialect })
-        yield* Scope.addFinalizer(scope, session.bus.leave)
+        return here
       })
+
+    const run = (here: Incumbent) =>
+      here.session.run.pipe(
+        // A client that does not agree with the certificate, say, comes and goes for ever.
+        Effect.catchAll((error) =>
+          here.serving
+            ? Effect.annotateLogs(Effect.logWarning(`client lost: ${error.message}; the session is over`), here.details)
+            : refusals.count("handshake", error, { details: here.details })
+        ),
+        Effect.zipRight(close(here)),
+        Effect.forkIn(here.scope)
+      )
+
+    const start = (arrival: Gate.Arrival, candidate: Handshake.Candidate) =>
+      Effect.gen(function* () {
+        const { connection } = arrival
+        const { client, dialect, keys, nonces } = candidate
+        const scope = yield* Scope.fork(tunnel, ExecutionStrategy.sequential)
+        const details = { client: String(connection.remote) }
+        const here = yield* begin({ client, details, keys, nonces }, scope, Option.none())
+        yield* Effect.tapError(Handshake.grant(connection, candidate, terms), () => close(here))
+        yield* Scope.extend(link.use(here.session), scope)
+        yield* run(here)
+        yield* attach(arrival, here, { connection, dialect })
+        yield* Scope.addFinalizer(scope, part(here))
+      })
+
+    /** The session that the server before this one left, and whose client may come back to it. */
+    const restore = Effect.gen(function* () {
+      const saved = yield* SessionState.restore(state, { key: options.key, grace: resumeGrace })
+      if (Option.isNone(saved)) return
+      const { client, keys, nonces } = saved.value
+      const scope = yield* Scope.fork(tunnel, ExecutionStrategy.sequential)
+      const here = yield* begin({ client, details: { client }, keys, nonces }, scope, saved)
+      yield* Scope.extend(link.use(here.session), scope)
+      yield* run(here)
+      yield* Scope.addFinalizer(scope, part(here))
+      yield* Effect.logInfo("the session of before is kept for its client")
+    })
 
     /** The client goes on with its session: relays, pool and outbox are as they were. */
     const goOn = (arrival: Gate.Arrival, candidate: Handshake.Candidate, here: Incumbent) =>
@@ -161,6 +221,7 @@ export const run = (
         yield* Effect.annotateLogs(Effect.logInfo("client is back"), { client: String(connection.remote) })
       })
 
+    yield* restore
     return yield* Gate.serve({
       listener: options.listener,
       key: options.key,

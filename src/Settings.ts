@@ -49,6 +49,8 @@ export class Settings extends Context.Tag("nodepass/Settings")<
     readonly serviceCooldown: Duration.Duration
     /** How long a session waits for its control connection to come back. Defaults to 30 s. */
     readonly resumeGrace: Duration.Duration
+    /** Where a server that stops leaves its session for the next one. Defaults to nowhere. */
+    readonly stateDirectory: Option.Option<string>
     /** How long visitors being served may take to finish once the tunnel stops. Defaults to 5 s. */
     readonly shutdownTimeout: Duration.Duration
     /** Longest time between two readings of a certificate's files. Defaults to 1 h. */
@@ -77,6 +79,7 @@ export const defaults: Settings["Type"] = {
   reportInterval: Duration.seconds(5),
   serviceCooldown: Duration.seconds(3),
   resumeGrace: Duration.seconds(30),
+  stateDirectory: Option.none(),
   shutdownTimeout: Duration.seconds(5),
   reloadInterval: Duration.hours(1),
   relay: "auto",
@@ -102,6 +105,9 @@ export const config: Config.Config<Settings["Type"]> = Config.suspend(() =>
     reportInterval: duration("NP_REPORT_INTERVAL", defaults.reportInterval),
     serviceCooldown: duration("NP_SERVICE_COOLDOWN", defaults.serviceCooldown),
     resumeGrace: duration("NP_RESUME_GRACE", defaults.resumeGrace),
+    stateDirectory: variable("NP_STATE_DIR", defaults.stateDirectory, "the path of a directory", (text) =>
+      text === "" ? Option.none() : Option.some(Option.some(text))
+    ),
     shutdownTimeout: duration("NP_SHUTDOWN_TIMEOUT", defaults.shutdownTimeout),
     reloadInterval: duration("NP_RELOAD_INTERVAL", defaults.reloadInterval),
     relay: variable("NP_RELAY", defaults.relay, "portable, kernel or auto", Schema.decodeUnknownOption(Way)),

@@ -27,7 +27,17 @@ import { Settings } from "./Settings.js"
 import type * as Signal from "./Signal.js"
 import type { Connection, TransportError } from "./Transport.js"
 
-const reasons = ["Ended", "Reset", "Silent", "LineTooLong", "Tampered", "Superseded", "Left", "Stopped"] as const
+const reasons = [
+  "Ended",
+  "Reset",
+  "Silent",
+  "LineTooLong",
+  "Tampered",
+  "Superseded",
+  "Left",
+  "Stopped",
+  "Away"
+] as const
 
 const sentences: Record<(typeof reasons)[number], string> = {
   Ended: "the peer closed the control connection",
@@ -37,7 +47,8 @@ const sentences: Record<(typeof reasons)[number], string> = {
   Tampered: "a signal was taken out of the control connection on its way",
   Superseded: "the peer came back by another control connection",
   Left: "the peer left",
-  Stopped: "this side leaves"
+  Stopped: "this side leaves",
+  Away: "the peer did not come back to the session of before"
 }
 
 /** A control connection is over. The session may go on with another one. */
@@ -80,6 +91,13 @@ export interface Line {
   readonly received?: number | undefined
 }
 
+/** What a bus leaves to the one that goes on with its session. */
+export interface Saved {
+  readonly outbox: Outbox.Saved
+  /** The highest number of the peer's that was handled. */
+  readonly received: number
+}
+
 export class SignalBus extends Context.Tag("nodepass/SignalBus")<
   SignalBus,
   {
@@ -115,6 +133,11 @@ export class SignalBus extends Context.Tag("nodepass/SignalBus")<
     readonly roundTrip: Effect.Effect<Option.Option<Duration.Duration>>
     /** Pings the peer now; whether it said anything in that time. */
     readonly probe: (within: Duration.DurationInput) => Effect.Effect<boolean>
+    /**
+     * Goes no further, without a word to the peer: it gives up its control connection and its launches, and says what
+     * another bus needs to go on in its place.
+     */
+    readonly suspend: Effect.Effect<Saved>
     /** Launches that the peer has not acknowledged. */
     readonly waiting: Effect.Effect<number>
   }
@@ -148,8 +171,11 @@ interface Waiter {
   readonly fail: (error: SignalBusClosed) => void
 }
 
-export const make: Effect.Effect<SignalBus["Type"], never, Deadlines | Refusals | Scope.Scope | Settings> = Effect.gen(
-  function* () {
+/** One that goes on where another was suspended waits for its peer as if that had just been lost. */
+export const makeWith = (
+  saved: Option.Option<Saved>
+): Effect.Effect<SignalBus["Type"], never, Deadlines | Refusals | Scope.Scope | Settings> =>
+  Effect.gen(function* () {
     const clock = yield* Effect.clock
     const deadlines = yield* Deadlines
     const refusals = yield* Refusals
@@ -162,10 +188,11 @@ export const make: Effect.Effect<SignalBus["Type"], never, Deadlines | Refusals 
     const inbound = yield* Effect.acquireRelease(Queue.bounded<Arrived>(signalQueue), Queue.shutdown)
     const closed = yield* Deferred.make<never, SignalBusClosed>()
     const left = yield* Deferred.make<void>()
-    const outbox = Outbox.make({ limit: signalQueue })
-    const isNew = Once.make()
-    let received = -1
-    let acknowledged = -1
+    const before = Option.getOrUndefined(saved)
+    const outbox = Outbox.make({ limit: signalQueue, saved: before?.outbox })
+    let received = before?.received ?? -1
+    const isNew = Once.make(received + 1)
+    let acknowledged = received
     let over: SignalBusClosed | undefined
     let attached: Attached | undefined
     let awaited: () => void = () => undefined
@@ -221,6 +248,7 @@ export const make: Effect.Effect<SignalBus["Type"], never, Deadlines | Refusals 
         })
       })
     yield* Effect.addFinalizer(() => close("Stopped"))
+    if (before !== undefined) awaited = deadlines.after(resumeGrace, close("Away"))
 
     const ping = Effect.sync(() => {
       pinged = millis()
@@ -444,6 +472,16 @@ export const make: Effect.Effect<SignalBus["Type"], never, Deadlines | Refusals 
         // A finalizer waits here, uninterruptible.
         return Effect.ignore(Effect.timeoutOption(Effect.interruptible(Deferred.await(left)), farewell))
       }),
+      suspend: Effect.suspend(() => {
+        const kept = { outbox: outbox.saved(), received }
+        const ended = attached === undefined ? Effect.void : Effect.ignore(attached.line.connection.end)
+        // What was said is on its way, as before a farewell.
+        return Deferred.succeed(left, undefined).pipe(
+          Effect.zipRight(Effect.timeoutOption(Effect.interruptible(ended), farewell)),
+          Effect.zipRight(close("Stopped")),
+          Effect.as(kept)
+        )
+      }),
       isAttached: Effect.sync(() => attached !== undefined),
       received: () => received,
       roundTrip: Effect.sync(() => roundTrip),
@@ -462,7 +500,12 @@ export const make: Effect.Effect<SignalBus["Type"], never, Deadlines | Refusals 
         }),
       waiting: Effect.sync(() => outbox.size())
     })
-  }
-)
+  })
 
-export const layer: Layer.Layer<SignalBus, never, Deadlines | Refusals | Settings> = Layer.scoped(SignalBus, make)
+export const make = makeWith(Option.none())
+
+export const layerWith = (
+  saved: Option.Option<Saved>
+): Layer.Layer<SignalBus, never, Deadlines | Refusals | Settings> => Layer.scoped(SignalBus, makeWith(saved))
+
+export const layer = layerWith(Option.none())

@@ -1,6 +1,9 @@
 import { afterEach, assert, beforeEach, describe, it } from "@effect/vitest"
 import { once } from "node:events"
+import * as Fs from "node:fs"
 import * as Net from "node:net"
+import * as Os from "node:os"
+import * as Path from "node:path"
 import { answering, ask, echoing, fate, makeWorld, tunnel, type World } from "./command/Nodepass.js"
 
 let world: World
@@ -92,6 +95,31 @@ describe("a control connection that is cut again and again", () => {
       assert.lengthOf(client.log().match(/ connected server=/g) ?? [], 1)
     }
   )
+
+  it("a server that stops and starts again goes on with its session, and leaves it in a file of its own", async () => {
+    const directory = Fs.mkdtempSync(Path.join(Os.tmpdir(), "nodepass-state-"))
+    try {
+      const { port: target } = await world.listen(answering)
+      const { client, port, server, startServer } = await tunnel(world, {
+        target,
+        receiver: "server",
+        env: { NP_STATE_DIR: directory }
+      })
+      await ask(world, port, "first")
+      assert.strictEqual(await server.stop(), 0)
+      const [file = ""] = Fs.readdirSync(directory)
+      assert.match(file, /^session-.*\.json$/)
+      assert.strictEqual(Fs.statSync(Path.join(directory, file)).mode & 0o777, 0o600)
+      assert.notInclude(Fs.readFileSync(Path.join(directory, file), "utf8"), "s3cret")
+      const next = startServer()
+      await next.line(/client is back/)
+      assert.deepStrictEqual(Fs.readdirSync(directory), [])
+      assert.strictEqual(String(await ask(world, port, "next")), "re:next")
+      assert.lengthOf(client.log().match(/ connected server=/g) ?? [], 1)
+    } finally {
+      Fs.rmSync(directory, { recursive: true })
+    }
+  })
 
   it("past the grace the session is over, and the next one begins by itself", async () => {
     const { port: target } = await world.listen(answering)

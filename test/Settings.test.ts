@@ -58,11 +58,13 @@ describe("Settings", () => {
         NP_UDP_DATA_BUF_SIZE: "65507",
         NP_TCP_DATA_BUF_SIZE: "1",
         NP_RELAY: "portable",
-        NP_REACTORS: "3"
+        NP_REACTORS: "3",
+        NP_STATE_DIR: "/var/lib/nodepass"
       })
       const each = Object.fromEntries(Object.keys(variables).map((field) => [field, Duration.millis(123)]))
       assert.deepStrictEqual<unknown>(settings, {
         signalQueue: 7,
+        stateDirectory: Option.some("/var/lib/nodepass"),
         datagramLimit: 65_507,
         bufferLimit: 1,
         relay: "portable",

@@ -17,7 +17,8 @@ const ranks: ReadonlyArray<ReadonlyArray<string>> = [
     "GoDuration",
     "Liveness",
     "LogLine",
-    "Once"
+    "Once",
+    "SessionStore"
   ],
   ["DocsPage", "HostFigures", "Instance", "Journal"],
   [
@@ -38,7 +39,7 @@ const ranks: ReadonlyArray<ReadonlyArray<string>> = [
   ["DatagramRelay", "Handshake", "Ingress", "SignalBus", "TunnelUrl"],
   ["Gate", "MasterClient", "MasterUrl", "Pool", "UdpSessions"],
   ["AcceptingPool", "DialingPool", "Egress", "Front"],
-  ["Session"],
+  ["Session", "SessionState"],
   ["Link"],
   ["Client", "Server"],
   ["Role"],

@@ -13,6 +13,7 @@ import * as KernelTransport from "./kernel/KernelTransport.js"
 import * as NodeCertificates from "./NodeCertificates.js"
 import * as NodeCrypto from "./NodeCrypto.js"
 import * as NodeDeflate from "./NodeDeflate.js"
+import * as NodeSessionStore from "./NodeSessionStore.js"
 import * as NodeTransport from "./NodeTransport.js"
 
 export interface Options extends NodeTransport.Options {
@@ -22,12 +23,20 @@ export interface Options extends NodeTransport.Options {
    * Defaults to `auto`: the kernel where it can be had. Where it cannot, `kernel` warns of it.
    */
   readonly relay?: "portable" | "kernel" | "auto" | undefined
+  /** Where a server that stops leaves its session for the next one. Defaults to nowhere. */
+  readonly stateDirectory?: string | undefined
   /** Threads that serve the kernel relay at most. Defaults to one for each core, and four where there are more. */
   readonly reactors?: number | undefined
 }
 
 export const layerWith = (options: Options): Layer.Layer<Certificates | Crypto | Transport> =>
-  Layer.mergeAll(NodeCertificates.layer, NodeCrypto.layer, NodeDeflate.layer, sockets(options))
+  Layer.mergeAll(
+    NodeCertificates.layer,
+    NodeCrypto.layer,
+    NodeDeflate.layer,
+    options.stateDirectory === undefined ? Layer.empty : NodeSessionStore.layer(options.stateDirectory),
+    sockets(options)
+  )
 
 export const layer: Layer.Layer<Certificates | Crypto | Transport> = Layer.suspend(() => layerWith({}))
 

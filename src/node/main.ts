@@ -122,8 +122,13 @@ endAtOnceOnTheSecond("SIGTERM", 143)
 const machine = Layer.merge(
   NodeContext.layer,
   Layer.unwrapEffect(
-    Effect.map(Settings.Settings, ({ bufferLimit, reactors, relay }) =>
-      NodeHost.layerWith({ bufferLimit, relay, reactors: Option.getOrUndefined(reactors) })
+    Effect.map(Settings.Settings, ({ bufferLimit, reactors, relay, stateDirectory }) =>
+      NodeHost.layerWith({
+        bufferLimit,
+        relay,
+        reactors: Option.getOrUndefined(reactors),
+        stateDirectory: Option.getOrUndefined(stateDirectory)
+      })
     )
   )
 )

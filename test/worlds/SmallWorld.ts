@@ -85,6 +85,8 @@ export interface Options {
   /** Defaults to `11`. */
   readonly seed?: number | undefined
   readonly settings?: Partial<Settings.Settings["Type"]> | undefined
+  /** What else a host provides. Defaults to nothing. */
+  readonly host?: Layer.Layer<never> | undefined
   /** See `Simulation.Options`. */
   readonly turn?: number | undefined
 }
@@ -99,7 +101,14 @@ export const run = <A, E>(options: Options, program: (world: World) => Effect.Ef
   const crypto = () => SimCrypto.layer(seed * 1000 + host++)
   const start: World["start"] = (name, config) =>
     Tunnel.layer(config).pipe(
-      Layer.provide([network.host(name), crypto(), SimCertificates.layer(seed), NodeDeflate.layer, settings]),
+      Layer.provide([
+        network.host(name),
+        crypto(),
+        SimCertificates.layer(seed),
+        NodeDeflate.layer,
+        settings,
+        options.host ?? Layer.empty
+      ]),
       Layer.build,
       Effect.map((services) => Context.get(services, Tunnel.Tunnel))
     )

@@ -1,0 +1,56 @@
+/**
+ * Where a server that stops leaves its session for the one that starts after it: nowhere, unless the host provides a place.
+ *
+ * What is kept says nothing of the key: without that the nonces are of no use to anybody.
+ */
+import * as Context from "effect/Context"
+import type * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+
+/** What is kept of a session cannot be read, or not be written. The next session is a new one. */
+export class SessionStoreError extends Schema.TaggedError<SessionStoreError>()("SessionStoreError", {
+  operation: Schema.Literal("read", "write"),
+  file: Schema.String,
+  cause: Schema.Defect
+}) {
+  override get message(): string {
+    const why = this.cause instanceof Error ? this.cause.message : String(this.cause)
+    return `the session cannot be ${this.operation === "read" ? "read from" : "kept in"} ${this.file}: ${why}`
+  }
+}
+
+const count = Schema.Int.pipe(Schema.nonNegative())
+const nonce = Schema.String.pipe(Schema.pattern(/^[0-9a-f]{32}$/))
+
+/** A session between two processes of a server. */
+export class Saved extends Schema.Class<Saved>("nodepass/SessionStore/Saved")({
+  version: Schema.Literal(1),
+  /** Milliseconds of the time of day. */
+  at: Schema.Number,
+  client: Schema.String.pipe(Schema.pattern(/^[0-9a-f]{16}$/)),
+  nonces: Schema.Struct({ client: nonce, server: nonce }),
+  /** As they were sent; under others nothing is gone on with. */
+  terms: Schema.String,
+  /** The number of the next signal, and the first that the client's next one may have. */
+  next: count,
+  expected: count,
+  /** Signals that the client has not acknowledged, launches apart: their visitors end with the process. */
+  outbox: Schema.Array(Schema.Struct({ text: Schema.String, number: Schema.NullOr(count) })),
+  /** What the next id is made from, and the first number that a pool connection may bring. */
+  ids: count,
+  joins: count
+}) {}
+
+export const FromJson = Schema.parseJson(Saved)
+
+/** Texts by the name of their tunnel, for this user only. */
+export interface Place {
+  /** What was kept, if anything; it is gone then, so that no second process finds it. */
+  readonly take: (tunnel: string) => Effect.Effect<Option.Option<string>, SessionStoreError>
+  readonly keep: (tunnel: string, text: string) => Effect.Effect<void, SessionStoreError>
+}
+
+export class SessionStore extends Context.Reference<SessionStore>()("nodepass/SessionStore", {
+  defaultValue: (): { readonly place: Option.Option<Place> } => ({ place: Option.none() })
+}) {}
