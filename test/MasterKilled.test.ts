@@ -7,7 +7,7 @@ import process from "node:process"
 import { makeWorld } from "./command/Nodepass.js"
 
 /** How often it is killed: more on request. */
-const kills = Number(process.env["NODEPASS_KILLS"] ?? 12)
+const kills = Number(process.env["NODEPASS_KILLS"] ?? 8)
 
 interface Known {
   alias: string
