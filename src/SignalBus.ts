@@ -287,8 +287,9 @@ export const makeWith = (
         if (heard.acknowledged !== undefined && outbox.acknowledge(heard.acknowledged - 1)) admit()
         for (const [index, signal] of heard.signals.entries()) {
           const number = heard.number === undefined ? undefined : heard.number + index
-          if (number !== undefined && !isNew(number)) continue
-          yield* receive(here, signal, number)
+          if (number === undefined || isNew(number)) yield* receive(here, signal, number)
+          // Whoever says it again has not heard that it was handled.
+          else acknowledged = Math.min(acknowledged, received - 1)
         }
       })
 

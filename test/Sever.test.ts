@@ -113,6 +113,6 @@ describe("a control connection that is cut, and nothing else", () => {
       )
       assert.deepStrictEqual([talked, served, begun], [40, visits.map(() => 1), 1])
     },
-    { fastCheck: { numRuns: 100 } }
+    { fastCheck: { numRuns: 50 }, timeout: 120_000 }
   )
 })

@@ -234,6 +234,31 @@ describe("SignalBus", () => {
     assert.deepStrictEqual(answers, [true, false])
   })
 
+  it("handles a signal once, and acknowledges it each time it is said", () => {
+    const [handled, acknowledged] = world(1, {}, ({ ours, theirs }) =>
+      Effect.gen(function* () {
+        let handled = 0
+        yield* speaking(ours, () => Effect.sync(() => handled++))
+        const told: Array<number> = []
+        const decoder = Frame.makeDecoder({ limit: 8 * 1024 })
+        const listen = Effect.map(theirs.connection.read, (chunk) => {
+          for (const line of Either.getOrThrow(decoder.push(Option.getOrThrow(chunk)))) {
+            for (const heard of Either.getOrThrow(theirs.dialect.decode(line))) {
+              if (heard.acknowledged !== undefined) told.push(heard.acknowledged)
+            }
+          }
+        })
+        yield* Effect.forkScoped(Effect.ignore(Effect.forever(listen)))
+        for (let times = 0; times < 3; times++) {
+          yield* theirs.connection.write(theirs.dialect.encode({ signals: [{ signal: launch(1), number: 0 }] }))
+          yield* Effect.sleep(Duration.seconds(1))
+        }
+        return [handled, told] as const
+      })
+    )
+    assert.deepStrictEqual([handled, acknowledged], [1, [1, 1, 1]])
+  })
+
   it("keeps to its bounds with a peer that reads one line a second, refuses nobody and does not lose it", () => {
     const [limit, count] = [300, 2000]
     const handled: Array<number> = []

@@ -72,7 +72,7 @@ const grace = 10_000
 const settings = (limit: number): Settings.Settings["Type"] => ({
   ...Settings.defaults,
   signalQueue: limit,
-  reportInterval: Duration.seconds(1),
+  reportInterval: Duration.millis(1500),
   handshakeTimeout: Duration.seconds(3),
   poolGetTimeout: Duration.seconds(20),
   resumeGrace: Duration.millis(grace)
