@@ -7,6 +7,7 @@
 import * as Console from "effect/Console"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
@@ -47,12 +48,17 @@ export const program = Effect.gen(function* () {
   })
   yield* Effect.all([server.ready, client.ready], { concurrency: 2 })
 
+  const launch = yield* Effect.fork(
+    Stream.runHead(Stream.filter(server.events(), (event) => event._tag === "Launched"))
+  )
   const visit = yield* transport.connect(Option.getOrThrow(visitors))
   const chunk = yield* visit.read
   const greeting = new TextDecoder().decode(Option.getOrThrow(chunk))
   yield* Console.log(`the target says: ${greeting}`)
   yield* Console.log(`status: ${yield* server.status}`)
 
+  const { visitor } = Option.getOrThrow(yield* Fiber.join(launch))
+  yield* Console.log(`launched for: ${String(visitor)}`)
   const checkpoint = yield* Stream.runHead(server.checkpoints)
   yield* Console.log(Option.getOrThrow(checkpoint).line)
   return greeting

@@ -73,14 +73,17 @@ export const layer = (
       const shelf: Shelf.Shelf = yield* Shelf.make({
         ...Pool.shelfOptions(options, settings),
         onDemand: () => {
-          if (shelf.waiting() > 0) wake.unsafeOffer(undefined)
+          if (shelf.waiting() > 0 || shelf.idle() === 0) wake.unsafeOffer(undefined)
         }
       })
+
+      const stats = (): Pool.Stats => ({ idle: shelf.idle(), capacity: options.max, waiting: shelf.waiting() })
+      const level = yield* Pool.levels(stats)
 
       yield* Queue.take(wake).pipe(
         Effect.flatMap(() => {
           const count = shelf.waiting()
-          return count === 0 ? Effect.void : bus.send(new Demand({ count }))
+          return count === 0 ? level : Effect.zipRight(bus.send(new Demand({ count })), level)
         }),
         Effect.forever,
         Effect.ignore,
@@ -90,7 +93,7 @@ export const layer = (
       const pool = Pool.Pool.of({
         ...Pool.takesFrom(shelf, options),
         warm: () => Effect.void,
-        stats: Effect.sync(() => ({ idle: shelf.idle(), capacity: options.max, waiting: shelf.waiting() }))
+        stats: Effect.sync(stats)
       })
 
       let securing = 0
@@ -119,6 +122,7 @@ export const layer = (
             // The id goes out before anybody can take the connection, so that nothing overtakes it on the wire.
             yield* Handshake.admit(inner, { keys: options.keys, count, id })
             yield* shelf.add({ id, connection: inner, scope })
+            yield* level
           }).pipe(
             // As an idle one is closed: whoever it was given to must not take an end for an answer.
             Effect.onError(() => connection.reset)

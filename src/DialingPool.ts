@@ -81,6 +81,9 @@ export const layer = (
         }
       })
 
+      const stats = (): Pool.Stats => ({ idle: shelf.idle(), capacity, waiting: shelf.waiting() })
+      const level = yield* Pool.levels(stats)
+
       const { address } = options
       const connect = deadlines.limit(transport.connect(address), {
         duration: settings.handshakeTimeout,
@@ -99,7 +102,7 @@ export const layer = (
             onSuccess: (entered) => {
               opened++
               troubled = false
-              return shelf.add({ ...entered, scope })
+              return Effect.zipRight(shelf.add({ ...entered, scope }), level)
             }
           })
         })
@@ -157,7 +160,7 @@ export const layer = (
       if (Option.isSome(trust)) yield* open
       yield* refill
       yield* Effect.forkScoped(adapt)
-      yield* Effect.forkScoped(Effect.forever(Effect.zipRight(Queue.take(wake), refill)))
+      yield* Effect.forkScoped(Effect.forever(Queue.take(wake).pipe(Effect.zipRight(refill), Effect.zipRight(level))))
 
       return Pool.Pool.of({
         ...takes,
@@ -166,7 +169,7 @@ export const layer = (
             asked = Math.max(asked, visitors)
             return Effect.asVoid(Queue.offer(wake, undefined))
           }),
-        stats: Effect.sync(() => ({ idle: shelf.idle(), capacity, waiting: shelf.waiting() }))
+        stats: Effect.sync(stats)
       })
     })
   )

@@ -8,6 +8,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
+import { EventBus } from "./EventBus.js"
 import type * as Key from "./Key.js"
 import type { Settings } from "./Settings.js"
 import type * as Shelf from "./Shelf.js"
@@ -69,6 +70,18 @@ export const shelfOptions = (
   expect: visitors === "here" ? "nothing" : "bytes",
   grace: handshakeTimeout
 })
+
+/** Says where the pool stands when it became empty, is so no longer, or has another capacity; to be run after changes. */
+export const levels = (stats: () => Stats): Effect.Effect<Effect.Effect<void>> =>
+  Effect.map(EventBus, (events) => {
+    let before = stats()
+    return Effect.suspend(() => {
+      const now = stats()
+      if (now.capacity === before.capacity && (now.idle === 0) === (before.idle === 0)) return Effect.void
+      before = now
+      return events.publish(() => ({ _tag: "PoolLevel", ...now }))
+    })
+  })
 
 /** The takes of a pool over its shelf. */
 export const takesFrom = (

@@ -6,15 +6,10 @@ import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import { EventBus } from "./EventBus.js"
+import type { refusalKinds } from "./TunnelEvent.js"
 
-/**
- * `dial`: a pool connection that could not be opened. `handshake`: a newcomer on the tunnel port. `signal`: a line of the peer. `slot`: a visitor, every slot being held.
- * `pool`: a visitor for whom no pool connection came in time. `target`: a visitor whose target did not answer.
- * `launch`: a visitor whose pool connection was gone. `header`: a visitor without the PROXY header that was to come first.
- * `datagram`: a datagram too large, or with no room on its way.
- */
-export const kinds = ["dial", "handshake", "signal", "slot", "pool", "target", "launch", "header", "datagram"] as const
-export type Kind = (typeof kinds)[number]
+export type Kind = (typeof refusalKinds)[number]
 
 /** Refusals so far, by kind. */
 export type Counts = Readonly<Record<Kind, number>>
@@ -41,7 +36,7 @@ export interface RefusalError {
   readonly reason?: unknown
 }
 
-export const make: Effect.Effect<Refusals["Type"]> = Effect.sync(() => {
+export const make: Effect.Effect<Refusals["Type"]> = Effect.map(EventBus, (events) => {
   const counts: Record<Kind, number> = {
     dial: 0,
     handshake: 0,
@@ -59,16 +54,21 @@ export const make: Effect.Effect<Refusals["Type"]> = Effect.sync(() => {
       Effect.flatMap(Clock.currentTimeMillis, (now) => {
         const times = options?.times ?? 1
         counts[kind] += times
+        const told = events.publish(() => ({ _tag: "Refused", kind, why: error.message, times }))
         const alike = `${kind} ${error._tag} ${String(error.reason)}`
         const last = said.get(alike)
         if (last !== undefined && now - last.at < 60_000) {
           last.unsaid += times
-          return Effect.logDebug(error.message).pipe(Effect.annotateLogs({ refused: kind, ...options?.details }))
+          return Effect.logDebug(error.message).pipe(
+            Effect.annotateLogs({ refused: kind, ...options?.details }),
+            Effect.zipRight(told)
+          )
         }
         said.set(alike, { at: now, unsaid: times - 1 })
         const unsaid = last !== undefined && last.unsaid > 0 ? { more: String(last.unsaid) } : {}
         return Effect.logWarning(error.message).pipe(
-          Effect.annotateLogs({ refused: kind, ...options?.details, ...unsaid })
+          Effect.annotateLogs({ refused: kind, ...options?.details, ...unsaid }),
+          Effect.zipRight(told)
         )
       }),
     counts: Effect.sync(() => ({ ...counts }))

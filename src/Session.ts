@@ -7,6 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import { Egress } from "./Egress.js"
+import { EventBus } from "./EventBus.js"
 import { Pool } from "./Pool.js"
 import type { ShelfClosed } from "./Shelf.js"
 import * as Signal from "./Signal.js"
@@ -48,13 +49,16 @@ export const layer = ({ visitors }: Options): Layer.Layer<Session, never, Egress
     Effect.gen(function* () {
       const bus = yield* SignalBus
       const egress = yield* Egress
+      const events = yield* EventBus
       const pool = yield* Pool
 
+      const launched = (direction: "sent" | "received", { protocol, visitor }: Signal.Visit) =>
+        events.publish(() => ({ _tag: "Launched", direction, protocol, visitor }))
       const receive = (signal: Delivered): Effect.Effect<void> => {
         switch (signal._tag) {
           case "Launch":
             return visitors === "there"
-              ? egress.launch(signal, pool.take)
+              ? Effect.zipRight(launched("received", signal), egress.launch(signal, pool.take))
               : Effect.logWarning("a launch was passed over: in this tunnel visitors come to this side only")
           case "Demand":
             return pool.warm(signal.count)
@@ -68,19 +72,18 @@ export const layer = ({ visitors }: Options): Layer.Layer<Session, never, Egress
       }
 
       return Session.of({
-        open: ({ entry, protocol, visitor }, refused) =>
-          Effect.flatMap(pool.takeAny, ({ connection, id }) =>
-            Effect.as(
-              Effect.tapError(
-                bus.launch(
-                  Signal.makeLaunch({ protocol, id, visitor, entry }),
-                  Effect.zipRight(connection.reset, refused)
-                ),
-                () => connection.reset
-              ),
-              connection
+        open: (visit, refused) =>
+          Effect.flatMap(pool.takeAny, ({ connection, id }) => {
+            const { entry, protocol, visitor } = visit
+            const launch = bus.launch(
+              Signal.makeLaunch({ protocol, id, visitor, entry }),
+              Effect.zipRight(connection.reset, refused)
             )
-          ),
+            return Effect.tapError(launch, () => connection.reset).pipe(
+              Effect.zipRight(launched("sent", visit)),
+              Effect.as(connection)
+            )
+          }),
         run: bus.run(receive),
         flush: visitors === "here" ? pool.trim(0) : bus.send(new Signal.Flush()),
         bus,

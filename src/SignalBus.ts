@@ -18,6 +18,7 @@ import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import { Deadlines } from "./Deadlines.js"
 import type { Dialect, Heard } from "./Dialect.js"
+import { EventBus } from "./EventBus.js"
 import * as Frame from "./Frame.js"
 import * as Liveness from "./Liveness.js"
 import * as Once from "./Once.js"
@@ -178,6 +179,7 @@ export const makeWith = (
   Effect.gen(function* () {
     const clock = yield* Effect.clock
     const deadlines = yield* Deadlines
+    const events = yield* EventBus
     const refusals = yield* Refusals
     const { poolGetTimeout, reportInterval, resumeGrace, signalQueue } = yield* Settings
     // Steady, unlike the time of day.
@@ -244,7 +246,8 @@ export const makeWith = (
           // What was said before the farewell is on its way in front of it.
           outbox.close({ said: !left })
           const lost = here === undefined ? Effect.void : lose(here, reason)
-          return Effect.all([settle, Deferred.fail(closed, error), lost], { discard: true })
+          const told = events.publish(() => ({ _tag: "SessionLost", why: error.message, over: true }))
+          return Effect.all([settle, told, Deferred.fail(closed, error), lost], { discard: true })
         })
       })
     yield* Effect.addFinalizer(() => close("Stopped"))
@@ -453,16 +456,21 @@ export const makeWith = (
           outbox.acknowledge(line.received ?? -1)
           outbox.replay()
           admit()
+          const peer = line.connection.remote
+          yield* events.publish(() => ({ _tag: "SessionUp", peer, resumed: line.received !== undefined }))
           yield* ping
           yield* Effect.forEach([listen(here), write(here)], Effect.forkScoped, { discard: true })
           return yield* Deferred.await(here.lost)
         }).pipe(
           Effect.scoped,
-          Effect.tap(({ reason }) =>
-            Effect.sync(() => {
-              if (attached?.line !== line) return
+          Effect.tap(({ message, reason }) =>
+            Effect.suspend(() => {
+              if (attached?.line !== line) return Effect.void
               attached = undefined
               awaited = deadlines.after(resumeGrace, close(reason))
+              return over === undefined
+                ? events.publish(() => ({ _tag: "SessionLost", why: message, over: false }))
+                : Effect.void
             })
           )
         ),

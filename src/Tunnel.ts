@@ -17,6 +17,7 @@ import type { Crypto } from "./Crypto.js"
 import * as DatagramRelay from "./DatagramRelay.js"
 import * as Deadlines from "./Deadlines.js"
 import * as Egress from "./Egress.js"
+import * as EventBus from "./EventBus.js"
 import * as Link from "./Link.js"
 import * as Meter from "./Meter.js"
 import * as Refusals from "./Refusals.js"
@@ -27,6 +28,7 @@ import * as Slots from "./Slots.js"
 import * as Targets from "./Targets.js"
 import * as Throttle from "./Throttle.js"
 import type { Transport } from "./Transport.js"
+import type { TunnelEvent } from "./TunnelEvent.js"
 import type { TunnelConfig } from "./TunnelUrl.js"
 
 export class Tunnel extends Context.Tag("nodepass/Tunnel")<
@@ -39,6 +41,12 @@ export class Tunnel extends Context.Tag("nodepass/Tunnel")<
     readonly checkpoint: Effect.Effect<Checkpoint>
     /** A checkpoint now and each report interval. */
     readonly checkpoints: Stream.Stream<Checkpoint>
+    /**
+     * What happens from now on, until the tunnel's scope closes: sessions, launches, refusals, the pool, keys.
+     *
+     * Each listener has a buffer of its own; one that does not keep up loses its oldest events and is told so by `Lagged`.
+     */
+    readonly events: (options?: EventBus.Options) => Stream.Stream<TunnelEvent>
     /** Has every idle pool connection replaced, e.g. after the network changed; nothing without a session. */
     readonly flush: Effect.Effect<void>
     /** Where clients connect to a server, and where visitors come to, as far as this side listens there now. */
@@ -76,7 +84,7 @@ export const layer = (
           Slots.layer({ limit: config.slot }),
           Targets.layer({ targets: config.targets, balance: config.balance, check: finite(config.check) }),
           Throttle.layer({ rate: Number.isFinite(config.rate) ? config.rate * bytesPerMegabit : undefined })
-        ).pipe(Layer.provideMerge(Deadlines.layer))
+        ).pipe(Layer.provideMerge(Layer.merge(Deadlines.layer, EventBus.layer)))
       )
     )
   )
@@ -92,6 +100,7 @@ const finite = (duration: Duration.Duration) => (Duration.isFinite(duration) ? d
 
 const make = (config: TunnelConfig) =>
   Effect.gen(function* () {
+    const events = yield* EventBus.EventBus
     const link = yield* Link.Link
     const { traffic } = yield* Meter.Meter
     const refusals = yield* Refusals.Refusals
@@ -144,6 +153,7 @@ const make = (config: TunnelConfig) =>
       ready: role.alone ? Effect.void : link.ready,
       checkpoint,
       checkpoints,
+      events: (options) => Stream.unwrapScoped(events.subscribe(options)),
       flush: Effect.flatMap(link.session, (session) =>
         Option.match(session, { onNone: () => Effect.void, onSome: ({ flush }) => Effect.ignore(flush) })
       ),

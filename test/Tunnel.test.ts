@@ -1,4 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
+import * as Arr from "effect/Array"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -6,6 +7,7 @@ import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
 import * as Address from "../src/Address.js"
 import * as Settings from "../src/Settings.js"
 import * as SimCertificates from "../src/testing/SimCertificates.js"
@@ -14,6 +16,7 @@ import * as SimNetwork from "../src/testing/SimNetwork.js"
 import * as Simulation from "../src/testing/Simulation.js"
 import * as Transport from "../src/Transport.js"
 import * as Tunnel from "../src/Tunnel.js"
+import type * as TunnelEvent from "../src/TunnelEvent.js"
 import * as configs from "./worlds/configs.js"
 import * as TunnelHost from "./worlds/TunnelHost.js"
 
@@ -97,6 +100,66 @@ describe("Tunnel", () => {
             for (const tunnel of tunnels) assert.strictEqual((yield* tunnel.checkpoint).visitors, 0)
           }).pipe(Effect.scoped, Effect.provide(network.host("target")))
         }
+      })
+    )
+  })
+
+  it("says what happens: sessions that come, break off, resume and end, launches, refusals, the pool", () => {
+    world((network) =>
+      Effect.gen(function* () {
+        const text = (role: "server" | "client", target: string) => `${role}://server:10101/${target}?slot=1`
+        const start = (role: "server" | "client", target: string) =>
+          TunnelHost.start({ transport: network.host(role), seed: 1, text: text(role, target) })
+        const server = yield* start("server", "server:8080")
+        const clientScope = yield* Scope.make()
+        const listen = (tunnel: Tunnel.Tunnel["Type"]) =>
+          Effect.gen(function* () {
+            const heard: Array<string> = []
+            const say = (event: TunnelEvent.TunnelEvent) => {
+              switch (event._tag) {
+                case "SessionUp":
+                  return event.resumed ? "resumed" : "up"
+                case "SessionLost":
+                  return event.over ? "over" : "lost"
+                case "Launched":
+                  return `${event.direction} ${event.protocol}`
+                case "Refused":
+                  return event.kind
+                case "PoolLevel":
+                  return event.idle === 0 ? "empty" : "filled"
+                default:
+                  return event._tag
+              }
+            }
+            yield* Effect.forkScoped(
+              Stream.runForEach(tunnel.events(), (event) => Effect.sync(() => heard.push(say(event))))
+            )
+            return heard
+          })
+        const atServer = yield* listen(server)
+        const client = yield* Scope.extend(start("client", "target:80"), clientScope)
+        const atClient = yield* listen(client)
+        yield* Effect.all([server.ready, client.ready])
+        yield* Effect.sleep("1 second")
+
+        const transport = yield* Transport.Transport
+        const visit = yield* transport.connect(Address.make("server", 8080))
+        yield* visit.write(new Uint8Array(1))
+        yield* visit.read
+        const refused = yield* transport.connect(Address.make("server", 8080))
+        assert.strictEqual((yield* Effect.flip(refused.read)).reason, "Reset")
+        yield* network.cut("client", "server", { limit: 1 })
+        yield* Effect.sleep("10 seconds")
+        yield* Scope.close(clientScope, Exit.void)
+        yield* Effect.sleep("1 second")
+
+        const [control, pool] = Arr.partition(atServer, (said) => said === "filled" || said === "empty")
+        assert.deepStrictEqual(control, ["up", "sent tcp", "slot", "lost", "resumed", "over"])
+        assert.deepStrictEqual(pool, ["filled", "empty"])
+        assert.deepStrictEqual(
+          atClient.filter((said) => said !== "filled" && said !== "empty"),
+          ["up", "received tcp", "lost", "resumed", "over"]
+        )
       })
     )
   })

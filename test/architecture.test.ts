@@ -20,7 +20,8 @@ const ranks: ReadonlyArray<ReadonlyArray<string>> = [
     "Once",
     "SessionStore"
   ],
-  ["DocsPage", "HostFigures", "Instance", "Journal"],
+  ["DocsPage", "HostFigures", "Instance", "Journal", "TunnelEvent"],
+  ["EventBus"],
   [
     "EventStream",
     "InstanceLog",

@@ -1,0 +1,79 @@
+/**
+ * Where a tunnel's modules say what happens, and any number of listeners hear it, each at a pace of its own.
+ */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import type { LazyArg } from "effect/Function"
+import * as Layer from "effect/Layer"
+import * as Predicate from "effect/Predicate"
+import * as PubSub from "effect/PubSub"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import type { TunnelEvent } from "./TunnelEvent.js"
+
+export interface Options {
+  /** Events kept for a listener that does not keep up, at most. Defaults to `256`. */
+  readonly capacity?: number | undefined
+}
+
+/** Without a layer nobody listens, and saying something costs nothing. */
+export class EventBus extends Context.Reference<EventBus>()("nodepass/EventBus", {
+  defaultValue: (): {
+    /** Tells every listener; the event is made only when there is one. Never waits. */
+    readonly publish: (event: LazyArg<TunnelEvent>) => Effect.Effect<void>
+    /**
+     * Every event from now on, until the layer's scope closes.
+     *
+     * A listener that does not keep up loses its oldest events, and hears `Lagged` in their place.
+     */
+    readonly subscribe: (options?: Options) => Effect.Effect<Stream.Stream<TunnelEvent>, never, Scope.Scope>
+  } => ({ publish: () => Effect.void, subscribe: () => Effect.succeed(Stream.empty) })
+}) {}
+
+export const layer: Layer.Layer<EventBus> = Layer.scoped(
+  EventBus,
+  Effect.gen(function* () {
+    let listeners = 0
+    let next = 0
+    // Ended by a last word, not by a shutdown: that would take from listeners what they have not heard yet.
+    const pubsub = yield* Effect.acquireRelease(PubSub.sliding<Told>(relayed), (pubsub) =>
+      pubsub.publish({ number: next, event: undefined })
+    )
+    const listening = Effect.acquireRelease(
+      Effect.sync(() => listeners++),
+      () => Effect.sync(() => listeners--)
+    )
+    return {
+      publish: (event) =>
+        Effect.suspend(() => (listeners === 0 ? Effect.void : pubsub.publish({ number: next++, event: event() }))),
+      subscribe: ({ capacity = 256 } = {}) =>
+        Effect.gen(function* () {
+          yield* listening
+          const told = yield* Stream.fromPubSub(pubsub, { scoped: true })
+          return told.pipe(
+            Stream.buffer({ capacity, strategy: "sliding" }),
+            Stream.mapAccum(next, (expected, { event, number }) => [
+              number + 1,
+              withGap(event, Math.max(0, number - expected))
+            ]),
+            Stream.flattenIterables,
+            Stream.takeWhile(Predicate.isNotUndefined)
+          )
+        })
+    }
+  })
+)
+
+// internal
+
+interface Told {
+  readonly number: number
+  /** `undefined` is the end. */
+  readonly event: TunnelEvent | undefined
+}
+
+/** Events between their publisher and the listeners' own buffers. */
+const relayed = 1024
+
+const withGap = (event: Told["event"], lost: number): ReadonlyArray<Told["event"]> =>
+  lost === 0 ? [event] : [{ _tag: "Lagged", lost }, event]
