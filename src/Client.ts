@@ -1,6 +1,7 @@
 /**
  * The client's side of a tunnel: it connects, keeps the pool filled, and connects again for ever.
  */
+import * as Arr from "effect/Array"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
@@ -13,6 +14,7 @@ import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
 import type { Address } from "./Address.js"
 import * as Backoff from "./Backoff.js"
 import * as ChildFiber from "./ChildFiber.js"
@@ -22,6 +24,7 @@ import * as DialingPool from "./DialingPool.js"
 import type { Egress } from "./Egress.js"
 import * as Handshake from "./Handshake.js"
 import type * as Key from "./Key.js"
+import type { InForce, Keyring } from "./Keyring.js"
 import { Link } from "./Link.js"
 import type { Refusals } from "./Refusals.js"
 import * as Session from "./Session.js"
@@ -29,7 +32,7 @@ import { Settings } from "./Settings.js"
 import type { Terms } from "./Signal.js"
 import * as SignalBus from "./SignalBus.js"
 import type { TlsError, Trust } from "./Tls.js"
-import { Transport, TransportError } from "./Transport.js"
+import { type Connection, Transport, TransportError } from "./Transport.js"
 
 /** Visitors are to come to this side's target, and its URL names several. */
 export class SeveralTargets extends Schema.TaggedError<SeveralTargets>()("SeveralTargets", {}) {
@@ -41,7 +44,7 @@ export class SeveralTargets extends Schema.TaggedError<SeveralTargets>()("Severa
 export interface Options {
   /** The server's tunnel address. */
   readonly address: Address
-  readonly key: Key.Stretched
+  readonly keyring: Keyring
   /** How data connections must be secured at least, as the URL counts. */
   readonly tls: 0 | 1 | 2
   /** PEM texts of authorities trusted besides the system's, as they are now. */
@@ -65,6 +68,12 @@ interface Standing {
   readonly scope: Scope.CloseableScope
 }
 
+type Agreeing = Effect.Effect<
+  { readonly connection: Connection; readonly agreement: Handshake.Agreement },
+  Handshake.HandshakeError | TransportError,
+  Crypto | Deadlines | Scope.Scope | Settings
+>
+
 /** After a control connection that stood this long the next one is tried at once. */
 const healthy = Duration.seconds(1)
 
@@ -79,9 +88,13 @@ export const run = (
     const transport = yield* Transport
     const tunnel = yield* Effect.scope
     const client = Encoding.encodeHex(yield* crypto.randomBytes(8))
-    const { address, authorities, key, min, tls } = options
+    const { address, authorities, keyring, min, tls } = options
     const server = String(address)
     let standing: Standing | undefined
+    /** The control connection of now, and the newest key when it was begun. */
+    let current: { readonly connection: Connection; readonly newest: Key.Stretched } | undefined
+    /** It is left for one by a newer key. */
+    let leaving = false
 
     const connect = Effect.timeoutFail(transport.connect(address), {
       duration: handshakeTimeout,
@@ -127,14 +140,39 @@ export const run = (
         }).pipe(Effect.onError((cause) => Scope.close(scope, Exit.failCause(cause))))
       })
 
+    /** Has the control connection replaced by one that is opened by the newest key. */
+    const renew = ([newest]: InForce) =>
+      Effect.suspend(() => {
+        if (current === undefined || current.newest === newest) return Effect.void
+        leaving = true
+        return current.connection.reset
+      })
+
+    /** A connection on which both sides have proved themselves, by the newest key that the server knows. */
+    const agree = ([key, ...others]: InForce, resume: Handshake.Resumable | undefined): Agreeing =>
+      Effect.gen(function* () {
+        const connection = yield* connect
+        const agreement = yield* Handshake.accept(connection, { key, client, tls, resume }).pipe(
+          Effect.tapError(() => connection.reset)
+        )
+        return { connection, agreement }
+      }).pipe(
+        Effect.catchIf(
+          (error) => error._tag === "HandshakeError" && error.reason === "NoAnswer",
+          (error) => (Arr.isNonEmptyReadonlyArray(others) ? agree(others, resume) : error)
+        )
+      )
+
     /** One control connection from its first byte to its end. `stands` is run once it serves. */
     const control = (stands: (what: "connected" | "connected again") => Effect.Effect<void>) =>
       Effect.gen(function* () {
-        const connection = yield* connect
         const before = standing
         const resume = before && { keys: before.keys, received: before.session.bus.received() }
-        const agreement = yield* Handshake.accept(connection, { key, client, tls, resume })
+        const keys = yield* keyring.inForce
+        const { agreement, connection } = yield* agree(keys, resume)
         const { dialect } = agreement
+        current = { connection, newest: keys[0] }
+        yield* renew(yield* keyring.inForce)
         if (agreement._tag === "Resumed" && before !== undefined) {
           yield* stands("connected again")
           return yield* speak(before.session.bus, { connection, dialect, received: agreement.received })
@@ -143,7 +181,7 @@ export const run = (
         const { session } = yield* begin(agreement.keys, agreement.terms)
         yield* stands("connected")
         return yield* speak(session.bus, { connection, dialect })
-      }).pipe(Effect.merge, Effect.scoped)
+      }).pipe(Effect.merge, Effect.ensuring(Effect.sync(() => (current = undefined))), Effect.scoped)
 
     /** Until the control connection is lost; what stops closes it. */
     const speak = (bus: SignalBus.SignalBus["Type"], line: SignalBus.Line) =>
@@ -169,6 +207,7 @@ export const run = (
     /** The first of a row of like failures is said, the others whispered. */
     const say = ({ error, stood }: Ended) =>
       Effect.suspend(() => {
+        if (leaving) return Effect.sync(() => (leaving = false))
         const again = said === error.message
         said = error.message
         const line =
@@ -177,6 +216,8 @@ export const run = (
             : `away: ${error.message}; the session waits up to ${Duration.format(resumeGrace)}`
         return (again ? Effect.logDebug(line) : Effect.logWarning(line)).pipe(Effect.annotateLogs({ server }))
       })
+
+    yield* Effect.forkScoped(Stream.runForEach(keyring.changes, renew))
 
     const policy = Backoff.schedule(serviceCooldown).pipe(
       Schedule.mapInput(({ error, stood }: Ended) => ({

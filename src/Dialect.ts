@@ -48,6 +48,8 @@ export interface Heard {
 
 export interface Dialect {
   readonly encode: (batch: Batch) => Uint8Array
+  /** The last line under the key in use; what is encoded from then on is under the next one. */
+  readonly rotate: () => Uint8Array
   /** What a line says, without its terminator. */
   readonly decode: (line: Uint8Array) => Either.Either<ReadonlyArray<Heard>, LineRefused>
 }
@@ -55,23 +57,38 @@ export interface Dialect {
 /** Lines in both directions, each numbered and sealed. */
 export interface Channel {
   readonly seal: (text: string) => string
+  /** The text of a line. One that says so is the last that this key opens. */
   readonly open: (line: string) => Either.Either<string, LineRefused>
+  /** The last line under the key in use. */
+  readonly rotate: () => string
 }
 
 /** Numbers each direction from 0; a line counts once, in order, and only with the peer's seal. */
 export const makeChannel = (options: { readonly outgoing: Key.Seal; readonly incoming: Key.Seal }): Channel => {
+  let { incoming, outgoing } = options
   let next = 0
   let expected = 0
+  const seal = (text: string) => outgoing.seal(Signal.withParameter(text, "s", next++))
   return {
-    seal: (text) => options.outgoing.seal(Signal.withParameter(text, "s", next++)),
+    seal,
+    rotate: () => {
+      const line = seal(Signal.toText(new Signal.Rotation()))
+      outgoing = outgoing.next()
+      return line
+    },
     open: (line) => {
-      const text = options.incoming.open(line)
-      if (Option.isNone(text)) return refuse("Seal", "its seal is missing or wrong")
+      const text = incoming.open(line)
+      if (Option.isNone(text)) {
+        return Option.isSome(incoming.next().open(line))
+          ? refuse("Lost", "the change to its key never arrived")
+          : refuse("Seal", "its seal is missing or wrong")
+      }
       const number = Number(Signal.parameter(text.value, "s") ?? Number.NaN)
       if (!Number.isSafeInteger(number)) return refuse("Malformed", "it has no number")
       if (number < expected) return refuse("Repeated", `its number ${number} was used before`)
       if (number > expected) return refuse("Lost", `number ${expected} never arrived, number ${number} did`)
       expected++
+      if (text.value.endsWith("#r")) incoming = incoming.next()
       return Either.right(text.value)
     }
   }
@@ -116,6 +133,7 @@ export const native = (channel: Channel, { codec = Option.none() }: Options = {}
       const head = acknowledged === undefined ? first : Signal.withParameter(first, "a", acknowledged)
       return Frame.encode([head, ...others].map(channel.seal))
     },
+    rotate: () => Frame.encode([channel.rotate()]),
     decode: (line) =>
       Either.flatMap(channel.open(Frame.toText(line)), (text) => {
         if (!text.endsWith("#z")) return Either.map(heard(text), Arr.of)

@@ -2,6 +2,7 @@
  * The pool of the side that opens the connections: kept filled, a little ahead of its visitors.
  */
 import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as FiberSet from "effect/FiberSet"
@@ -13,6 +14,7 @@ import * as Scope from "effect/Scope"
 import type { Address } from "./Address.js"
 import { Deadlines } from "./Deadlines.js"
 import * as Handshake from "./Handshake.js"
+import * as Key from "./Key.js"
 import * as Pool from "./Pool.js"
 import * as PoolPolicy from "./PoolPolicy.js"
 import { Refusals } from "./Refusals.js"
@@ -91,11 +93,21 @@ export const layer = (
       })
 
       const { keys, trust } = options
+      const clock = yield* Effect.clock
+      const began = clock.unsafeCurrentTimeMillis()
+      // Handshakes under way count at most one block back.
+      const lifetime = Duration.toMillis(Duration.max(settings.keyLifetime, settings.handshakeTimeout))
+      /** A number that no pool connection had before, in a later block once this one's keys are old. */
+      const number = () => {
+        const block = Math.floor((clock.unsafeCurrentTimeMillis() - began) / lifetime)
+        count = Math.max(count, block * Key.blockLength)
+        return count++
+      }
       const open = Effect.uninterruptibleMask((restore) =>
         Effect.flatMap(Scope.make(), (scope) => {
           // By a reset: it may have been launched already, and its visitor must not take an end for an answer.
           const entered = Effect.flatMap(connect, (connection) =>
-            Effect.onError(Handshake.enter(connection, { keys, count: count++, trust }), () => connection.reset)
+            Effect.onError(Handshake.enter(connection, { keys, count: number(), trust }), () => connection.reset)
           )
           return Effect.matchCauseEffect(restore(Scope.extend(entered, scope)), {
             onFailure: (cause) => Effect.zipRight(Scope.close(scope, Exit.failCause(cause)), Effect.failCause(cause)),

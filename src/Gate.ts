@@ -21,7 +21,8 @@ export interface Arrival {
 
 export interface Options<R> {
   readonly listener: Transport.Listener
-  readonly key: Key.Stretched
+  /** The tunnel keys in force. */
+  readonly keys: Effect.Effect<ReadonlyArray<Key.Stretched>>
   /** Strangers at once. Defaults to `512`. */
   readonly limit?: number | undefined
   /** Given each client that knows the key and proved that it is there now. */
@@ -66,11 +67,11 @@ export const serve = <R>(
       const stranger: Stranger = { host: connection.remote.host, scope }
       const leave = Effect.sync(() => strangers.delete(stranger))
       return enter(stranger).pipe(
-        Effect.zipRight(Handshake.receive(connection, options.key)),
+        Effect.zipRight(Handshake.receive(connection, options.keys)),
         Effect.flatMap((newcomer) =>
           newcomer._tag === "Join"
             ? Effect.zipRight(leave, options.onJoin(arrival, newcomer))
-            : Handshake.challenge(connection, { key: options.key, nonce: newcomer.nonce }).pipe(
+            : Handshake.challenge(connection, newcomer).pipe(
                 Effect.tap(leave),
                 Effect.flatMap((candidate) => options.onClient(arrival, candidate))
               )

@@ -92,13 +92,16 @@ export interface Resumable {
 
 /** A newcomer whose first line is one of ours. A `Hello` knows the key; a `Join` is yet to be looked at by its session. */
 export type Newcomer =
-  | { readonly _tag: "Hello"; readonly nonce: string }
+  | { readonly _tag: "Hello"; readonly nonce: string; readonly key: Key.Stretched }
   | { readonly _tag: "Join"; readonly session: string; readonly line: string }
 
-/** Server: reads a newcomer's first line. Fails with `WrongKey`, `Malformed`, `Version`, `TimedOut` or `Ended`. */
+/**
+ * Server: reads a newcomer's first line, and finds which of the keys in force then it was sealed by. Fails with
+ * `WrongKey`, `Malformed`, `Version`, `TimedOut` or `Ended`.
+ */
 export const receive = (
   connection: Connection,
-  key: Key.Stretched
+  keys: Effect.Effect<ReadonlyArray<Key.Stretched>>
 ): Effect.Effect<Newcomer, HandshakeError, Crypto | Deadlines | Settings> =>
   Effect.gen(function* () {
     const crypto = yield* Crypto
@@ -106,15 +109,22 @@ export const receive = (
     const session = join.exec(line)?.[1]
     if (session !== undefined) return { _tag: "Join", session, line } as const
     if (!line.startsWith("//control?")) return yield* refuse("Malformed", connection)
-    const text = yield* sealedBy(Key.hello(crypto, key), line, connection)
+    // Each is tried, whichever fits: the time says nothing of which it was.
+    const opened = (yield* keys).map((key) => Option.map(Key.hello(crypto, key).open(line), (text) => ({ key, text })))
+    const { key, text } = yield* Option.match(Option.firstSomeOf(opened), {
+      onNone: () => refuse("WrongKey", connection),
+      onSome: Effect.succeed
+    })
     const nonce = hello.exec(text)?.[1]
-    return nonce === undefined ? yield* refuse("Version", connection) : ({ _tag: "Hello", nonce } as const)
+    return nonce === undefined ? yield* refuse("Version", connection) : ({ _tag: "Hello", nonce, key } as const)
   }).pipe(inTime(connection))
 
 /** A client that proved itself, waiting to be told whether it may have the tunnel. */
 export interface Candidate {
   /** Names the client's process: 16 hex digits, new at each start of a client. */
   readonly client: string
+  /** The tunnel key that it knows. */
+  readonly key: Key.Stretched
   /** Keys of the control connection, and of the session if it becomes a new one. */
   readonly keys: Key.Session
   /** What the keys come from, besides the tunnel key. */
@@ -128,14 +138,14 @@ export interface Candidate {
 /** Server: answers a `Hello` and has the client prove itself. Fails with `WrongKey`, `Malformed`, `TimedOut` or `Ended`. */
 export const challenge = (
   connection: Connection,
-  options: { readonly key: Key.Stretched; readonly nonce: string }
+  { key, ...newcomer }: Extract<Newcomer, { _tag: "Hello" }>
 ): Effect.Effect<Candidate, HandshakeError, Crypto | Deadlines | Settings> =>
   Effect.gen(function* () {
     const crypto = yield* Crypto
     const { codec } = yield* Deflate
     const nonce = yield* Key.nonce
-    const nonces = { client: options.nonce, server: nonce }
-    const keys = Key.session(crypto, options.key, nonces)
+    const nonces = { client: newcomer.nonce, server: nonce }
+    const keys = Key.session(crypto, key, nonces)
     const channel = Dialect.makeChannel({ outgoing: keys.server, incoming: keys.client })
     yield* writeLine(connection, channel.seal(`//control?nonce=${nonce}${offer(codec)}#welcome`))
     const text = yield* openedBy(channel, yield* readLine(connection, "Ended"), connection)
@@ -145,7 +155,8 @@ export const challenge = (
       session === undefined || proof === undefined
         ? Option.none()
         : Option.some({ session, received: Number(received) - 1, proof })
-    return { client, keys, nonces, channel, dialect: Dialect.native(channel, { codec: agreed(codec, text) }), resume }
+    const dialect = Dialect.native(channel, { codec: agreed(codec, text) })
+    return { client, key, keys, nonces, channel, dialect, resume }
   }).pipe(inTime(connection))
 
 /** Server: tells the candidate that another client has the tunnel. */
@@ -165,7 +176,7 @@ export const isOf = ({ keys, resume }: Candidate, session: Key.Session): boolean
     resume,
     (claim) =>
       claim.session === session.id &&
-      Option.isSome(session.join.open(Signal.withParameter(proofText(session, keys, "resume"), "mac", claim.proof)))
+      Option.isSome(session.join(0).open(Signal.withParameter(proofText(session, keys, "resume"), "mac", claim.proof)))
   )
 
 /** Server: goes on with the session before. `received` is the highest number of the client's signals that it has handled. */
@@ -174,7 +185,7 @@ export const resume = (
   { channel, keys }: Candidate,
   session: Resumable
 ): Effect.Effect<void, HandshakeError> => {
-  const proof = proofOf(session.keys.admit, proofText(session.keys, keys, "resumed"))
+  const proof = proofOf(session.keys.admit(0), proofText(session.keys, keys, "resumed"))
   return writeLine(connection, channel.seal(`//control?got=${session.received + 1}&proof=${proof}#resumed`))
 }
 
@@ -214,7 +225,7 @@ export const accept = (
     if (before !== undefined && answer.endsWith("#resumed")) {
       const [, received, proof = ""] = resumed.exec(answer) ?? []
       const text = Signal.withParameter(proofText(before.keys, keys, "resumed"), "mac", proof)
-      if (received === undefined || Option.isNone(before.keys.admit.open(text))) {
+      if (received === undefined || Option.isNone(before.keys.admit(0).open(text))) {
         return yield* refuse("Malformed", connection)
       }
       return { _tag: "Resumed", keys, dialect, received: Number(received) - 1 } as const
@@ -244,13 +255,13 @@ export const enter = (
   Effect.gen(function* () {
     const { count, keys, trust } = options
     const say = (to: Connection, kind: "join" | "enter") =>
-      writeLine(to, keys.join.seal(`//pool?session=${keys.id}&n=${count}#${kind}`))
+      writeLine(to, keys.join(count).seal(`//pool?session=${keys.id}&n=${count}#${kind}`))
     yield* say(connection, "join")
     const inner = Option.isNone(trust)
       ? connection
       : yield* Effect.flatMap(Transport, ({ secure }) => secure(connection, { side: "client", trust: trust.value }))
     if (Option.isSome(trust)) yield* say(inner, "enter")
-    const text = yield* sealedBy(keys.admit, yield* readLine(inner, "NoAnswer"), inner)
+    const text = yield* sealedBy(keys.admit(count), yield* readLine(inner, "NoAnswer"), inner)
     const [, id, echoed] = admitted.exec(text) ?? []
     return Number(echoed) === count && Signal.isConnectionId(id)
       ? { id, connection: inner }
@@ -262,9 +273,12 @@ export const joined = (
   connection: Connection,
   options: { readonly keys: Key.Session; readonly line: string }
 ): Effect.Effect<number, HandshakeError> =>
-  Effect.flatMap(sealedBy(options.keys.join, options.line, connection), (text) => {
-    const count = Number(joinCount.exec(text)?.[1] ?? Number.NaN)
-    return Number.isSafeInteger(count) ? Effect.succeed(count) : refuse("Malformed", connection)
+  Effect.suspend(() => {
+    // Which key it is depends on the count, so this is looked at first; nothing comes of it unless the seal fits.
+    const count = Number(joinCount.exec(options.line)?.[1] ?? Number.NaN)
+    return Number.isSafeInteger(count)
+      ? Effect.as(sealedBy(options.keys.join(count), options.line, connection), count)
+      : refuse("Malformed", connection)
   })
 
 /**
@@ -279,7 +293,7 @@ export const secured = (
     const { certificate, count, keys } = options
     const { secure } = yield* Transport
     const inner = yield* secure(connection, { side: "server", certificate })
-    const text = yield* sealedBy(keys.join, yield* readLine(inner, "Ended"), inner)
+    const text = yield* sealedBy(keys.join(count), yield* readLine(inner, "Ended"), inner)
     return Number(enterCount.exec(text)?.[1]) === count ? inner : yield* refuse("Malformed", inner)
   }).pipe(inTime(connection))
 
@@ -288,7 +302,7 @@ export const admit = (
   connection: Connection,
   options: { readonly keys: Key.Session; readonly count: number; readonly id: Signal.ConnectionId }
 ): Effect.Effect<void, HandshakeError> =>
-  writeLine(connection, options.keys.admit.seal(`//${options.id}?n=${options.count}#admit`))
+  writeLine(connection, options.keys.admit(options.count).seal(`//${options.id}?n=${options.count}#admit`))
 
 // internal
 
@@ -315,7 +329,7 @@ const proofText = (session: Key.Session, keys: Key.Session, kind: "resume" | "re
 const proofOf = (seal: Key.Seal, text: string): string => Signal.parameter(seal.seal(text), "mac") ?? ""
 
 const claimText = ({ keys: before, received }: Resumable, keys: Key.Session): string =>
-  `&session=${before.id}&got=${received + 1}&proof=${proofOf(before.join, proofText(before, keys, "resume"))}`
+  `&session=${before.id}&got=${received + 1}&proof=${proofOf(before.join(0), proofText(before, keys, "resume"))}`
 
 const decodeTerms = (text: string) =>
   Effect.flatMap(Signal.fromText(text), (signal) =>

@@ -18,6 +18,8 @@ export interface Seal {
   readonly seal: (line: string) => string
   /** The line without its seal, or `None` when the seal is missing or not ours. Takes the same time for any seal. */
   readonly open: (sealed: string) => Option.Option<string>
+  /** The one after it, by the key that grows from this one's and does not lead back to it. */
+  readonly next: () => Seal
 }
 
 /** The keys of one session. Both sides derive the same ones, neither ever sends one. */
@@ -28,10 +30,10 @@ export interface Session {
   readonly client: Seal
   /** Seals what the server says on the control connection. */
   readonly server: Seal
-  /** Seals what the client says on a pool connection. */
-  readonly join: Seal
-  /** Seals what the server says on a pool connection. */
-  readonly admit: Seal
+  /** Seals what the client says on the pool connection of this count. */
+  readonly join: (count: number) => Seal
+  /** Seals what the server says on the pool connection of this count. */
+  readonly admit: (count: number) => Seal
 }
 
 const utf8 = new TextEncoder()
@@ -57,14 +59,25 @@ export const session = (
 ): Session => {
   const secret = Redacted.make(derive(crypto, key, `session ${nonces.client} ${nonces.server}`))
   const seal = (label: string) => makeSeal(crypto, derive(crypto, secret, label))
+  const blocks = (label: string) => {
+    let [last, own] = [0, seal(label)]
+    return (count: number): Seal => {
+      const block = Math.floor(count / blockLength)
+      if (block !== last) [last, own] = [block, seal(block === 0 ? label : `${label} ${block}`)]
+      return own
+    }
+  }
   return {
     id: Encoding.encodeHex(derive(crypto, secret, "id").subarray(0, 8)),
     client: seal("client"),
     server: seal("server"),
-    join: seal("join"),
-    admit: seal("admit")
+    join: blocks("join"),
+    admit: blocks("admit")
   }
 }
+
+/** Counts of pool connections in a row that have the same keys. */
+export const blockLength = 32_768
 
 /** A fresh nonce: 32 hex digits. */
 export const nonce: Effect.Effect<string, never, Crypto> = Effect.flatMap(Crypto, (crypto) =>
@@ -94,7 +107,8 @@ const makeSeal = (crypto: Crypto["Type"], key: Uint8Array): Seal => {
       const line = head + tail
       // The seal does not cover the mark in front of itself, so only the one that `seal` writes will do.
       return equal(mac(line), given) && mark === markAfter(head) ? Option.some(line) : Option.none()
-    }
+    },
+    next: () => makeSeal(crypto, crypto.hmac(key, utf8.encode("next")))
   }
 }
 

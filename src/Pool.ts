@@ -5,6 +5,7 @@
  * takes any idle one and names it to the other, which takes it by that name.
  */
 import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
@@ -65,10 +66,12 @@ export interface Options {
 /** What either kind of pool asks of its shelf. */
 export const shelfOptions = (
   { visitors }: Options,
-  { handshakeTimeout }: Settings["Type"]
-): Pick<Shelf.Options, "expect" | "grace"> => ({
+  { handshakeTimeout, poolGetTimeout }: Settings["Type"]
+): Pick<Shelf.Options, "claimable" | "expect" | "grace"> => ({
   expect: visitors === "here" ? "nothing" : "bytes",
-  grace: handshakeTimeout
+  grace: handshakeTimeout,
+  // The other side gives a launch up after as long.
+  claimable: Duration.sum(poolGetTimeout, handshakeTimeout)
 })
 
 /** Says where the pool stands when it became empty, is so no longer, or has another capacity; to be run after changes. */

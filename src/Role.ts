@@ -15,7 +15,7 @@ import type { Deadlines } from "./Deadlines.js"
 import { Egress } from "./Egress.js"
 import * as Flow from "./Flow.js"
 import * as Front from "./Front.js"
-import * as Key from "./Key.js"
+import * as Keyring from "./Keyring.js"
 import { Link, type LinkTimeout } from "./Link.js"
 import type { Refusals } from "./Refusals.js"
 import type { Relay } from "./Relay.js"
@@ -37,6 +37,8 @@ export interface Role {
   readonly visitors: () => Option.Option<Address>
   /** Serves by itself, with no session. */
   readonly alone: boolean
+  /** Puts another tunnel key in force; does nothing for a role that has none. */
+  readonly replaceKey: Keyring.Replace
 }
 
 type Environment =
@@ -72,7 +74,7 @@ const serve = (config: ServerConfig, visitors: Scope.Scope) =>
   Effect.gen(function* () {
     const transport = yield* Transport
     const tls = yield* certificateOf(config)
-    const key = yield* stretch(config)
+    const keyring = yield* keyringOf(config)
     const front =
       config.mode === "send" || config.targets.length > 1
         ? Option.none()
@@ -96,12 +98,15 @@ const serve = (config: ServerConfig, visitors: Scope.Scope) =>
       })
     )
     if (Option.isSome(front)) yield* Front.serve(front.value, yield* throughTunnel(config), visitors)
-    yield* Effect.forkScoped(Server.run({ listener, key, max: config.max, receiver, connections: visitors, ...tls }))
+    yield* Effect.forkScoped(
+      Server.run({ listener, keyring, max: config.max, receiver, connections: visitors, ...tls })
+    )
     return {
       mode: receiver === "server" ? 1 : 2,
       tunnel: Option.some(listener.address),
       visitors: () => Option.map(front, ({ address }) => address),
-      alone: false
+      alone: false,
+      replaceKey: keyring.replace
     } satisfies Role
   })
 
@@ -130,7 +135,8 @@ const forward = (config: ClientConfig, front: Front.Front, visitors: Scope.Scope
       mode: 1,
       tunnel: Option.some(front.address),
       visitors: () => Option.some(front.address),
-      alone: true
+      alone: true,
+      replaceKey: () => Effect.void
     } satisfies Role
   })
 
@@ -140,7 +146,7 @@ const through = (config: ClientConfig, visitors: Scope.Scope) =>
     const services = yield* Effect.context<
       DatagramRelay | Deadlines | Refusals | Relay | Settings | Slots | Transport
     >()
-    const key = yield* stretch(config)
+    const keyring = yield* keyringOf(config)
     const ways = yield* throughTunnel(config)
     const authorities = yield* authoritiesOf(config)
     const { probe } = yield* Targets
@@ -185,7 +191,7 @@ const through = (config: ClientConfig, visitors: Scope.Scope) =>
     yield* Effect.forkScoped(
       Client.run({
         address: config.tunnel,
-        key,
+        keyring,
         min: config.min,
         tls: demands[config.tls],
         authorities,
@@ -197,7 +203,8 @@ const through = (config: ClientConfig, visitors: Scope.Scope) =>
       mode: 2,
       tunnel: Option.none(),
       visitors: () => Option.fromNullable(port?.address),
-      alone: false
+      alone: false,
+      replaceKey: keyring.replace
     } satisfies Role
   })
 
@@ -270,10 +277,10 @@ const refuseOwnPort = ({ targets }: TunnelConfig, own: Address) =>
     )
   )
 
-const stretch = ({ key }: TunnelConfig) =>
+const keyringOf = ({ key }: TunnelConfig) =>
   Effect.zipRight(
     Option.isNone(key)
       ? Effect.logWarning("no key in the URL: whoever reaches the tunnel port can use this tunnel")
       : Effect.void,
-    Key.stretch(key)
+    Keyring.make(key)
   )

@@ -9,6 +9,7 @@ import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
 import * as AcceptingPool from "./AcceptingPool.js"
 import type { Certificate } from "./Certificates.js"
 import type { Crypto } from "./Crypto.js"
@@ -17,6 +18,7 @@ import type { Egress } from "./Egress.js"
 import * as Gate from "./Gate.js"
 import * as Handshake from "./Handshake.js"
 import type * as Key from "./Key.js"
+import type { InForce, Keyring } from "./Keyring.js"
 import { Link } from "./Link.js"
 import { Refusals } from "./Refusals.js"
 import * as Session from "./Session.js"
@@ -25,11 +27,11 @@ import * as SessionState from "./SessionState.js"
 import { Settings } from "./Settings.js"
 import { Terms, toText } from "./Signal.js"
 import * as SignalBus from "./SignalBus.js"
-import type { Listener, Transport } from "./Transport.js"
+import type { Connection, Listener, Transport } from "./Transport.js"
 
 export interface Options {
   readonly listener: Listener
-  readonly key: Key.Stretched
+  readonly keyring: Keyring
   /** Idle pool connections at most. */
   readonly max: number
   /** How data connections are secured, and for 1 and 2 by what, when a connection comes. */
@@ -57,6 +59,8 @@ interface Incumbent {
   serving: boolean
   /** It ends, and the tunnel does not. */
   over: boolean
+  /** The control connection of now, and the tunnel key that opened it. */
+  control: { readonly connection: Connection; readonly key: Key.Stretched } | undefined
 }
 
 /**
@@ -118,7 +122,12 @@ export const run = (
       })
 
     /** Speaks over the control connection until it is lost, and closes it. */
-    const attach = ({ connection, scope: own }: Gate.Arrival, here: Incumbent, line: SignalBus.Line) => {
+    const attach = (
+      { connection, scope: own }: Gate.Arrival,
+      here: Incumbent,
+      { key, ...line }: SignalBus.Line & { readonly key: Key.Stretched }
+    ) => {
+      here.control = { connection, key }
       const speak = Effect.flatMap(here.session.bus.attach(line), ({ message, reason }) => {
         // Who stays away without a word may come back.
         const mayReturn = reason !== "Superseded" && reason !== "Left" && reason !== "Stopped"
@@ -159,7 +168,8 @@ export const run = (
           admission,
           scope,
           serving: false,
-          over: false
+          over: false,
+          control: undefined
         }
         yield* Scope.addFinalizer(
           scope,
@@ -186,20 +196,21 @@ export const run = (
     const start = (arrival: Gate.Arrival, candidate: Handshake.Candidate) =>
       Effect.gen(function* () {
         const { connection } = arrival
-        const { client, dialect, keys, nonces } = candidate
+        const { client, dialect, key, keys, nonces } = candidate
         const scope = yield* Scope.fork(tunnel, ExecutionStrategy.sequential)
         const details = { client: String(connection.remote) }
         const here = yield* begin({ client, details, keys, nonces }, scope, Option.none())
         yield* Effect.tapError(Handshake.grant(connection, candidate, terms), () => close(here))
         yield* Scope.extend(link.use(here.session), scope)
         yield* run(here)
-        yield* attach(arrival, here, { connection, dialect })
+        yield* attach(arrival, here, { connection, dialect, key })
         yield* Scope.addFinalizer(scope, part(here))
       })
 
     /** The session that the server before this one left, and whose client may come back to it. */
     const restore = Effect.gen(function* () {
-      const saved = yield* SessionState.restore(state, { key: options.key, grace: resumeGrace })
+      const [key] = yield* options.keyring.inForce
+      const saved = yield* SessionState.restore(state, { key, grace: resumeGrace })
       if (Option.isNone(saved)) return
       const { client, keys, nonces } = saved.value
       const scope = yield* Scope.fork(tunnel, ExecutionStrategy.sequential)
@@ -217,14 +228,23 @@ export const run = (
         const { connection } = arrival
         yield* Handshake.resume(connection, candidate, { keys: here.keys, received: bus.received() })
         const received = Option.match(candidate.resume, { onNone: () => -1, onSome: ({ received }) => received })
-        yield* attach(arrival, here, { connection, dialect: candidate.dialect, received })
+        const { dialect, key } = candidate
+        yield* attach(arrival, here, { connection, dialect, key, received })
         yield* Effect.annotateLogs(Effect.logInfo("client is back"), { client: String(connection.remote) })
       })
 
+    /** Whoever came by a key that is no longer in force comes back by a newer one, to the same session, or not at all. */
+    const outdated = (inForce: InForce) =>
+      Effect.suspend(() => {
+        const control = incumbent?.control
+        return control === undefined || inForce.includes(control.key) ? Effect.void : control.connection.reset
+      })
+
     yield* restore
+    yield* Effect.forkScoped(Stream.runForEach(options.keyring.changes, outdated))
     return yield* Gate.serve({
       listener: options.listener,
-      key: options.key,
+      keys: options.keyring.inForce,
       onClient: (arrival, candidate) => {
         const here = incumbent
         // Not in turn: another client may be waiting there for this one to show that it is alive.

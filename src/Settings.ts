@@ -49,6 +49,10 @@ export class Settings extends Context.Tag("nodepass/Settings")<
     readonly serviceCooldown: Duration.Duration
     /** How long a session waits for its control connection to come back. Defaults to 30 s. */
     readonly resumeGrace: Duration.Duration
+    /** How long a key of a session seals what is said, on the control connection and on those of the pool. Defaults to 1 h. */
+    readonly keyLifetime: Duration.Duration
+    /** How long the tunnel key of before is honoured once another takes its place. Defaults to 1 h. */
+    readonly keyGrace: Duration.Duration
     /** Where a server that stops leaves its session for the next one. Defaults to nowhere. */
     readonly stateDirectory: Option.Option<string>
     /** How long visitors being served may take to finish once the tunnel stops. Defaults to 5 s. */
@@ -79,6 +83,8 @@ export const defaults: Settings["Type"] = {
   reportInterval: Duration.seconds(5),
   serviceCooldown: Duration.seconds(3),
   resumeGrace: Duration.seconds(30),
+  keyLifetime: Duration.hours(1),
+  keyGrace: Duration.hours(1),
   stateDirectory: Option.none(),
   shutdownTimeout: Duration.seconds(5),
   reloadInterval: Duration.hours(1),
@@ -105,6 +111,8 @@ export const config: Config.Config<Settings["Type"]> = Config.suspend(() =>
     reportInterval: duration("NP_REPORT_INTERVAL", defaults.reportInterval),
     serviceCooldown: duration("NP_SERVICE_COOLDOWN", defaults.serviceCooldown),
     resumeGrace: duration("NP_RESUME_GRACE", defaults.resumeGrace),
+    keyLifetime: duration("NP_KEY_LIFETIME", defaults.keyLifetime),
+    keyGrace: duration("NP_KEY_GRACE", defaults.keyGrace),
     stateDirectory: variable("NP_STATE_DIR", defaults.stateDirectory, "the path of a directory", (text) =>
       text === "" ? Option.none() : Option.some(Option.some(text))
     ),

@@ -4,6 +4,7 @@
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import { constVoid } from "effect/Function"
 import * as FiberSet from "effect/FiberSet"
 import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
@@ -56,8 +57,10 @@ export interface Options {
    * an end.
    */
   readonly expect: "nothing" | "bytes"
-  /** How long a name may wait for its connection, and a connection that ended for its name. */
+  /** How long a name may wait for its connection. */
   readonly grace: Duration.Duration
+  /** How long a connection that said something, or ended, may wait for its name: that is on its way, or was given up. */
+  readonly claimable: Duration.Duration
   /** Called when a connection was handed out or died, and when a taker begins to wait. */
   readonly onDemand: () => void
 }
@@ -67,6 +70,8 @@ interface Kept {
   /** What it said while nobody had taken it. */
   heard: "Nothing" | "Bytes" | "End" | "Failure"
   unwatch: Effect.Effect<void>
+  /** Ends the wait for its name. */
+  settle: () => void
 }
 
 interface Waiter<E> {
@@ -117,6 +122,7 @@ export const make = (options: Options): Effect.Effect<Shelf, never, Deadlines | 
       )
 
     const forget = (id: ConnectionId) => {
+      idle.get(id)?.settle()
       idle.delete(id)
       leaving.delete(id)
     }
@@ -124,11 +130,11 @@ export const make = (options: Options): Effect.Effect<Shelf, never, Deadlines | 
     const judge = (kept: Kept) => {
       if (!keeps(kept) || kept.heard === "Nothing") return
       if (kept.heard === "Failure" || options.expect === "nothing") run(drop(kept))
-      else if (kept.heard === "End") {
+      else if (!leaving.has(kept.entry.id)) {
         // It may still be claimed, and does not count as idle.
         leaving.add(kept.entry.id)
         options.onDemand()
-        deadlines.after(options.grace, drop(kept))
+        kept.settle = deadlines.after(options.claimable, drop(kept))
       }
     }
 
@@ -145,7 +151,7 @@ export const make = (options: Options): Effect.Effect<Shelf, never, Deadlines | 
 
     const add = (entry: Entry) =>
       Effect.suspend(() => {
-        const kept: Kept = { entry, heard: "Nothing", unwatch: Effect.void }
+        const kept: Kept = { entry, heard: "Nothing", unwatch: Effect.void, settle: constVoid }
         // Watched before anybody can take it, or the taker's reads and the watch would meet.
         return Effect.flatMap(watch(kept), () => {
           if (!open) return discard(kept)

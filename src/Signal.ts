@@ -66,13 +66,16 @@ export class Pong extends Schema.TaggedClass<Pong>()("Pong", {}) {}
 /** Nothing but what its line acknowledges. */
 export class Ack extends Schema.TaggedClass<Ack>()("Ack", {}) {}
 
+/** What follows in this direction is sealed with the next key. */
+export class Rotation extends Schema.TaggedClass<Rotation>()("Rotation", {}) {}
+
 /** The session is over: do not wait for me. */
 export class Bye extends Schema.TaggedClass<Bye>()("Bye", {}) {}
 
 /** A kind that this version does not know. */
 export class Unknown extends Schema.TaggedClass<Unknown>()("Unknown", { kind: Schema.String }) {}
 
-export const Signal = Schema.Union(Terms, Launch, Demand, Keep, Flush, Ping, Pong, Ack, Bye, Unknown)
+export const Signal = Schema.Union(Terms, Launch, Demand, Keep, Flush, Ping, Pong, Ack, Rotation, Bye, Unknown)
 export type Signal = typeof Signal.Type
 
 /** `//9f3c11aa?from=203.0.113.7:50122#1`, `#i`, `np://1024/-#0`: one line of the control connection, before its seal. */
@@ -149,7 +152,7 @@ export const withParameter = (line: string, name: string, value: string | number
 
 // internal
 
-const kinds = { Demand: "d", Keep: "k", Flush: "0", Ping: "i", Pong: "o", Ack: "a", Bye: "b" } as const
+const kinds = { Demand: "d", Keep: "k", Flush: "0", Ping: "i", Pong: "o", Ack: "a", Rotation: "r", Bye: "b" } as const
 
 const termsText = ({ fingerprint, max, receiver, tls }: Terms): string => {
   const pinned = Option.match(fingerprint, { onNone: () => "", onSome: (digits) => `?fp=${digits}` })
@@ -170,6 +173,8 @@ const otherFrom = (text: string, kind: string): Either.Either<Signal, string> =>
       return Either.right(new Pong())
     case kinds.Ack:
       return Either.right(new Ack())
+    case kinds.Rotation:
+      return Either.right(new Rotation())
     case kinds.Bye:
       return Either.right(new Bye())
     default:

@@ -82,7 +82,10 @@ export class LaunchRefused extends Schema.TaggedError<LaunchRefused>()("LaunchRe
 }
 
 /** A signal for whoever runs the session: the bus sees to the others itself. */
-export type Delivered = Exclude<Signal.Signal, Signal.Ack | Signal.Bye | Signal.Ping | Signal.Pong | Signal.Unknown>
+export type Delivered = Extract<
+  Signal.Signal,
+  Signal.Demand | Signal.Flush | Signal.Keep | Signal.Launch | Signal.Terms
+>
 
 /** A control connection on which both sides have proved themselves. */
 export interface Line {
@@ -151,6 +154,8 @@ const acknowledgeAfter = 64
 const sweepMillis = 500
 /** A signal is said again when it has not been acknowledged for so long, and two round trips. */
 const repeatMillis = 2000
+/** Signals said under one key, at most, and some more. */
+const rotateAfter = 65_536
 /** How long telling the peer that we leave may take. */
 const farewell = Duration.seconds(1)
 
@@ -181,10 +186,11 @@ export const makeWith = (
     const deadlines = yield* Deadlines
     const events = yield* EventBus
     const refusals = yield* Refusals
-    const { poolGetTimeout, reportInterval, resumeGrace, signalQueue } = yield* Settings
+    const { keyLifetime, poolGetTimeout, reportInterval, resumeGrace, signalQueue } = yield* Settings
     // Steady, unlike the time of day.
     const millis = () => Number(clock.unsafeCurrentTimeNanos() / 1000n) / 1000
     const interval = Duration.toMillis(reportInterval)
+    const lifetime = Duration.toMillis(keyLifetime)
     const patience = Duration.toMillis(poolGetTimeout)
     const sweep = Math.min(sweepMillis, interval / 4)
     const inbound = yield* Effect.acquireRelease(Queue.bounded<Arrived>(signalQueue), Queue.shutdown)
@@ -273,6 +279,7 @@ export const makeWith = (
             roundTrip = Option.some(Duration.millis(now - pinged))
           })
         case "Ack":
+        case "Rotation":
           return Effect.void
         case "Bye":
           return Effect.zipRight(lose(here, "Left"), close("Left"))
@@ -339,11 +346,21 @@ export const makeWith = (
     })
     const write = (here: Attached): Effect.Effect<void> => {
       const { connection, dialect } = here.line
+      let rotated = { at: millis(), said: 0 }
+      let said = 0
+      const rotate = (now: number): Effect.Effect<void, TransportError> => {
+        rotated = { at: now, said }
+        const told = events.publish(() => ({ _tag: "Rotated", keys: "session" }))
+        return Effect.zipRight(connection.write(dialect.rotate()), told)
+      }
       const step: Effect.Effect<void, TransportError> = Effect.suspend(() => {
         // Its place was taken: what it said now would be missing from what the other one says.
         if (attached !== here) return Effect.never
-        const signals = outbox.take(millis())
+        const now = millis()
+        if (now - rotated.at >= lifetime || said - rotated.said >= rotateAfter) return rotate(now)
+        const signals = outbox.take(now)
         if (signals.length === 0) return something
+        said += signals.length
         const news = received === acknowledged ? undefined : received + 1
         acknowledged = received
         const written = connection.write(dialect.encode({ signals, acknowledged: news }))

@@ -18,6 +18,7 @@ import * as DatagramRelay from "./DatagramRelay.js"
 import * as Deadlines from "./Deadlines.js"
 import * as Egress from "./Egress.js"
 import * as EventBus from "./EventBus.js"
+import type * as Keyring from "./Keyring.js"
 import * as Link from "./Link.js"
 import * as Meter from "./Meter.js"
 import * as Refusals from "./Refusals.js"
@@ -47,6 +48,14 @@ export class Tunnel extends Context.Tag("nodepass/Tunnel")<
      * Each listener has a buffer of its own; one that does not keep up loses its oldest events and is told so by `Lagged`.
      */
     readonly events: (options?: EventBus.Options) => Stream.Stream<TunnelEvent>
+    /**
+     * Has another key take the place of the tunnel's, on this side; the one of before is honoured for a grace.
+     *
+     * Do the same on the other side within that time: nothing is interrupted, in whichever order. A client opens its control
+     * connection anew; when the grace is over, the server does so with one that an outdated key had opened. Fails
+     * with `TooManyKeys` while four are in force.
+     */
+    readonly replaceKey: Keyring.Replace
     /** Has every idle pool connection replaced, e.g. after the network changed; nothing without a session. */
     readonly flush: Effect.Effect<void>
     /** Where clients connect to a server, and where visitors come to, as far as this side listens there now. */
@@ -154,6 +163,7 @@ const make = (config: TunnelConfig) =>
       checkpoint,
       checkpoints,
       events: (options) => Stream.unwrapScoped(events.subscribe(options)),
+      replaceKey: role.replaceKey,
       flush: Effect.flatMap(link.session, (session) =>
         Option.match(session, { onNone: () => Effect.void, onSome: ({ flush }) => Effect.ignore(flush) })
       ),

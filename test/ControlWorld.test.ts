@@ -16,8 +16,8 @@ describe("signals in simulated worlds", () => {
   )
 
   it("sessions are gone on with in many of them, and launches refused in some", () => {
-    const worlds = seeds(0, 60).map(ControlWorld.run)
-    assert.isAbove(worlds.filter(({ resumed }) => resumed > 0).length, 15)
+    const worlds = seeds(0, 120).map(ControlWorld.run)
+    assert.isAbove(worlds.filter(({ resumed }) => resumed > 0).length, 30)
     assert.isAbove(worlds.filter(({ refused }) => refused > 0).length, 3)
   })
 

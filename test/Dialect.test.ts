@@ -36,6 +36,17 @@ const linesOf = (dialect: Dialect.Dialect, count: number): ReadonlyArray<string>
     .trimEnd()
     .split("\n")
 
+/** The same with the key changed in front of some, given by their places. */
+const rotatedLinesOf = (dialect: Dialect.Dialect, count: number, places: ReadonlyArray<number>) =>
+  Array.from({ length: count }, demand).flatMap((numbered, place) =>
+    [
+      ...places.filter((rotated) => rotated === place).map(() => dialect.rotate()),
+      dialect.encode({ signals: [numbered] })
+    ].map((bytes) => bytes.subarray(0, -1))
+  )
+
+const countBelow = (places: ReadonlyArray<number>, limit: number) => places.filter((place) => place < limit).length
+
 const signalsOf = (heard: ReadonlyArray<Dialect.Heard>) => heard.flatMap(({ signals }) => signals)
 
 /** What a reader makes of the lines, up to a `Lost`, with which its session ends. */
@@ -126,10 +137,10 @@ describe("the native dialect", () => {
 
   it.prop(
     "hears a beginning of what was said, each signal once and in order, whatever is done to its bytes on the way",
-    [FastCheck.integer({ min: 1, max: 12 }), FastCheck.array(edit, { maxLength: 12 })],
-    ([count, edits]) => {
+    [FastCheck.integer({ min: 1, max: 12 }), FastCheck.array(edit, { maxLength: 12 }), FastCheck.array(place)],
+    ([count, edits, rotations]) => {
       const { ours, theirs } = dialects()
-      const said = linesOf(ours, count).map((line) => utf8.encode(line))
+      const said = rotatedLinesOf(ours, count, rotations)
       const { heard, refused } = hear(theirs, edits.reduce(apply, said))
       assert.deepStrictEqual(
         heard,
@@ -168,12 +179,14 @@ describe("the native dialect", () => {
 
   it.prop(
     "a line taken out shows at the next one as `Lost`",
-    [FastCheck.integer({ min: 2, max: 12 }), FastCheck.nat()],
-    ([count, at]) => {
+    [FastCheck.integer({ min: 2, max: 12 }), FastCheck.nat(), FastCheck.uniqueArray(place)],
+    ([count, at, rotations]) => {
       const { ours, theirs } = dialects()
-      const gap = at % (count - 1)
-      const { heard, refused } = hear(theirs, linesOf(ours, count).toSpliced(gap, 1))
-      assert.deepStrictEqual([heard.length, refused], [gap, ["Lost"]])
+      const lines = rotatedLinesOf(ours, count, rotations)
+      const gap = at % (lines.length - 1)
+      const { heard, refused } = hear(theirs, lines.toSpliced(gap, 1))
+      const before = rotations.filter((rotated) => rotated < count && rotated + countBelow(rotations, rotated) < gap)
+      assert.deepStrictEqual([heard.length, refused], [gap - before.length, ["Lost"]])
     }
   )
 

@@ -202,10 +202,10 @@ describe("a stranger on the tunnel port", () => {
           { client: "0".repeat(32), server: "1".repeat(32) }
         )
         const forged = [
-          others.join.seal(`//pool?session=${keys.id}&n=0#join`),
+          others.join(0).seal(`//pool?session=${keys.id}&n=0#join`),
           `//pool?session=${keys.id}&n=0&mac=${"0".repeat(32)}#join`,
           `//pool?session=${keys.id}&n=0#join`,
-          others.join.seal(`//pool?session=${others.id}&n=0#join`)
+          others.join(0).seal(`//pool?session=${others.id}&n=0#join`)
         ].map((line) => utf8.encode(`${line}\n`))
         const strangers = yield* Effect.forEach([...forged, ...forged, new Uint8Array(0)], (noise) =>
           Effect.fork(stranger(world, "stranger", [noise]))
@@ -283,7 +283,9 @@ describe("many strangers on the tunnel port", () => {
           const listener = yield* transport.listen(tunnelPort)
           const key = yield* Effect.provide(Key.stretch(Option.none()), SimCrypto.layer(seed))
           const nobody = () => Effect.die("nobody here knows the key")
-          yield* Effect.forkScoped(Gate.serve({ listener, key, limit, onClient: nobody, onJoin: nobody }))
+          yield* Effect.forkScoped(
+            Gate.serve({ listener, keys: Effect.succeed([key]), limit, onClient: nobody, onJoin: nobody })
+          )
           let here = 0
           let peak = 0
           const come = (host: string) =>

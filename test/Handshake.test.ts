@@ -44,8 +44,8 @@ const world = <A, E>(
 }
 
 const serverSide = (connection: Connection, key: Key.Stretched) =>
-  Effect.flatMap(Handshake.receive(connection, key), (newcomer) =>
-    newcomer._tag === "Hello" ? Handshake.challenge(connection, { key, nonce: newcomer.nonce }) : assert.fail("a join")
+  Effect.flatMap(Handshake.receive(connection, Effect.succeed([key])), (newcomer) =>
+    newcomer._tag === "Hello" ? Handshake.challenge(connection, newcomer) : assert.fail("a join")
   )
 const utf8 = new TextEncoder()
 const said = (connection: Connection) => Effect.option(connection.read).pipe(Effect.map(Option.flatten))
@@ -145,7 +145,7 @@ describe("Handshake", () => {
         const [ours, theirs] = yield* meet
         const hello = Key.hello(crypto, key).seal(`//control?v=1&nonce=${"0".repeat(32)}#hello`)
         yield* ours.write(utf8.encode(`${hello}\nand more`))
-        yield* Handshake.receive(theirs, key)
+        yield* Handshake.receive(theirs, Effect.succeed([key]))
         return Frame.toText(Option.getOrThrow(yield* said(theirs)))
       })
     )
@@ -161,7 +161,7 @@ describe("Handshake", () => {
         const other = Key.session(crypto, key, { client: "a", server: "c" })
         const admit = (connection: Connection) =>
           Effect.gen(function* () {
-            const newcomer = yield* Handshake.receive(connection, key)
+            const newcomer = yield* Handshake.receive(connection, Effect.succeed([key]))
             if (newcomer._tag === "Hello") return assert.fail("a hello")
             const count = yield* Handshake.joined(connection, { keys, line: newcomer.line })
             yield* Handshake.admit(connection, { keys, count, id: "9f3c11aa" as never })
@@ -227,7 +227,7 @@ describe("Handshake", () => {
     /** The server's side, as far as the id. */
     const admit = (connection: Connection, key: Key.Stretched, keys: Key.Session) =>
       Effect.gen(function* () {
-        const newcomer = yield* Handshake.receive(connection, key)
+        const newcomer = yield* Handshake.receive(connection, Effect.succeed([key]))
         if (newcomer._tag === "Hello") return assert.fail("a hello")
         const count = yield* Handshake.joined(connection, { keys, line: newcomer.line })
         const inner = yield* Handshake.secured(connection, { keys, count, certificate })
@@ -286,7 +286,7 @@ describe("Handshake", () => {
         Effect.gen(function* () {
           const { key, keys } = yield* session
           const [ours, theirs] = yield* meet
-          const join = keys.join.seal(`//pool?session=${keys.id}&n=7#join`)
+          const join = keys.join(7).seal(`//pool?session=${keys.id}&n=7#join`)
           const inTheMiddle = Effect.gen(function* () {
             const { secure } = yield* Transport
             yield* ours.write(utf8.encode(`${join}\n`))

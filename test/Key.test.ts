@@ -18,6 +18,8 @@ const nonces = { client: "00".repeat(16), server: "11".repeat(16) }
 const session = (key: string, over?: Partial<typeof nonces>) =>
   Key.session(crypto, stretched(key), { ...nonces, ...over })
 const directions = ["client", "server", "join", "admit"] as const
+const sealOf = (keys: Key.Session, direction: (typeof directions)[number]): Key.Seal =>
+  direction === "join" || direction === "admit" ? keys[direction](0) : keys[direction]
 
 const line = FastCheck.stringMatching(/^\/\/[a-z0-9]{1,20}(\?[a-z]=[a-z0-9]{0,9})?#[a-z0-9]{1,9}$/)
 const nonce = FastCheck.stringMatching(/^[0-9a-f]{32}$/)
@@ -34,10 +36,10 @@ describe("a seal", () => {
     [line, FastCheck.string(), direction],
     ([line, key, direction]) => {
       const keys = session(key)
-      const sealed = keys[direction].seal(line)
+      const sealed = sealOf(keys, direction).seal(line)
       const others = [
-        ...directions.filter((other) => other !== direction).map((other) => keys[other]),
-        session(`${key}.`)[direction],
+        ...directions.filter((other) => other !== direction).map((other) => sealOf(keys, other)),
+        sealOf(session(`${key}.`), direction),
         Key.hello(crypto, stretched(key))
       ]
       for (const other of others) assert.isTrue(Option.isNone(other.open(sealed)))
@@ -85,7 +87,7 @@ describe("the keys of a session", () => {
     ([key, client, server, direction, line]) => {
       const [ours, theirs] = [session(key, { client, server }), session(key, { client, server })]
       assert.strictEqual(ours.id, theirs.id)
-      assert.deepStrictEqual(theirs[direction].open(ours[direction].seal(line)), Option.some(line))
+      assert.deepStrictEqual(sealOf(theirs, direction).open(sealOf(ours, direction).seal(line)), Option.some(line))
     }
   )
 
@@ -103,10 +105,40 @@ describe("the keys of a session", () => {
         session(key, swapped)
       ]) {
         assert.notStrictEqual(others.id, keys.id)
-        assert.isTrue(Option.isNone(others[direction].open(keys[direction].seal(line))))
+        assert.isTrue(Option.isNone(sealOf(others, direction).open(sealOf(keys, direction).seal(line))))
       }
     }
   )
+
+  it.prop(
+    "of pool connections are others for each block of counts, the same on both sides, whatever was asked for before",
+    [FastCheck.array(FastCheck.nat(10 * Key.blockLength), { minLength: 2, maxLength: 9 }), line],
+    ([counts, line]) => {
+      const [ours, theirs] = [session("key"), session("key")]
+      for (const count of counts) {
+        const sealed = ours.join(count).seal(line)
+        for (const other of counts.toReversed()) {
+          const sameBlock = Math.floor(count / Key.blockLength) === Math.floor(other / Key.blockLength)
+          assert.strictEqual(Option.isSome(theirs.join(other).open(sealed)), sameBlock)
+          assert.isTrue(Option.isNone(theirs.admit(other).open(sealed)))
+        }
+      }
+    }
+  )
+
+  it.prop("that follow one another are the same on both sides, and none opens another's lines", [line], ([line]) => {
+    const chain = (seal: Key.Seal) => {
+      const seals = [seal]
+      for (let last = seal; seals.length < 5; seals.push(last)) last = last.next()
+      return seals
+    }
+    const theirs = chain(session("key").client)
+    for (const [at, seal] of chain(session("key").client).entries()) {
+      for (const [other, opener] of theirs.entries()) {
+        assert.strictEqual(Option.isSome(opener.open(seal.seal(line))), at === other)
+      }
+    }
+  })
 
   it.prop("have a name of 16 hex digits that is a piece of none of them", [FastCheck.string()], ([key]) => {
     const hmac = (key: Uint8Array, label: string) => crypto.hmac(key, new TextEncoder().encode(label))

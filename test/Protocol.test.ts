@@ -109,9 +109,9 @@ const conversation = ({ client, key, server }: Effect.Effect.Success<typeof fixe
             client
           ),
           Effect.gen(function* () {
-            const newcomer = yield* Handshake.receive(right, key)
+            const newcomer = yield* Handshake.receive(right, Effect.succeed([key]))
             if (newcomer._tag === "Join") return assert.fail("a hello was taken for a join")
-            const candidate = yield* Handshake.challenge(right, { key, nonce: newcomer.nonce })
+            const candidate = yield* Handshake.challenge(right, newcomer)
             assert.strictEqual(candidate.client, process)
             if (before === undefined) yield* Handshake.grant(right, candidate, terms)
             else {
@@ -144,7 +144,7 @@ const conversation = ({ client, key, server }: Effect.Effect.Success<typeof fixe
           here
         ),
         Effect.gen(function* () {
-          const newcomer = yield* Effect.provideService(Handshake.receive(other, key), Crypto, server)
+          const newcomer = yield* Effect.provideService(Handshake.receive(other, Effect.succeed([key])), Crypto, server)
           if (newcomer._tag === "Hello") return assert.fail("a join was taken for a hello")
           assert.strictEqual(newcomer.session, candidate.keys.id)
           const count = yield* Handshake.joined(other, { keys: candidate.keys, line: newcomer.line })

@@ -18,7 +18,9 @@ const variables = {
   shutdownTimeout: "NP_SHUTDOWN_TIMEOUT",
   udpDialTimeout: "NP_UDP_DIAL_TIMEOUT",
   resumeGrace: "NP_RESUME_GRACE",
-  reloadInterval: "NP_RELOAD_INTERVAL"
+  reloadInterval: "NP_RELOAD_INTERVAL",
+  keyLifetime: "NP_KEY_LIFETIME",
+  keyGrace: "NP_KEY_GRACE"
 } as const
 
 const read = (env: Readonly<Record<string, string>>) =>

@@ -33,7 +33,12 @@ const world = <A, E>(
       Effect.provide(Transport, network.host("there"))
     ])
     const listener = yield* there.listen(Address.make("there", 1))
-    const shelf = yield* Shelf.make({ expect, grace: Duration.seconds(10), onDemand: () => {} })
+    const shelf = yield* Shelf.make({
+      expect,
+      grace: Duration.seconds(10),
+      claimable: Duration.seconds(20),
+      onDemand: () => {}
+    })
     return yield* program({
       shelf,
       add: (n) =>
@@ -155,6 +160,22 @@ describe("Shelf", () => {
     assert.deepStrictEqual([text, idle], ["early", 0])
   })
 
+  // Found by a world whose pool of one never filled again: the launch had been given up, and its bytes had not.
+  it("one that said something does not count as idle, and is dropped when nobody claims it in time", () => {
+    const counts = world(1, "bytes", ({ add, shelf }) =>
+      Effect.gen(function* () {
+        const said = yield* add(1)
+        yield* said.write(new Uint8Array(1))
+        yield* add(2)
+        yield* Effect.sleep(Duration.seconds(19))
+        const before = [shelf.idle(), shelf.kept()]
+        yield* Effect.sleep(Duration.seconds(2))
+        return [...before, shelf.idle(), shelf.kept()]
+      })
+    )
+    assert.deepStrictEqual(counts, [1, 2, 1, 1])
+  })
+
   it("waits for a connection that is named before it comes", () => {
     const id = world(3, "bytes", ({ add, shelf }) =>
       Effect.gen(function* () {
@@ -188,7 +209,7 @@ describe("Shelf", () => {
       Effect.gen(function* () {
         const scope = yield* Scope.make()
         const shelf = yield* Scope.extend(
-          Shelf.make({ expect: "nothing", grace: Duration.zero, onDemand: () => {} }),
+          Shelf.make({ expect: "nothing", grace: Duration.zero, claimable: Duration.zero, onDemand: () => {} }),
           scope
         )
         const waiting = yield* Effect.fork(Effect.flip(take(shelf, 0)))

@@ -36,7 +36,7 @@ const ranks: ReadonlyArray<ReadonlyArray<string>> = [
   ["MasterApi"],
   ["Key", "Parameter", "ProxyHeader", "Settings", "Signal", "Tls", "UrlError"],
   ["Outbox", "Transport"],
-  ["Checkpoint", "Dialect", "Flow", "Relay", "Shelf", "Targets", "UrlQuery"],
+  ["Checkpoint", "Dialect", "Flow", "Keyring", "Relay", "Shelf", "Targets", "UrlQuery"],
   ["DatagramRelay", "Handshake", "Ingress", "SignalBus", "TunnelUrl"],
   ["Gate", "MasterClient", "MasterUrl", "Pool", "UdpSessions"],
   ["AcceptingPool", "DialingPool", "Egress", "Front"],

@@ -64,13 +64,16 @@ interface Scenario {
   readonly launches: ReadonlyArray<number>
   readonly faults: ReadonlyArray<readonly [atMillis: number, fault: Fault]>
   readonly limit: number
+  /** Milliseconds that a key lasts. */
+  readonly lifetime: number
   /** Milliseconds that a handler takes. */
   readonly handling: number
 }
 
 const grace = 10_000
-const settings = (limit: number): Settings.Settings["Type"] => ({
+const settings = ({ lifetime, limit }: Scenario): Settings.Settings["Type"] => ({
   ...Settings.defaults,
+  keyLifetime: Duration.millis(lifetime),
   signalQueue: limit,
   reportInterval: Duration.millis(1500),
   handshakeTimeout: Duration.seconds(3),
@@ -115,6 +118,7 @@ const draw: Effect.Effect<Scenario> = Effect.gen(function* () {
       ([left], [right]) => left - right
     ),
     limit: yield* oneOf(2, 16, 65_536),
+    lifetime: yield* oneOf(1, 300, 3_600_000),
     handling: yield* oneOf(0, 0, 1)
   }
 })
@@ -304,9 +308,9 @@ const program = (seed: number, makeNetwork: (link: SimNetwork.Link) => SimNetwor
       const parent = yield* Effect.scope
       const greet = (connection: Connection) =>
         Effect.gen(function* () {
-          const newcomer = yield* Handshake.receive(connection, key)
+          const newcomer = yield* Handshake.receive(connection, Effect.succeed([key]))
           if (newcomer._tag === "Join") return
-          const candidate = yield* Handshake.challenge(connection, { key, nonce: newcomer.nonce })
+          const candidate = yield* Handshake.challenge(connection, newcomer)
           const { dialect } = candidate
           const before = standing.server
           if (before !== undefined && Handshake.isOf(candidate, before.keys)) {
@@ -366,7 +370,7 @@ const program = (seed: number, makeNetwork: (link: SimNetwork.Link) => SimNetwor
         Refusals.layer,
         NodeDeflate.layer,
         SimCrypto.layer(seed * 2 + host),
-        Layer.succeed(Settings.Settings, settings(scenario.limit))
+        Layer.succeed(Settings.Settings, settings(scenario))
       )
     const services = {
       server: yield* Effect.withClock(Layer.build(Layer.fresh(environment(0))), clocks.server.own),

@@ -48,6 +48,8 @@ type Fault =
   | { readonly _tag: "Cut"; readonly limit: number }
   /** Resets some half of the connections, whichever they are. */
   | { readonly _tag: "Thin"; readonly parity: number }
+  /** Another tunnel key, on one side first. */
+  | { readonly _tag: "Rekey"; readonly first: "server" | "client"; readonly apartMillis: number }
 
 interface Visit {
   readonly id: number
@@ -74,6 +76,8 @@ const settings: Partial<Settings.Settings["Type"]> = {
   handshakeTimeout: Duration.seconds(5),
   tcpDialTimeout: Duration.seconds(5),
   poolGetTimeout: Duration.seconds(10),
+  keyLifetime: Duration.seconds(2),
+  keyGrace: Duration.seconds(20),
   shutdownTimeout: Duration.seconds(2)
 }
 
@@ -99,6 +103,10 @@ const drawVisit = (id: number): Effect.Effect<Visit> =>
     }
   })
 
+const drawRekey: Effect.Effect<Fault> = Effect.gen(function* () {
+  return { _tag: "Rekey", first: yield* oneOf("server", "client"), apartMillis: yield* oneOf(0, 30, 8000) }
+})
+
 const drawFault: Effect.Effect<readonly [number, Fault]> = Effect.gen(function* () {
   const at = yield* between(0, 20_000)
   const fault: Fault = yield* oneOf<Effect.Effect<Fault>>(
@@ -106,7 +114,8 @@ const drawFault: Effect.Effect<readonly [number, Fault]> = Effect.gen(function* 
     Effect.map(between(0, 4000), (downMillis) => ({ _tag: "Crash", host: "client", downMillis })),
     Effect.map(between(1, 25_000), (millis) => ({ _tag: "Partition", millis })),
     Effect.map(between(1, 30), (limit) => ({ _tag: "Cut", limit })),
-    Effect.map(between(0, 1), (parity) => ({ _tag: "Thin", parity }))
+    Effect.map(between(0, 1), (parity) => ({ _tag: "Thin", parity })),
+    drawRekey
   ).pipe(Effect.flatten)
   return [at, fault] as const
 })
@@ -136,7 +145,10 @@ const draw: Effect.Effect<Scenario> = Effect.gen(function* () {
       Array.from({ length: yield* oneOf(0, 1, yield* between(0, 6)) }, (_, id) => id),
       DatagramVisit.draw
     ),
-    faults: yield* Effect.replicateEffect(drawFault, faults)
+    faults: [
+      ...(yield* Effect.replicateEffect(drawFault, faults)),
+      ...(yield* Effect.replicateEffect(Effect.all([between(0, 20_000), drawRekey]), yield* oneOf(0, 0, 0, 1)))
+    ]
   }
 })
 
@@ -207,12 +219,14 @@ const runTarget = (scenario: Scenario, arrivals: Map<number, number>) =>
 const makeHost = (network: SimNetwork.SimNetwork, name: "server" | "client", config: TunnelConfig, seed: number) =>
   Effect.gen(function* () {
     let starts = 0
+    let key = config.key
+    let running = false
     let scope = yield* Scope.make()
     const tunnels: Array<Tunnel.Tunnel["Type"]> = []
     const start = Effect.gen(function* () {
       scope = yield* Scope.make()
       const services = yield* Layer.buildWithScope(
-        Tunnel.layer(config).pipe(
+        Tunnel.layer({ ...config, key }).pipe(
           Layer.provide([
             network.host(name),
             SimCrypto.layer(seed * 1000 + starts++),
@@ -224,13 +238,22 @@ const makeHost = (network: SimNetwork.SimNetwork, name: "server" | "client", con
         scope
       )
       tunnels.push(Context.get(services, Tunnel.Tunnel))
+      running = true
     })
+    const rekey = (text: string) =>
+      Effect.suspend(() => {
+        key = Option.some(Redacted.make(text))
+        return running ? Effect.orDie(tunnels.at(-1)?.replaceKey(key) ?? Effect.void) : Effect.void
+      })
     const kill = Effect.zipRight(
       network.crash(name),
-      Effect.suspend(() => Scope.close(scope, Exit.void))
+      Effect.suspend(() => {
+        running = false
+        return Scope.close(scope, Exit.void)
+      })
     )
     yield* Effect.addFinalizer(() => Scope.close(scope, Exit.void))
-    return { start, kill, tunnel: () => tunnels.at(-1) }
+    return { start, kill, rekey, tunnel: () => tunnels.at(-1) }
   })
 
 const program = (seed: number, network: (link: SimNetwork.Link) => SimNetwork.SimNetwork) =>
@@ -238,6 +261,7 @@ const program = (seed: number, network: (link: SimNetwork.Link) => SimNetwork.Si
     const scenario = yield* draw
     const sim = network(scenario.link)
     const broken: Array<string> = []
+    let keys = 0
     const arrivals = new Map<number, number>()
     const datagramArrivals = new Map<string, number>()
     const key = Option.some(Redacted.make(`key ${seed}`))
@@ -268,7 +292,8 @@ const program = (seed: number, network: (link: SimNetwork.Link) => SimNetwork.Si
     }
     yield* hosts.server.start
     yield* hosts.client.start
-    if (scenario.faults.length === 0) yield* hosts.client.tunnel()?.ready ?? Effect.void
+    const unharmed = scenario.faults.every(([, { _tag }]) => _tag === "Rekey")
+    if (unharmed) yield* hosts.client.tunnel()?.ready ?? Effect.void
 
     const apply = (fault: Fault): Effect.Effect<void, OpenError> => {
       switch (fault._tag) {
@@ -284,6 +309,14 @@ const program = (seed: number, network: (link: SimNetwork.Link) => SimNetwork.Si
           )
         case "Cut":
           return Effect.asVoid(sim.cut("server", "client", { limit: fault.limit }))
+        case "Rekey": {
+          const text = `key ${seed} ${keys++}`
+          const second = fault.first === "server" ? "client" : "server"
+          return Effect.zipRight(
+            hosts[fault.first].rekey(text),
+            Effect.delay(hosts[second].rekey(text), Duration.millis(fault.apartMillis))
+          )
+        }
         case "Thin":
           return Effect.asVoid(
             sim.cut("server", "client", { where: ({ client }) => (client.port >> 1) % 2 === fault.parity })
@@ -346,7 +379,7 @@ const program = (seed: number, network: (link: SimNetwork.Link) => SimNetwork.Si
     // On a long way with little room, or with a pool of one, no time limit holds for so many.
     const wide =
       Duration.toMillis(scenario.link.latency ?? 0) < 150 || (scenario.link.segment !== 40 && scenario.max > 1)
-    const calm = wide && scenario.faults.length === 0 && scenario.link.reset === 0 && scenario.slot >= 1000
+    const calm = wide && unharmed && scenario.link.reset === 0 && scenario.slot >= 1000
     outcomes.forEach((outcome, index) => {
       const { manner } = scenario.visits[index] ?? last
       if (outcome === "corrupt") broken.push(`visitor ${index} got a wrong answer`)
