@@ -7,13 +7,16 @@ import * as Options from "@effect/cli/Options"
 import * as HelpDoc from "@effect/cli/HelpDoc"
 import type * as CliApp from "@effect/cli/CliApp"
 import type * as ValidationError from "@effect/cli/ValidationError"
+import * as FileSystem from "@effect/platform/FileSystem"
+import * as Config from "effect/Config"
 import * as Console from "effect/Console"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import type * as Option from "effect/Option"
+import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
+import * as Stream from "effect/Stream"
 import type { Certificates } from "./Certificates.js"
 import type { Crypto } from "./Crypto.js"
 import type { StoreError } from "./InstanceStore.js"
@@ -39,6 +42,8 @@ export class Host extends Context.Tag("nodepass/Cli/Host")<
   Host,
   {
     readonly version: string
+    /** Emits each time that the process is told to read its files again. */
+    readonly reloads: Stream.Stream<void>
     /** Makes the process this tunnel's: its log, and its title, which would show the key as it was typed. */
     readonly prepare: (config: { readonly log: Level; readonly title: string }) => Layer.Layer<never>
     /** Shows how the tunnel is doing until it is interrupted. */
@@ -100,17 +105,67 @@ const watch = Options.boolean("watch").pipe(
   Options.withDescription("Shows visitors, traffic and pool as they are now: a line drawn over on a terminal")
 )
 
-const serve = (text: string, options: { readonly watch: boolean }) =>
+const keyFile = Options.text("key-file").pipe(
+  Options.withDescription(
+    "A file whose first line is the tunnel's key, in place of the one in the URL; read again at SIGHUP (also: NP_KEY_FILE)"
+  ),
+  Options.withFallbackConfig(Config.string("NP_KEY_FILE")),
+  Options.optional
+)
+
+/** The first line of the file. */
+const readKey = (file: string) =>
+  Effect.gen(function* () {
+    const fs = yield* FileSystem.FileSystem
+    const text = yield* Effect.mapError(
+      fs.readFileString(file),
+      () => new UsageError({ expected: `--key-file=${file} to be a file that can be read` })
+    )
+    const [line = ""] = text.split("\n", 1)
+    return line.trim() === ""
+      ? yield* new UsageError({ expected: `--key-file=${file} to have a key in its first line` })
+      : Option.some(Redacted.make(line.trim()))
+  })
+
+/** Puts the file's key in force each time that the process is told to. */
+const followKey = (file: string) =>
+  Effect.gen(function* () {
+    const { reloads } = yield* Host
+    const { replaceKey } = yield* Tunnel.Tunnel
+    const reload = Effect.flatMap(readKey(file), (key) => replaceKey(key))
+    yield* Stream.runForEach(reloads, () =>
+      Effect.catchAll(reload, ({ message }) => Effect.logWarning(`the tunnel key stays as it is: ${message}`))
+    )
+  })
+
+interface ServeOptions {
+  readonly watch: boolean
+  readonly keyFile: Option.Option<string>
+}
+
+const serve = (text: string, options: ServeOptions) =>
   Effect.gen(function* () {
     const host = yield* Host
     if (MasterUrl.isMeant(text)) {
       const config = yield* MasterUrl.parse(text)
       if (options.watch) return yield* new UsageError({ expected: "--watch with server:// and client:// only" })
+      if (Option.isSome(options.keyFile)) {
+        return yield* new UsageError({ expected: "--key-file with server:// and client:// only" })
+      }
       const { log } = config
       return yield* Effect.provide(host.master(config), host.prepare({ log, title: MasterUrl.format(config) }))
     }
-    const config = yield* TunnelUrl.parse(text)
-    const tunnel = Tunnel.layer(config)
+    const parsed = yield* TunnelUrl.parse(text)
+    const file = options.keyFile
+    if (Option.isSome(file) && Option.isSome(parsed.key)) {
+      return yield* new UsageError({ expected: "the key in the URL or in --key-file, not in both" })
+    }
+    const config = Option.isSome(file) ? { ...parsed, key: yield* readKey(file.value) } : parsed
+    const followed = Option.match(file, {
+      onNone: () => Layer.empty,
+      onSome: (file) => Layer.scopedDiscard(Effect.forkScoped(followKey(file)))
+    })
+    const tunnel = Layer.provideMerge(followed, Tunnel.layer(config))
     const watched = Layer.scopedDiscard(Effect.forkScoped(Effect.flatMap(Tunnel.Tunnel, host.watch)))
     const layer = options.watch ? Layer.provideMerge(watched, tunnel) : tunnel
     return yield* Effect.provide(
@@ -119,7 +174,7 @@ const serve = (text: string, options: { readonly watch: boolean }) =>
     )
   })
 
-const runCommand = Command.make("run", { url, watch }, ({ url, watch }) => serve(url, { watch })).pipe(
+const runCommand = Command.make("run", { url, watch, keyFile }, ({ url, ...options }) => serve(url, options)).pipe(
   Command.withDescription("Runs what the URL says until it is told to stop; `nodepass <url>` does the same")
 )
 
@@ -156,10 +211,10 @@ const restore = Command.make("restore", { file, state, force }, ({ file, force, 
   Effect.flatMap(Host, ({ restore }) => restore(file, state, { force }))
 ).pipe(Command.withDescription("Puts a backup in the place of what a master keeps, while it does not run"))
 
-const command = Command.make("nodepass", { url: Args.optional(url), watch }, ({ url, watch }) =>
+const command = Command.make("nodepass", { url: Args.optional(url), watch, keyFile }, ({ url, ...options }) =>
   Effect.flatMap(
     Effect.mapError(url, () => new UsageError({ expected: 'a URL, e.g. nodepass "server://key@:10101/:8080"' })),
-    (url) => serve(url, { watch })
+    (url) => serve(url, options)
   )
 ).pipe(
   Command.withDescription(

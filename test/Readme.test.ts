@@ -51,18 +51,31 @@ const serves = async (name: string) => {
   const target = Net.createServer((socket) => socket.on("error", () => {}).end("hello from the target"))
   const ports = new Map([["3000", await listen(target)]])
   const started: Array<ChildProcess> = []
+  const folder = Fs.mkdtempSync(Path.join(Os.tmpdir(), "nodepass-readme-"))
+  const keyFile = Path.join(folder, "key")
   try {
     for (const command of commandsOf(name)) {
-      const [node, script, url] = /^(node) (bin\/nodepass\.js) "(.*)"$/.exec(command)?.slice(1) ?? assert.fail(command)
+      if (command.endsWith("> /etc/nodepass/key")) {
+        await run("sh", ["-c", command.replace("/etc/nodepass/key", keyFile)])
+        continue
+      }
+      const [node, script, options = "", url] =
+        /^(node) (bin\/nodepass\.js)((?: --\S+)*) "(.*)"$/.exec(command)?.slice(1) ?? assert.fail(command)
+      const words = options.split(" ").filter((word) => word !== "")
       const own = (url ?? "").replace("server.example", "127.0.0.1")
       for (const [, port = ""] of own.matchAll(/:(\d+)/g)) if (!ports.has(port)) ports.set(port, await freePort())
-      const args = [script ?? "", own.replaceAll(/:(\d+)/g, (_, port: string) => `:${ports.get(port)}`)]
+      const args = [
+        script ?? "",
+        ...words.map((word) => word.replace("/etc/nodepass/key", keyFile)),
+        own.replaceAll(/:(\d+)/g, (_, port: string) => `:${ports.get(port)}`)
+      ]
       started.push(spawn(node ?? "", args, { cwd: root, stdio: "ignore" }))
     }
     assert.strictEqual(await visit(ports.get("8080") ?? 0), "hello from the target")
   } finally {
     for (const child of started) child.kill("SIGKILL")
     target.close()
+    Fs.rmSync(folder, { recursive: true })
   }
 }
 
@@ -77,7 +90,7 @@ describe("README", () => {
     const fences = Array.from(readme.matchAll(/^```(\w+.*)$/gm), ([, info = ""]) => info)
     const ran = [
       "sh",
-      ...["reverse", "send", "forward", "tls", "targets", "master", "api", "check", "simulate", "bench"].map(
+      ...["reverse", "send", "forward", "tls", "targets", "key", "master", "api", "check", "simulate", "bench"].map(
         (name) => `sh run=${name}`
       )
     ]
@@ -88,7 +101,7 @@ describe("README", () => {
     assert.strictEqual(fences.filter((info) => info === "sh").length, 1)
   })
 
-  it.each(["reverse", "send", "forward", "tls", "targets"])("the commands of %s serve a visitor", serves)
+  it.each(["reverse", "send", "forward", "tls", "targets", "key"])("the commands of %s serve a visitor", serves)
 
   it("the commands of the master run one, and make a tunnel in it that serves", async () => {
     const world = makeWorld()

@@ -35,6 +35,16 @@ const loadState = Effect.promise(() => import("./NodeState.js"))
 
 const host = Cli.Host.of({
   version,
+  reloads: Stream.asyncPush<void>((emit) =>
+    Effect.acquireRelease(
+      Effect.sync(() => {
+        const reload = () => emit.single(undefined)
+        process.on("SIGHUP", reload)
+        return reload
+      }),
+      (reload) => Effect.sync(() => process.off("SIGHUP", reload))
+    )
+  ),
   prepare: ({ log, title }) => {
     // Overwrites the arguments that `ps` shows, the key among them.
     process.title = `nodepass ${title}`

@@ -1,0 +1,108 @@
+import { afterEach, assert, beforeEach, describe, it } from "@effect/vitest"
+import { once } from "node:events"
+import * as Fs from "node:fs"
+import * as Os from "node:os"
+import * as Path from "node:path"
+import { answering, ask, makeWorld, type Nodepass, type World } from "./command/Nodepass.js"
+
+let world: World
+let folder: string
+beforeEach(() => {
+  world = makeWorld()
+  folder = Fs.mkdtempSync(Path.join(Os.tmpdir(), "nodepass-rekey-"))
+})
+afterEach(() => {
+  world.close()
+  Fs.rmSync(folder, { recursive: true })
+})
+
+/** Each line of a `log`'s that matches. */
+const count = ({ log }: Nodepass, pattern: RegExp) => log().match(pattern)?.length ?? 0
+
+/** A tunnel whose sides have their keys in files of their own. */
+const pair = async (target: number, env: Readonly<Record<string, string>>) => {
+  const port = await world.freePort()
+  const tunnelPort = await world.freePort()
+  const file = (side: string) => Path.join(folder, side)
+  const write = (side: string, key: string) => Fs.writeFileSync(file(side), `${key}\n`)
+  const urls: Readonly<Record<string, string>> = {
+    server: `server://127.0.0.1:${tunnelPort}/127.0.0.1:${port}?mode=1`,
+    client: `client://127.0.0.1:${tunnelPort}/127.0.0.1:${target}?mode=2`
+  }
+  const start = (side: string) => world.start(["--key-file", file(side), urls[side] ?? ""], env)
+  for (const side of ["server", "client"]) write(side, "first")
+  const server = start("server")
+  await server.line(/waiting for a client/)
+  const client = start("client")
+  await client.line(/ connected /)
+  const replace = async (side: "server" | "client", key: string) => {
+    const process = side === "server" ? server : client
+    write(side, key)
+    process.child.kill("SIGHUP")
+    await process.line(/the tunnel key was replaced/)
+  }
+  return { port, server, client, replace, write, start }
+}
+
+describe("another tunnel key", () => {
+  it.each([["server", "client"] as const, ["client", "server"] as const])(
+    "put in force on the %s first interrupts nobody, and shuts the old one out in the end",
+    async (first, second) => {
+      const { port: target } = await world.listen((socket) => socket.on("data", (chunk) => socket.write(chunk)))
+      const { client, port, replace, server, start, write } = await pair(target, { NP_KEY_GRACE: "2s" })
+      const held = world.connect(port)
+      const say = async (text: string) => {
+        held.write(text)
+        const [echo] = await once(held, "data")
+        assert.strictEqual(String(echo), text)
+      }
+      await say("before")
+      await replace(first, "second")
+      await say("between")
+      await replace(second, "second")
+      await client.line(/connected again/)
+      await say("after")
+      await server.line(/honoured no longer/)
+      await say("in the end")
+      assert.strictEqual(count(client, / connected server=/g), 1)
+      assert.strictEqual(count(server, /the session is over/g), 0)
+
+      await client.stop("SIGKILL")
+      write("client", "first")
+      const late = start("client")
+      await late.line(/no session: .* the keys differ/)
+      await late.stop()
+      write("client", "second")
+      await start("client").line(/ connected /)
+    },
+    20_000
+  )
+
+  it("ends, when its grace is over, the control connection of a client that was not given the new one", async () => {
+    const { port: target } = await world.listen(answering)
+    const { client, port, replace, server } = await pair(target, { NP_KEY_GRACE: "1s", NP_RESUME_GRACE: "1s" })
+    assert.strictEqual(String(await ask(world, port, "one")), "re:one")
+    await replace("server", "second")
+    await client.line(/the keys differ/)
+    await server.line(/client lost: .* the session is over/)
+  })
+
+  it("stays as it was when the file is of no use, and says so", async () => {
+    const { port: target } = await world.listen(answering)
+    const { client, port, write } = await pair(target, {})
+    write("client", "")
+    client.child.kill("SIGHUP")
+    await client.line(/the tunnel key stays as it is: expected --key-file=.* to have a key in its first line/)
+    assert.strictEqual(String(await ask(world, port, "one")), "re:one")
+  })
+
+  it.each([
+    [["--key-file", "/nonexistent", "client://h:1/h:2"], /expected --key-file=\/nonexistent to be a file/],
+    [["--key-file", "package.json", "client://k@h:1/h:2"], /expected the key in the URL or in --key-file, not in both/],
+    [["--key-file", "package.json", "master://h:1"], /expected --key-file with server:\/\/ and client:\/\/ only/]
+  ] as const)("refuses %j", async (args, line) => {
+    const { ended, log } = world.start(args)
+    assert.strictEqual(await ended, 2)
+    assert.match(log(), line)
+  })
+})
