@@ -76,7 +76,7 @@ describe("a tunnel of two processes", () => {
     // Without a session the client holds no pool: what is left is the process's own.
     await server.stop()
     await client.line(/connection refused/)
-    assert.isBelow(descriptors(client), 45)
+    while (descriptors(client) >= 45) await new Promise((resolve) => setImmediate(resolve))
   })
 })
 

@@ -57,7 +57,7 @@ export const failed = (
 /** Closes what was released, at once or by a reset. */
 export const closeHalf = ({ libc, openSsl }: Kernel, { descriptor, tls }: Half, asReset: boolean): void => {
   if (tls !== undefined) openSsl?.freeSession(tls.session)
-  if (asReset) libc.linger(descriptor)
+  libc[asReset ? "linger" : "settle"](descriptor)
   libc.close(descriptor)
 }
 
@@ -202,6 +202,7 @@ class Socket implements Connection, Below {
     if (this.heir !== undefined) return this.heir.close()
     // Without a word of TLS an end is taken for a reset.
     if (this.fd >= 0 && !this.finished && this.errno === 0) this.tls?.end()
+    if (this.fd >= 0) this.kernel.libc.settle(this.fd)
     this.shut()
   }
   shut() {

@@ -72,7 +72,7 @@ const handshake = (
       open = false
       poller.drop(descriptor)
       session?.free()
-      if (asReset) libc.linger(descriptor)
+      libc[asReset ? "linger" : "settle"](descriptor)
       libc.close(descriptor)
       resume(Effect.fail(closed(connection)))
     }

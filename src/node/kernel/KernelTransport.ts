@@ -38,7 +38,11 @@ export const make = ({ kernel, ...options }: Options): Transport["Type"] => {
 
 /** Node's TLS stands on Node's sockets. */
 const overNode =
-  ({ poller }: Kernel, { secure }: Transport["Type"], options: NodeTransport.Options): Transport["Type"]["secure"] =>
+  (
+    { libc, poller }: Kernel,
+    { secure }: Transport["Type"],
+    options: NodeTransport.Options
+  ): Transport["Type"]["secure"] =>
   (connection, as) =>
     Effect.suspend(() => {
       const found = KernelConnection.below(connection)
@@ -52,6 +56,8 @@ const overNode =
         reset: () => heir.adopted?.reset()
       })
       poller.forget(descriptor)
+      // Node closes without a word to us.
+      libc.settle(descriptor)
       heir.adopted = NodeTransport.adopt(descriptor, ahead, connection.remote, options)
       return secure(heir.adopted.connection, as)
     })

@@ -9,6 +9,8 @@ export interface Libc {
   readonly close: (fd: number) => number
   /** Has `close` drop the connection of a socket, so that the peer sees a reset. */
   readonly linger: (fd: number) => number
+  /** Has `close` let what is on its way arrive, and then an end. */
+  readonly settle: (fd: number) => number
   /** Half-closes our side of a socket. */
   readonly shutdown: (fd: number) => number
   readonly read: (fd: number, bytes: Uint8Array, count: number) => number
@@ -89,6 +91,7 @@ export const load = async (): Promise<Libc> => {
   return {
     close,
     linger: (fd) => setsockopt(fd, SOL_SOCKET, SO_LINGER, lingerNothing, 8),
+    settle: (fd) => setsockopt(fd, SOL_SOCKET, SO_LINGER, lingerOff, 8),
     shutdown: (fd) => shutdown(fd, SHUT_WR),
     read: library.func("long read(int, void*, ulong)"),
     write: library.func("long write(int, void*, ulong)"),
@@ -147,3 +150,4 @@ const SPLICE_F_NONBLOCK = 2
 
 /** `struct linger`: on, and for no time. */
 const lingerNothing = new Uint8Array(new Int32Array([1, 0]).buffer)
+const lingerOff = new Uint8Array(8)

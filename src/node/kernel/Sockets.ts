@@ -22,6 +22,8 @@ export interface Sockets {
   /** What has come, without taking it. */
   readonly peek: (fd: number, bytes: Uint8Array, count: number) => number
   readonly set: (fd: number, option: Option, value: number) => number
+  /** Has the system drop the connection when it closes it, unless `Libc.settle` is called before. */
+  readonly lingerNothing: (fd: number) => number
   readonly setText: (fd: number, option: Option, value: string) => number
   /** Fills in as much of the value as there is room for. */
   readonly get: (fd: number, option: Option, value: Uint8Array) => number
@@ -92,6 +94,7 @@ export const load = async (): Promise<Sockets> => {
       value[0] = number
       return setsockopt(fd, level, name, valueBytes, valueBytes.length)
     },
+    lingerNothing: (fd) => setsockopt(fd, socketLevel, SO_LINGER, onForNoTime, onForNoTime.length),
     setText: (fd, [level, name], text) => {
       const bytes = new TextEncoder().encode(text)
       return setsockopt(fd, level, name, bytes, bytes.length)
@@ -109,6 +112,8 @@ export const tune = (sockets: Sockets, fd: number): void => {
   sockets.set(fd, options.noDelay, 1)
   sockets.set(fd, options.keepAlive, 1)
   sockets.set(fd, options.keepIdle, keepIdle)
+  // Should this process be killed, its peers see a reset: an end would look like all that there was to say.
+  sockets.lingerNothing(fd)
 }
 
 // internal
@@ -116,6 +121,8 @@ export const tune = (sockets: Sockets, fd: number): void => {
 /** Seconds of silence after which the kernel asks whether a peer is there. */
 const keepIdle = 30
 
+const SO_LINGER = 13
+const onForNoTime = new Uint8Array(new Int32Array([1, 0]).buffer)
 const { AF_INET, AF_INET6 } = SocketAddress.families
 const SOCK_STREAM = 1
 const SOCK_DGRAM = 2
