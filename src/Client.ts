@@ -22,6 +22,7 @@ import { Crypto } from "./Crypto.js"
 import type { Deadlines } from "./Deadlines.js"
 import * as DialingPool from "./DialingPool.js"
 import type { Egress } from "./Egress.js"
+import type * as Failover from "./Failover.js"
 import * as Handshake from "./Handshake.js"
 import type * as Key from "./Key.js"
 import type { InForce, Keyring } from "./Keyring.js"
@@ -44,6 +45,12 @@ export class SeveralTargets extends Schema.TaggedError<SeveralTargets>()("Severa
 export interface Options {
   /** The server's tunnel address. */
   readonly address: Address
+  /** Its place among several servers, the preferred being `0`. */
+  readonly rank: number
+  /** Whether there are others: who is served through this one is then reset when it is given up for dead. */
+  readonly isOneOfSeveral: boolean
+  /** Told what becomes of it. */
+  readonly tell: (outcome: Failover.Outcome) => void
   readonly keyring: Keyring
   /** How data connections must be secured at least, as the URL counts. */
   readonly tls: 0 | 1 | 2
@@ -88,7 +95,7 @@ export const run = (
     const transport = yield* Transport
     const tunnel = yield* Effect.scope
     const client = Encoding.encodeHex(yield* crypto.randomBytes(8))
-    const { address, authorities, keyring, min, tls } = options
+    const { address, authorities, isOneOfSeveral, keyring, min, rank, tell, tls } = options
     const server = String(address)
     let standing: Standing | undefined
     /** The control connection of now, and the newest key when it was begun. */
@@ -122,7 +129,7 @@ export const run = (
         const scope = yield* Scope.fork(tunnel, ExecutionStrategy.sequential)
         return yield* Effect.gen(function* () {
           const services = yield* Layer.buildWithScope(
-            Session.layer({ visitors }).pipe(
+            Session.layer({ visitors, remembers: isOneOfSeveral }).pipe(
               Layer.provideMerge(DialingPool.layer({ address, keys, min, max: terms.max, visitors, trust })),
               Layer.provide(SignalBus.layer)
             ),
@@ -130,9 +137,11 @@ export const run = (
           )
           const session = Context.get(services, Session.Session)
           const here: Standing = { keys, session, scope }
-          yield* Scope.extend(link.use(session), scope)
+          yield* Scope.extend(link.use(session, { rank }), scope)
           yield* session.run.pipe(
-            Effect.catchAll(() => end(here)),
+            Effect.catchAll(({ reason }) =>
+              reason === "Left" || reason === "Stopped" ? end(here) : Effect.zipRight(session.abandon, end(here))
+            ),
             Effect.forkIn(scope)
           )
           yield* Scope.addFinalizer(scope, session.bus.leave)
@@ -194,9 +203,11 @@ export const run = (
         Effect.flatMap(Clock.currentTimeMillis, (now) => {
           since = now
           said = ""
+          tell("stands")
           return Effect.logInfo(what).pipe(Effect.annotateLogs({ server }))
         })
       const error = yield* ChildFiber.run(control(stands))
+      tell(since === undefined ? "failed" : "lost")
       const now = yield* Clock.currentTimeMillis
       return yield* Effect.fail<Ended>({
         error,

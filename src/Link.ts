@@ -1,11 +1,10 @@
 /**
- * The way to the other side, whichever session stands now. Visitors who come between two sessions wait here.
+ * The way to the other side, by whichever session has a control connection now. Visitors who come while none has wait here.
  */
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import { Deadlines } from "./Deadlines.js"
@@ -29,69 +28,106 @@ export class Link extends Context.Tag("nodepass/Link")<
   Link,
   {
     /**
-     * A connection to the target for this visitor, by the session that stands or the next one.
+     * A connection to the target for this visitor, by a session that has a control connection, or the next to have one.
      *
      * Waits up to `poolGetTimeout`, then fails with `LinkTimeout`. The caller's scope owns the connection. When the other
      * side does not take the launch, which shows later, the fiber that called this is interrupted.
      */
     readonly open: (visit: Visit) => Effect.Effect<Connection, LinkTimeout, Scope.Scope>
-    /** Makes this the session that stands, until the scope closes or another takes its place. */
-    readonly use: (session: Session["Type"]) => Effect.Effect<void, never, Scope.Scope>
-    readonly session: Effect.Effect<Option.Option<Session["Type"]>>
-    /** Completes once a session stands. */
+    /** The session stands until the scope closes; visitors go by it while it has a control connection. */
+    readonly use: (session: Session["Type"], options?: UseOptions) => Effect.Effect<void, never, Scope.Scope>
+    /** The sessions that stand, the preferred first. */
+    readonly sessions: Effect.Effect<ReadonlyArray<Session["Type"]>>
+    /** Completes once a session has a control connection. */
     readonly ready: Effect.Effect<void>
   }
 >() {}
 
-export const layer: Layer.Layer<Link, never, Deadlines | Settings> = Layer.effect(
-  Link,
-  Effect.gen(function* () {
-    const deadlines = yield* Deadlines
-    const { poolGetTimeout } = yield* Settings
-    const ready = yield* Effect.makeLatch(false)
-    let current: Session["Type"] | undefined
+export interface UseOptions {
+  /** The lowest is preferred. Defaults to `0`. */
+  readonly rank?: number | undefined
+}
 
-    const leave = (session: Session["Type"]) =>
-      Effect.sync(() => {
-        if (current !== session) return
-        current = undefined
-        ready.unsafeClose()
+export interface Options {
+  /** Whether visitors go by the preferred of several sessions, or by each in turn. Defaults to the former. */
+  readonly choose?: "preferred" | "turns" | undefined
+}
+
+export const layer = (options?: Options): Layer.Layer<Link, never, Deadlines | Settings> =>
+  Layer.effect(
+    Link,
+    Effect.gen(function* () {
+      const deadlines = yield* Deadlines
+      const { poolGetTimeout } = yield* Settings
+      const ready = yield* Effect.makeLatch(false)
+      /** In order of rank. */
+      let standing: ReadonlyArray<Standing> = []
+      let turn = 0
+
+      const choose = (): Session["Type"] | undefined => {
+        const attached = standing.filter(isAttached)
+        const at = options?.choose === "turns" ? turn++ % Math.max(attached.length, 1) : 0
+        return attached[at]?.session
+      }
+      const settle = () => {
+        if (standing.some(isAttached)) ready.unsafeOpen()
+        else ready.unsafeClose()
+      }
+
+      const attempt = (visit: Visit, refused: Effect.Effect<void>): Effect.Effect<Connection, never, Scope.Scope> =>
+        Effect.suspend(() => {
+          const session = choose()
+          return session === undefined
+            ? Effect.zipRight(ready.await, attempt(visit, refused))
+            : Effect.catchAll(session.open(visit, refused), () => attempt(visit, refused))
+        })
+
+      return Link.of({
+        open: (visit) =>
+          Effect.withFiberRuntime((visitor) =>
+            deadlines.limit(
+              attempt(
+                visit,
+                Effect.sync(() => visitor.unsafeInterruptAsFork(visitor.id()))
+              ),
+              {
+                duration: poolGetTimeout,
+                onTimeout: () =>
+                  new LinkTimeout({ reason: choose() === undefined ? "Away" : "Busy", waited: poolGetTimeout })
+              }
+            )
+          ),
+        use: (session, { rank = 0 } = {}) =>
+          Effect.asVoid(
+            Effect.acquireRelease(
+              Effect.sync(() => {
+                standing = [...standing, { session, rank }].toSorted((left, right) => left.rank - right.rank)
+                settle()
+                return session.bus.watch((attached) => {
+                  settle()
+                  // There may be another one that is not away.
+                  if (!attached) session.pool.turnAway()
+                })
+              }),
+              (unwatch) =>
+                Effect.sync(() => {
+                  unwatch()
+                  standing = standing.filter((one) => one.session !== session)
+                  settle()
+                })
+            )
+          ),
+        sessions: Effect.sync(() => standing.map(({ session }) => session)),
+        ready: ready.await
       })
-
-    const attempt = (visit: Visit, refused: Effect.Effect<void>): Effect.Effect<Connection, never, Scope.Scope> =>
-      Effect.suspend(() => {
-        const session = current
-        if (session === undefined) return Effect.zipRight(ready.await, attempt(visit, refused))
-        return Effect.catchAll(session.open(visit, refused), () =>
-          Effect.zipRight(leave(session), attempt(visit, refused))
-        )
-      })
-
-    return Link.of({
-      open: (visit) =>
-        Effect.withFiberRuntime((visitor) =>
-          deadlines.limit(
-            attempt(
-              visit,
-              Effect.sync(() => visitor.unsafeInterruptAsFork(visitor.id()))
-            ),
-            {
-              duration: poolGetTimeout,
-              onTimeout: () =>
-                new LinkTimeout({ reason: current === undefined ? "Away" : "Busy", waited: poolGetTimeout })
-            }
-          )
-        ),
-      use: (session) =>
-        Effect.acquireRelease(
-          Effect.sync(() => {
-            current = session
-            ready.unsafeOpen()
-          }),
-          () => leave(session)
-        ),
-      session: Effect.sync(() => Option.fromNullable(current)),
-      ready: ready.await
     })
-  })
-)
+  )
+
+// internal
+
+interface Standing {
+  readonly session: Session["Type"]
+  readonly rank: number
+}
+
+const isAttached = ({ session }: Standing): boolean => session.bus.isAttached()

@@ -166,6 +166,16 @@ const clientMode = make({
   schema: Schema.transformLiterals(["0", "auto"], ["1", "forward"], ["2", "through"])
 })
 
+const servers = make({
+  name: "servers",
+  roles: ["client"],
+  default: "failover",
+  expected: "failover (the first that is there) or all (every one at once)",
+  meaning:
+    "of several servers: failover the first that is there, and back to an earlier one that returns; all every one at once, a pool for each",
+  schema: Schema.Literal("failover", "all")
+})
+
 const read = make({
   name: "read",
   roles: ["server", "client"],
@@ -269,6 +279,7 @@ export const all: ReadonlyArray<Parameter> = [
   max,
   serverMode,
   clientMode,
+  servers,
   read,
   rate,
   slot,
@@ -312,6 +323,7 @@ export const Client = Schema.Struct({
   ca: Schema.optional(ca.schema),
   min: min.schema,
   mode: clientMode.schema,
+  servers: servers.schema,
   ...common
 })
 

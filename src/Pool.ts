@@ -38,9 +38,11 @@ export class Pool extends Context.Tag("nodepass/Pool")<
     /** Takes the connection that has been idle longest; waits while there is none. The caller's scope owns it. */
     readonly takeAny: Effect.Effect<
       { readonly id: ConnectionId; readonly connection: Connection },
-      Shelf.ShelfClosed,
+      Shelf.ShelfClosed | Shelf.TurnedAway,
       Scope.Scope
     >
+    /** Fails whoever waits for any connection: the other side is away. */
+    readonly turnAway: () => void
     /**
      * Takes the connection the peer named. The caller's scope owns it.
      *
@@ -90,8 +92,9 @@ export const levels = (stats: () => Stats): Effect.Effect<Effect.Effect<void>> =
 export const takesFrom = (
   shelf: Shelf.Shelf,
   { visitors }: Options
-): Pick<Pool["Type"], "take" | "takeAny" | "trim"> => ({
+): Pick<Pool["Type"], "take" | "takeAny" | "trim" | "turnAway"> => ({
   takeAny: shelf.takeAny,
+  turnAway: shelf.turnAway,
   take: (id) =>
     Effect.mapBoth(shelf.take(id), {
       onFailure: () => new NotPooled({ id }),

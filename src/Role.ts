@@ -4,6 +4,7 @@
 import * as Effect from "effect/Effect"
 import * as ExecutionStrategy from "effect/ExecutionStrategy"
 import * as Exit from "effect/Exit"
+import { constVoid } from "effect/Function"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import type { Address } from "./Address.js"
@@ -13,6 +14,7 @@ import type { Crypto } from "./Crypto.js"
 import type { DatagramRelay } from "./DatagramRelay.js"
 import type { Deadlines } from "./Deadlines.js"
 import { Egress } from "./Egress.js"
+import * as Failover from "./Failover.js"
 import * as Flow from "./Flow.js"
 import * as Front from "./Front.js"
 import * as Keyring from "./Keyring.js"
@@ -113,7 +115,7 @@ const serve = (config: ServerConfig, visitors: Scope.Scope) =>
 const connect = (config: ClientConfig, visitors: Scope.Scope) =>
   Effect.gen(function* () {
     const front =
-      config.mode === "through"
+      config.mode === "through" || config.standbys.length > 0
         ? Option.none()
         : config.mode === "forward"
           ? Option.some(yield* Front.open(config.tunnel))
@@ -150,8 +152,11 @@ const through = (config: ClientConfig, visitors: Scope.Scope) =>
     const ways = yield* throughTunnel(config)
     const authorities = yield* authoritiesOf(config)
     const { probe } = yield* Targets
+    const servers = [config.tunnel, ...config.standbys]
     let port: { readonly address: Address; readonly scope: Scope.CloseableScope } | undefined
     let probes: Scope.CloseableScope | undefined
+    /** Where visitors come to, as the servers have it. */
+    const flows = new Map<Address, "here" | "there">()
 
     const closePort = Effect.suspend(() => {
       const open = port
@@ -185,20 +190,37 @@ const through = (config: ClientConfig, visitors: Scope.Scope) =>
       )
     }).pipe(Effect.provide(services))
 
+    const deciding = yield* Effect.makeSemaphore(1)
+    const settle = (server: Address, where: "here" | "there") =>
+      Effect.suspend(() => {
+        flows.set(server, where)
+        const any = new Set(flows.values())
+        return Effect.zipRight(any.has("there") ? startProbes : stopProbes, any.has("here") ? openPort : closePort)
+      }).pipe(deciding.withPermits(1))
+    const goThrough = (address: Address, rank: number) => (tell: (outcome: Failover.Outcome) => void) =>
+      Effect.zipRight(
+        // One that is left has no say any more, unless it is the last.
+        Effect.addFinalizer(() => Effect.sync(() => flows.size > 1 && flows.delete(address))),
+        Client.run({
+          address,
+          rank,
+          isOneOfSeveral: servers.length > 1,
+          tell,
+          keyring,
+          min: config.min,
+          tls: demands[config.tls],
+          authorities,
+          openPort: (where) => settle(address, where)
+        })
+      )
+    const runs = servers.map((address, rank) => ({ name: String(address), run: goThrough(address, rank) }))
+
     yield* Effect.logInfo("connecting").pipe(
-      Effect.annotateLogs({ mode: 2, server: String(config.tunnel), target: config.targets.join(",") })
+      Effect.annotateLogs({ mode: 2, server: servers.join(","), target: config.targets.join(",") })
     )
-    yield* Effect.forkScoped(
-      Client.run({
-        address: config.tunnel,
-        keyring,
-        min: config.min,
-        tls: demands[config.tls],
-        authorities,
-        openPort: (where) =>
-          where === "here" ? Effect.zipRight(stopProbes, openPort) : Effect.zipRight(closePort, startProbes)
-      })
-    )
+    yield* config.servers === "failover" && runs.length > 1
+      ? Effect.forkScoped(Failover.run({ servers: runs }))
+      : Effect.forEach(runs, ({ run }) => Effect.forkScoped(run(constVoid)), { discard: true })
     return {
       mode: 2,
       tunnel: Option.none(),

@@ -9,13 +9,13 @@ import type * as Scope from "effect/Scope"
 import { Egress } from "./Egress.js"
 import { EventBus } from "./EventBus.js"
 import { Pool } from "./Pool.js"
-import type { ShelfClosed } from "./Shelf.js"
+import { type ShelfClosed, TurnedAway } from "./Shelf.js"
 import * as Signal from "./Signal.js"
 import { type Delivered, SignalBus, type SignalBusClosed } from "./SignalBus.js"
 import type { Connection } from "./Transport.js"
 
-/** The session ended before the visitor had a connection; the next one may serve it. */
-export type SessionOver = ShelfClosed | SignalBusClosed
+/** The session ended, or lost its control connection, before the visitor had a connection; another one may serve it. */
+export type SessionOver = ShelfClosed | SignalBusClosed | TurnedAway
 
 export class Session extends Context.Tag("nodepass/Session")<
   Session,
@@ -33,6 +33,8 @@ export class Session extends Context.Tag("nodepass/Session")<
     readonly run: Effect.Effect<never, SignalBusClosed>
     /** Has every idle pool connection replaced, e.g. after the network changed. */
     readonly flush: Effect.Effect<void, SignalBusClosed>
+    /** Resets everybody who is being served: the other side is given up for dead. */
+    readonly abandon: Effect.Effect<void>
     readonly bus: SignalBus["Type"]
     readonly pool: Pool["Type"]
   }
@@ -41,9 +43,14 @@ export class Session extends Context.Tag("nodepass/Session")<
 export interface Options {
   /** Whether visitors come to this side or to the other. */
   readonly visitors: "here" | "there"
+  /** Whether it is to remember who is being served, for `abandon`. Defaults to not. */
+  readonly remembers?: boolean | undefined
 }
 
-export const layer = ({ visitors }: Options): Layer.Layer<Session, never, Egress | Pool | SignalBus> =>
+export const layer = ({
+  remembers = false,
+  visitors
+}: Options): Layer.Layer<Session, never, Egress | Pool | SignalBus> =>
   Layer.effect(
     Session,
     Effect.gen(function* () {
@@ -52,13 +59,23 @@ export const layer = ({ visitors }: Options): Layer.Layer<Session, never, Egress
       const events = yield* EventBus
       const pool = yield* Pool
 
+      const served = new Set<Connection>()
+      const remember = (connection: Connection) =>
+        remembers
+          ? Effect.acquireRelease(
+              Effect.sync(() => served.add(connection)),
+              () => Effect.sync(() => served.delete(connection))
+            )
+          : Effect.void
+      const take = (id: Signal.ConnectionId) => Effect.tap(pool.take(id), remember)
+
       const launched = (direction: "sent" | "received", { protocol, visitor }: Signal.Visit) =>
         events.publish(() => ({ _tag: "Launched", direction, protocol, visitor }))
       const receive = (signal: Delivered): Effect.Effect<void> => {
         switch (signal._tag) {
           case "Launch":
             return visitors === "there"
-              ? Effect.zipRight(launched("received", signal), egress.launch(signal, pool.take))
+              ? Effect.zipRight(launched("received", signal), egress.launch(signal, remembers ? take : pool.take))
               : Effect.logWarning("a launch was passed over: in this tunnel visitors come to this side only")
           case "Demand":
             return pool.warm(signal.count)
@@ -75,17 +92,23 @@ export const layer = ({ visitors }: Options): Layer.Layer<Session, never, Egress
         open: (visit, refused) =>
           Effect.flatMap(pool.takeAny, ({ connection, id }) => {
             const { entry, protocol, visitor } = visit
-            const launch = bus.launch(
-              Signal.makeLaunch({ protocol, id, visitor, entry }),
-              Effect.zipRight(connection.reset, refused)
+            const launch = Effect.suspend((): Effect.Effect<void, SessionOver, Scope.Scope> =>
+              bus.isAttached()
+                ? bus.launch(
+                    Signal.makeLaunch({ protocol, id, visitor, entry }),
+                    Effect.zipRight(connection.reset, refused)
+                  )
+                : new TurnedAway()
             )
             return Effect.tapError(launch, () => connection.reset).pipe(
               Effect.zipRight(launched("sent", visit)),
+              Effect.zipRight(remember(connection)),
               Effect.as(connection)
             )
           }),
         run: bus.run(receive),
         flush: visitors === "here" ? pool.trim(0) : bus.send(new Signal.Flush()),
+        abandon: Effect.suspend(() => Effect.forEach(served, ({ reset }) => reset, { discard: true })),
         bus,
         pool
       })

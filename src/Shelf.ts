@@ -19,6 +19,13 @@ export class ShelfClosed extends Schema.TaggedError<ShelfClosed>()("ShelfClosed"
   }
 }
 
+/** The other side is away: this is no place to wait for a connection. */
+export class TurnedAway extends Schema.TaggedError<TurnedAway>()("TurnedAway", {}) {
+  override get message(): string {
+    return "the other side is away"
+  }
+}
+
 /** No connection of that name came in time. */
 export class NotShelved extends Schema.TaggedError<NotShelved>()("NotShelved", { id: ConnectionId }) {
   override get message(): string {
@@ -37,9 +44,11 @@ export interface Shelf {
   /** Hands the connection to whoever has waited longest, or keeps it until it is taken or dies. */
   readonly add: (entry: Entry) => Effect.Effect<void>
   /** The connection that has been idle longest; waits while there is none. The caller's scope owns it. */
-  readonly takeAny: Effect.Effect<Entry, ShelfClosed, Scope.Scope>
+  readonly takeAny: Effect.Effect<Entry, ShelfClosed | TurnedAway, Scope.Scope>
   /** The connection of this name; waits until it arrives, up to `grace`. The caller's scope owns it. */
   readonly take: (id: ConnectionId) => Effect.Effect<Entry, NotShelved | ShelfClosed, Scope.Scope>
+  /** Fails whoever waits for any connection with `TurnedAway`. */
+  readonly turnAway: () => void
   /** Closes what has been idle longest, down to this many; who waits goes on waiting. */
   readonly trim: (limit: number) => Effect.Effect<void>
   /** Connections kept, those included that have ended and may still be claimed. */
@@ -85,7 +94,7 @@ export const make = (options: Options): Effect.Effect<Shelf, never, Deadlines | 
     const deadlines = yield* Deadlines
     const run = yield* FiberSet.makeRuntime()
     const idle = new Map<ConnectionId, Kept>()
-    const anyone = new Set<Waiter<ShelfClosed>>()
+    const anyone = new Set<Waiter<ShelfClosed | TurnedAway>>()
     const named = new Map<ConnectionId, Waiter<ShelfClosed | NotShelved>>()
     const leaving = new Set<ConnectionId>()
     let open = true
@@ -207,7 +216,7 @@ export const make = (options: Options): Effect.Effect<Shelf, never, Deadlines | 
 
     return {
       add,
-      takeAny: claim<never>(
+      takeAny: claim<TurnedAway>(
         () => first(idle.values()),
         (waiter) => {
           anyone.add(waiter)
@@ -227,6 +236,9 @@ export const make = (options: Options): Effect.Effect<Shelf, never, Deadlines | 
             }
           }
         ),
+      turnAway: () => {
+        for (const waiter of Array.from(anyone)) waiter.fail(new TurnedAway())
+      },
       trim,
       kept: () => idle.size,
       idle: () => idle.size - leaving.size,

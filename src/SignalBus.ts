@@ -130,7 +130,9 @@ export class SignalBus extends Context.Tag("nodepass/SignalBus")<
     /** Tells the peer that the session is over, if it is there, and waits for that to be on its way. */
     readonly leave: Effect.Effect<void>
     /** Whether there is a control connection. */
-    readonly isAttached: Effect.Effect<boolean>
+    readonly isAttached: () => boolean
+    /** Calls back when there is one, and when there is none any more, until what this answers is called. */
+    readonly watch: (listener: (attached: boolean) => void) => () => void
     /** The highest number of the peer's that was handled, `-1` before the first. */
     readonly received: () => number
     /** The time the last ping took, or `None` before the first answer. */
@@ -211,6 +213,10 @@ export const makeWith = (
     let probes: ReadonlyArray<Deferred.Deferred<boolean>> = []
     let writer: (() => void) | undefined
     const waiters = new Set<Waiter>()
+    const watchers = new Set<(attached: boolean) => void>()
+    const tell = (attached: boolean) => {
+      for (const watcher of watchers) watcher(attached)
+    }
     const refused: Array<{
       readonly error: LaunchRefused
       readonly launch: Signal.Launch
@@ -248,6 +254,7 @@ export const makeWith = (
         awaited()
         for (const waiter of waiters) waiter.fail(error)
         waiters.clear()
+        tell(false)
         return Effect.flatMap(Deferred.isDone(left), (left) => {
           // What was said before the farewell is on its way in front of it.
           outbox.close({ said: !left })
@@ -473,6 +480,7 @@ export const makeWith = (
           outbox.acknowledge(line.received ?? -1)
           outbox.replay()
           admit()
+          tell(true)
           const peer = line.connection.remote
           yield* events.publish(() => ({ _tag: "SessionUp", peer, resumed: line.received !== undefined }))
           yield* ping
@@ -485,6 +493,7 @@ export const makeWith = (
               if (attached?.line !== line) return Effect.void
               attached = undefined
               awaited = deadlines.after(resumeGrace, close(reason))
+              tell(false)
               return over === undefined
                 ? events.publish(() => ({ _tag: "SessionLost", why: message, over: false }))
                 : Effect.void
@@ -508,7 +517,11 @@ export const makeWith = (
           Effect.as(kept)
         )
       }),
-      isAttached: Effect.sync(() => attached !== undefined),
+      isAttached: () => attached !== undefined && over === undefined,
+      watch: (listener) => {
+        watchers.add(listener)
+        return () => watchers.delete(listener)
+      },
       received: () => received,
       roundTrip: Effect.sync(() => roundTrip),
       probe: (within) =>

@@ -87,7 +87,7 @@ export const layer = (
       // Fresh, or two tunnels of one host would share them.
       Layer.fresh(
         Layer.mergeAll(
-          Link.layer,
+          Link.layer({ choose: config._tag === "Client" && config.servers === "all" ? "turns" : "preferred" }),
           Meter.layer,
           Refusals.layer,
           Slots.layer({ limit: config.slot }),
@@ -128,21 +128,25 @@ const make = (config: TunnelConfig) =>
     const role = yield* Role.open(config, visitors)
     yield* Effect.logInfo(`relay: ${relay.way}`)
 
-    const stands = Effect.flatMap(link.session, (session) =>
-      Option.match(session, { onNone: () => Effect.succeed(false), onSome: ({ bus }) => bus.isAttached })
-    )
+    const stands = Effect.map(link.sessions, (sessions) => sessions.some(({ bus }) => bus.isAttached()))
     const status = Effect.map(stands, (stands): Status =>
       stopping ? "stopping" : role.alone || stands ? "serving" : "waiting"
     )
     const checkpoint = Effect.gen(function* () {
-      const session = Option.getOrUndefined(yield* link.session)
+      const sessions = yield* link.sessions
+      const pools = yield* Effect.forEach(sessions, ({ pool }) => pool.stats)
+      const trips = yield* Effect.forEach(
+        sessions.filter(({ bus }) => bus.isAttached()),
+        ({ bus }) => bus.roundTrip
+      )
+      const sum = (figure: "idle" | "capacity" | "waiting") => pools.reduce((sum, pool) => sum + pool[figure], 0)
       const tcp = yield* relay.count
       const udp = yield* datagramRelay.count
       const figures = {
         status: yield* status,
         mode: role.mode,
-        ping: Option.map(session === undefined ? Option.none() : yield* session.bus.roundTrip, Duration.toMillis),
-        pool: session === undefined ? { idle: 0, capacity: 0, waiting: 0 } : yield* session.pool.stats,
+        ping: Option.map(Option.firstSomeOf(trips), Duration.toMillis),
+        pool: { idle: sum("idle"), capacity: sum("capacity"), waiting: sum("waiting") },
         tcps: tcp.live,
         udps: udp.live,
         visitors: tcp.total + udp.total,
@@ -164,8 +168,8 @@ const make = (config: TunnelConfig) =>
       checkpoints,
       events: (options) => Stream.unwrapScoped(events.subscribe(options)),
       replaceKey: role.replaceKey,
-      flush: Effect.flatMap(link.session, (session) =>
-        Option.match(session, { onNone: () => Effect.void, onSome: ({ flush }) => Effect.ignore(flush) })
+      flush: Effect.flatMap(link.sessions, (sessions) =>
+        Effect.forEach(sessions, ({ flush }) => Effect.ignore(flush), { discard: true })
       ),
       addresses: Effect.sync(() => ({ tunnel: role.tunnel, visitors: role.visitors() }))
     })

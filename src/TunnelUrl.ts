@@ -17,7 +17,7 @@ export { UrlError } from "./UrlError.js"
 const common = {
   /** What both sides must hold; `None` lets in whoever comes. */
   key: Schema.OptionFromSelf(Schema.RedactedFromSelf(Schema.String)),
-  /** Where the server waits for its client, and the client finds it; or, forwarding alone, where visitors come to. */
+  /** Where the server waits for its client, and the client finds it first; or, forwarding alone, where visitors come to. */
   tunnel: Schema.typeSchema(Address.Address),
   /**
    * Where visitors are brought to, any of them; on the side that receives them, where they come to, which is one. An empty
@@ -67,6 +67,10 @@ export type ServerConfig = typeof ServerConfig.Type
 /** A client, as its URL describes it. */
 export const ClientConfig = Schema.TaggedStruct("Client", {
   ...common,
+  /** Further servers, the preferred first. */
+  standbys: Schema.Array(Schema.typeSchema(Address.Address)),
+  /** Whether it goes through the first server that is there, or through all of them at once. */
+  servers: Schema.Literal("failover", "all"),
   /** What is demanded of the server: nothing, encrypted data connections, or also a certificate that is verified. */
   tls: Schema.Literal("any", "encrypted", "verified"),
   /** A PEM file of authorities trusted besides the system's, where the server's certificate is verified. */
@@ -96,10 +100,15 @@ export const FromText: Schema.Schema<TunnelConfig, string> = Schema.transformOrF
 export const parse = (text: string): Either.Either<TunnelConfig, UrlError> =>
   Either.gen(function* () {
     const { role, userinfo, ...url } = yield* split(text.trim())
+    const [tunnel, ...standbys] =
+      role === "server"
+        ? ([yield* addressFrom("tunnel", url.tunnel)] as const)
+        : yield* addressesFrom("tunnel", url.tunnel, serversMost)
     const ends = {
       key: yield* keyFrom(userinfo),
-      tunnel: yield* addressFrom("tunnel", url.tunnel),
-      targets: yield* targetsFrom(url.target)
+      tunnel,
+      standbys,
+      targets: yield* addressesFrom("target", url.target, targetsMost)
     }
     const config = yield* build(role, ends, yield* UrlQuery.parse(role, url.query))
     const own = config.targets.find((target) => overlap(config, target))
@@ -119,7 +128,7 @@ export const format = (config: TunnelConfig, options?: { readonly key?: "masked"
     const value = texts[name]
     return value === undefined ? [] : [`${name}=${queryText(value)}`]
   })
-  return `${roleOf(config)}://${userinfo}${config.tunnel}/${config.targets.join(",")}?${query.join("&")}`
+  return `${roleOf(config)}://${userinfo}${serversOf(config).join(",")}/${config.targets.join(",")}?${query.join("&")}`
 }
 
 /** One thing that a URL says. */
@@ -143,7 +152,7 @@ export const describe = (config: TunnelConfig): ReadonlyArray<Row> => {
       meaning: keyed ? "both sides must have it" : "whoever reaches the tunnel address may connect",
       isDefault: !keyed
     },
-    { part: "tunnel", value: String(config.tunnel), meaning: tunnels[config._tag], isDefault: false },
+    { part: "tunnel", value: serversOf(config).join(","), meaning: tunnels[config._tag], isDefault: false },
     { part: "target", value: config.targets.join(","), meaning: targets[config.mode], isDefault: false },
     ...Parameter.of(roleOf(config)).flatMap(({ name, meaning, ...parameter }) => {
       const value = texts[name]
@@ -169,7 +178,7 @@ export const lines = (rows: ReadonlyArray<Row>): ReadonlyArray<string> => {
 const roles = { Server: "waits for a client", Client: "connects to a server, or forwards alone" }
 const tunnels = {
   Server: "where the client connects",
-  Client: "where the server is; forwarding alone, where visitors come"
+  Client: "where the server is, or several are; forwarding alone, where visitors come"
 }
 const targets = {
   auto: "where visitors come, or where they are brought; see mode",
@@ -178,6 +187,10 @@ const targets = {
   forward: "where visitors are brought",
   through: "where visitors come, or where they are brought; the server decides"
 }
+
+/** Every address in the tunnel's place. */
+const serversOf = (config: TunnelConfig): readonly [Address.Address, ...ReadonlyArray<Address.Address>] =>
+  config._tag === "Server" ? [config.tunnel] : [config.tunnel, ...config.standbys]
 
 const roleOf = ({ _tag }: TunnelConfig): Parameter.Role => (_tag === "Server" ? "server" : "client")
 
@@ -207,17 +220,13 @@ const clientTexts = ({
   ...Option.match(authorities, { onNone: () => ({}), onSome: (ca) => ({ ca }) })
 })
 
-/** The texts are ones that the same schemas accepted; what is left to refuse is what does not go together. */
-const build = (
-  role: Parameter.Role,
-  ends: Pick<TunnelConfig, "key" | "targets" | "tunnel">,
-  texts: UrlQuery.Texts
-): Either.Either<TunnelConfig, UrlError> => (role === "server" ? buildServer(ends, texts) : buildClient(ends, texts))
+type Ends = Pick<ClientConfig, "key" | "standbys" | "targets" | "tunnel">
 
-const buildServer = (
-  ends: Pick<TunnelConfig, "key" | "targets" | "tunnel">,
-  texts: UrlQuery.Texts
-): Either.Either<ServerConfig, UrlError> =>
+/** The texts are ones that the same schemas accepted; what is left to refuse is what does not go together. */
+const build = (role: Parameter.Role, ends: Ends, texts: UrlQuery.Texts): Either.Either<TunnelConfig, UrlError> =>
+  role === "server" ? buildServer(ends, texts) : buildClient(ends, texts)
+
+const buildServer = ({ standbys: _, ...ends }: Ends, texts: UrlQuery.Texts): Either.Either<ServerConfig, UrlError> =>
   Either.gen(function* () {
     const values = Schema.decodeUnknownSync(Parameter.Server)(texts)
     const { check, crt, key, log, max, mode, rate, read, slot, proxy } = values
@@ -249,19 +258,22 @@ const buildServer = (
     return { _tag: "Server", ...ends, ...common, tls, max, mode }
   })
 
-const buildClient = (
-  ends: Pick<TunnelConfig, "key" | "targets" | "tunnel">,
-  texts: UrlQuery.Texts
-): Either.Either<ClientConfig, UrlError> =>
+const buildClient = (ends: Ends, texts: UrlQuery.Texts): Either.Either<ClientConfig, UrlError> =>
   Either.gen(function* () {
     const values = Schema.decodeUnknownSync(Parameter.Client)(texts)
-    const { ca, check, log, min, mode, proxy, rate, read, slot, tls } = values
+    const { ca, check, log, min, mode, proxy, rate, read, servers, slot, tls } = values
+    if (mode === "forward" && ends.standbys.length > 0) {
+      const given = [ends.tunnel, ...ends.standbys].join(",")
+      return yield* refuse("tunnel", given, "one host:port with mode=1, since visitors come to it")
+    }
     if (mode === "forward" && tls !== "any") {
       return yield* refuse("tls", texts["tls"] ?? "", "0 with mode=1, which has no server to demand it of")
     }
     // There is no connecting to every interface: the client means the server on its own machine.
-    const dials = ends.tunnel.host === "" && mode !== "forward"
-    const tunnel = dials ? Address.make("127.0.0.1", ends.tunnel.port) : ends.tunnel
+    const dialled = (address: Address.Address) =>
+      address.host === "" && mode !== "forward" ? Address.make("127.0.0.1", address.port) : address
+    const tunnel = dialled(ends.tunnel)
+    const standbys = ends.standbys.map(dialled)
     const common = {
       log,
       read,
@@ -273,7 +285,18 @@ const buildClient = (
       check,
       congestion: values.cc
     }
-    return { _tag: "Client", ...ends, ...common, tunnel, tls, authorities: Option.fromNullable(ca), min, mode }
+    return {
+      _tag: "Client",
+      ...ends,
+      ...common,
+      tunnel,
+      standbys,
+      servers,
+      tls,
+      authorities: Option.fromNullable(ca),
+      min,
+      mode
+    }
   })
 
 const split = (text: string) =>
@@ -311,17 +334,24 @@ const keyFrom = (userinfo: string): Either.Either<Option.Option<Redacted.Redacte
   })
 
 const targetsMost = 64
+const serversMost = 16
 
-const targetsFrom = (text: string): Either.Either<readonly [Address.Address, ...Array<Address.Address>], UrlError> =>
+/** `host:port,host:port` and so on, each once. */
+const addressesFrom = (
+  part: "target" | "tunnel",
+  text: string,
+  most: number
+): Either.Either<readonly [Address.Address, ...Array<Address.Address>], UrlError> =>
   Either.gen(function* () {
+    const noun = part === "target" ? "target" : "server"
     const [first = "", ...others] = text.split(",")
-    if (others.length >= targetsMost) return yield* refuse("target", text, `${targetsMost} targets at most`)
-    const targets = [yield* addressFrom("target", first)] as const
+    if (others.length >= most) return yield* refuse(part, text, `${most} ${noun}s at most`)
+    const own = [yield* addressFrom(part, first)] as const
     const more: Array<Address.Address> = []
-    for (const other of others) more.push(yield* addressFrom("target", other))
-    const all = [...targets, ...more] as const
-    const twice = all.find((target, index) => all.findIndex((other) => String(other) === String(target)) !== index)
-    return twice === undefined ? all : yield* refuse("target", String(twice), "each target once")
+    for (const other of others) more.push(yield* addressFrom(part, other))
+    const all = [...own, ...more] as const
+    const twice = all.find((address, index) => all.findIndex((other) => String(other) === String(address)) !== index)
+    return twice === undefined ? all : yield* refuse(part, String(twice), `each ${noun} once`)
   })
 
 const addressFrom = (part: "tunnel" | "target", text: string): Either.Either<Address.Address, UrlError> => {
@@ -339,8 +369,11 @@ const addressFrom = (part: "tunnel" | "target", text: string): Either.Either<Add
 
 const isNamed = ({ host }: Address.Address): boolean => host.includes(":") || /^[\p{L}\p{M}\p{N}._*-]*$/u.test(host)
 
+const overlap = (config: TunnelConfig, target: Address.Address): boolean =>
+  serversOf(config).some((tunnel) => isOnePort(config.mode, tunnel, target))
+
 /** Whether both would be one port of this machine, as far as the texts tell. */
-const overlap = ({ tunnel, mode }: TunnelConfig, target: Address.Address): boolean => {
+const isOnePort = (mode: TunnelConfig["mode"], tunnel: Address.Address, target: Address.Address): boolean => {
   const ends = [tunnel, target]
   if (tunnel.port !== target.port) return false
   if (tunnel.host.toLowerCase() === target.host.toLowerCase()) return true

@@ -3,6 +3,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as FastCheck from "effect/FastCheck"
+import { constVoid } from "effect/Function"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
@@ -35,20 +36,34 @@ const makeSession = (name: string, capacity: number) =>
       Effect.zipRight(over.await, new ShelfClosed())
     )
     const never = Effect.never
+    let isOver = false
+    let tell: (attached: boolean) => void = constVoid
     const session: Session["Type"] = {
       open: () => open,
       run: never,
       flush: Effect.void,
-      bus: {} as never,
-      pool: {} as never
+      abandon: Effect.void,
+      bus: {
+        isAttached: () => !isOver,
+        watch: (listener: typeof tell) => {
+          tell = listener
+          return () => (tell = constVoid)
+        }
+      } as never,
+      pool: { turnAway: () => {} } as never
     }
-    return { session, end: over.open }
+    const end = Effect.suspend(() => {
+      isOver = true
+      tell(false)
+      return over.open
+    })
+    return { session, end }
   })
 
 const run = <A, E>(seed: number, program: Effect.Effect<A, E, Link.Link | Scope.Scope>): A =>
   Exit.getOrElse(
     Simulation.run(
-      program.pipe(Effect.scoped, Effect.provide(Link.layer), Effect.provide([Deadlines.layer, Settings.layer()])),
+      program.pipe(Effect.scoped, Effect.provide(Link.layer()), Effect.provide([Deadlines.layer, Settings.layer()])),
       {
         seed,
         turn: 64
@@ -118,7 +133,7 @@ describe("Link", () => {
         yield* link.use(after.session)
         yield* Scope.close(scope, Exit.void)
         const ready = yield* Effect.timeoutOption(link.ready, Duration.zero)
-        return [Option.getOrUndefined(yield* link.session) === after.session, Option.isSome(ready)] as const
+        return [(yield* link.sessions)[0] === after.session, Option.isSome(ready)] as const
       })
     )
     assert.deepStrictEqual([stands, ready], [true, true])

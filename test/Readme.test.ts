@@ -62,7 +62,7 @@ const serves = async (name: string) => {
       const [node, script, options = "", url] =
         /^(node) (bin\/nodepass\.js)((?: --\S+)*) "(.*)"$/.exec(command)?.slice(1) ?? assert.fail(command)
       const words = options.split(" ").filter((word) => word !== "")
-      const own = (url ?? "").replace("server.example", "127.0.0.1")
+      const own = (url ?? "").replaceAll(/\w+\.example/g, "127.0.0.1")
       for (const [, port = ""] of own.matchAll(/:(\d+)/g)) if (!ports.has(port)) ports.set(port, await freePort())
       const args = [
         script ?? "",
@@ -71,7 +71,9 @@ const serves = async (name: string) => {
       ]
       started.push(spawn(node ?? "", args, { cwd: root, stdio: "ignore" }))
     }
-    assert.strictEqual(await visit(ports.get("8080") ?? 0), "hello from the target")
+    for (const port of ["8080", "8081"].filter((port) => ports.has(port))) {
+      assert.strictEqual(await visit(ports.get(port) ?? 0), "hello from the target")
+    }
   } finally {
     for (const child of started) child.kill("SIGKILL")
     target.close()
@@ -90,9 +92,20 @@ describe("README", () => {
     const fences = Array.from(readme.matchAll(/^```(\w+.*)$/gm), ([, info = ""]) => info)
     const ran = [
       "sh",
-      ...["reverse", "send", "forward", "tls", "targets", "key", "master", "api", "check", "simulate", "bench"].map(
-        (name) => `sh run=${name}`
-      )
+      ...[
+        "reverse",
+        "send",
+        "forward",
+        "tls",
+        "targets",
+        "servers",
+        "key",
+        "master",
+        "api",
+        "check",
+        "simulate",
+        "bench"
+      ].map((name) => `sh run=${name}`)
     ]
     assert.deepStrictEqual(
       fences.filter((info) => !ran.includes(info)),
@@ -101,7 +114,10 @@ describe("README", () => {
     assert.strictEqual(fences.filter((info) => info === "sh").length, 1)
   })
 
-  it.each(["reverse", "send", "forward", "tls", "targets", "key"])("the commands of %s serve a visitor", serves)
+  it.each(["reverse", "send", "forward", "tls", "targets", "servers", "key"])(
+    "the commands of %s serve a visitor",
+    serves
+  )
 
   it("the commands of the master run one, and make a tunnel in it that serves", async () => {
     const world = makeWorld()

@@ -297,7 +297,7 @@ describe("SignalBus", () => {
           for (let n = 0; n < count; n++) yield* sender.launch(launch(n), Effect.die("it was refused"))
           yield* Effect.sleep(Duration.seconds(60))
           watching.unsafeInterruptAsFork(watching.id())
-          return { peak, attached: yield* sender.isAttached }
+          return { peak, attached: sender.isAttached() }
         }),
       { signalQueue: limit }
     )

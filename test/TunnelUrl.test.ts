@@ -50,18 +50,28 @@ const server = FastCheck.record({
   mode: FastCheck.constantFrom(...(["auto", "receive", "send"] as const)),
   max: count
 })
+const named = FastCheck.tuple(name, port).map(([host, port]) => Address.make(host, port))
 const client = FastCheck.record({
   _tag: FastCheck.constant("Client" as const),
   ...common,
-  tunnel: FastCheck.tuple(name, port).map(([host, port]) => Address.make(host, port)),
+  tunnel: named,
+  standbys: FastCheck.array(named, { maxLength: 3 }),
+  servers: FastCheck.constantFrom(...(["failover", "all"] as const)),
   tls: FastCheck.constantFrom(...(["any", "encrypted", "verified"] as const)),
   authorities: FastCheck.option(file).map(Option.fromNullable),
   mode: FastCheck.constantFrom(...(["auto", "forward", "through"] as const)),
   min: count
 })
+const serversOf = (config: TunnelUrl.TunnelConfig) =>
+  config._tag === "Server" ? [config.tunnel] : [config.tunnel, ...config.standbys]
 const config: FastCheck.Arbitrary<TunnelUrl.TunnelConfig> = FastCheck.oneof(server, client).filter(
   (config) =>
-    config.targets.every(({ port }) => port !== config.tunnel.port) &&
+    serversOf(config).every(
+      (server, index, all) =>
+        config.targets.every(({ port }) => port !== server.port) &&
+        all.findIndex((other) => String(other) === String(server)) === index
+    ) &&
+    (config.mode !== "forward" || serversOf(config).length === 1) &&
     (config.mode !== "receive" || config.targets.length === 1) &&
     (config.mode !== "forward" || config.tls === "any")
 )
@@ -172,6 +182,8 @@ describe("a command URL", () => {
       targets: [Address.make("::1", 8080)],
       tls: "any",
       authorities: Option.none(),
+      standbys: [],
+      servers: "failover",
       min: 64
     })
   })
@@ -226,7 +238,17 @@ describe("a command URL", () => {
     ["server://%68:1/:2", "tunnel=%68:1: expected host:port, an IPv6 host in brackets"],
     ["server://:0/:2", "tunnel port=0: expected a whole number from 1 to 65535"],
     ["server://:1/:65536", "target port=65536: expected a whole number from 1 to 65535"],
-    ["client://h:1,i:1/a:2", "tunnel=h:1,i:1: expected one host:port"],
+    ["server://h:1,i:1/a:2", "tunnel=h:1,i:1: expected one host:port"],
+    ["client://h:1,i:1/a:2?mode=1", "tunnel=h:1,i:1: expected one host:port with mode=1, since visitors come to it"],
+    ["client://h:1,i/a:2", "tunnel=i: expected host:port, an IPv6 host in brackets"],
+    ["client://h:1,i:0/a:2", "tunnel port=0: expected a whole number from 1 to 65535"],
+    ["client://h:1,,i:1/a:2", "tunnel is missing: expected host:port, an IPv6 host in brackets"],
+    ["client://h:1,i:1,h:1/a:2", "tunnel=h:1: expected each server once"],
+    ["client://h:1,i:2/i:2", "target port=2: expected another port than the tunnel's on the same address"],
+    [
+      "client://h:1,i:1/a:2?servers=both",
+      "servers=both: expected failover (the first that is there) or all (every one at once)"
+    ],
     ["client://h:1/a:2,b:2,a:2", "target=a:2: expected each target once"],
     ["client://h:1/a:2,,b:2", "target is missing: expected host:port, an IPv6 host in brackets, behind the tunnel's /"],
     ["client://h:1/a:2,b:1,h:1", "target port=1: expected another port than the tunnel's on the same address"],
@@ -264,7 +286,7 @@ describe("a command URL", () => {
     ["server://:1/:2?max=1&max=2", "max=2: expected each parameter once"],
     [
       "client://h:1/:2?max=5",
-      "max=5: expected this only with server://; client:// takes log, tls, ca, min, mode, read, rate, slot, proxy, proxy-in, lb, check, cc"
+      "max=5: expected this only with server://; client:// takes log, tls, ca, min, mode, servers, read, rate, slot, proxy, proxy-in, lb, check, cc"
     ],
     [
       "server://:1/:2?slots=5",
@@ -272,11 +294,11 @@ describe("a command URL", () => {
     ],
     [
       "client://h:1/:2?colour=red",
-      "colour=red: expected a known parameter; client:// takes log, tls, ca, min, mode, read, rate, slot, proxy, proxy-in, lb, check, cc"
+      "colour=red: expected a known parameter; client:// takes log, tls, ca, min, mode, servers, read, rate, slot, proxy, proxy-in, lb, check, cc"
     ],
     [
       "client://h:1/:2?token=t0k",
-      "token=***: expected a known parameter; client:// takes log, tls, ca, min, mode, read, rate, slot, proxy, proxy-in, lb, check, cc"
+      "token=***: expected a known parameter; client:// takes log, tls, ca, min, mode, servers, read, rate, slot, proxy, proxy-in, lb, check, cc"
     ],
     ["server://:80/:80", "target port=80: expected another port than the tunnel's on the same address"]
   ])("%s is refused: %s", (text, message) => {
@@ -323,7 +345,7 @@ describe("a described URL", () => {
     )
     assert.strictEqual(
       TunnelUrl.format(ok("client://h:10101/[::1]:8080?mode=2&read=90m&slot=0")),
-      "client://h:10101/[::1]:8080?log=info&tls=0&min=64&mode=2&read=1h30m&rate=0&slot=0&proxy=0&proxy-in=0&lb=rr&check=0&cc=auto"
+      "client://h:10101/[::1]:8080?log=info&tls=0&min=64&mode=2&servers=failover&read=1h30m&rate=0&slot=0&proxy=0&proxy-in=0&lb=rr&check=0&cc=auto"
     )
   })
 

@@ -41,7 +41,7 @@ const ranks: ReadonlyArray<ReadonlyArray<string>> = [
   ["Gate", "MasterClient", "MasterUrl", "Pool", "UdpSessions"],
   ["AcceptingPool", "DialingPool", "Egress", "Front"],
   ["Session", "SessionState"],
-  ["Link"],
+  ["Failover", "Link"],
   ["Client", "Server"],
   ["Role"],
   ["Tunnel"],

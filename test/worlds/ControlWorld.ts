@@ -432,7 +432,7 @@ const program = (seed: number, makeNetwork: (link: SimNetwork.Link) => SimNetwor
         )
     })
     // Who is repeated, or comes back, does so by now.
-    const back = Effect.suspend(() => standing.client?.bus.isAttached ?? Effect.succeed(false))
+    const back = Effect.sync(() => standing.client?.bus.isAttached() ?? false)
     yield* Effect.sleep(2500)
     const stands = yield* Effect.iterate(40, {
       while: (left) => left > 0,

@@ -1,0 +1,56 @@
+import { afterEach, assert, beforeEach, describe, it } from "@effect/vitest"
+import { EventEmitter, once } from "node:events"
+import { answering, ask, fate, makeWorld, type World } from "./command/Nodepass.js"
+
+let world: World
+beforeEach(() => {
+  world = makeWorld()
+})
+afterEach(() => world.close())
+
+const env = {
+  NP_REPORT_INTERVAL: "400ms",
+  NP_RESUME_GRACE: "1s",
+  NP_HANDSHAKE_TIMEOUT: "1s",
+  NP_SERVICE_COOLDOWN: "1s"
+}
+
+describe("a client of several servers", () => {
+  it.each(["SIGKILL", "SIGSTOP"] as const)(
+    "moves on from one that gets a %s, resets who was served through it, and goes back to it",
+    async (signal) => {
+      const visits = new EventEmitter()
+      const { port: target } = await world.listen((socket) => {
+        visits.emit("visit")
+        answering(socket.on("error", () => {}))
+      })
+      const [first, second, visitors] = [await world.freePort(), await world.freePort(), await world.freePort()]
+      const start = async (port: number) => {
+        const server = world.start([`server://k@127.0.0.1:${port}/127.0.0.1:${target}?mode=2`], env)
+        await server.line(/waiting for a client/)
+        return server
+      }
+      const [lost] = [await start(first), await start(second)]
+      const addresses = `127.0.0.1:${first},127.0.0.1:${second}`
+      const client = world.start([`client://k@${addresses}/127.0.0.1:${visitors}?log=debug`], env)
+      await client.line(new RegExp(` connected server=127\\.0\\.0\\.1:${first}`))
+      assert.strictEqual(String(await ask(world, visitors, "one")), "re:one")
+      const held = world.connect(visitors)
+      const ending = fate(held)
+      await once(visits, "visit")
+
+      lost.child.kill(signal)
+      await client.line(new RegExp(` connected server=127\\.0\\.0\\.1:${second}`))
+      assert.strictEqual(String(await ask(world, visitors, "two")), "re:two")
+      // Where Node has the sockets the system ends the connections of a program that is killed, as if all had been said.
+      const killedByNode = signal === "SIGKILL" && !lost.log().includes("relay: kernel")
+      assert.strictEqual(await ending, killedByNode ? "end" : "ECONNRESET")
+
+      if (signal === "SIGKILL") await start(first)
+      else lost.child.kill("SIGCONT")
+      await client.line(/an earlier server is back/)
+      assert.strictEqual(String(await ask(world, visitors, "three")), "re:three")
+    },
+    30_000
+  )
+})
