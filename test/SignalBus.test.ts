@@ -307,4 +307,34 @@ describe("SignalBus", () => {
       Array.from({ length: count }, (_, n) => n)
     )
   })
+
+  it.each([
+    ["its time", 200, Duration.seconds(1), 20],
+    ["so many signals", 140_000, Duration.hours(1), 2]
+  ] as const)("takes the next key after %s, and loses nothing by it", (_, count, keyLifetime, rotations) => {
+    let handled = 0
+    let rotated = 0
+    world(
+      1,
+      { latency: 2 },
+      ({ ours, theirs }) =>
+        Effect.gen(function* () {
+          const rotate = () => {
+            rotated++
+            return ours.dialect.rotate()
+          }
+          const sender = yield* speaking({ ...ours, dialect: { ...ours.dialect, rotate } })
+          yield* speaking(theirs, () => Effect.sync(() => handled++))
+          for (let n = 0; n < count; n++) {
+            yield* sender.launch(launch(n % 65_536), Effect.die("it was refused"))
+            if (count < 1000) yield* Effect.sleep(Duration.millis(100))
+          }
+          while (handled < count) yield* Effect.sleep(Duration.millis(100))
+        }),
+      { keyLifetime }
+    )
+    assert.strictEqual(handled, count)
+    assert.isAtLeast(rotated, rotations - 1)
+    assert.isAtMost(rotated, rotations + 1)
+  })
 })
