@@ -301,7 +301,11 @@ export const makeWith = (
 
     const hear = (here: Attached, heard: Heard): Effect.Effect<void> =>
       Effect.gen(function* () {
-        if (heard.acknowledged !== undefined && outbox.acknowledge(heard.acknowledged - 1)) admit()
+        if (heard.acknowledged !== undefined && outbox.acknowledge(heard.acknowledged - 1)) {
+          admit()
+          // What waited for others to be acknowledged may be said now.
+          wake()
+        }
         for (const [index, signal] of heard.signals.entries()) {
           const number = heard.number === undefined ? undefined : heard.number + index
           if (number === undefined || isNew(number)) yield* receive(here, signal, number)

@@ -337,4 +337,21 @@ describe("SignalBus", () => {
     assert.isAtLeast(rotated, rotations - 1)
     assert.isAtMost(rotated, rotations + 1)
   })
+
+  // Found by the test above: what was beyond the signals under way was said at the next ping only.
+  it("says thousands of launches that came at once as fast as they are acknowledged", () => {
+    let handled = 0
+    const millis = world(1, { latency: 2 }, ({ ours, theirs }) =>
+      Effect.gen(function* () {
+        const sender = yield* speaking(ours)
+        yield* speaking(theirs, () => Effect.sync(() => handled++))
+        for (let n = 0; n < 20_000; n++) yield* sender.launch(launch(n), Effect.die("it was refused"))
+        const [took] = yield* Effect.timed(
+          Effect.iterate(0, { while: () => handled < 20_000, body: () => Effect.delay(Effect.succeed(0), 1) })
+        )
+        return Duration.toMillis(took)
+      })
+    )
+    assert.isBelow(millis, 500)
+  })
 })
