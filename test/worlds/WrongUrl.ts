@@ -40,7 +40,8 @@ const values = (url: Url): ReadonlyArray<WrongUrl> => {
     ["check", ["99ms", "1ns", "-10s", "10", ""]],
     ["log", ["loud", "INFO", "0", ""]],
     ["mode", ["3", "-1", "auto", "send", ""]],
-    ["tls", ["3", "-1", "yes", ""]]
+    ["tls", ["3", "-1", "yes", ""]],
+    ...(role === "client" ? [["servers", ["some", "ALL", "2", ""]] as const] : [])
   ]
   return outOf.flatMap(([name, texts]) => texts.map((text) => wrong(name, set(url, name, text))))
 }
@@ -72,10 +73,23 @@ const ends = (url: Url): ReadonlyArray<WrongUrl> => {
     wrong("target port", { ...without(url, "mode"), targets: [tunnel] }),
     wrong("tunnel", { ...url, tunnel: "" }),
     wrong("tunnel", { ...url, tunnel: "10.0.0.1" }),
-    wrong("tunnel", { ...url, tunnel: `10.0.0.1:10101,10.0.0.1:10102` }),
+    ...several(url),
     wrong("tunnel port", { ...url, tunnel: "10.0.0.1:0" }),
     wrong("tunnel port", { ...url, tunnel: "10.0.0.1:99999" })
   ]
+}
+
+/** More servers than there may be: a server is one, a client that forwards alone has one address for visitors. */
+const several = (url: Url): ReadonlyArray<WrongUrl> => {
+  const servers = (count: number) => Array.from({ length: count }, (_, at) => `10.0.3.1:${10_101 + at}`).join(",")
+  return url.role === "server"
+    ? [wrong("tunnel", { ...url, tunnel: servers(2) })]
+    : [
+        wrong("tunnel", { ...set(url, "mode", "1"), tunnel: servers(2) }),
+        wrong("tunnel", { ...url, tunnel: servers(17) }),
+        wrong("tunnel", { ...url, tunnel: `${servers(2)},${servers(1)}` }),
+        wrong("tunnel", { ...url, tunnel: `${servers(2)},` })
+      ]
 }
 
 /** Parameters that are right by themselves. */
