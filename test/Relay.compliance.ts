@@ -259,6 +259,29 @@ export const suite = (name: string, world: World): unknown =>
       )
     )
 
+    it.live.each([
+      ["near", "its first bytes", 10],
+      ["far", "its first bytes", 10],
+      ["near", "a while", 3_000_000],
+      ["far", "a while", 3_000_000]
+    ] as const)("a reset of the %s connection itself, after %s, is a reset for both sides", ([end, , bytes]) =>
+      run(
+        world,
+        Effect.gen(function* () {
+          const joined = yield* line
+          const { exchange, target, visitor } = joined
+          const relaying = yield* Effect.fork(Effect.flip(exchange))
+          yield* Effect.fork(Effect.ignore(visitor.write(pattern(bytes))))
+          for (let heard = 0; heard < bytes;) heard += Option.getOrThrow(yield* target.read).length
+          yield* joined[end].reset
+          assert.strictEqual(yield* hearing(visitor), "Reset")
+          assert.strictEqual(yield* hearing(target), "Reset")
+          assert.propertyVal(yield* Fiber.join(relaying), "_tag", "TransportError")
+          assert.strictEqual((yield* counts).live, 0)
+        })
+      )
+    )
+
     law(
       "a reset while the other side does not read ends the exchange",
       Effect.gen(function* () {

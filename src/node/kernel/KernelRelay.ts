@@ -6,6 +6,7 @@
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import { constVoid } from "effect/Function"
 import * as Layer from "effect/Layer"
 import * as Runtime from "effect/Runtime"
 import * as Schedule from "effect/Schedule"
@@ -160,7 +161,9 @@ export const layer = ({
             if (nearBelow?.isWhole() !== true || farBelow?.isWhole() !== true) {
               return resume(portable.exchange(near, far))
             }
-            const exchange = start({ near, far }, [nearBelow.release(), farBelow.release()])
+            // Its descriptor is given away: who resets one of the two connections resets both.
+            const heir: KernelConnection.Heir = { close: constVoid, reset: () => exchange.running.abort() }
+            const exchange: Exchange = start({ near, far }, [nearBelow.release(heir), farBelow.release(heir)])
             exchange.running.onOver((outcome) => resume(Effect.zipRight(leave(exchange), settle(exchange, outcome))))
             return Effect.async<void>((resume) => {
               exchange.running.onOver(() => resume(leave(exchange)))
