@@ -207,7 +207,9 @@ export const run = (
           return Effect.logInfo(what).pipe(Effect.annotateLogs({ server }))
         })
       const error = yield* ChildFiber.run(control(stands))
-      tell(since === undefined ? "failed" : "lost")
+      // Who is silent for so long does not come back at once.
+      const isAway = since === undefined || (error._tag === "ControlLost" && error.reason === "Silent")
+      tell(isAway ? "failed" : "lost")
       const now = yield* Clock.currentTimeMillis
       return yield* Effect.fail<Ended>({
         error,

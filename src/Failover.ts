@@ -10,7 +10,7 @@ import * as Queue from "effect/Queue"
 import * as Scope from "effect/Scope"
 import { Settings } from "./Settings.js"
 
-/** What became of a server: it has a control connection, lost it, or could not be reached. */
+/** What became of a server: it has a control connection, lost it, or could not be reached, or fell silent. */
 export type Outcome = "stands" | "lost" | "failed"
 
 export interface Options<R> {
@@ -34,8 +34,8 @@ interface Candidate {
 /**
  * Goes through the first server that is there, for ever.
  *
- * The next one is tried as soon as an attempt at those before it has failed, or after a second without a control connection;
- * these are tried on meanwhile. Once an earlier one has stood for the service cooldown, those behind it are left: nobody
+ * The next one is tried as soon as an attempt at those before it has failed, or the silence of one was found, or after a second
+ * without a control connection; these are tried on meanwhile. Once an earlier one has stood for the service cooldown, those behind it are left: nobody
  * being served through them is interrupted.
  */
 export const run = <R>({

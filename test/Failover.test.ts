@@ -3,6 +3,7 @@ import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
 import * as Random from "effect/Random"
 import * as Scope from "effect/Scope"
@@ -102,7 +103,7 @@ const world = <A, E>(
           return connection
         })
     })
-  }).pipe(Effect.scoped)
+  }).pipe(Effect.scoped, Effect.provide(Logger.remove(Logger.defaultLogger)))
   const { exit, leftover } = Simulation.run(main, { seed, maxSteps: 2_000_000 })
   const value = Exit.getOrElse(exit, (cause) => assert.fail(String(cause)))
   assert.deepStrictEqual([network.open(), leftover], [0, 0])
@@ -166,6 +167,20 @@ describe("a client of several servers", () => {
       )
     }
   )
+
+  it("loses no time over one whose silence was found", () => {
+    world({ seed: 6, receiver: "client", servers: "failover" }, ({ ask, network, start }) =>
+      Effect.gen(function* () {
+        for (const name of names) yield* start(name)
+        yield* within(1000)(ask("any"))
+        yield* network.partition("client", "first")
+        // 2.5 report intervals, and the time between two looks.
+        yield* Effect.sleep(2.5 * 2000 + 500)
+        assert.isBelow(yield* within(1000)(ask("any")), 500)
+        yield* network.heal("client", "first")
+      })
+    )
+  })
 
   it("has those who wait for a connection to one that is lost served by the next", () => {
     world({ seed: 5, receiver: "client", servers: "failover" }, ({ ask, network, start }) =>
