@@ -28,7 +28,8 @@ export class Link extends Context.Tag("nodepass/Link")<
   Link,
   {
     /**
-     * A connection to the target for this visitor, by a session that has a control connection, or the next to have one.
+     * A connection to the target for this visitor, by a session that has a control connection, or the next to have one,
+     * of those in which visitors come to this side.
      *
      * Waits up to `poolGetTimeout`, then fails with `LinkTimeout`. The caller's scope owns the connection. When the other
      * side does not take the launch, which shows later, the fiber that called this is interrupted.
@@ -60,25 +61,28 @@ export const layer = (options?: Options): Layer.Layer<Link, never, Deadlines | S
       const deadlines = yield* Deadlines
       const { poolGetTimeout } = yield* Settings
       const ready = yield* Effect.makeLatch(false)
+      const leads = yield* Effect.makeLatch(false)
       /** In order of rank. */
       let standing: ReadonlyArray<Standing> = []
       let turn = 0
 
       const choose = (): Session["Type"] | undefined => {
-        const attached = standing.filter(isAttached)
+        const attached = standing.filter(isWay)
         const at = options?.choose === "turns" ? turn++ % Math.max(attached.length, 1) : 0
         return attached[at]?.session
       }
       const settle = () => {
-        if (standing.some(isAttached)) ready.unsafeOpen()
-        else ready.unsafeClose()
+        for (const [latch, opens] of [[ready, isAttached] as const, [leads, isWay] as const]) {
+          if (standing.some(opens)) latch.unsafeOpen()
+          else latch.unsafeClose()
+        }
       }
 
       const attempt = (visit: Visit, refused: Effect.Effect<void>): Effect.Effect<Connection, never, Scope.Scope> =>
         Effect.suspend(() => {
           const session = choose()
           return session === undefined
-            ? Effect.zipRight(ready.await, attempt(visit, refused))
+            ? Effect.zipRight(leads.await, attempt(visit, refused))
             : Effect.catchAll(session.open(visit, refused), () => attempt(visit, refused))
         })
 
@@ -131,3 +135,6 @@ interface Standing {
 }
 
 const isAttached = ({ session }: Standing): boolean => session.bus.isAttached()
+
+/** Several servers need not agree on which side visitors come to. */
+const isWay = ({ session }: Standing): boolean => session.visitors === "here" && session.bus.isAttached()

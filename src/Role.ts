@@ -191,16 +191,21 @@ const through = (config: ClientConfig, visitors: Scope.Scope) =>
     }).pipe(Effect.provide(services))
 
     const deciding = yield* Effect.makeSemaphore(1)
+    const decide = Effect.suspend(() => {
+      const any = new Set(flows.values())
+      return Effect.zipRight(any.has("there") ? startProbes : stopProbes, any.has("here") ? openPort : closePort)
+    }).pipe(deciding.withPermits(1))
     const settle = (server: Address, where: "here" | "there") =>
-      Effect.suspend(() => {
-        flows.set(server, where)
-        const any = new Set(flows.values())
-        return Effect.zipRight(any.has("there") ? startProbes : stopProbes, any.has("here") ? openPort : closePort)
-      }).pipe(deciding.withPermits(1))
+      Effect.zipRight(
+        Effect.sync(() => flows.set(server, where)),
+        decide
+      )
+    // One that is left has no say any more, unless it is the last.
+    const leave = (server: Address) =>
+      Effect.suspend(() => (flows.size > 1 && flows.delete(server) ? Effect.ignore(decide) : Effect.void))
     const goThrough = (address: Address, rank: number) => (tell: (outcome: Failover.Outcome) => void) =>
       Effect.zipRight(
-        // One that is left has no say any more, unless it is the last.
-        Effect.addFinalizer(() => Effect.sync(() => flows.size > 1 && flows.delete(address))),
+        Effect.addFinalizer(() => leave(address)),
         Client.run({
           address,
           rank,

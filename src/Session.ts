@@ -35,6 +35,8 @@ export class Session extends Context.Tag("nodepass/Session")<
     readonly flush: Effect.Effect<void, SignalBusClosed>
     /** Resets everybody who is being served: the other side is given up for dead. */
     readonly abandon: Effect.Effect<void>
+    /** Whether visitors come to this side or to the other. */
+    readonly visitors: "here" | "there"
     readonly bus: SignalBus["Type"]
     readonly pool: Pool["Type"]
   }
@@ -109,6 +111,7 @@ export const layer = ({
         run: bus.run(receive),
         flush: visitors === "here" ? pool.trim(0) : bus.send(new Signal.Flush()),
         abandon: Effect.suspend(() => Effect.forEach(served, ({ reset }) => reset, { discard: true })),
+        visitors,
         bus,
         pool
       })

@@ -26,7 +26,7 @@ const patience = Duration.toSeconds(Settings.defaults.poolGetTimeout)
 const visitor: Visit = { protocol: "tcp", visitor: Address.make("198.51.100.1", 5), entry: Option.none() }
 
 /** A session that serves `capacity` visitors, each after a while, and fails those it leaves when it is over. */
-const makeSession = (name: string, capacity: number) =>
+const makeSession = (name: string, capacity: number, visitors: "here" | "there" = "here") =>
   Effect.gen(function* () {
     const permits = yield* Effect.makeSemaphore(capacity)
     const over = yield* Effect.makeLatch(false)
@@ -43,6 +43,7 @@ const makeSession = (name: string, capacity: number) =>
       run: never,
       flush: Effect.void,
       abandon: Effect.void,
+      visitors,
       bus: {
         isAttached: () => !isOver,
         watch: (listener: typeof tell) => {
@@ -121,6 +122,24 @@ describe("Link", () => {
       assert.deepStrictEqual([Duration.toSeconds(took), error.reason], [patience, stands ? "Busy" : "Away"])
     }
   )
+
+  it("a visitor goes by no session whose visitors come to the other side", () => {
+    const [connection, stands] = run(
+      1,
+      Effect.gen(function* () {
+        const link = yield* Link.Link
+        const there = yield* makeSession("there", 1, "there")
+        yield* link.use(there.session)
+        const stands = yield* Effect.timeoutOption(link.ready, Duration.zero)
+        const waiting = yield* Effect.fork(Effect.scoped(link.open(visitor)))
+        yield* seconds(1)
+        assert.isTrue(Option.isNone(yield* waiting.poll))
+        yield* link.use((yield* makeSession("here", 1)).session, { rank: 1 })
+        return [yield* Fiber.join(waiting), Option.isSome(stands)]
+      })
+    )
+    assert.deepStrictEqual([connection, stands], [{ name: "here" } as never, true])
+  })
 
   it("a session that leaves after its successor came does not take the successor's place away", () => {
     const [stands, ready] = run(
