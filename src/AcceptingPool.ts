@@ -12,6 +12,7 @@ import type { Certificate } from "./Certificates.js"
 import { Crypto } from "./Crypto.js"
 import type { Deadlines } from "./Deadlines.js"
 import * as Handshake from "./Handshake.js"
+import type * as Key from "./Key.js"
 import * as Once from "./Once.js"
 import * as Pool from "./Pool.js"
 import { Settings } from "./Settings.js"
@@ -32,10 +33,10 @@ export class PoolFull extends Schema.TaggedError<PoolFull>()("PoolFull", { limit
 export class Admission extends Context.Tag("nodepass/AcceptingPool/Admission")<
   Admission,
   {
-    /** Checks the newcomer's seal, gives it an id and keeps it; `scope` is then the pool's to close. */
+    /** Checks the newcomer's seal by `keys`, gives it an id and keeps it; `scope` is then the pool's to close. */
     readonly admit: (
       connection: Connection,
-      options: { readonly line: string; readonly scope: Scope.CloseableScope }
+      options: { readonly keys: Key.Session; readonly line: string; readonly scope: Scope.CloseableScope }
     ) => Effect.Effect<void, Handshake.HandshakeError | PoolFull | TlsError | TransportError>
     readonly saved: () => Saved
   }
@@ -97,30 +98,30 @@ export const layer = (
       })
 
       let securing = 0
-      const secured = (connection: Connection, count: number) =>
+      const secured = (connection: Connection, proof: { readonly keys: Key.Session; readonly count: number }) =>
         Option.match(options.certificate, {
           onNone: () => Effect.succeed(connection),
           onSome: (current) =>
             Effect.suspend(() => {
               securing++
               return Effect.flatMap(current, (certificate) =>
-                Handshake.secured(connection, { keys: options.keys, count, certificate })
+                Handshake.secured(connection, { ...proof, certificate })
               ).pipe(Effect.provide(environment), Effect.ensuring(Effect.sync(() => securing--)))
             })
         })
 
       const admission = Admission.of({
-        admit: (connection, { line, scope }) =>
+        admit: (connection, { keys, line, scope }) =>
           Effect.gen(function* () {
-            const count = yield* Handshake.joined(connection, { keys: options.keys, line })
+            const count = yield* Handshake.joined(connection, { keys, line })
             joins = Math.max(joins, count + 1)
             if (!seen(count))
               return yield* new Handshake.HandshakeError({ reason: "Malformed", peer: connection.remote })
             if (shelf.kept() + securing >= options.max) return yield* new PoolFull({ limit: options.max })
-            const inner = yield* secured(connection, count)
+            const inner = yield* secured(connection, { keys, count })
             const id = ids.next()
             // The id goes out before anybody can take the connection, so that nothing overtakes it on the wire.
-            yield* Handshake.admit(inner, { keys: options.keys, count, id })
+            yield* Handshake.admit(inner, { keys, count, id })
             yield* shelf.add({ id, connection: inner, scope })
             yield* level
           }).pipe(

@@ -24,7 +24,7 @@ import * as DialingPool from "./DialingPool.js"
 import type { Egress } from "./Egress.js"
 import type * as Failover from "./Failover.js"
 import * as Handshake from "./Handshake.js"
-import type * as Key from "./Key.js"
+import * as Key from "./Key.js"
 import type { InForce, Keyring } from "./Keyring.js"
 import { Link } from "./Link.js"
 import type { Refusals } from "./Refusals.js"
@@ -68,15 +68,23 @@ interface Ended {
   readonly stood: Option.Option<Duration.Duration>
 }
 
+/** What shows that a session is this side's, and the tunnel key that it grew from. */
+interface Proof {
+  readonly key: Key.Stretched
+  readonly keys: Key.Session
+}
+
 /** What outlives a control connection. */
 interface Standing {
-  readonly keys: Key.Session
+  /** As the last tunnel key that a control connection was opened by has it. */
+  readonly proof: () => Proof
+  readonly renew: (proof: Proof) => void
   readonly session: Session.Session["Type"]
   readonly scope: Scope.CloseableScope
 }
 
 type Agreeing = Effect.Effect<
-  { readonly connection: Connection; readonly agreement: Handshake.Agreement },
+  { readonly connection: Connection; readonly agreement: Handshake.Agreement; readonly key: Key.Stretched },
   Handshake.HandshakeError | TransportError,
   Crypto | Deadlines | Scope.Scope | Settings
 >
@@ -120,13 +128,15 @@ export const run = (
       })
 
     /** The session that these terms begin, in place of the one before. */
-    const begin = (keys: Key.Session, terms: Terms) =>
+    const begin = (first: Proof, terms: Terms) =>
       Effect.gen(function* () {
         if (standing !== undefined) yield* end(standing)
         const visitors = terms.receiver === "client" ? "here" : "there"
         yield* options.openPort(visitors)
         const trust = yield* trustIn(terms)
         const scope = yield* Scope.fork(tunnel, ExecutionStrategy.sequential)
+        let proof = first
+        const keys = () => proof.keys
         return yield* Effect.gen(function* () {
           const services = yield* Layer.buildWithScope(
             Session.layer({ visitors, remembers: isOneOfSeveral }).pipe(
@@ -136,7 +146,7 @@ export const run = (
             scope
           )
           const session = Context.get(services, Session.Session)
-          const here: Standing = { keys, session, scope }
+          const here: Standing = { proof: () => proof, renew: (next) => (proof = next), session, scope }
           yield* Scope.extend(link.use(session, { rank }), scope)
           yield* session.run.pipe(
             Effect.catchAll(({ reason }) =>
@@ -164,7 +174,7 @@ export const run = (
         const agreement = yield* Handshake.accept(connection, { key, client, tls, resume }).pipe(
           Effect.tapError(() => connection.reset)
         )
-        return { connection, agreement }
+        return { connection, agreement, key }
       }).pipe(
         Effect.catchIf(
           (error) => error._tag === "HandshakeError" && error.reason === "NoAnswer",
@@ -176,18 +186,19 @@ export const run = (
     const control = (stands: (what: "connected" | "connected again") => Effect.Effect<void>) =>
       Effect.gen(function* () {
         const before = standing
-        const resume = before && { keys: before.keys, received: before.session.bus.received() }
-        const keys = yield* keyring.inForce
-        const { agreement, connection } = yield* agree(keys, resume)
-        const { dialect } = agreement
-        current = { connection, newest: keys[0] }
+        const resume = before && { keys: before.proof().keys, received: before.session.bus.received() }
+        const inForce = yield* keyring.inForce
+        const { agreement, connection, key } = yield* agree(inForce, resume)
+        const { dialect, keys } = agreement
+        current = { connection, newest: inForce[0] }
         yield* renew(yield* keyring.inForce)
         if (agreement._tag === "Resumed" && before !== undefined) {
+          if (!Key.same(before.proof().key, key)) before.renew({ key, keys })
           yield* stands("connected again")
           return yield* speak(before.session.bus, { connection, dialect, received: agreement.received })
         }
         if (agreement._tag === "Resumed") return yield* Effect.dieMessage("resumed, with nothing to resume")
-        const { session } = yield* begin(agreement.keys, agreement.terms)
+        const { session } = yield* begin({ key, keys }, agreement.terms)
         yield* stands("connected")
         return yield* speak(session.bus, { connection, dialect })
       }).pipe(Effect.merge, Effect.ensuring(Effect.sync(() => (current = undefined))), Effect.scoped)

@@ -26,6 +26,8 @@ import type { TlsError, Trust } from "./Tls.js"
 import { Transport, TransportError } from "./Transport.js"
 
 export interface Options extends Pool.Options {
+  /** The session's, as they are now. */
+  readonly keys: () => Key.Session
   /** The server's tunnel address. */
   readonly address: Address
   /** Idle connections at least; `max` where that is lower. */
@@ -107,7 +109,10 @@ export const layer = (
         Effect.flatMap(Scope.make(), (scope) => {
           // By a reset: it may have been launched already, and its visitor must not take an end for an answer.
           const entered = Effect.flatMap(connect, (connection) =>
-            Effect.onError(Handshake.enter(connection, { keys, count: number(), trust }), () => connection.reset)
+            Effect.onError(
+              Handshake.enter(connection, { keys: keys(), count: number(), trust }),
+              () => connection.reset
+            )
           )
           return Effect.matchCauseEffect(restore(Scope.extend(entered, scope)), {
             onFailure: (cause) => Effect.zipRight(Scope.close(scope, Exit.failCause(cause)), Effect.failCause(cause)),

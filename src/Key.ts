@@ -48,6 +48,12 @@ export const stretch = (key: Option.Option<Redacted.Redacted>): Effect.Effect<St
     )
   )
 
+/** Whether both are one key, however each was come by. */
+export const same = (left: Stretched, right: Stretched): boolean => {
+  const [a, b] = [Redacted.value(left), Redacted.value(right)]
+  return a.length === b.length && a.every((byte, at) => byte === b[at])
+}
+
 /** Seals the client's first line, which has only the tunnel key to stand on. */
 export const hello = (crypto: Crypto["Type"], key: Stretched): Seal => makeSeal(crypto, derive(crypto, key, "hello"))
 

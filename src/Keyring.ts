@@ -4,7 +4,7 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import * as Redacted from "effect/Redacted"
+import type * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import type * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
@@ -70,8 +70,8 @@ export const make = (
     const put = (key: Key.Stretched) =>
       SubscriptionRef.modifyEffect(ring, (keys) => {
         const [newest] = keys
-        if (same(newest, key)) return Effect.succeed([Option.none<Key.Stretched>(), keys])
-        const before = keys.find((other) => same(other, key))
+        if (Key.same(newest, key)) return Effect.succeed([Option.none<Key.Stretched>(), keys])
+        const before = keys.find((other) => Key.same(other, key))
         if (before === undefined && keys.length >= limit) return new TooManyKeys()
         if (before !== undefined) {
           expiries.get(before)?.()
@@ -97,10 +97,3 @@ export const make = (
         }).pipe(Effect.uninterruptible)
     }
   })
-
-// internal
-
-const same = (left: Key.Stretched, right: Key.Stretched): boolean => {
-  const [a, b] = [Redacted.value(left), Redacted.value(right)]
-  return a.length === b.length && a.every((byte, at) => byte === b[at])
-}

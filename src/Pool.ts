@@ -10,7 +10,6 @@ import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import { EventBus } from "./EventBus.js"
-import type * as Key from "./Key.js"
 import type { Settings } from "./Settings.js"
 import type * as Shelf from "./Shelf.js"
 import { ConnectionId } from "./Signal.js"
@@ -58,7 +57,6 @@ export class Pool extends Context.Tag("nodepass/Pool")<
 >() {}
 
 export interface Options {
-  readonly keys: Key.Session
   /** Idle connections at most. */
   readonly max: number
   /** Whether visitors come to this side, which then takes any connection, or to the other, which names one. */

@@ -1,6 +1,7 @@
 /**
  * The server's side of a tunnel: one client at a time, whose pool and signals make the session.
  */
+import type * as Arr from "effect/Array"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -17,8 +18,8 @@ import type { Deadlines } from "./Deadlines.js"
 import type { Egress } from "./Egress.js"
 import * as Gate from "./Gate.js"
 import * as Handshake from "./Handshake.js"
-import type * as Key from "./Key.js"
-import type { InForce, Keyring } from "./Keyring.js"
+import * as Key from "./Key.js"
+import * as Keyring from "./Keyring.js"
 import { Link } from "./Link.js"
 import { Refusals } from "./Refusals.js"
 import * as Session from "./Session.js"
@@ -31,7 +32,7 @@ import type { Connection, Listener, Transport } from "./Transport.js"
 
 export interface Options {
   readonly listener: Listener
-  readonly keyring: Keyring
+  readonly keyring: Keyring.Keyring
   /** Idle pool connections at most. */
   readonly max: number
   /** How data connections are secured, and for 1 and 2 by what, when a connection comes. */
@@ -46,11 +47,13 @@ export interface Options {
 /** How long the client that has the tunnel may take to show that it is alive when another one asks for it. */
 const probeTimeout = Duration.seconds(1)
 
+/** What shows that a client is the session's, and the tunnel key that it grew from. */
+type Proof = Pick<Handshake.Candidate, "key" | "keys" | "nonces">
+
 interface Incumbent {
   readonly client: string
-  /** Of the session: its control connections have keys of their own. */
-  readonly keys: Key.Session
-  readonly nonces: Handshake.Candidate["nonces"]
+  /** For each tunnel key that the client came by, the newest first. Its control connections have keys of their own. */
+  proofs: Arr.NonEmptyReadonlyArray<Proof>
   readonly session: Session.Session["Type"]
   readonly admission: AcceptingPool.Admission["Type"]
   readonly scope: Scope.CloseableScope
@@ -106,11 +109,12 @@ export const run = (
     /** What is done first when the session's scope closes: a farewell, or where it can be kept, its state. */
     const part = (here: Incumbent) =>
       Effect.suspend(() => {
-        const { admission, client, nonces, session } = here
+        const { admission, client, proofs, session } = here
+        const [{ keys, nonces }] = proofs
         return here.over || !SessionState.isKept(state)
           ? session.bus.leave
           : Effect.flatMap(session.bus.suspend, (bus) =>
-              SessionState.keep(state, { client, nonces, bus, pool: admission.saved() })
+              SessionState.keep(state, { client, keys, nonces, bus, pool: admission.saved() })
             )
       })
 
@@ -119,6 +123,13 @@ export const run = (
         if (client.serving) return Effect.void
         client.serving = true
         return Effect.annotateLogs(Effect.logInfo("client connected"), client.details)
+      })
+
+    /** Whoever came by a key that is no longer in force comes back by a newer one, to the same session, or not at all. */
+    const outdated = (inForce: Keyring.InForce) =>
+      Effect.suspend(() => {
+        const control = incumbent?.control
+        return control === undefined || inForce.includes(control.key) ? Effect.void : control.connection.reset
       })
 
     /** Speaks over the control connection until it is lost, and closes it. */
@@ -135,21 +146,23 @@ export const run = (
         const waits = `; its session waits for it up to ${Duration.format(resumeGrace)}`
         return Effect.annotateLogs(Effect.logWarning(`client lost: ${message}${waits}`), here.details)
       })
-      return Effect.uninterruptibleMask((restore) =>
+      const spoken = Effect.uninterruptibleMask((restore) =>
         restore(speak).pipe(
           Effect.ensuring(Effect.zipRight(connection.reset, Scope.close(own, Exit.void))),
           Effect.forkIn(here.scope)
         )
       )
+      // The key's grace may have run out during the handshake.
+      return Effect.zipRight(spoken, Effect.flatMap(options.keyring.inForce, outdated))
     }
 
     const begin = (
-      { client, details, keys, nonces }: Pick<Incumbent, "client" | "details" | "keys" | "nonces">,
+      { client, details, proofs }: Pick<Incumbent, "client" | "details" | "proofs">,
       scope: Scope.CloseableScope,
-      saved: Option.Option<SessionState.Restored>
+      saved: Option.Option<SessionState.SessionState>
     ) =>
       Effect.gen(function* () {
-        const pool = { keys, max, visitors, certificate, saved: Option.getOrUndefined(saved)?.pool } as const
+        const pool = { max, visitors, certificate, saved: Option.getOrUndefined(saved)?.pool } as const
         const services = yield* Layer.buildWithScope(
           Session.layer({ visitors }).pipe(
             Layer.provideMerge(AcceptingPool.layer(pool)),
@@ -162,8 +175,7 @@ export const run = (
         const here: Incumbent = {
           client,
           details,
-          keys,
-          nonces,
+          proofs,
           session,
           admission,
           scope,
@@ -199,7 +211,7 @@ export const run = (
         const { client, dialect, key, keys, nonces } = candidate
         const scope = yield* Scope.fork(tunnel, ExecutionStrategy.sequential)
         const details = { client: String(connection.remote) }
-        const here = yield* begin({ client, details, keys, nonces }, scope, Option.none())
+        const here = yield* begin({ client, details, proofs: [{ key, keys, nonces }] }, scope, Option.none())
         yield* Effect.tapError(Handshake.grant(connection, candidate, terms), () => close(here))
         yield* Scope.extend(link.use(here.session), scope)
         yield* run(here)
@@ -214,7 +226,7 @@ export const run = (
       if (Option.isNone(saved)) return
       const { client, keys, nonces } = saved.value
       const scope = yield* Scope.fork(tunnel, ExecutionStrategy.sequential)
-      const here = yield* begin({ client, details: { client }, keys, nonces }, scope, saved)
+      const here = yield* begin({ client, details: { client }, proofs: [{ key, keys, nonces }] }, scope, saved)
       yield* Scope.extend(link.use(here.session), scope)
       yield* run(here)
       yield* Scope.addFinalizer(scope, part(here))
@@ -222,22 +234,18 @@ export const run = (
     })
 
     /** The client goes on with its session: relays, pool and outbox are as they were. */
-    const goOn = (arrival: Gate.Arrival, candidate: Handshake.Candidate, here: Incumbent) =>
+    const goOn = (arrival: Gate.Arrival, candidate: Handshake.Candidate, here: Incumbent, proof: Proof) =>
       Effect.gen(function* () {
         const { bus } = here.session
         const { connection } = arrival
-        yield* Handshake.resume(connection, candidate, { keys: here.keys, received: bus.received() })
+        const { dialect, key, keys, nonces } = candidate
+        // Before the client hears of it, and joins by them.
+        const others = here.proofs.filter((other) => other !== proof).slice(0, Keyring.limit)
+        here.proofs = Key.same(proof.key, key) ? [proof, ...others] : [{ key, keys, nonces }, proof, ...others]
+        yield* Handshake.resume(connection, candidate, { keys: proof.keys, received: bus.received() })
         const received = Option.match(candidate.resume, { onNone: () => -1, onSome: ({ received }) => received })
-        const { dialect, key } = candidate
         yield* attach(arrival, here, { connection, dialect, key, received })
         yield* Effect.annotateLogs(Effect.logInfo("client is back"), { client: String(connection.remote) })
-      })
-
-    /** Whoever came by a key that is no longer in force comes back by a newer one, to the same session, or not at all. */
-    const outdated = (inForce: InForce) =>
-      Effect.suspend(() => {
-        const control = incumbent?.control
-        return control === undefined || inForce.includes(control.key) ? Effect.void : control.connection.reset
       })
 
     yield* restore
@@ -248,8 +256,9 @@ export const run = (
       onClient: (arrival, candidate) => {
         const here = incumbent
         // Not in turn: another client may be waiting there for this one to show that it is alive.
-        if (here !== undefined && here.client === candidate.client && Handshake.isOf(candidate, here.keys)) {
-          return goOn(arrival, candidate, here)
+        const proof = here?.proofs.find(({ keys }) => Handshake.isOf(candidate, keys))
+        if (here !== undefined && here.client === candidate.client && proof !== undefined) {
+          return goOn(arrival, candidate, here, proof)
         }
         return deciding.withPermits(1)(
           Effect.flatMap(settle(candidate.client), (free) =>
@@ -263,8 +272,14 @@ export const run = (
         )
       },
       onJoin: ({ connection, scope }, { line, session }) =>
-        incumbent?.keys.id === session
-          ? Effect.zipRight(incumbent.admission.admit(connection, { line, scope }), serves(incumbent))
-          : new Handshake.HandshakeError({ reason: "UnknownSession", peer: connection.remote })
+        Effect.flatMap(options.keyring.inForce, (inForce) => {
+          const here = incumbent
+          const proof = here?.proofs.find(
+            ({ key, keys }) => keys.id === session && inForce.some((one) => Key.same(one, key))
+          )
+          return here === undefined || proof === undefined
+            ? new Handshake.HandshakeError({ reason: "UnknownSession", peer: connection.remote })
+            : Effect.zipRight(here.admission.admit(connection, { keys: proof.keys, line, scope }), serves(here))
+        })
     }).pipe(Effect.provideService(Scope.Scope, options.connections))
   })

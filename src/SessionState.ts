@@ -27,19 +27,16 @@ export interface Where {
 /** What a session consists of, besides its connections. */
 export interface SessionState {
   readonly client: string
+  readonly keys: Key.Session
   readonly nonces: { readonly client: string; readonly server: string }
   readonly bus: SignalBus.Saved
   readonly pool: AcceptingPool.Saved
 }
 
-export interface Restored extends SessionState {
-  readonly keys: Key.Session
-}
-
 export const isKept = ({ place }: Where): boolean => Option.isSome(place)
 
 /** Writes the session down; that it cannot be written is logged, and the client begins a new one. */
-export const keep = ({ place, terms, tunnel }: Where, { bus, client, nonces, pool }: SessionState) =>
+export const keep = ({ place, terms, tunnel }: Where, { bus, client, keys, nonces, pool }: SessionState) =>
   Effect.gen(function* () {
     if (Option.isNone(place)) return
     const outbox = bus.outbox.signals.map(({ number = null, signal }) => ({ text: Signal.toText(signal), number }))
@@ -47,6 +44,7 @@ export const keep = ({ place, terms, tunnel }: Where, { bus, client, nonces, poo
       version: 1,
       at: yield* Clock.currentTimeMillis,
       client,
+      session: keys.id,
       nonces,
       terms,
       next: bus.outbox.next,
@@ -60,11 +58,11 @@ export const keep = ({ place, terms, tunnel }: Where, { bus, client, nonces, poo
     )
   })
 
-/** The session that was kept last, unless it is too old, or of other terms. */
+/** The session that was kept last, unless it is too old, of other terms, or of another key. */
 export const restore = (
   { place, terms, tunnel }: Where,
   options: { readonly key: Key.Stretched; readonly grace: Duration.Duration }
-): Effect.Effect<Option.Option<Restored>, never, Crypto> =>
+): Effect.Effect<Option.Option<SessionState>, never, Crypto> =>
   Effect.gen(function* () {
     if (Option.isNone(place)) return Option.none()
     const text = yield* Effect.catchAll(place.value.take(tunnel), ({ message }) =>
@@ -76,16 +74,16 @@ export const restore = (
       yield* Effect.logWarning("what was kept of the session of before cannot be read: a new one begins")
       return Option.none()
     }
-    const { at, client, expected, ids, joins, next, nonces, outbox, terms: before } = saved.right
+    const { at, client, expected, ids, joins, next, nonces, outbox, session, terms: before } = saved.right
     const age = (yield* Clock.currentTimeMillis) - at
-    if (age > Duration.toMillis(options.grace) || before !== terms) return Option.none()
+    const keys = Key.session(yield* Crypto, options.key, nonces)
+    if (age > Duration.toMillis(options.grace) || before !== terms || keys.id !== session) return Option.none()
     const signals = outbox.flatMap(({ number, text }) =>
       Either.match(Signal.fromText(text), {
         onLeft: () => [],
         onRight: (signal) => [{ signal, number: number ?? undefined }]
       })
     )
-    const keys = Key.session(yield* Crypto, options.key, nonces)
     const bus = { outbox: { next, signals }, received: expected - 1 }
     return Option.some({ client, nonces, keys, bus, pool: { ids, joins } })
   })

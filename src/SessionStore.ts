@@ -29,6 +29,8 @@ export class Saved extends Schema.Class<Saved>("nodepass/SessionStore/Saved")({
   /** Milliseconds of the time of day. */
   at: Schema.Number,
   client: Schema.String.pipe(Schema.pattern(/^[0-9a-f]{16}$/)),
+  /** Its id, which is another one by another tunnel key. */
+  session: Schema.String.pipe(Schema.pattern(/^[0-9a-f]{16}$/)),
   nonces: Schema.Struct({ client: nonce, server: nonce }),
   /** As they were sent; under others nothing is gone on with. */
   terms: Schema.String,

@@ -4,9 +4,11 @@ import * as Effect from "effect/Effect"
 import * as FastCheck from "effect/FastCheck"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
 import * as Outbox from "../src/Outbox.js"
 import { type Place, SessionStore, SessionStoreError } from "../src/SessionStore.js"
 import * as Signal from "../src/Signal.js"
+import type * as Tunnel from "../src/Tunnel.js"
 import * as SmallWorld from "./worlds/SmallWorld.js"
 import { clientConfig, serverConfig } from "./worlds/SmallWorld.js"
 
@@ -15,10 +17,20 @@ FastCheck.configureGlobal({ seed: 1 })
 
 const seconds = (count: number) => Effect.sleep(Duration.seconds(count))
 
+const keyOf = (text: string) => Option.some(Redacted.make(text))
+
 /** A server that stops, and another that starts so many seconds later; what the log says, and what was kept. */
 const restart = (
   away: number,
-  options?: { readonly max?: number; readonly spoil?: (text: string) => string; readonly place?: Partial<Place> }
+  options?: {
+    readonly max?: number
+    /** A tunnel key that both sides are given while they run. */
+    readonly key?: string
+    /** The one that the next server is started with. */
+    readonly nextKey?: string
+    readonly spoil?: (text: string) => string
+    readonly place?: Partial<Place>
+  }
 ) => {
   const kept: Array<string> = []
   const place: Place = {
@@ -31,18 +43,23 @@ const restart = (
     Effect.gen(function* () {
       const server = Effect.scoped(
         Effect.gen(function* () {
-          const { ready } = yield* start("server", serverConfig)
-          yield* ready
+          const server = yield* start("server", serverConfig)
+          yield* server.ready
           const answer = yield* visit
+          if (options?.key !== undefined) {
+            for (const tunnel of [server, client]) yield* tunnel?.replaceKey(keyOf(options.key)) ?? Effect.void
+          }
           yield* seconds(2)
           return answer
         })
       )
+      let client: Tunnel.Tunnel["Type"] | undefined
       const serving = yield* Effect.fork(server)
-      yield* start("client", clientConfig)
+      client = yield* start("client", clientConfig)
       const first = yield* serving
       yield* seconds(away)
-      yield* start("server", { ...serverConfig, max: options?.max ?? serverConfig.max })
+      const key = options?.nextKey === undefined ? serverConfig.key : keyOf(options.nextKey)
+      yield* start("server", { ...serverConfig, key, max: options?.max ?? serverConfig.max })
       const answers = [first, yield* visit]
       yield* seconds(5)
       const said = (text: string) => log.filter((line) => line === text).length
@@ -58,6 +75,14 @@ describe("a server that stops and starts again", () => {
     const { joins, version } = JSON.parse(kept[0] ?? "")
     assert.strictEqual(version, 1)
     assert.isAbove(joins, 60)
+  })
+
+  it("goes on with its session by the tunnel key that both were given meanwhile, and by no other", () => {
+    const same = restart(3, { key: "second", nextKey: "second" })
+    assert.deepStrictEqual([same.answers, same.begun, same.resumed], [["hi", "hi"], 1, 2])
+    const other = restart(3, { key: "second" })
+    assert.deepStrictEqual([other.answers, other.begun], [["hi", "hi"], 2])
+    assert.notInclude(other.log, "the session of before is kept for its client")
   })
 
   it("begins a new one after the grace, and under other terms", () => {
