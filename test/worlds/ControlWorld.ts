@@ -55,12 +55,16 @@ type Fault =
   | { readonly _tag: "Forge"; readonly count: number }
   /** The middle holds back what it hears. */
   | { readonly _tag: "Hold"; readonly millis: number }
+  /** The middle keeps lines to itself, or says them behind what comes after them. */
+  | { readonly _tag: "Take" | "Swap"; readonly count: number }
 
 interface Scenario {
   readonly link: SimNetwork.Link
   readonly sender: "server" | "client"
   /** Seconds of a side for each of the world's. */
   readonly rates: { readonly server: number; readonly client: number }
+  /** Milliseconds that a side's time of day is ahead of the world's. */
+  readonly ahead: { readonly server: number; readonly client: number }
   readonly launches: ReadonlyArray<number>
   readonly faults: ReadonlyArray<readonly [atMillis: number, fault: Fault]>
   readonly limit: number
@@ -96,7 +100,8 @@ const drawFault: Effect.Effect<readonly [number, Fault]> = Effect.gen(function* 
       Effect.map(oneOf(300, 1500, 4500, 2 * grace), (millis) => ({ _tag: "Stop", side, millis }))
     ),
     Effect.map(between(1, 30), (count) => ({ _tag: "Forge", count })),
-    Effect.map(between(1, 1000), (millis) => ({ _tag: "Hold", millis }))
+    Effect.map(between(1, 1000), (millis) => ({ _tag: "Hold", millis })),
+    Effect.zipWith(oneOf("Take", "Swap"), between(1, 3), (_tag, count) => ({ _tag, count }))
   ).pipe(Effect.flatten)
   return [at, fault] as const
 })
@@ -113,6 +118,7 @@ const draw: Effect.Effect<Scenario> = Effect.gen(function* () {
     },
     sender: yield* oneOf("server", "client"),
     rates: { server: yield* oneOf(1, 1, 0.8, 1.25), client: yield* oneOf(1, 1, 0.8, 1.25) },
+    ahead: { server: yield* oneOf(0, 0, 86_400_000), client: yield* oneOf(0, 0, -3_600_000) },
     launches: (yield* Effect.replicateEffect(between(0, until), count)).toSorted((left, right) => left - right),
     faults: (yield* Effect.replicateEffect(drawFault, yield* oneOf(0, 1, 1, 2, 4))).toSorted(
       ([left], [right]) => left - right
@@ -123,10 +129,10 @@ const draw: Effect.Effect<Scenario> = Effect.gen(function* () {
   }
 })
 
-/** A clock of its own, that runs faster or slower and can stand still. */
-const makeClock = (clock: Clock.Clock, rate: number) => {
+/** A clock of its own, that is ahead or behind, runs faster or slower, and can stand still. */
+const makeClock = (clock: Clock.Clock, rate: number, ahead: number) => {
   let stopped = 0
-  const millis = () => clock.unsafeCurrentTimeMillis() * rate
+  const millis = () => clock.unsafeCurrentTimeMillis() * rate + ahead
   const wait = (until: number): Effect.Effect<void> =>
     Effect.suspend(() => {
       const now = clock.unsafeCurrentTimeMillis()
@@ -169,10 +175,30 @@ const makeMiddle = (transport: Transport["Type"], listener: Listener) =>
     let heldUntil = 0
     let passed = 0
     let forging = 0
+    let taking = 0
+    let swapping = 0
     const heard: Array<Uint8Array> = []
     const pump = (from: Connection, to: Connection, cut: Effect.Effect<void>) =>
       Effect.gen(function* () {
         const decoder = Frame.makeDecoder({ limit: 65_536 })
+        let fresh = true
+        let late: Uint8Array = new Uint8Array(0)
+        /** Whole lines, less one that is taken out, or with one behind the others. */
+        const meddled = (bytes: Uint8Array) => {
+          const [first, others] = Frame.split(bytes) ?? [bytes, bytes]
+          if (taking > 0) {
+            taking--
+            return others
+          }
+          const behind = late
+          late = new Uint8Array(0)
+          if (swapping === 0 || behind.length > 0) return Frame.concat([bytes, behind])
+          swapping--
+          const line = Frame.concat([first, new Uint8Array([0x0a])])
+          if (others.length > 0) return Frame.concat([others, line])
+          late = line
+          return others
+        }
         while (true) {
           const chunk = yield* from.read
           if (Option.isNone(chunk)) return yield* to.end
@@ -183,10 +209,12 @@ const makeMiddle = (transport: Transport["Type"], listener: Listener) =>
           passed += bytes.length
           const lines = decoder.push(bytes)
           if (lines._tag === "Right") heard.push(...lines.right)
-          yield* to.write(bytes)
-          if (left <= 0) return yield* cut
           // Between two lines, or it could not be told from a cut.
           const whole = bytes.at(-1) === 0x0a
+          const said = fresh && whole ? meddled(bytes) : bytes
+          if (said.length > 0) yield* to.write(said)
+          fresh = whole
+          if (left <= 0) return yield* cut
           while (whole && forging > 0) {
             forging--
             const recorded = heard[yield* Random.nextIntBetween(0, heard.length)] ?? new Uint8Array(3)
@@ -211,6 +239,8 @@ const makeMiddle = (transport: Transport["Type"], listener: Listener) =>
       cutAfter: (bytes: number) => (left = bytes),
       hold: (until: number) => (heldUntil = Math.max(heldUntil, until)),
       forge: (count: number) => (forging = count),
+      take: (count: number) => (taking = count),
+      swap: (count: number) => (swapping = count),
       passed: () => passed
     }
   })
@@ -238,8 +268,8 @@ const program = (seed: number, makeNetwork: (link: SimNetwork.Link) => SimNetwor
     const listener = yield* server.listen(address)
     const key = yield* Effect.provide(Key.stretch(Option.some(Redacted.make("key"))), SimCrypto.layer(seed))
     const clocks = {
-      server: makeClock(clock, scenario.rates.server),
-      client: makeClock(clock, scenario.rates.client)
+      server: makeClock(clock, scenario.rates.server, scenario.ahead.server),
+      client: makeClock(clock, scenario.rates.client, scenario.ahead.client)
     }
     const standing: { server: Standing | undefined; client: Standing | undefined } = {
       server: undefined,
@@ -398,6 +428,10 @@ const program = (seed: number, makeNetwork: (link: SimNetwork.Link) => SimNetwor
           return frozen(["middle", fault.side], fault.millis)
         case "Forge":
           return Effect.sync(() => between.forge(fault.count))
+        case "Take":
+          return Effect.sync(() => between.take(fault.count))
+        case "Swap":
+          return Effect.sync(() => between.swap(fault.count))
         case "Hold":
           return Effect.map(Clock.currentTimeMillis, (now) => between.hold(now + fault.millis))
       }
@@ -452,10 +486,11 @@ const program = (seed: number, makeNetwork: (link: SimNetwork.Link) => SimNetwor
       if (count === 0 && fate !== "refused") broken.push(`launch ${index} was ${fate}, and never launched`)
     })
     // What the faults take at most, with a handshake that times out for each, by the faster clock.
-    const outage = scenario.faults.reduce(
-      (sum, { 1: fault }) => sum + ("millis" in fault ? fault.millis + 3300 : 300),
-      0
-    )
+    const outageOf = (fault: Fault) => {
+      if ("millis" in fault) return fault.millis + 3300
+      return fault._tag === "Take" || fault._tag === "Swap" ? 4500 * fault.count : 300
+    }
+    const outage = scenario.faults.reduce((sum, { 1: fault }) => sum + outageOf(fault), 0)
     if (outage < grace / 1.25) {
       if (sessions.client !== 1) broken.push(`the client had ${sessions.client} sessions in spite of the grace`)
       // A session that the client never heard of, since its handshake was cut short, cannot be gone on with.
