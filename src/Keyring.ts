@@ -54,6 +54,7 @@ export const make = (
     const crypto = yield* Effect.context<Crypto>()
     const { keyGrace } = yield* Settings
     const ring = yield* SubscriptionRef.make<InForce>([yield* Key.stretch(initial)])
+    const replacing = yield* Effect.makeSemaphore(1)
     const expiries = new Map<Key.Stretched, () => void>()
 
     const retire = (key: Key.Stretched) =>
@@ -94,6 +95,6 @@ export const make = (
           const honoured =
             Duration.toMillis(grace) > 0 ? `honoured for ${Duration.format(grace)}` : "honoured no longer"
           yield* Effect.logInfo(`the tunnel key was replaced; the one of before is ${honoured}`)
-        }).pipe(Effect.uninterruptible)
+        }).pipe(replacing.withPermits(1), Effect.uninterruptible)
     }
   })
