@@ -1,7 +1,6 @@
 /**
  * Which of a client's servers it goes through: the first that is there, and back to an earlier one that has returned.
  */
-import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as ExecutionStrategy from "effect/ExecutionStrategy"
@@ -46,17 +45,19 @@ export const run = <R>({
     const steady = Duration.toMillis(serviceCooldown)
     const parent = yield* Effect.scope
     const clock = yield* Effect.clock
+    // Steady, unlike the time of day.
+    const millis = () => Number(clock.unsafeCurrentTimeNanos() / 1000n) / 1000
     const wake = yield* Effect.acquireRelease(Queue.dropping<void>(1), Queue.shutdown)
     const running = new Map<number, Candidate>()
 
     const start = (rank: number, server: Options<R>["servers"][number]) =>
       Effect.gen(function* () {
         const scope = yield* Scope.fork(parent, ExecutionStrategy.sequential)
-        const candidate: Candidate = { scope, outcome: "lost", since: clock.unsafeCurrentTimeMillis() }
+        const candidate: Candidate = { scope, outcome: "lost", since: millis() }
         running.set(rank, candidate)
         const tell = (outcome: Outcome) => {
           candidate.outcome = outcome
-          candidate.since = clock.unsafeCurrentTimeMillis()
+          candidate.since = millis()
           wake.unsafeOffer(undefined)
         }
         if (rank > 0) yield* Effect.annotateLogs(Effect.logInfo("trying the next server"), { server: server.name })
@@ -85,7 +86,7 @@ export const run = <R>({
         }
         if (candidate.outcome === "failed") continue
         const stands = candidate.outcome === "stands"
-        const left = candidate.since + (stands ? steady : patience) - (yield* Clock.currentTimeMillis)
+        const left = candidate.since + (stands ? steady : patience) - millis()
         if (left > 0) {
           wanted = "keep"
           // Less than that and a clock of fractions may stand still.

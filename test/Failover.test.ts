@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Arr from "effect/Array"
 import * as Clock from "effect/Clock"
+import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -10,8 +11,9 @@ import * as Random from "effect/Random"
 import * as Redacted from "effect/Redacted"
 import * as Scope from "effect/Scope"
 import * as Address from "../src/Address.js"
+import * as Failover from "../src/Failover.js"
 import type { TooManyKeys } from "../src/Keyring.js"
-import type * as Settings from "../src/Settings.js"
+import * as Settings from "../src/Settings.js"
 import * as SimNetwork from "../src/testing/SimNetwork.js"
 import * as Simulation from "../src/testing/Simulation.js"
 import * as Transport from "../src/Transport.js"
@@ -185,6 +187,43 @@ describe("a client of several servers", () => {
       )
     }
   )
+
+  it("moves on in a second though the time of day is put back by an hour meanwhile", () => {
+    const { elapsed, exit } = Simulation.run(
+      Effect.gen(function* () {
+        const clock = yield* Effect.clock
+        const tried = yield* Deferred.make<void>()
+        let ahead = 0
+        const skewed: Clock.Clock = {
+          ...clock,
+          unsafeCurrentTimeMillis: () => clock.unsafeCurrentTimeMillis() + ahead,
+          currentTimeMillis: Effect.sync(() => clock.unsafeCurrentTimeMillis() + ahead)
+        }
+        const first = (tell: (outcome: Failover.Outcome) => void) =>
+          Effect.gen(function* () {
+            tell("stands")
+            yield* Effect.sleep("10 seconds")
+            tell("lost")
+            ahead = -3_600_000
+            return yield* Effect.never
+          })
+        const second = () => Effect.zipRight(Deferred.succeed(tried, undefined), Effect.never)
+        const servers = [
+          { name: "first", run: first },
+          { name: "second", run: second }
+        ]
+        yield* Effect.forkScoped(Effect.withClock(Failover.run({ servers }), skewed))
+        yield* Deferred.await(tried)
+      }).pipe(
+        Effect.scoped,
+        Effect.provide([Settings.layer(), Logger.remove(Logger.defaultLogger)]),
+        Effect.timeout("1 minute")
+      ),
+      { seed: 1 }
+    )
+    assert.isTrue(Exit.isSuccess(exit))
+    assert.isAtMost(elapsed, 11_001)
+  })
 
   it("loses no time over one whose silence was found", () => {
     world({ seed: 6, receiver: "client", servers: "failover" }, ({ ask, network, start }) =>
