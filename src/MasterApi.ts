@@ -70,21 +70,21 @@ const Failure = Schema.Struct({ error: Schema.String.annotations({ description: 
 })
 
 /** `{"error": "…"}` with a status of its own, and the class again on the client's side. */
-const failing = <A extends Failing>(make: new (fields: Failing) => A, status: number) =>
+const failing = <A extends Failing>(make: new (fields: Failing) => A, status: number, description: string) =>
   Schema.transform(Failure, Schema.instanceOf(make), {
     strict: true,
     decode: ({ error }) => new make({ error }),
     encode: ({ error }) => ({ error })
-  }).annotations(HttpApiSchema.annotations({ status }))
+  }).annotations(HttpApiSchema.annotations({ status, description }))
 
 const failures = {
-  BadRequest: failing(BadRequest, 400),
-  Unauthorized: failing(Unauthorized, 401),
-  Forbidden: failing(Forbidden, 403),
-  NotFound: failing(NotFound, 404),
-  Conflict: failing(Conflict, 409),
-  TooMany: failing(TooMany, 429),
-  Unavailable: failing(Unavailable, 503)
+  BadRequest: failing(BadRequest, 400, "What was sent cannot be meant; the sentence names the field."),
+  Unauthorized: failing(Unauthorized, 401, "The API key is missing or wrong."),
+  Forbidden: failing(Forbidden, 403, "The entry of the API key has no such thing."),
+  NotFound: failing(NotFound, 404, "There is no such instance, or version."),
+  Conflict: failing(Conflict, 409, "It is so already."),
+  TooMany: failing(TooMany, 429, "Too many wrong keys came from this address."),
+  Unavailable: failing(Unavailable, 503, "The master could not keep the change, and did not make it.")
 }
 
 /** Who calls, by the key that was shown. */
@@ -349,12 +349,16 @@ const readable = (document: Record<string, unknown>): Record<string, unknown> =>
       gone.includes(name) && Predicate.isRecord(part) && !("$ref" in part) ? [] : [[name, walk(part)] as const]
     )
     const walked = Object.fromEntries(entries)
-    const { anyOf } = walked
-    return Array.isArray(anyOf) && anyOf.length === 1 && Predicate.isRecord(anyOf[0]) ? anyOf[0] : walked
+    const { allOf, anyOf } = walked
+    // Of one there is no choice; and of a failure the answer's own description says what it is for.
+    return only(anyOf) ?? only(allOf) ?? walked
   }
   const walked = walk(document)
   return Predicate.isRecord(walked) ? walked : document
 }
+
+const only = (values: unknown): Record<string, unknown> | undefined =>
+  Array.isArray(values) && values.length === 1 && Predicate.isRecord(values[0]) ? values[0] : undefined
 
 const unique = (values: ReadonlyArray<unknown>): ReadonlyArray<unknown> => {
   const texts = new Set<string>()
