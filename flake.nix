@@ -12,12 +12,12 @@
 
       # node_modules by system, as npm names it. All of it is written by `node scripts/flake.js`: the esbuild and the
       # tsc in it are programs for one system, so each has a hash of its own.
-      lock = "ce0a34609d48921115a25b9df42fe07c1b3f0a98795e76a468a75972bb683615";
+      lock = "08197700128c26eec25c74344d7a2d162a344a932e4a207faa3f7301efb38389";
       systems = {
-        x86_64-linux = { os = "linux"; cpu = "x64"; hash = "sha256-zB4i2FdB4+KvyiWUxMnO59xl3M62RvnJA1bBfpwQumk="; };
-        aarch64-linux = { os = "linux"; cpu = "arm64"; hash = "sha256-LJyTMfazC1x8kg0Tuyb8KfTra4uoAbZ+f3fxQBsEb+w="; };
-        x86_64-darwin = { os = "darwin"; cpu = "x64"; hash = "sha256-ySVHp887ujW5vn4u8G6E+9OhkDruPtN49e0K40JwWGc="; };
-        aarch64-darwin = { os = "darwin"; cpu = "arm64"; hash = "sha256-YEPZ0RRzdx1Iozo/IOx3sD+otB2+GaFnsEB8hn/3Fig="; };
+        x86_64-linux = { os = "linux"; cpu = "x64"; hash = "sha256-4wCLbsTUKHLvcSW7oqSkyX8Af8W4C+ES3fcUztUQxIY="; };
+        aarch64-linux = { os = "linux"; cpu = "arm64"; hash = "sha256-av5DyFjJ+MeoXzz9DKexh8auYeeaSzZNBmRjWUHkmfs="; };
+        x86_64-darwin = { os = "darwin"; cpu = "x64"; hash = "sha256-wGnQQtYHHoJUyz8r93xVQhs1HZLmceSNhk4Bl35N7xE="; };
+        aarch64-darwin = { os = "darwin"; cpu = "arm64"; hash = "sha256-Tvlm13H+BtEL4ZBHAaqpQRK0Bn8yz0BFvw3xI2gjd1g="; };
       };
 
       each = f: lib.mapAttrs (system: _: f system nixpkgs.legacyPackages.${system}) systems;
@@ -48,7 +48,7 @@
             outputHash = systems.${system}.hash;
           };
 
-      # The bundle has everything in it but the native calls, so the rest of node_modules stays behind.
+      # The bundle has everything in it but the native calls and SQLite, so the rest of node_modules stays behind.
       package = system: pkgs:
         pkgs.stdenvNoCC.mkDerivation {
           pname = "nodepass-effect";
@@ -62,7 +62,9 @@
           installPhase = ''
             mkdir -p $out/bin $out/lib/nodepass-effect/node_modules
             cp -r bin dist package.json LICENSE $out/lib/nodepass-effect
-            cp -r node_modules/koffi node_modules/@koromix $out/lib/nodepass-effect/node_modules
+            for name in koffi @koromix libsql @libsql @neon-rs; do
+              cp -r node_modules/$name $out/lib/nodepass-effect/node_modules
+            done
             makeWrapper ${node pkgs}/bin/node $out/bin/nodepass --add-flags $out/lib/nodepass-effect/bin/nodepass.js
           '';
           meta = { inherit description; license = lib.licenses.mit; mainProgram = "nodepass"; };

@@ -23,6 +23,7 @@ export const build = async () => {
     mkdirSync(next, { recursive: true })
     await compile(next)
     await bundle(next)
+    await buildPage(join(next, "page"))
     writeFileSync(join(next, ".stamp"), stamp)
     if (existsSync(dist)) renameSync(dist, `${next}-old`)
     renameSync(next, dist)
@@ -45,23 +46,47 @@ const compile = async (folder) => {
 }
 
 /** @param {string} folder */
-const bundle = async (folder) => {
+const bundle = (folder) =>
+  esbuild({
+    entryPoints: { nodepass: "src/node/main.ts" },
+    outdir: folder,
+    chunkNames: "chunks/[name]-[hash]",
+    platform: "node",
+    target: "node20",
+    external,
+    banner: { js: 'import { createRequire } from "node:module"; const require = createRequire(import.meta.url);' }
+  })
+
+/**
+ * The files that a master gives to browsers.
+ *
+ * @param {string} folder
+ */
+const buildPage = (folder) =>
+  esbuild({
+    entryPoints: ["main.tsx", "docs.tsx", "page.css", "index.html", "docs.html", "icon.svg"].map(
+      (name) => `src/page/${name}`
+    ),
+    outdir: folder,
+    chunkNames: "shared-[hash]",
+    platform: "browser",
+    target: ["es2022", "chrome120", "firefox121", "safari17"],
+    tsconfig: "src/page/tsconfig.json",
+    loader: { ".html": "copy", ".svg": "copy" }
+  })
+
+/** @param {import("esbuild").BuildOptions} options */
+const esbuild = async (options) => {
   const esbuild = await import("esbuild")
   try {
     await esbuild.build({
       absWorkingDir: root,
-      entryPoints: { nodepass: "src/node/main.ts" },
-      outdir: folder,
-      chunkNames: "chunks/[name]-[hash]",
       bundle: true,
       splitting: true,
       minify: true,
       format: "esm",
-      platform: "node",
-      target: "node20",
-      external,
-      banner: { js: 'import { createRequire } from "node:module"; const require = createRequire(import.meta.url);' },
-      logLevel: "silent"
+      logLevel: "silent",
+      ...options
     })
   } catch (error) {
     throw new Failure(`The build failed:\n${error instanceof Error ? error.message : String(error)}`)

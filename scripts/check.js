@@ -8,6 +8,7 @@ import { capture, isMain, run, tool } from "./tool.js"
 /** The checks by name, as what Node runs. */
 const all = {
   types: () => [tool("typescript", "tsc"), "-p", "."],
+  page: () => [tool("typescript", "tsc"), "-p", "src/page"],
   effect: () => [tool("@effect/tsgo"), "diagnostics", "--project", "tsconfig.json", "--strict"],
   lint: () => [tool("oxlint"), "--type-aware", "--report-unused-disable-directives-severity=error"],
   format: () => [tool("oxfmt"), "--check"],

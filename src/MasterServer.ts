@@ -19,7 +19,6 @@ import * as Stream from "effect/Stream"
 import * as Address from "./Address.js"
 import { ApiKey, type KeyRefused } from "./ApiKey.js"
 import { Crypto } from "./Crypto.js"
-import * as DocsPage from "./DocsPage.js"
 import * as EventStream from "./EventStream.js"
 import { HostFigures } from "./HostFigures.js"
 import { type Instance, keyId, noMeta, noTraffic } from "./Instance.js"
@@ -42,6 +41,7 @@ import {
 } from "./MasterApi.js"
 import type { MasterConfig } from "./MasterUrl.js"
 import * as Metrics from "./Metrics.js"
+import * as Page from "./Page.js"
 import * as Requests from "./Requests.js"
 import { Transport } from "./Transport.js"
 import type { UrlError } from "./UrlError.js"
@@ -51,14 +51,15 @@ export interface Options {
   readonly version: string
 }
 
-type Environment = ApiKey | Crypto | HostFigures | Master | Metrics.Metrics | Transport
+type Environment = ApiKey | Crypto | HostFigures | Master | Metrics.Metrics | Page.Page | Transport
 
 /** Answers requests of the host's HTTP server until the scope closes, which ends streams first. */
 export const layer = (
   options: Options
 ): Layer.Layer<never, never, Environment | HttpRouter.HttpRouter.DefaultServices | HttpServer.HttpServer> => {
   const api = at(options.config.prefix)
-  const paths = Requests.table(api)
+  const base = `${options.config.prefix}/v1`
+  const paths = Requests.table(api, Page.paths(base))
   return HttpApiBuilder.serve().pipe(
     Layer.provide(
       HttpApiBuilder.middlewareCors({
@@ -70,7 +71,7 @@ export const layer = (
     ),
     Layer.provide(HttpApiBuilder.middleware(Requests.middleware(paths), { withContext: true })),
     Layer.provide(HttpApiBuilder.api(api)),
-    Layer.provide([instances(api), events(api), system(api, options), open(api, options)]),
+    Layer.provide([instances(api), events(api), system(api, options), open(api, options), Page.routes(base)]),
     Layer.provide(keyCheck)
   )
 }
@@ -363,33 +364,34 @@ const open = (api: Api, { config }: Options) =>
         const given = Redacted.make(request.headers["x-api-key"] ?? "")
         yield* Effect.mapError(apiKey.verify(given, addressOf(request)), refusal)
       })
-      return handlers
-        .handle("health", () =>
-          Effect.gen(function* () {
-            const trouble = Option.toArray(yield* master.trouble)
-            const pending = yield* master.pending
-            const reasons = [...trouble, ...pending]
-            const health = {
-              live: { ok: true, reasons: ["requests are answered"] },
-              ready: {
-                ok: reasons.length === 0,
-                reasons: reasons.length === 0 ? ["all that it keeps is at work"] : reasons
+      return (
+        handlers
+          .handle("health", () =>
+            Effect.gen(function* () {
+              const trouble = Option.toArray(yield* master.trouble)
+              const pending = yield* master.pending
+              const reasons = [...trouble, ...pending]
+              const health = {
+                live: { ok: true, reasons: ["requests are answered"] },
+                ready: {
+                  ok: reasons.length === 0,
+                  reasons: reasons.length === 0 ? ["all that it keeps is at work"] : reasons
+                }
               }
-            }
-            return health.ready.ok ? health : yield* new NotReady(health)
-          })
-        )
-        .handle("metrics", () =>
-          Effect.zipRight(
-            config.metrics === "open" ? Effect.void : check,
-            Effect.map(metrics.families, Metrics.prometheus)
+              return health.ready.ok ? health : yield* new NotReady(health)
+            })
           )
-        )
-        .handleRaw("openapi", () => Effect.succeed(HttpServerResponse.text(text, { contentType: "application/json" })))
-        .handleRaw("docs", () =>
-          Effect.succeed(
-            HttpServerResponse.text(DocsPage.html("openapi.json"), { contentType: "text/html; charset=utf-8" })
+          .handle("metrics", () =>
+            Effect.zipRight(
+              config.metrics === "open" ? Effect.void : check,
+              Effect.map(metrics.families, Metrics.prometheus)
+            )
           )
-        )
+          .handleRaw("openapi", () =>
+            Effect.succeed(HttpServerResponse.text(text, { contentType: "application/json" }))
+          )
+          // A path that is not there is answered by `Requests`.
+          .handleRaw("docs", () => Effect.orDie(Page.answer("docs.html")))
+      )
     })
   )

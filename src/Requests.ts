@@ -22,16 +22,15 @@ export interface Table {
   readonly methods: (path: string) => ReadonlyArray<string>
 }
 
-/** The paths of the API, and what may be asked of them. */
-export const table = (api: ReturnType<typeof at>): Table => {
-  const rows: Array<{ readonly method: string; readonly pattern: RegExp }> = []
+/** The paths of the API and of its pages, which may only be read, and what may be asked of them. */
+export const table = (api: ReturnType<typeof at>, pages: ReadonlyArray<string>): Table => {
+  const rows = pages.map((path) => ({ method: "GET", pattern: patternOf(path) }))
   let base = ""
   HttpApi.reflect(api, {
     onGroup: () => {},
     onEndpoint: ({ endpoint: { method, path } }) => {
       if (path.endsWith("/health")) base = path.slice(0, -"/health".length)
-      const pattern = path.replace(/[.*+?^${}()|[\]\\]/g, "\\$&").replaceAll(/:\w+/g, "[^/]+")
-      rows.push({ method, pattern: new RegExp(`^${pattern}$`) })
+      rows.push({ method, pattern: patternOf(path) })
     }
   })
   return { base, methods: (path) => rows.filter(({ pattern }) => pattern.test(path)).map(({ method }) => method) }
@@ -62,6 +61,9 @@ export const middleware =
     })
 
 // internal
+
+const patternOf = (path: string): RegExp =>
+  new RegExp(`^${path.replace(/[.*+?^${}()|[\]\\]/g, "\\$&").replaceAll(/:\w+/g, "[^/]+")}/?$`)
 
 /** Where probes and Prometheus look for them. */
 const atRoot: ReadonlySet<string> = new Set(["/health", "/metrics"])

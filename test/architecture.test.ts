@@ -20,7 +20,7 @@ const ranks: ReadonlyArray<ReadonlyArray<string>> = [
     "Once",
     "SessionStore"
   ],
-  ["DocsPage", "HostFigures", "Instance", "Journal", "TunnelEvent"],
+  ["HostFigures", "Instance", "Journal", "Page", "TunnelEvent"],
   ["EventBus"],
   [
     "EventStream",

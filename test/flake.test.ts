@@ -8,6 +8,8 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { describe, expect, it } from "vitest"
+import { makeWorld } from "./command/Nodepass.js"
+import { folder } from "./command/Program.js"
 
 const root = fileURLToPath(new URL("..", import.meta.url))
 const hasNix = spawnSync("nix", ["--version"]).status === 0
@@ -43,6 +45,33 @@ describe("flake.nix", () => {
       .update(readFileSync(join(root, "package-lock.json")))
       .digest("hex")
     expect(readFileSync(join(root, "flake.nix"), "utf8")).toContain(`lock = "${lock}"`)
+  })
+
+  it("has all that the command needs in its package, a master with its database included", async () => {
+    const text = readFileSync(join(root, "flake.nix"), "utf8")
+    const modules = /for name in ([^;]+); do/.exec(text)?.[1]?.split(" ") ?? []
+    const files = /cp -r (.*) \$out\/lib\/nodepass-effect$/m.exec(text)?.[1]?.split(" ") ?? []
+    expect(files).toContain("dist")
+    const world = makeWorld()
+    try {
+      const own = folder(world)
+      for (const name of [...files, ...modules.map((name) => `node_modules/${name}`)]) {
+        cpSync(join(root, name), join(own, name), { recursive: true })
+      }
+      const port = await world.freePort()
+      const args = [`master://127.0.0.1:${port}?state=${join(own, "state")}`]
+      const master = world.start(args, {}, join(own, "bin/nodepass.js"))
+      await master.line(/API is ready/)
+      expect((await fetch(`http://127.0.0.1:${port}/`)).status).toBe(200)
+      const relay = world.start(
+        ["client://127.0.0.1:1/127.0.0.1:9?mode=2"],
+        { NP_RELAY: "kernel" },
+        join(own, "bin/nodepass.js")
+      )
+      if (process.platform === "linux") await relay.line(/relay: kernel/)
+    } finally {
+      world.close()
+    }
   })
 
   it.skipIf(!hasNix)("evaluates whole, on this system", () => {

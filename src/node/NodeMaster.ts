@@ -26,6 +26,7 @@ import { Settings } from "../Settings.js"
 import type { Transport, TransportError } from "../Transport.js"
 import { failure } from "./NodeConnection.js"
 import * as NodeHostFigures from "./NodeHostFigures.js"
+import * as NodePage from "./NodePage.js"
 import * as NodeState from "./NodeState.js"
 import * as Otlp from "./Otlp.js"
 
@@ -45,7 +46,7 @@ export const layer = (
   const services = Layer.provideMerge(
     Layer.merge(ApiKey.layer, Metrics.layer({ version })),
     Layer.provideMerge(
-      Layer.merge(Master.layer({ log: config.log, tls: config.tls }), NodeHostFigures.layer),
+      Layer.mergeAll(Master.layer({ log: config.log, tls: config.tls }), NodeHostFigures.layer, NodePage.layer),
       NodeState.layer(config.state)
     )
   )

@@ -10,7 +10,7 @@ import nodeProcess from "node:process"
 import type { World } from "./Nodepass.js"
 
 /** Where the program is, if this machine has it. Daemons are off the `PATH` of most users. */
-const find = (name: string): string | undefined =>
+export const find = (name: string): string | undefined =>
   [...(nodeProcess.env["PATH"] ?? "").split(Path.delimiter), "/usr/sbin", "/usr/local/sbin"]
     .map((folder) => Path.join(folder, name))
     .find((file) => Fs.existsSync(file))

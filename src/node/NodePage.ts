@@ -1,0 +1,52 @@
+/**
+ * The files of the master's page, read once from `dist/page`.
+ */
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import { createHash } from "node:crypto"
+import { existsSync } from "node:fs"
+import { readdir, readFile } from "node:fs/promises"
+import * as Path from "node:path"
+import { fileURLToPath } from "node:url"
+import { promisify } from "node:util"
+import { gzip } from "node:zlib"
+import { type File, Page } from "../Page.js"
+
+/** Where they cannot be read, one line says so, and the master has its API alone. */
+export const layer: Layer.Layer<Page> = Layer.effect(
+  Page,
+  Effect.catchAll(Effect.tryPromise(read), ({ cause }) =>
+    Effect.as(
+      Effect.logWarning(`no page for browsers: ${cause instanceof Error ? cause.message : String(cause)}`),
+      new Map()
+    )
+  )
+)
+
+// internal
+
+const types: Readonly<Record<string, string>> = {
+  ".css": "text/css; charset=utf-8",
+  ".html": "text/html; charset=utf-8",
+  ".js": "text/javascript; charset=utf-8",
+  ".svg": "image/svg+xml"
+}
+
+const compress = promisify(gzip)
+
+async function read(): Promise<ReadonlyMap<string, File>> {
+  const folder = Path.join(packageFolder(Path.dirname(fileURLToPath(import.meta.url))), "dist/page")
+  const names = (await readdir(folder)).filter((name) => Path.extname(name) in types)
+  const files = names.map(async (name) => {
+    const body = await readFile(Path.join(folder, name))
+    const etag = `"${createHash("sha256").update(body).digest("base64url").slice(0, 22)}"`
+    return [name, { body, gzip: await compress(body), type: types[Path.extname(name)] ?? "", etag }] as const
+  })
+  return new Map(await Promise.all(files))
+}
+
+/** This module is at a different depth as source, as module and in the bundle. */
+const packageFolder = (folder: string): string =>
+  existsSync(Path.join(folder, "package.json")) || Path.dirname(folder) === folder
+    ? folder
+    : packageFolder(Path.dirname(folder))

@@ -1,0 +1,47 @@
+/**
+ * Where the API key is entered.
+ */
+import { useState } from "preact/hooks"
+import type { Store } from "./Store.js"
+
+export const SignIn = ({ store: { signIn, state } }: { readonly store: Store }) => {
+  const [busy, setBusy] = useState(false)
+  const submit = (event: SubmitEvent) => {
+    event.preventDefault()
+    if (!(event.target instanceof HTMLFormElement) || busy) return
+    const key = new FormData(event.target).get("key")
+    setBusy(true)
+    void signIn(typeof key === "string" ? key.trim() : "").then(() => setBusy(false))
+  }
+  return (
+    <main class="sign-in">
+      <form onSubmit={submit}>
+        <h1>nodepass</h1>
+        <label for="key">API key of this master</label>
+        <input
+          id="key"
+          name="key"
+          type="password"
+          required
+          autofocus
+          autocomplete="off"
+          autocapitalize="none"
+          spellcheck={false}
+          aria-describedby="key-hint key-trouble"
+        />
+        <small id="key-hint" class="hint">
+          The master showed it at its first start. It is kept for this tab, until the tab is closed.
+        </small>
+        <p id="key-trouble" class="trouble" role="alert">
+          {state.trouble}
+        </p>
+        <div class="actions">
+          <button type="submit" class="primary" disabled={busy}>
+            Sign in
+          </button>
+          <a href="docs">API documentation</a>
+        </div>
+      </form>
+    </main>
+  )
+}

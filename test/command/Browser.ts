@@ -1,0 +1,57 @@
+/**
+ * A real browser of the system, without a window, in front of the built command.
+ */
+import * as Fs from "node:fs"
+import nodeProcess from "node:process"
+import axe from "axe-core"
+import { type Browser, type BrowserContextOptions, chromium, type Page } from "playwright-core"
+import { find } from "./Program.js"
+
+/** The browser's program, if this machine has one; `NODEPASS_BROWSER` names another. */
+export const program: string | undefined = [
+  nodeProcess.env["NODEPASS_BROWSER"],
+  ...["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"].map(find)
+].find((file) => file !== undefined && Fs.existsSync(file))
+
+export const launch = (): Promise<Browser> =>
+  chromium.launch({
+    executablePath: program ?? "",
+    // Its sandbox is not to be had as root, as which containers run; nothing is loaded but our own page.
+    args: nodeProcess.getuid?.() === 0 ? ["--no-sandbox"] : []
+  })
+
+/** A page in a window of its own, and what it did that it should not. */
+export interface Window {
+  readonly page: Page
+  /** What its console had: errors, warnings, and what the content security policy kept from it. */
+  readonly complaints: ReadonlyArray<string>
+  /** Where it asked, each origin once. */
+  readonly origins: ReadonlySet<string>
+}
+
+export const open = async (browser: Browser, options: BrowserContextOptions = {}): Promise<Window> => {
+  const context = await browser.newContext({ locale: "en-GB", ...options })
+  const page = await context.newPage()
+  page.setDefaultTimeout(15_000)
+  const complaints: Array<string> = []
+  const origins = new Set<string>()
+  page.on("console", (message) => {
+    if (["error", "warning"].includes(message.type())) complaints.push(message.text())
+  })
+  page.on("pageerror", (error) => complaints.push(String(error)))
+  page.on("request", (request) => origins.add(new URL(request.url()).origin))
+  return { page, complaints, origins }
+}
+
+/** What hinders people with a keyboard, a screen reader or weak eyes, by the rules of axe. */
+export const barriers = async (page: Page): Promise<ReadonlyArray<string>> => {
+  await page.evaluate(axe.source)
+  return page.evaluate(async () => {
+    const { violations } = await (globalThis as unknown as { readonly axe: typeof axe }).axe.run()
+    return violations.map(({ help, nodes }) => `${help}: ${nodes.map(({ html }) => html).join(" ")}`)
+  })
+}
+
+/** How far the page is wider than its window, in pixels. */
+export const overhang = (page: Page): Promise<number> =>
+  page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
