@@ -68,14 +68,15 @@ export const run = (options: Options): Effect.Effect<never, OpenError, Environme
     const port = address._tag === "TcpAddress" ? address.port : 0
     const host = config.address.host === "" ? "localhost" : config.address.host
     const scheme = config.tls._tag === "Plain" ? "http" : "https"
-    const url = `${scheme}://${host.includes(":") ? `[${host}]` : host}:${port}${config.prefix}/v1`
+    const page = `${scheme}://${host.includes(":") ? `[${host}]` : host}:${port}/`
+    const url = `${page.slice(0, -1)}${config.prefix}/v1`
     if (yield* apiKey.isMissing) {
       const key = yield* apiKey.renew
       yield* Console.log(
         `API key: ${Redacted.value(key)}  (shown this once; PATCH ${url}/instances/******** makes a new one)`
       )
     }
-    yield* Effect.annotateLogs(Effect.logInfo("the API is ready"), { url })
+    yield* Effect.annotateLogs(Effect.logInfo("the API is ready"), { url, page })
     return yield* Effect.never
   }).pipe(Effect.scoped)
 
