@@ -248,28 +248,23 @@ const events = (api: Api) =>
       const apiKey = yield* ApiKey
       const metrics = yield* Metrics.Metrics
       const crypto = yield* Crypto
-      const run = Encoding.encodeHex(yield* crypto.randomBytes(4))
+      const streams = yield* EventStream.make({
+        events: master.events,
+        initial: master.list,
+        run: Encoding.encodeHex(yield* crypto.randomBytes(4)),
+        renewed: apiKey.renewed,
+        subscribed: metrics.subscribed
+      })
       return handlers
         .handleRaw("subscribe", ({ request }) =>
           Effect.gen(function* () {
             const { key } = yield* Caller
             const { mid } = yield* master.identity
-            const initial = Effect.map(master.list, (list) => [...list, keyEntry(key, mid)])
-            const { events } = master
-            const { subscribers } = metrics
             const lastId = Option.fromNullable(request.headers["last-event-id"])
-            const stream = EventStream.make({ events, initial, run, subscribers }, lastId)
-            const counted = Stream.acquireRelease(
-              Effect.sync(() => metrics.subscribed(1)),
-              () => Effect.sync(() => metrics.subscribed(-1))
-            )
-            return HttpServerResponse.stream(
-              Stream.interruptWhen(
-                Stream.flatMap(counted, () => stream),
-                apiKey.renewed
-              ),
-              { contentType: "text/event-stream", headers: streamHeaders }
-            )
+            return HttpServerResponse.stream(streams.subscribe({ lastId, own: keyEntry(key, mid) }), {
+              contentType: "text/event-stream",
+              headers: streamHeaders
+            })
           })
         )
         .handle("ticket", () => Effect.flatMap(Caller, ({ key }) => apiKey.issue(key)))

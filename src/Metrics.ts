@@ -30,7 +30,6 @@ export class Metrics extends Context.Tag("nodepass/Metrics")<
     readonly answered: (method: string, status: number) => void
     /** Counts subscribers of events: one more, or one less. */
     readonly subscribed: (change: 1 | -1) => void
-    readonly subscribers: () => number
   }
 >() {}
 
@@ -101,8 +100,7 @@ export const layer = ({ version }: Options): Layer.Layer<Metrics, never, HostFig
         },
         subscribed: (change) => {
           subscribers += change
-        },
-        subscribers: () => subscribers
+        }
       })
     })
   )

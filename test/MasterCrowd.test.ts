@@ -1,0 +1,133 @@
+import { assert, describe, it } from "@effect/vitest"
+import { once } from "node:events"
+import * as Fs from "node:fs"
+import type * as Net from "node:net"
+import * as Os from "node:os"
+import * as Path from "node:path"
+import process from "node:process"
+import { makeWorld } from "./command/Nodepass.js"
+
+const subscribers = 1000
+const readers = 100
+
+interface Listener {
+  readonly socket: Net.Socket
+  /** Resolves once it has heard the event of that alias. */
+  readonly heard: (alias: string) => Promise<void>
+  /** What it heard: aliases, and how many events were lost between them. */
+  readonly words: () => ReadonlyArray<string>
+}
+
+/** Reads what a stream of events sends. */
+const listen = (socket: Net.Socket): Listener => {
+  const words: Array<string> = []
+  let rest = ""
+  socket.setEncoding("utf8").on("data", (text: string) => {
+    const blocks = `${rest}${text}`.split("\n\n")
+    rest = blocks.pop() ?? ""
+    for (const block of blocks) {
+      const [, type, alias = ""] = /"type":"(\w+)".*?(?:"alias":"([^"]*)"|$)/.exec(block) ?? []
+      const [, lost] = /"logs":"(\d+) events lost"/.exec(block) ?? []
+      if (lost !== undefined) words.push(`lost ${lost}`)
+      else if (type === "update") words.push(alias)
+    }
+  })
+  const heard = async (alias: string) => {
+    while (!words.includes(alias)) await once(socket, "data")
+  }
+  return { socket, heard, words: () => words }
+}
+
+describe("subscribers of a master's events", () => {
+  it("cost its API next to nothing, a thousand of them, of whom most never read", async () => {
+    const world = makeWorld()
+    const folder = Fs.mkdtempSync(Path.join(Os.tmpdir(), "nodepass-crowd-"))
+    try {
+      const port = await world.freePort()
+      const master = world.start([`master://127.0.0.1:${port}?log=warn&state=${folder}`])
+      const [, key = ""] = /^API key: (\w+)/.exec(await master.line(/^API key: /)) ?? []
+      const call = async (method: string, path: string, body?: unknown) => {
+        const response = await fetch(`http://127.0.0.1:${port}${path}`, {
+          method,
+          headers: { "x-api-key": key },
+          ...(body === undefined ? {} : { body: JSON.stringify(body) })
+        })
+        assert.isTrue(response.ok, `${method} ${path}: ${response.status}`)
+        return response.text()
+      }
+      const metric = async (name: string) =>
+        Number(new RegExp(`^${name} (\\S+)$`, "m").exec(await call("GET", "/metrics"))?.[1])
+      const subscribed = async (count: number) => {
+        while ((await metric("nodepass_event_subscribers")) !== count);
+      }
+      const subscribe = async () => {
+        const socket = world.connect(port)
+        await once(socket, "connect")
+        socket.write(`GET /api/v1/events HTTP/1.1\r\nhost: master\r\nx-api-key: ${key}\r\n\r\n`)
+        return socket
+      }
+      const made = await call("POST", "/api/v1/instances", {
+        url: "client://k@127.0.0.1:9/127.0.0.1:10?mode=2&log=none"
+      })
+      const { id } = JSON.parse(made)
+      const rename = (alias: string, meta?: unknown) => call("PATCH", `/api/v1/instances/${id}`, { alias, meta })
+      await rename("first")
+
+      const sockets = await Promise.all(Array.from({ length: subscribers }, subscribe))
+      const silent = sockets.splice(readers)
+      const listening = sockets.map(listen)
+      await subscribed(subscribers)
+      const before = cpuSeconds(master.pid)
+      const aliases = Array.from({ length: 30 }, (_, at) => `event-${at}`)
+      for (const alias of aliases) await rename(alias)
+      await Promise.all(listening.map(({ heard }) => heard("event-29")))
+      for (const { words } of listening) assert.deepStrictEqual(words(), aliases)
+      // Each event told to each by itself took ten seconds.
+      assert.isBelow(cpuSeconds(master.pid) - before, 1.5)
+      assert.isBelow(await metric("nodepass_memory_bytes"), 500_000_000)
+
+      // Whoever leaves without having read is let go of.
+      for (const { socket } of listening) socket.destroy()
+      for (const socket of silent.splice(2)) socket.destroy()
+      await subscribed(2)
+      if (process.platform === "linux") assert.isBelow(Fs.readdirSync(`/proc/${master.pid}/fd`).length, 100)
+
+      // More than the kernel and the master keep for one who does not read.
+      const tags = Object.fromEntries(
+        Array.from({ length: 64 }, (_, at) => [`${at}`.padEnd(250, "n"), "v".repeat(250)])
+      )
+      const many = Array.from({ length: 400 }, (_, at) => `large-${at}`)
+      const ready = listen(await subscribe())
+      await subscribed(3)
+      for (const alias of many) await rename(alias, { tags })
+      await ready.heard("large-399")
+      assert.deepStrictEqual(ready.words(), many)
+      for (const socket of silent) {
+        const late = listen(socket)
+        await late.heard("large-399")
+        const all = [...aliases, ...many]
+        let at = 0
+        for (const word of late.words()) {
+          const [, lost] = /^lost (\d+)$/.exec(word) ?? []
+          if (lost === undefined) assert.strictEqual(word, all[at++])
+          else at += Number(lost)
+        }
+        assert.deepStrictEqual([at, late.words().filter((word) => word.startsWith("lost")).length], [all.length, 1])
+      }
+      assert.isBelow(await metric("nodepass_memory_bytes"), 500_000_000)
+      assert.strictEqual(await master.stop(), 0)
+    } finally {
+      world.close()
+      Fs.rmSync(folder, { recursive: true })
+    }
+  })
+})
+
+/** What the process has taken of a processor; 0 where the system does not say. */
+const cpuSeconds = (pid: number): number => {
+  if (process.platform !== "linux") return 0
+  const fields = Fs.readFileSync(`/proc/${pid}/stat`, "utf8")
+    .replace(/^.*\) /, "")
+    .split(" ")
+  return (Number(fields[11]) + Number(fields[12])) / 100
+}
