@@ -8,10 +8,11 @@ import * as Redacted from "effect/Redacted"
 import * as Fs from "node:fs"
 import * as Os from "node:os"
 import * as Path from "node:path"
-import process from "node:process"
 import * as InstanceStore from "../src/InstanceStore.js"
 import * as NodeState from "../src/node/NodeState.js"
+import * as SqlInstanceStore from "../src/node/SqlInstanceStore.js"
 import * as Sqlite from "../src/node/Sqlite.js"
+import * as Postgres from "./command/Postgres.js"
 import { stored, suite } from "./InstanceStore.compliance.js"
 
 let root = ""
@@ -34,15 +35,21 @@ describe("in SQLite", () => {
   suite(() => ({ open: open(folder()), close: () => {} }))
 })
 
-const database = process.env["NP_TEST_POSTGRES"]
-describe.skipIf(database === undefined)("in PostgreSQL", () => {
-  suite(() => {
-    const own = open(database ?? "")
-    const emptied = Layer.effectDiscard(
-      Effect.flatMap(InstanceStore.InstanceStore, ({ restore }) =>
-        restore({ format: "nodepass-backup/1", identity: null, instances: [], versions: [] })
-      )
+describe.skipIf(Postgres.found === undefined)("in PostgreSQL", () => {
+  let server: Postgres.Postgres | undefined
+  beforeAll(async () => {
+    server = await Postgres.make(Postgres.found ?? "")
+    await server.start()
+  })
+  afterAll(() => server?.close())
+
+  const emptied = Layer.effectDiscard(
+    Effect.flatMap(InstanceStore.InstanceStore, ({ restore }) =>
+      restore({ format: "nodepass-backup/1", identity: null, instances: [], versions: [] })
     )
+  )
+  suite(() => {
+    const own = open(server?.url ?? "")
     let first = true
     return {
       open: Layer.unwrapEffect(
@@ -133,6 +140,35 @@ describe("a folder of state", () => {
     assert.deepStrictEqual(await look(at, list), Either.right([stored(1)]))
     const again = await Effect.runPromise(Effect.flip(NodeState.restore(backup, place(at), { force: false })))
     assert.match(again.message, /it has 1 instances: expected none, or --force/)
+  })
+
+  it("that is full refuses what it has no place for, and nothing that it has", async () => {
+    const file = Path.join(folder(), "nodepass.db")
+    const full = Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      const store = yield* InstanceStore.InstanceStore
+      yield* sql`PRAGMA max_page_count = 30`
+      const kept: Array<InstanceStore.Stored> = []
+      const add = (number: number) =>
+        Effect.gen(function* () {
+          const given = stored(number, { alias: "x".repeat(10_000) })
+          yield* store.insert(given)
+          kept.push(given)
+        })
+      const error = yield* Effect.flip(
+        Effect.forEach(
+          Array.from({ length: 50 }, (_, at) => at),
+          add
+        )
+      )
+      assert.match(error.message, /^state x: .*full/)
+      assert.deepStrictEqual(yield* store.list, kept)
+      yield* store.remove(stored(0).id)
+      yield* add(100)
+      assert.deepStrictEqual(yield* store.list, kept.slice(1))
+    })
+    const layer = Layer.provideMerge(SqlInstanceStore.layer({ place: "x" }), Sqlite.layer(file))
+    await Effect.runPromise(Effect.provide(full, layer))
   })
 
   it("a file that is no backup is not brought back", async () => {

@@ -13,7 +13,6 @@ import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Http from "node:http"
 import * as Https from "node:https"
-import * as Path from "node:path"
 import * as ApiKey from "../ApiKey.js"
 import * as Certificates from "../Certificates.js"
 import type { Crypto } from "../Crypto.js"
@@ -53,7 +52,7 @@ export const layer = (
   const ports = Layer.unwrapScoped(Effect.map(httpServer(config), (server) => listen(config, server)))
   return Layer.mergeAll(
     MasterServer.layer(options),
-    Layer.scopedDiscard(backups(NodeState.folder(config.state))),
+    Layer.scopedDiscard(backups(NodeState.backupFile(config.state))),
     Otlp.layer({ version })
   ).pipe(Layer.provideMerge(services), Layer.provideMerge(ports))
 }
@@ -155,10 +154,9 @@ const listen = ({ address }: MasterConfig, server: Http.Server) =>
   )
 
 /** A backup each reload interval, the first after a minute at most, and one at the end. */
-const backups = (folder: string) =>
+const backups = (file: string) =>
   Effect.gen(function* () {
     const { reloadInterval } = yield* Settings
-    const file = Path.join(folder, "backup.json")
     const write = Effect.catchAll(NodeState.writeBackup(file), ({ message }) =>
       Effect.logWarning(`no backup: ${message}`)
     )

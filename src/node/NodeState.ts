@@ -1,13 +1,11 @@
 /**
  * Where a master's state is: a folder with an SQLite file and its backups, or a PostgreSQL database.
  */
-import { SqlClient } from "@effect/sql/SqlClient"
 import type { SqlError } from "@effect/sql/SqlError"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
-import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Fs from "node:fs"
@@ -16,21 +14,16 @@ import * as Path from "node:path"
 import process from "node:process"
 import { type Backup, BackupText, InstanceStore, StoreError } from "../InstanceStore.js"
 import { masked } from "../UrlError.js"
+import * as Postgres from "./Postgres.js"
 import * as Sqlite from "./Sqlite.js"
 import * as SqlInstanceStore from "./SqlInstanceStore.js"
 
 /** As the master's URL has it, or `NP_STATE_DIR`, or the system's place for such things. */
 export type Place = Option.Option<Redacted.Redacted>
 
-/** The folder of the place, where backups are: for PostgreSQL that of the environment. */
-export const folder = (place: Place): string =>
-  Option.match(
-    Option.filter(place, (place) => !isPostgres(place)),
-    {
-      onSome: (place) => Path.resolve(Redacted.value(place)),
-      onNone: () => process.env["NP_STATE_DIR"] || Path.join(base(), "nodepass")
-    }
-  )
+/** Where a master writes its backups: beside what it keeps, or for PostgreSQL in the folder of the environment. */
+export const backupFile = (place: Place): string =>
+  Path.join(folder(place), Option.exists(place, isPostgres) ? "postgres-backup.json" : "backup.json")
 
 export interface Options {
   /** Only to look, beside a master that may have it; there must be something there. Defaults to false. */
@@ -47,14 +40,11 @@ export interface Options {
 export const layer = (place: Place, options?: Options): Layer.Layer<InstanceStore, StoreError> =>
   Layer.unwrapScoped(
     Effect.gen(function* () {
-      const own = folder(place)
       if (Option.isSome(place) && isPostgres(place.value)) {
-        const shown = masked(Redacted.value(place.value))
-        return SqlInstanceStore.layer({ place: shown }).pipe(
-          Layer.provide(options?.beside === true ? Layer.empty : postgresLock(shown)),
-          Layer.provide(postgres(place.value, shown))
-        )
+        const client = Postgres.layer({ url: place.value, place: shown(place), alone: options?.beside !== true })
+        return SqlInstanceStore.layer({ place: shown(place) }).pipe(Layer.provide(client))
       }
+      const own = folder(place)
       return store(yield* options?.beside === true ? existing(own) : prepare(own, options?.restoring ?? false))
     })
   )
@@ -108,12 +98,28 @@ export const restore = (
     const { length } = yield* store.list
     if (length > 0 && !force) {
       const detail = `it has ${length} instances: expected none, or --force to forget them`
-      return yield* new StoreError({ reason: "Unavailable", place: folder(place), detail })
+      return yield* new StoreError({ reason: "Unavailable", place: shown(place), detail })
     }
     yield* store.restore(given)
   }).pipe(Effect.provide(layer(place, { restoring: true })))
 
 // internal
+
+/** The folder of the place: for PostgreSQL that of the environment. */
+const folder = (place: Place): string =>
+  Option.match(
+    Option.filter(place, (place) => !isPostgres(place)),
+    {
+      onSome: (place) => Path.resolve(Redacted.value(place)),
+      onNone: () => process.env["NP_STATE_DIR"] || Path.join(base(), "nodepass")
+    }
+  )
+
+const shown = (place: Place): string =>
+  Option.match(Option.filter(place, isPostgres), {
+    onNone: () => folder(place),
+    onSome: (url) => masked(Redacted.value(url))
+  })
 
 const isPostgres = (place: Redacted.Redacted): boolean => /^postgres(ql)?:\/\//i.test(Redacted.value(place))
 
@@ -169,45 +175,3 @@ const damaged = (file: string, { message }: SqlError): StoreError =>
   /not a database|malformed|damaged|corrupt/i.test(message)
     ? new StoreError({ reason: "Corrupt", place: file, detail: `${message}; bring back a backup, see docs/master.md` })
     : new StoreError({ reason: "Unavailable", place: file, detail: message })
-
-/** Held by a connection of its own: PostgreSQL lets go of it when that ends. */
-const postgresLock = (place: string) =>
-  Layer.scopedDiscard(
-    Effect.gen(function* () {
-      const connection = yield* (yield* SqlClient).reserve
-      const ask = (call: string) => connection.executeValues(`SELECT ${call}(7230116)::int`, [])
-      const take = Effect.flatMap(ask("pg_try_advisory_lock"), ([row]) =>
-        row?.[0] === 1
-          ? Effect.void
-          : Effect.fail(new StoreError({ reason: "Locked", place, detail: "another master has it" }))
-      )
-      yield* Effect.addFinalizer(() => Effect.ignore(ask("pg_advisory_unlock")))
-      // One that was killed has it until the database has noticed.
-      yield* Effect.retry(take, Schedule.intersect(Schedule.spaced("250 millis"), Schedule.recurs(12)))
-    }).pipe(
-      Effect.mapError((error) =>
-        error._tag === "StoreError"
-          ? error
-          : new StoreError({ reason: "Unavailable", place, detail: Sqlite.reasonOf(error.cause) })
-      )
-    )
-  )
-
-/** Loaded late: most have none. */
-const postgres = (url: Redacted.Redacted, place: string): Layer.Layer<SqlClient, StoreError> =>
-  Layer.unwrapEffect(
-    Effect.map(
-      Effect.promise(() => import("@effect/sql-pg/PgClient")),
-      (PgClient) =>
-        PgClient.layer({ url, maxConnections: 4, connectTimeout: "10 seconds", applicationName: "nodepass" })
-    )
-  ).pipe(
-    Layer.mapError(
-      (error) =>
-        new StoreError({
-          reason: "Unavailable",
-          place,
-          detail: Sqlite.reasonOf("cause" in error ? error.cause : error)
-        })
-    )
-  )

@@ -3,10 +3,12 @@
  */
 import * as Migrator from "@effect/sql/Migrator"
 import * as SqlClient from "@effect/sql/SqlClient"
-import type { SqlError } from "@effect/sql/SqlError"
+import { SqlError } from "@effect/sql/SqlError"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import type * as ParseResult from "effect/ParseResult"
 import * as Schema from "effect/Schema"
 import { Id, Meta } from "../Instance.js"
 import { type Backup, Identity, InstanceStore, type Stored, StoredVersion, StoreError } from "../InstanceStore.js"
@@ -24,8 +26,12 @@ export const layer = ({ place }: Options): Layer.Layer<InstanceStore, StoreError
     Effect.gen(function* () {
       const sql = yield* SqlClient.SqlClient
       const fail = (reason: StoreError["reason"], detail: string) => new StoreError({ reason, place, detail })
+      const late = () => fail("Unavailable", `it does not answer within ${Duration.format(patience)}`)
+      /** Whoever waits is told in the end; what was begun is broken off behind their back. */
+      const bounded = <A, E>(self: Effect.Effect<A, E>) =>
+        Effect.timeoutFail(Effect.interruptible(Effect.disconnect(self)), { duration: patience, onTimeout: late })
       const asked = <A>(self: Effect.Effect<A, SqlError>) =>
-        Effect.mapError(self, (error) => fail("Unavailable", sentence(error)))
+        bounded(Effect.mapError(told(self), (error) => fail("Unavailable", sentence(error))))
       const known = Object.keys(migrations).length
       const found = yield* asked(version(sql))
       if (found > known) {
@@ -39,7 +45,9 @@ export const layer = ({ place }: Options): Layer.Layer<InstanceStore, StoreError
         Effect.mapError((error) => fail("Unavailable", error._tag === "SqlError" ? sentence(error) : error.message))
       )
 
-      const insertVersion = (given: StoredVersion) => sql`INSERT INTO versions ${sql.insert({ ...given })}`
+      // One that was told to have failed may have come about when the connection broke.
+      const insertVersion = (given: StoredVersion) =>
+        sql`INSERT INTO versions ${sql.insert({ ...given })} ON CONFLICT (id, version) DO UPDATE SET url = ${given.url}, time = ${given.time}`
       const insert = (stored: Stored) => sql`INSERT INTO instances ${sql.insert(rowOf(stored))}`
       const identify = (identity: Identity) =>
         Effect.zipRight(sql`DELETE FROM master`, sql`INSERT INTO master ${sql.insert({ ...identity })}`)
@@ -50,8 +58,14 @@ export const layer = ({ place }: Options): Layer.Layer<InstanceStore, StoreError
         Effect.map(decodeRows(rows), (rows) => rows.map(storedOf))
       )
       const whole = <A>(self: Effect.Effect<A, SqlError>) => Effect.asVoid(asked(sql.withTransaction(self)))
-      const read = <A, E extends { readonly message: string }>(self: Effect.Effect<A, E>) =>
-        Effect.mapError(self, (error) => fail("Corrupt", error.message))
+      const read = <A>(self: Effect.Effect<A, ParseResult.ParseError | SqlError>) =>
+        bounded(
+          Effect.mapError(told(self), (error) =>
+            error._tag === "SqlError"
+              ? fail("Unavailable", sentence(error))
+              : fail("Corrupt", error.message.replaceAll(/\s+/g, " "))
+          )
+        )
 
       return InstanceStore.of({
         identity: read(identity),
@@ -126,6 +140,13 @@ export const layer = ({ place }: Options): Layer.Layer<InstanceStore, StoreError
 // internal
 
 const table = "nodepass_migrations"
+const patience = Duration.seconds(10)
+
+/** A transaction that cannot be begun or ended is a failure, and no defect, which the library makes of it. */
+const told = <A, E>(self: Effect.Effect<A, E>): Effect.Effect<A, E | SqlError> =>
+  Effect.catchSomeDefect(self, (defect) => (isSqlError(defect) ? Option.some(Effect.fail(defect)) : Option.none()))
+
+const isSqlError = (defect: unknown): defect is SqlError => defect instanceof SqlError
 
 /** Each is done once, in this order; what is here is never changed, only added to. */
 const migrations = {

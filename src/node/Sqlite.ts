@@ -30,6 +30,8 @@ export const lock = (file: string): Effect.Effect<void, SqlError, Scope.Scope> =
 
 // internal
 
+const rollback = "ROLLBACK"
+
 const attempt = <A>(evaluate: () => A): Effect.Effect<A, SqlError> =>
   Effect.try({ try: evaluate, catch: (cause) => new SqlError({ cause, message: reasonOf(cause) }) })
 
@@ -77,7 +79,9 @@ const make = (file: string) =>
       executeStream: (sql, params) => Stream.fromIterableEffect(rows(sql, params)),
       executeValues: (sql, params) =>
         Effect.map(run(sql, params, true), (values) => values.filter((value) => Array.isArray(value))),
-      executeUnprepared: (sql, params) => rows(sql, params)
+      // A disk that is full has ended the transaction already.
+      executeUnprepared: (sql, params) =>
+        sql === rollback && !database.inTransaction ? Effect.succeed([]) : rows(sql, params)
     }
     // One connection: a transaction has it for itself.
     const turn = yield* Effect.makeSemaphore(1)
@@ -89,6 +93,7 @@ const make = (file: string) =>
         )
       ),
       beginTransaction: "BEGIN IMMEDIATE",
+      rollback,
       compiler: Statement.makeCompilerSqlite(),
       spanAttributes: []
     })
