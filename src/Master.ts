@@ -133,6 +133,8 @@ interface Entry {
   readonly history: TrafficHistory.TrafficHistory
   /** One change at a time. */
   readonly lock: Effect.Semaphore
+  /** Its figures as the last event has them. */
+  told: string
 }
 
 const make = (options: Options) =>
@@ -147,15 +149,21 @@ const make = (options: Options) =>
     let failed = Option.none<string>()
     const hexDigits = (count: number) => Effect.map(crypto.randomBytes(count / 2), Encoding.encodeHex)
 
-    /** What the store was asked last is what its health is. */
+    /** What the store was asked last is what its health is; each change of that is a line. */
     const kept = <A>(self: Effect.Effect<A, StoreError>) =>
       Effect.tapBoth(self, {
         onFailure: ({ message }) =>
-          Effect.zipRight(
-            Effect.sync(() => (failed = Option.some(message))),
-            Effect.logError(message)
-          ),
-        onSuccess: () => Effect.sync(() => (failed = Option.none()))
+          Effect.suspend(() => {
+            const known = Option.contains(failed, message)
+            failed = Option.some(message)
+            return known ? Effect.void : Effect.logError(message)
+          }),
+        onSuccess: () =>
+          Effect.suspend(() => {
+            const was = failed
+            failed = Option.none()
+            return Option.isSome(was) ? Effect.logInfo("the state is kept again") : Effect.void
+          })
       })
 
     let identity = yield* Effect.flatMap(
@@ -173,6 +181,11 @@ const make = (options: Options) =>
 
     const publish = (type: Event["type"], instance: Instance | null, logs = "") =>
       events.append({ type, time: timeOf(clock.unsafeCurrentTimeMillis()), instance, logs })
+    const tell = (type: Event["type"], entry: Entry, logs = "") => {
+      const instance = view(entry)
+      entry.told = figuresOf(instance)
+      publish(type, instance, logs)
+    }
 
     const open = (stored: Stored) =>
       Effect.gen(function* () {
@@ -181,20 +194,23 @@ const make = (options: Options) =>
         const log = InstanceLog.make({
           id: stored.id,
           tell: (line) => {
-            if (entries.has(stored.id)) publish("log", view(entry), line)
+            if (entries.has(stored.id)) tell("log", entry, line)
           }
         })
+        // Once the tunnel has ended: whoever follows its log hears of that.
+        yield* Scope.addFinalizer(scope, log.journal.close)
         const tunnel = yield* ManagedTunnel.make({
           config: () => entry.config,
           restarts: () => entry.stored.restart,
           log,
           traffic: stored.traffic,
           changed: () => {
-            if (entries.has(stored.id)) publish("update", view(entry))
+            if (entries.has(stored.id)) tell("update", entry)
           }
         }).pipe(Scope.extend(scope), Effect.provide(environment))
         const lock = yield* Effect.makeSemaphore(1)
-        const entry: Entry = { stored, config, tunnel, scope, log, history: TrafficHistory.make(), lock }
+        const entry: Entry = { stored, config, tunnel, scope, log, history: TrafficHistory.make(), lock, told: "" }
+        entry.told = figuresOf(view(entry))
         return entry
       })
 
@@ -256,7 +272,7 @@ const make = (options: Options) =>
         entry.stored = { ...entry.stored, url, version }
         entry.config = config
         yield* entry.tunnel.restart
-        publish("update", view(entry))
+        tell("update", entry)
         return yield* fresh(entry)
       })
 
@@ -282,17 +298,21 @@ const make = (options: Options) =>
 
     const look = (entry: Entry) =>
       Effect.gen(function* () {
-        const before = figuresOf(view(entry))
         const { checkpoint, traffic } = yield* entry.tunnel.look
         const time = yield* Clock.currentTimeMillis
         const { tcps, udps } = Option.getOrElse(checkpoint, () => ({ tcps: 0, udps: 0 }))
         entry.history.add({ time, ...traffic, tcps, udps })
-        const instance = view(entry)
-        if (entries.has(instance.id) && figuresOf(instance) !== before) publish("update", instance)
+        // Whoever asked for it in between has heard, but the subscribers have not.
+        if (entries.has(entry.stored.id) && figuresOf(view(entry)) !== entry.told) tell("update", entry)
       })
     const lookAll = Effect.suspend(() => Effect.forEach([...entries.values()], look, { discard: true }))
+    // The store may go, or come back, while nobody changes anything.
+    const probe = kept(store.identity)
     yield* Effect.forkScoped(
-      Effect.repeat(Effect.zipRight(lookAll, Effect.ignore(saveTraffic)), Schedule.spaced(reportInterval))
+      Effect.repeat(
+        Effect.all([lookAll, Effect.ignore(saveTraffic), Effect.ignore(probe)], { discard: true }),
+        Schedule.spaced(reportInterval)
+      )
     )
 
     let starting = [...entries.values()].filter(({ stored }) => stored.restart)
@@ -329,7 +349,7 @@ const make = (options: Options) =>
           const entry = yield* open(stored)
           const appear = Effect.sync(() => {
             entries.set(id, entry)
-            publish("create", view(entry))
+            tell("create", entry)
           })
           yield* Effect.ensuring(entry.tunnel.start, appear)
           return yield* fresh(entry)
@@ -345,7 +365,7 @@ const make = (options: Options) =>
               }
               yield* kept(store.save(entry.stored.id, fields))
               entry.stored = { ...entry.stored, ...fields }
-              publish("update", view(entry))
+              tell("update", entry)
             }
             const note = action === undefined ? Option.none<string>() : yield* act(entry, action)
             return { instance: yield* fresh(entry), note }

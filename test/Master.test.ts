@@ -3,6 +3,7 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
@@ -317,6 +318,54 @@ describe("Master", () => {
           "delete b stopped",
           "shutdown"
         ])
+      })
+    ))
+
+  it("tells of traffic that somebody has asked for already", () =>
+    inWorld(({ start, visit }) =>
+      Effect.gen(function* () {
+        const master = yield* start
+        const { id } = yield* master.create({ url: forward(8080, "&log=warn"), alias: "a" })
+        yield* Effect.sleep("1 second")
+        yield* visit(8080)
+        assert.deepStrictEqual(bytesOf(yield* master.get(id)), [5, 10])
+        yield* Effect.sleep("6 seconds")
+        const events = yield* master.events.last(10)
+        assert.deepStrictEqual(
+          events.map(({ instance, type }) => [type, ...(instance === null ? [] : bytesOf(instance))]),
+          [
+            ["create", 0, 0],
+            ["update", 5, 10]
+          ]
+        )
+      })
+    ))
+
+  it("ends the log of one that is removed, for those who follow it", () =>
+    inWorld(({ start }) =>
+      Effect.gen(function* () {
+        const master = yield* start
+        const { id } = yield* master.create({ url: forward(8080) })
+        const log = yield* master.logs(id)
+        const following = yield* Effect.fork(log.read(yield* log.next, 10))
+        yield* master.remove(id)
+        assert.deepStrictEqual(yield* Fiber.join(following), Option.none())
+      })
+    ))
+
+  it("knows of itself when its store is away, and when it is back", () =>
+    inWorld(({ start, store }) =>
+      Effect.gen(function* () {
+        let away = false
+        const { identity } = store
+        const error = new InstanceStore.StoreError({ reason: "Unavailable", place: "db", detail: "it is away" })
+        Object.assign(store, { identity: Effect.suspend(() => (away ? error : identity)) })
+        const master = yield* start
+        for (const now of [true, false, true]) {
+          away = now
+          yield* Effect.sleep("6 seconds")
+          assert.deepStrictEqual(yield* master.trouble, now ? Option.some(error.message) : Option.none())
+        }
       })
     ))
 
