@@ -16,7 +16,9 @@ export const keyId = "********"
 /** A text of at most so many characters, none of them a control character. */
 const text = (limit: number) =>
   Schema.String.pipe(
-    Schema.filter((value) => value.length <= limit && !/\p{Cc}/u.test(value), { jsonSchema: { maxLength: limit } })
+    Schema.filter((value) => Array.from(value).length <= limit && !/[\p{Cc}\p{Cs}]/u.test(value), {
+      jsonSchema: { maxLength: limit, pattern: "^[^\\u0000-\\u001f\\u007f-\\u009f]*$" }
+    })
   ).annotations({
     message: () => ({
       message: `expected a text of at most ${limit} characters, none a control character`,
@@ -26,10 +28,16 @@ const text = (limit: number) =>
 
 export const Alias = text(256)
 
-export const Peer = Schema.Struct({ sid: text(256), type: text(256), alias: text(256) }).annotations({
-  identifier: "Peer",
+const peer = { sid: text(256), type: text(256), alias: text(256) }
+
+export const Peer = Schema.Struct(peer).annotations({ identifier: "Peer" })
+
+/** What is to be changed of it; what is left out stays. */
+export const PatchPeer = Schema.partial(Schema.Struct(peer)).annotations({
+  identifier: "PatchPeer",
   parseOptions: { onExcessProperty: "error" }
 })
+export type PatchPeer = typeof PatchPeer.Type
 
 const tagsMost = 64
 export const Tags = Schema.Record({ key: text(256), value: text(256) }).pipe(

@@ -16,7 +16,17 @@ import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import { Crypto } from "./Crypto.js"
-import { type Event, Id, type Instance, type Meta, noMeta, noTraffic, type Traffic, type Version } from "./Instance.js"
+import {
+  type Event,
+  Id,
+  type Instance,
+  type Meta,
+  noMeta,
+  noTraffic,
+  type PatchPeer,
+  type Traffic,
+  type Version
+} from "./Instance.js"
 import * as InstanceLog from "./InstanceLog.js"
 import { type Identity, InstanceStore, type Stored, type StoreError } from "./InstanceStore.js"
 import * as Journal from "./Journal.js"
@@ -57,7 +67,7 @@ export type Action = "start" | "stop" | "restart" | "reset"
 export interface Patch {
   readonly alias?: string | undefined
   readonly restart?: boolean | undefined
-  readonly meta?: { readonly peer?: Meta["peer"] | undefined; readonly tags?: Meta["tags"] | undefined } | undefined
+  readonly meta?: { readonly peer?: PatchPeer | undefined; readonly tags?: Meta["tags"] | undefined } | undefined
   readonly action?: Action | undefined
 }
 
@@ -361,7 +371,7 @@ const make = (options: Options) =>
               const fields = {
                 alias: alias ?? entry.stored.alias,
                 restart: restart ?? entry.stored.restart,
-                meta: { peer: meta?.peer ?? entry.stored.meta.peer, tags: meta?.tags ?? entry.stored.meta.tags }
+                meta: { peer: patched(entry.stored.meta.peer, meta?.peer), tags: meta?.tags ?? entry.stored.meta.tags }
               }
               yield* kept(store.save(entry.stored.id, fields))
               entry.stored = { ...entry.stored, ...fields }
@@ -443,6 +453,12 @@ const view = ({ config, stored, tunnel }: Entry): Instance => {
     version: stored.version
   }
 }
+
+const patched = (peer: Meta["peer"], { alias = peer.alias, sid = peer.sid, type = peer.type }: PatchPeer = {}) => ({
+  sid,
+  type,
+  alias
+})
 
 const modes = { auto: 0, receive: 1, send: 2, forward: 1, through: 2 }
 

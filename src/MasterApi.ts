@@ -14,7 +14,7 @@ import * as Predicate from "effect/Predicate"
 import type * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import { Figures } from "./HostFigures.js"
-import { Alias, Instance, Peer, Tags, Version } from "./Instance.js"
+import { Alias, Instance, PatchPeer, Tags, Version } from "./Instance.js"
 import { Point } from "./TrafficHistory.js"
 
 interface Failing {
@@ -106,9 +106,10 @@ const strict = <Fields extends Schema.Struct.Fields>(identifier: string, fields:
 const Url = Schema.String.pipe(Schema.maxLength(8192)).annotations(saying("expected the text of a URL"))
 const Flag = Schema.Boolean.annotations(saying("expected true or false"))
 const whole = (from: number, expected: string) =>
-  Schema.NumberFromString.pipe(Schema.int(), Schema.between(from, Number.MAX_SAFE_INTEGER)).annotations(
-    saying(expected)
-  )
+  Schema.NumberFromString.pipe(Schema.int(), Schema.between(from, Number.MAX_SAFE_INTEGER)).annotations({
+    ...saying(expected),
+    jsonSchema: { type: "integer", minimum: from, maximum: Number.MAX_SAFE_INTEGER }
+  })
 const Follow = Schema.transformLiterals(["0", false], ["1", true], ["false", false], ["true", true]).annotations(
   saying("expected true or false")
 )
@@ -122,11 +123,11 @@ export const PatchInstance = strict("PatchInstance", {
       saying("expected one of start, stop, restart, reset")
     )
   ),
-  meta: Schema.optional(strict("PatchMeta", { peer: Schema.optional(Peer), tags: Schema.optional(Tags) }))
+  meta: Schema.optional(strict("PatchMeta", { peer: Schema.optional(PatchPeer), tags: Schema.optional(Tags) }))
 })
 export const PutInstance = strict("PutInstance", { url: Url })
 export const Rollback = strict("Rollback", {
-  version: Schema.Int.pipe(Schema.positive()).annotations(saying("expected a whole number from 1"))
+  version: Schema.Int.pipe(Schema.between(1, 2_147_483_647)).annotations(saying("expected a whole number from 1"))
 })
 export const Rename = strict("Rename", { alias: Alias })
 

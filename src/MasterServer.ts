@@ -65,7 +65,7 @@ export const layer = (
       HttpApiBuilder.middlewareCors({
         allowedOrigins: ["*"],
         allowedMethods: ["GET", "POST", "PATCH", "PUT", "DELETE", "OPTIONS"],
-        allowedHeaders: ["Content-Type", "Authorization", "X-API-Key", "Cache-Control"],
+        allowedHeaders: ["Content-Type", "Authorization", "X-API-Key", "Cache-Control", "Last-Event-ID"],
         exposedHeaders: ["X-NodePass-Note"]
       })
     ),
@@ -87,7 +87,7 @@ const addressOf = ({ remoteAddress }: HttpServerRequest.HttpServerRequest): stri
   Option.getOrElse(remoteAddress, () => "")
 
 /** Where a ticket does as well as the key. */
-const isStream = (path: string): boolean => /\/(events|instances\/[^/]+\/logs)$/.test(path)
+const isStream = (path: string): boolean => /\/(events|instances\/+[^/]+\/+logs)\/*$/.test(path)
 
 const keyCheck = Layer.effect(
   KeyCheck,

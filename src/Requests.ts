@@ -33,7 +33,10 @@ export const table = (api: ReturnType<typeof at>, pages: ReadonlyArray<string>):
       rows.push({ method, pattern: patternOf(path) })
     }
   })
-  return { base, methods: (path) => rows.filter(({ pattern }) => pattern.test(path)).map(({ method }) => method) }
+  return {
+    base,
+    methods: (path) => rows.filter(({ pattern }) => pattern.test(plain(path))).map(({ method }) => method)
+  }
 }
 
 /** Has the answer say something about itself, in the header `X-NodePass-Note`. */
@@ -49,7 +52,7 @@ export const middleware =
       const { answered } = yield* Metrics
       const given = yield* HttpServerRequest.HttpServerRequest
       const [path = ""] = given.url.split("?")
-      const request = atRoot.has(path) ? given.modify({ url: `${base}${given.url}` }) : given
+      const request = atRoot.has(plain(path)) ? given.modify({ url: `${base}${given.url}` }) : given
       const answer = Effect.flatMap(withBody(request), (whole) =>
         Option.isSome(whole.refusal)
           ? Effect.succeed(whole.refusal.value)
@@ -67,6 +70,9 @@ const patternOf = (path: string): RegExp =>
 
 /** Where probes and Prometheus look for them. */
 const atRoot: ReadonlySet<string> = new Set(["/health", "/metrics"])
+
+/** As the router takes it: slashes that say nothing are passed over. */
+const plain = (path: string): string => path.replaceAll(/\/{2,}/g, "/").replace(/(.)\/$/, "$1")
 
 /** Bytes in a body. */
 const most = 65_536
@@ -151,7 +157,8 @@ const sentence = ({ issues }: HttpApiError.HttpApiDecodeError): string => {
         ? "is no field of this request"
         : issue.path.length === 0
           ? "expected an object with the fields of the request"
-          : issue.message.replaceAll(/\s+/g, " ")
+          : // What has no sentence of its own is an object.
+            issue.message.replaceAll(/\s+/g, " ").replace(/^Expected .*/, "expected an object")
   const line = `${where.slice(0, 100)}: ${what}`
   return line.length > 300 ? `${line.slice(0, 300)}…` : line
 }
