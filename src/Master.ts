@@ -477,8 +477,14 @@ const metaSize = ({ peer, tags }: Meta): number =>
   Object.entries(tags).reduce((sum, [name, value]) => sum + name.length + value.length, 600 + peer.sid.length)
 
 /** The URL with what the master has for it where it says nothing: `log`, and for servers `tls`, `crt` and `key`. */
-const complete = (text: string, { log = "info", tls = { _tag: "Plain" } }: Options): Either.Either<string, UrlError> =>
-  Either.map(TunnelUrl.parse(withMissing(text.trim(), tls, log)), () => withMissing(text.trim(), tls, log))
+const complete = (
+  text: string,
+  { log = "info", tls = { _tag: "Plain" } }: Options
+): Either.Either<string, UrlError> => {
+  const given = text.trim()
+  const whole = given === "" ? "" : withMissing(given, tls, log)
+  return Either.map(TunnelUrl.parse(whole), () => whole)
+}
 
 const withMissing = (url: string, tls: TunnelUrl.ServerTls, log: Level): string => {
   const has = (name: string) => new RegExp(`[?&]${name}=`).test(url)

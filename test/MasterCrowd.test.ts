@@ -120,7 +120,7 @@ describe("subscribers of a master's events", () => {
       world.close()
       Fs.rmSync(folder, { recursive: true })
     }
-  })
+  }, 60_000)
 })
 
 /** What the process has taken of a processor; 0 where the system does not say. */

@@ -238,7 +238,7 @@ describe("the master's API", () => {
         ["PATCH", `/instances/${id}`, { alias: "a\u0007" }, 400, /^alias: expected a text of at most 256/],
         ["PATCH", `/instances/${id}`, '{"alias":"\\ud800"}', 400, /^alias: expected a text of at most 256/],
         ["POST", `/instances/${id}/rollback`, { version: 1e300 }, 400, /^version: expected a whole number from 1$/],
-        ["PUT", `/instances/${id}`, { url: "" }, 400, /^url/],
+        ["PUT", `/instances/${id}`, { url: "" }, 400, /^url is missing: expected server:/],
         ["GET", "/tcping", undefined, 400, /^target: is missing$/],
         ["GET", "/tcping?target=nowhere", undefined, 400, /^target=nowhere: expected host:port$/],
         ["GET", `/instances/${id}/traffic?step=0`, undefined, 400, /^step: /],
