@@ -77,7 +77,7 @@ const plain = (path: string): string => path.replaceAll(/\/{2,}/g, "/").replace(
 /** Bytes in a body. */
 const most = 65_536
 /** Of a body that is too large, so much is read and forgotten: who is sending hears no answer before the end. */
-const patience = 16 * most
+const patience = 1024 * most
 
 const refuse = (status: number, error: string, headers: Readonly<Record<string, string>> = {}) =>
   HttpServerResponse.unsafeJson({ error }, { status, headers })

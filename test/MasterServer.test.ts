@@ -7,7 +7,9 @@ import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as Redacted from "effect/Redacted"
 import { execFile } from "node:child_process"
+import { once } from "node:events"
 import * as Fs from "node:fs"
+import * as Http from "node:http"
 import * as Net from "node:net"
 import * as Os from "node:os"
 import * as Path from "node:path"
@@ -260,6 +262,21 @@ describe("the master's API", () => {
         assert.strictEqual(answer.headers.get("access-control-allow-origin"), "*", shown)
       }
     })
+  })
+
+  law("answers one whose body is too large, however it is sent", async ({ base, key }) => {
+    const sent = 20_000_000
+    for (const headers of [{ "content-length": String(sent) }, { "transfer-encoding": "chunked" }]) {
+      const request = Http.request(`${base}/instances`, { method: "POST", headers: { ...headers, "x-api-key": key } })
+      request.on("error", () => {})
+      request.write(Buffer.alloc(sent, "a"))
+      request.end()
+      const [response]: ReadonlyArray<Http.IncomingMessage> = await once(request, "response")
+      assert.strictEqual(response?.statusCode, 400)
+      let text = ""
+      for await (const part of response ?? []) text += String(part)
+      assert.match(text, /^{"error":"body of .*: expected at most 65536"}$/)
+    }
   })
 
   law("asks for the key, compares it, listens to few wrong ones, and makes a new one", async ({ base, call, key }) => {
