@@ -85,9 +85,9 @@ const at = (base: string) =>
     const [path = ""] = request.url.split("?")
     if (path.startsWith(`${base}/page/`)) return yield* answer(path.slice(`${base}/page/`.length))
     if (path === `${base}/`) return yield* answer("index.html")
-    // Relative, since a proxy may have put something in front.
-    return HttpServerResponse.empty({
-      status: 307,
-      headers: { location: `${base}/`.slice(path.lastIndexOf("/") + 1) }
-    })
+    // Relative where it can be, since a proxy may have put something in front.
+    const folder = path.slice(0, path.lastIndexOf("/") + 1)
+    const home = `${base}/`
+    const location = home.startsWith(folder) ? home.slice(folder.length) : home
+    return HttpServerResponse.empty({ status: 307, headers: { location } })
   })

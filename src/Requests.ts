@@ -66,7 +66,7 @@ export const middleware =
 // internal
 
 const patternOf = (path: string): RegExp =>
-  new RegExp(`^${path.replace(/[.*+?^${}()|[\]\\]/g, "\\$&").replaceAll(/:\w+/g, "[^/]+")}/?$`)
+  new RegExp(`^${path.replace(/[.*+?^${}()|[\]\\]/g, "\\$&").replaceAll(/:\w+/g, "[^/]+")}$`)
 
 /** Where probes and Prometheus look for them. */
 const atRoot: ReadonlySet<string> = new Set(["/health", "/metrics"])

@@ -32,7 +32,7 @@ describe("the files of the master's page", () => {
       await master.line(/API is ready/)
       const at = `http://127.0.0.1:${port}`
 
-      for (const path of ["/", "/over/there", "/over/there/", "/over/there/v1"]) {
+      for (const path of ["/", "/over/there", "/over/there/", "/over/there/v1", "/over//there/v1/"]) {
         const { headers, status } = await get(at + path)
         assert.strictEqual(status, 307, path)
         assert.strictEqual(new URL(String(headers.location), at + path).href, `${at}/over/there/v1/`, path)
