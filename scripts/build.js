@@ -70,7 +70,7 @@ const buildPage = (folder) =>
     outdir: folder,
     chunkNames: "shared-[hash]",
     platform: "browser",
-    target: ["es2022", "chrome120", "firefox121", "safari17"],
+    target: ["es2022", "chrome120", "firefox124", "safari17.4"],
     tsconfig: "src/page/tsconfig.json",
     loader: { ".html": "copy", ".svg": "copy" }
   })

@@ -100,10 +100,12 @@ export const Edit = ({ api, instance, onClose, onDone }: OfOne) => (
     onSubmit={async (fields) => {
       const path = `instances/${instance.id}`
       const url = textOf(fields, "url")
-      if (url !== instance.url) await api.send("PUT", path, { url })
       const meta = { tags: tagsFrom(textOf(fields, "tags")) }
       const body = { alias: textOf(fields, "alias"), restart: fields.get("restart") === "on", meta }
-      onDone((await api.send<Instance>("PATCH", path, body)).value, "was saved")
+      // The URL last: a PUT of what is there is refused, and whoever is refused either of the two says both again.
+      const { value } = await api.send<Instance>("PATCH", path, body)
+      if (url !== instance.url) await api.send("PUT", path, { url })
+      onDone(value, "was saved")
     }}
   >
     <Field
