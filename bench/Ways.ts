@@ -4,7 +4,7 @@
 import * as Path from "node:path"
 import process from "node:process"
 import * as Selfsigned from "selfsigned"
-import { freePort } from "../test/command/freePort.js"
+import { freePort } from "../test/live/command/freePort.js"
 import { host } from "./Ask.js"
 import * as Program from "./Program.js"
 import * as Stage from "./Stage.js"

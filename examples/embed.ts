@@ -12,7 +12,7 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import { Address, Settings, Transport, Tunnel, TunnelUrl } from "nodepass-effect"
-import * as NodeHost from "nodepass-effect/node/NodeHost"
+import { NodeHost } from "nodepass-effect/node"
 import process from "node:process"
 import { fileURLToPath } from "node:url"
 

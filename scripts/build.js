@@ -48,7 +48,7 @@ const compile = async (folder) => {
 /** @param {string} folder */
 const bundle = (folder) =>
   esbuild({
-    entryPoints: { nodepass: "src/node/main.ts" },
+    entryPoints: { nodepass: "src/node/process/main.ts" },
     outdir: folder,
     chunkNames: "chunks/[name]-[hash]",
     platform: "node",

@@ -2,7 +2,7 @@
  * More worlds than the tests run: `npm run simulate -- --seeds N --seed S`.
  */
 import { parseArgs } from "node:util"
-import { run } from "./worlds/TunnelWorld.js"
+import { run } from "./simulation/worlds/TunnelWorld.js"
 
 const { values } = parseArgs({
   options: { seeds: { type: "string" }, seed: { type: "string" }, log: { type: "boolean" } }

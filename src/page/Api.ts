@@ -1,9 +1,9 @@
 /**
  * What the page asks of the master, by the key of whoever sits in front of it.
  */
-import type { Event, Instance, Version } from "../Instance.js"
-import type { MasterInfo } from "../MasterApi.js"
-import type { Point } from "../TrafficHistory.js"
+import type { Event, Instance, Version } from "../master/Instance.js"
+import type { MasterInfo } from "../master/MasterApi.js"
+import type { Point } from "../master/TrafficHistory.js"
 
 export type { Event, Instance, MasterInfo, Point, Version }
 

@@ -10,7 +10,7 @@ import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as NodeCrypto from "node:crypto"
-import { type Certificate, CertificateError, Certificates, type Files } from "../Certificates.js"
+import { type Certificate, CertificateError, Certificates, type Files } from "../transport/Certificates.js"
 
 /** What is written in a simulated certificate. */
 export interface Facts {

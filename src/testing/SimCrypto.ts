@@ -4,7 +4,7 @@
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as NodeCrypto from "node:crypto"
-import { Crypto } from "../Crypto.js"
+import { Crypto } from "../transport/Crypto.js"
 
 /** Each build of the layer starts the bytes anew; hosts that must not draw the same ones get seeds of their own. */
 export const layer = (seed: number): Layer.Layer<Crypto> =>

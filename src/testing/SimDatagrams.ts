@@ -5,8 +5,14 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Random from "effect/Random"
 import type * as Scope from "effect/Scope"
-import * as Address from "../Address.js"
-import { type Datagram, type DatagramSocket, datagramsHeld, type Reason, TransportError } from "../Transport.js"
+import * as Address from "../core/Address.js"
+import {
+  type Datagram,
+  type DatagramSocket,
+  datagramsHeld,
+  type Reason,
+  TransportError
+} from "../transport/Transport.js"
 import { untilNews, wake } from "./SimSide.js"
 import { type DatagramPort, hears, isSelf, type Machine, type World } from "./SimWorld.js"
 

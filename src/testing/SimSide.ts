@@ -3,7 +3,7 @@
  */
 import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
-import type * as Address from "../Address.js"
+import type * as Address from "../core/Address.js"
 
 /** The way between two hosts, shared by their connections. Times in milliseconds. */
 export interface Path {

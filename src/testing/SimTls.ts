@@ -8,8 +8,8 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as SimCertificates from "./SimCertificates.js"
-import * as Tls from "../Tls.js"
-import type { Connection, Transport, TransportError } from "../Transport.js"
+import * as Tls from "../transport/Tls.js"
+import type { Connection, Transport, TransportError } from "../transport/Transport.js"
 
 /** See `Transport`. */
 export const secure: Transport["Type"]["secure"] = (connection, as) =>

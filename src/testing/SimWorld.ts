@@ -2,8 +2,8 @@
  * What is there in a simulated network: hosts, the ways between them, ports, and connections.
  */
 import * as Effect from "effect/Effect"
-import * as Address from "../Address.js"
-import type { Datagram } from "../Transport.js"
+import * as Address from "../core/Address.js"
+import type { Datagram } from "../transport/Transport.js"
 import * as SimConnection from "./SimConnection.js"
 import type * as SimSide from "./SimSide.js"
 

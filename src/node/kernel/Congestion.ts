@@ -2,9 +2,9 @@
  * Which congestion control the connections between the two sides of a tunnel have.
  */
 import * as Fs from "node:fs"
-import type { Path } from "../../Relay.js"
+import type { Path } from "../../relay/Relay.js"
 import type { Kernel } from "./Kernel.js"
-import { options } from "./Sockets.js"
+import { options } from "./ffi/Sockets.js"
 
 export interface Congestion {
   /** Sets it on a connection that may have another. */

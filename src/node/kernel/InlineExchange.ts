@@ -3,25 +3,25 @@
  *
  * What lasts, in bytes or in turns, is given to a reactor.
  */
-import * as Direction from "./Direction.js"
+import * as Pump from "./reactor/Pump.js"
 import type { Kernel } from "./Kernel.js"
 import * as KernelConnection from "./KernelConnection.js"
 import * as KernelTls from "./KernelTls.js"
-import type * as Ledger from "./Ledger.js"
+import type * as SharedState from "./reactor/SharedState.js"
 import type { Bytes, Told } from "./ReactorThread.js"
 
 export interface InlineExchange {
   readonly bytes: () => Bytes
   /** Lets more bytes pass. */
-  readonly grant: (way: Ledger.Way, bytes: number) => void
+  readonly grant: (way: SharedState.Way, bytes: number) => void
   /** Whether anything was moved since this was last asked. */
   readonly wasActive: () => boolean
   /** Resets both sides, unless they are closed, and says so. */
-  readonly end: (outcome: Ledger.Outcome) => void
+  readonly end: (outcome: SharedState.Outcome) => void
 }
 
 /** Both halves of an exchange. */
-export type Halves = readonly [near: Ledger.Half, far: Ledger.Half]
+export type Halves = readonly [near: SharedState.Half, far: SharedState.Half]
 
 export interface Options extends Told {
   /** Whether somebody will have it, for good, now that it has lasted. */
@@ -31,7 +31,7 @@ export interface Options extends Told {
 /** Owns the descriptors, which the poller watches, and begins at once. */
 export const make = (kernel: Kernel): ((halves: Halves, options: Options) => InlineExchange) => {
   const { libc, poller } = kernel
-  const pump = Direction.makePump({
+  const pump = Pump.makeMove({
     libc,
     isClosedAtOnce: true,
     pipes: { room: 0, take: () => undefined, give: () => undefined }
@@ -40,7 +40,7 @@ export const make = (kernel: Kernel): ((halves: Halves, options: Options) => Inl
   return (halves, { closing, offer, over, want }) => {
     const [near, far] = halves
     const cells = new Float64Array(2)
-    const end = (side: "near" | "far", half: Ledger.Half): Direction.End => ({
+    const end = (side: "near" | "far", half: SharedState.Half): Pump.End => ({
       side,
       fd: half.descriptor,
       tls: KernelTls.resume(kernel, half)
@@ -50,7 +50,7 @@ export const make = (kernel: Kernel): ((halves: Halves, options: Options) => Inl
       { cells, at: 0 },
       { cells, at: 1 }
     ] as const
-    const [there, back] = Direction.pair([ends.near, ends.far], counters, halves, want)
+    const [there, back] = Pump.pair([ends.near, ends.far], counters, halves, want)
     let open = true
     let turns = 0
     let active = true
@@ -62,14 +62,14 @@ export const make = (kernel: Kernel): ((halves: Halves, options: Options) => Inl
         tls?.rest()
       }
     }
-    const settle = (outcome: Ledger.Outcome) => {
+    const settle = (outcome: SharedState.Outcome) => {
       if (!open) return
       leave()
       closing()
       for (const half of halves) KernelConnection.closeHalf(kernel, half, outcome._tag !== "Done")
       over(outcome)
     }
-    const release = (direction: Direction.Direction): Ledger.Half => ({
+    const release = (direction: Pump.Pump): SharedState.Half => ({
       descriptor: direction.from.fd,
       ahead: direction.pending ?? none,
       tls: direction.from.tls?.rest(),
@@ -111,7 +111,7 @@ export const make = (kernel: Kernel): ((halves: Halves, options: Options) => Inl
     return {
       bytes: () => ({ tx: cells[0] ?? 0, rx: cells[1] ?? 0 }),
       grant: (way, bytes) => {
-        Direction.grant(way === "near" ? there : back, bytes)
+        Pump.grant(way === "near" ? there : back, bytes)
         go()
       },
       wasActive: () => {

@@ -3,13 +3,15 @@
  */
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
-import { createRequire } from "node:module"
+import { existsSync } from "node:fs"
+import * as Path from "node:path"
 import process from "node:process"
-import * as Libc from "./Libc.js"
-import * as Messages from "./Messages.js"
-import * as OpenSsl from "./OpenSsl.js"
+import * as Libc from "./ffi/Libc.js"
+import * as Messages from "./ffi/Messages.js"
+import * as OpenSsl from "./tls/OpenSsl.js"
+import * as Package from "../Package.js"
 import * as Poller from "./Poller.js"
-import * as Sockets from "./Sockets.js"
+import * as Sockets from "./ffi/Sockets.js"
 
 export interface Kernel {
   readonly libc: Libc.Libc
@@ -41,10 +43,8 @@ export const kernel: Effect.Effect<Kernel, KernelUnavailable> = Effect.gen(funct
   if (process.platform !== "linux" || (process.arch !== "x64" && process.arch !== "arm64")) {
     return yield* new KernelUnavailable({ reason: "NotLinux" })
   }
-  const worker = yield* Effect.try({
-    try: () => createRequire(import.meta.url).resolve("nodepass-effect/node/kernel/ReactorWorker"),
-    catch: (cause) => new KernelUnavailable({ reason: "NoWorker", cause })
-  })
+  const worker = Path.join(Package.folder, "dist/node/kernel/reactor/ReactorWorker.js")
+  if (!existsSync(worker)) return yield* new KernelUnavailable({ reason: "NoWorker" })
   const calls = yield* Effect.tryPromise({
     try: () => (loading ??= load()),
     catch: (cause) => new KernelUnavailable({ reason: "NoKoffi", cause })

@@ -7,15 +7,15 @@
 import * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
 import { getSystemErrorName } from "node:util"
-import type * as Address from "../../Address.js"
-import { type Connection, TransportError } from "../../Transport.js"
-import { failure } from "../NodeConnection.js"
+import type * as Address from "../../core/Address.js"
+import { type Connection, TransportError } from "../../transport/Transport.js"
+import { failure } from "../socket/NodeConnection.js"
 import type { Kernel } from "./Kernel.js"
-import type { Half } from "./Ledger.js"
-import { isLater } from "./Libc.js"
+import type { Half } from "./reactor/SharedState.js"
+import { isLater } from "./ffi/Libc.js"
 import type { Ready } from "./Poller.js"
-import * as SocketAddress from "./SocketAddress.js"
-import type { TlsSession } from "./TlsSession.js"
+import * as SocketAddress from "./ffi/SocketAddress.js"
+import type { TlsSession } from "./tls/TlsSession.js"
 
 /** A connection that is let go of, with what was read from it and put back. */
 export type Released = Half

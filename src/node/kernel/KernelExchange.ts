@@ -2,9 +2,9 @@
  * One exchange between two sockets: in this thread as it begins, and in a reactor's once it has lasted.
  */
 import * as InlineExchange from "./InlineExchange.js"
-import type { Path } from "../../Relay.js"
+import type { Path } from "../../relay/Relay.js"
 import type { Kernel } from "./Kernel.js"
-import type { Way } from "./Ledger.js"
+import type { Way } from "./reactor/SharedState.js"
 import type { Reactor } from "./Reactor.js"
 import type * as ReactorThread from "./ReactorThread.js"
 import * as TcpInfo from "./TcpInfo.js"

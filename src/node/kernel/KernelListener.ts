@@ -4,15 +4,15 @@
 import * as Effect from "effect/Effect"
 import * as Scope from "effect/Scope"
 import { constants } from "node:os"
-import * as Address from "../../Address.js"
-import type { Listener, TransportError } from "../../Transport.js"
-import { failure } from "../NodeConnection.js"
-import * as NodeHosts from "../NodeHosts.js"
+import * as Address from "../../core/Address.js"
+import type { Listener, TransportError } from "../../transport/Transport.js"
+import { failure } from "../socket/NodeConnection.js"
+import * as NodeHosts from "../socket/NodeHosts.js"
 import type { Kernel } from "./Kernel.js"
 import * as KernelConnection from "./KernelConnection.js"
-import { isLater } from "./Libc.js"
-import * as SocketAddress from "./SocketAddress.js"
-import * as Sockets from "./Sockets.js"
+import { isLater } from "./ffi/Libc.js"
+import * as SocketAddress from "./ffi/SocketAddress.js"
+import * as Sockets from "./ffi/Sockets.js"
 
 /** See `Transport`. */
 export const listen =

@@ -11,20 +11,20 @@ import * as Layer from "effect/Layer"
 import * as Runtime from "effect/Runtime"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
-import { Meter } from "../../Meter.js"
-import * as Relay from "../../Relay.js"
-import { type Bucket, Throttle } from "../../Throttle.js"
-import { type Connection, TransportError } from "../../Transport.js"
+import { Meter } from "../../relay/Meter.js"
+import * as Relay from "../../relay/Relay.js"
+import { type Bucket, Throttle } from "../../relay/Throttle.js"
+import { type Connection, TransportError } from "../../transport/Transport.js"
 import * as KernelConnection from "./KernelConnection.js"
 import * as Congestion from "./Congestion.js"
 import type { Kernel } from "./Kernel.js"
 import type { Halves } from "./InlineExchange.js"
-import type { Half, Way } from "./Ledger.js"
-import * as Passage from "./Passage.js"
+import type { Half, Way } from "./reactor/SharedState.js"
+import * as RateGrant from "./reactor/RateGrant.js"
 import * as KernelExchange from "./KernelExchange.js"
 import * as Reactor from "./Reactor.js"
 import type * as ReactorThread from "./ReactorThread.js"
-import * as Sockets from "./Sockets.js"
+import * as Sockets from "./ffi/Sockets.js"
 
 /** A reactor whose deaths are logged. */
 export const reactor = (
@@ -103,7 +103,7 @@ export const layer = ({
 
       const start = ({ far, near }: Pick<Exchange, "far" | "near">, [nearHalf, farHalf]: Halves): Exchange => {
         const passage = (bucket: Bucket | undefined, way: Way) =>
-          bucket && Passage.make({ bucket, fork, grant: (bytes) => exchange.running.grant(way, bytes) })
+          bucket && RateGrant.make({ bucket, fork, grant: (bytes) => exchange.running.grant(way, bytes) })
         const passages = { near: passage(throttle.tx, "near"), far: passage(throttle.rx, "far") }
         congestion.apply(farHalf.descriptor)
         const exchange: Exchange = {
@@ -187,7 +187,7 @@ export const layer = ({
 interface Exchange extends Relay.Carried {
   readonly running: KernelExchange.KernelExchange
   /** By where they begin, if there is a rate. */
-  readonly passages: Record<Way, Passage.Passage | undefined>
+  readonly passages: Record<Way, RateGrant.RateGrant | undefined>
   /** How the far connection had fared at the last look. */
   path: Relay.Path | undefined
   /** Counted so far. */
@@ -205,8 +205,8 @@ const news = (exchange: Exchange): ReadonlyArray<Relay.Path> => {
     : [{ ...path, segments: path.segments - segments, retransmitted: path.retransmitted - retransmitted }]
 }
 
-const limited = (half: Half, passage: Passage.Passage | undefined): Half =>
-  passage === undefined ? half : { ...half, allowance: Passage.credit - half.ahead.length }
+const limited = (half: Half, passage: RateGrant.RateGrant | undefined): Half =>
+  passage === undefined ? half : { ...half, allowance: RateGrant.credit - half.ahead.length }
 
 const closed = ({ remote }: Connection, cause?: unknown): TransportError =>
   new TransportError({ operation: "read", address: remote, reason: "Closed", cause })

@@ -2,16 +2,16 @@
  * TLS 1.3 over the connections of `KernelTransport`, with OpenSSL.
  */
 import * as Effect from "effect/Effect"
-import type * as Tls from "../../Tls.js"
-import { type Connection, type Transport, TransportError } from "../../Transport.js"
+import type * as Tls from "../../transport/Tls.js"
+import { type Connection, type Transport, TransportError } from "../../transport/Transport.js"
 import type { Kernel } from "./Kernel.js"
 import * as KernelConnection from "./KernelConnection.js"
-import type { Half } from "./Ledger.js"
-import type { OpenSsl } from "./OpenSsl.js"
-import * as TlsContexts from "./TlsContexts.js"
+import type { Half } from "./reactor/SharedState.js"
+import type { OpenSsl } from "./tls/OpenSsl.js"
+import * as TlsContexts from "./tls/TlsContexts.js"
 import * as TlsHandshake from "./TlsHandshake.js"
-import * as TlsSession from "./TlsSession.js"
-import * as TlsWire from "./TlsWire.js"
+import * as TlsSession from "./tls/TlsSession.js"
+import * as TlsWire from "./tls/TlsWire.js"
 
 /** See `Transport`. */
 export const secure =

@@ -5,18 +5,18 @@
  */
 import * as Effect from "effect/Effect"
 import { constants } from "node:os"
-import { type Connection, Transport, TransportError } from "../../Transport.js"
-import { addressOf } from "../NodeConnection.js"
-import type * as NodeDial from "../NodeDial.js"
-import { dial } from "../NodeDial.js"
-import * as NodeTransport from "../NodeTransport.js"
+import { type Connection, Transport, TransportError } from "../../transport/Transport.js"
+import { addressOf } from "../socket/NodeConnection.js"
+import type * as NodeDial from "../socket/NodeDial.js"
+import { dial } from "../socket/NodeDial.js"
+import * as NodeTransport from "../socket/NodeTransport.js"
 import type { Kernel } from "./Kernel.js"
 import * as KernelConnection from "./KernelConnection.js"
 import * as KernelDatagrams from "./KernelDatagrams.js"
 import * as KernelListener from "./KernelListener.js"
 import * as KernelTls from "./KernelTls.js"
-import * as SocketAddress from "./SocketAddress.js"
-import * as Sockets from "./Sockets.js"
+import * as SocketAddress from "./ffi/SocketAddress.js"
+import * as Sockets from "./ffi/Sockets.js"
 
 export interface Options extends NodeTransport.Options {
   readonly kernel: Kernel

@@ -4,8 +4,8 @@
  * While anything happens it is asked in each turn of Node's loop, which costs a microsecond or two. When nothing does, a
  * thread of Node's pool waits in it, and wakes this one.
  */
-import type { Libc } from "./Libc.js"
-import { epoll, makeEvents } from "./Libc.js"
+import type { Libc } from "./ffi/Libc.js"
+import { epoll, makeEvents } from "./ffi/Libc.js"
 
 export interface Poller {
   /**

@@ -8,7 +8,7 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import * as Os from "node:os"
 import type { Kernel } from "./Kernel.js"
-import * as Ledger from "./Ledger.js"
+import * as SharedState from "./reactor/SharedState.js"
 import * as ReactorThread from "./ReactorThread.js"
 
 export interface Reactor {
@@ -72,7 +72,7 @@ const own = (kernel: Kernel, most: number) => {
       const least = leastBusy()
       const isIdle = least !== undefined && least.load() === 0
       const thread = isIdle || threads.size >= most ? least : (start() ?? least)
-      return thread === undefined || thread.load() >= Ledger.slots ? undefined : thread.begin
+      return thread === undefined || thread.load() >= SharedState.slots ? undefined : thread.begin
     },
     died: Effect.async((resume) => {
       const wake = () => {

@@ -6,12 +6,12 @@ import process from "node:process"
 import { Worker } from "node:worker_threads"
 import type { Kernel } from "./Kernel.js"
 import * as KernelConnection from "./KernelConnection.js"
-import * as Ledger from "./Ledger.js"
-import * as Mail from "./Mail.js"
-import type { Data } from "./ReactorWorker.js"
+import * as SharedState from "./reactor/SharedState.js"
+import * as ReactorProtocol from "./reactor/ReactorProtocol.js"
+import type { Data } from "./reactor/ReactorWorker.js"
 
 /** How an exchange ended: as the worker says, or with it. */
-export type Outcome = Ledger.Outcome | { readonly _tag: "Died"; readonly cause: unknown }
+export type Outcome = SharedState.Outcome | { readonly _tag: "Died"; readonly cause: unknown }
 
 /** Bytes from near to far, `tx`, and from far to near. */
 export interface Bytes {
@@ -23,13 +23,13 @@ export interface Exchange {
   /** So far; asks nobody. */
   readonly bytes: () => Bytes
   /** Lets more bytes pass. */
-  readonly grant: (way: Ledger.Way, bytes: number) => void
+  readonly grant: (way: SharedState.Way, bytes: number) => void
   /** Resets both sides, unless they are closed. */
   readonly abort: () => void
 }
 
 /** Takes over both descriptors. An exchange silent both ways for `idleMillis` is reset. */
-export type Begin = (near: Ledger.Half, far: Ledger.Half, idleMillis: number, told: Told) => Exchange
+export type Begin = (near: SharedState.Half, far: SharedState.Half, idleMillis: number, told: Told) => Exchange
 
 export interface Told {
   /** Both descriptors are about to be closed. */
@@ -37,7 +37,7 @@ export interface Told {
   /** Told once how it ended, when both descriptors are closed. */
   readonly over: (outcome: Outcome) => void
   /** Asked for a grant, that way. */
-  readonly want: (way: Ledger.Way) => void
+  readonly want: (way: SharedState.Way) => void
 }
 
 export interface ReactorThread {
@@ -58,7 +58,7 @@ export interface Gone {
 }
 
 interface Entry {
-  readonly halves: readonly [near: Ledger.Half, far: Ledger.Half]
+  readonly halves: readonly [near: SharedState.Half, far: SharedState.Half]
   readonly told: Told
   /** Once it is over. */
   bytes: Bytes | undefined
@@ -72,14 +72,14 @@ export const start = (kernel: Kernel, onGone: (gone: Gone) => void): ReactorThre
     for (const fd of [wake, bell]) if (fd >= 0) libc.close(fd)
     return undefined
   }
-  const ledger = Ledger.make()
-  const mail = Mail.make()
+  const ledger = SharedState.make()
+  const mail = ReactorProtocol.make()
   const worker = new Worker(file, {
     workerData: { memory: ledger.memory, mail: mail.memory, wake, bell } satisfies Data,
     name: "nodepass-reactor",
     execArgv: []
   })
-  const office = Mail.office(mail, { libc, wake, post: (ahead) => worker.postMessage(ahead, []) })
+  const office = ReactorProtocol.office(mail, { libc, wake, post: (ahead) => worker.postMessage(ahead, []) })
   const entries = new Map<number, Entry>()
   const free: Array<number> = []
   const leaving = new Set<() => void>()

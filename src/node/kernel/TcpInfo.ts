@@ -1,8 +1,8 @@
 /**
  * How a TCP connection fares, as the kernel has measured it: `struct tcp_info` of tcp(7).
  */
-import type { Path } from "../../Relay.js"
-import { options, type Sockets } from "./Sockets.js"
+import type { Path } from "../../relay/Relay.js"
+import { options, type Sockets } from "./ffi/Sockets.js"
 
 /** Asks the kernel; `undefined` where it does not say. */
 export const read = (sockets: Sockets, fd: number): Path | undefined =>

@@ -2,13 +2,13 @@
  * The handshake of a TLS session, with the look at the peer's certificate that belongs to it.
  */
 import { createHash, X509Certificate } from "node:crypto"
-import type * as Address from "../../Address.js"
-import * as Tls from "../../Tls.js"
-import type { TransportError } from "../../Transport.js"
-import { namesOf } from "../NodeCertificates.js"
+import type * as Address from "../../core/Address.js"
+import * as Tls from "../../transport/Tls.js"
+import type { TransportError } from "../../transport/Transport.js"
+import { namesOf } from "../socket/NodeCertificates.js"
 import { failed } from "./KernelConnection.js"
-import { type OpenSsl, verdicts } from "./OpenSsl.js"
-import type { TlsSession } from "./TlsSession.js"
+import { type OpenSsl, verdicts } from "./tls/OpenSsl.js"
+import type { TlsSession } from "./tls/TlsSession.js"
 
 export interface Options {
   readonly openSsl: OpenSsl

@@ -1,0 +1,66 @@
+/**
+ * Addresses as the system has them, `struct sockaddr_in` and `sockaddr_in6`, and as we do.
+ */
+import { networkInterfaces } from "node:os"
+import type * as Address from "../../../core/Address.js"
+import { addressOf } from "../../socket/NodeConnection.js"
+import type { Way } from "../../socket/NodeHosts.js"
+
+export const families = { AF_INET: 2, AF_INET6: 10 } as const
+
+/** Bytes that have room for either. */
+export const room = 28
+
+/** A host's address, and a port. */
+export const encode = ({ family, host }: Way, port: number): Uint8Array => {
+  const bytes = new Uint8Array(family === 4 ? 16 : room)
+  const view = new DataView(bytes.buffer)
+  view.setUint16(0, family === 4 ? families.AF_INET : families.AF_INET6, littleEndian)
+  view.setUint16(2, port)
+  if (family === 4) bytes.set(host.split(".").map(Number), 4)
+  else {
+    const [address = "", zone] = host.split("%")
+    bytes.set(groupsOf(address), 8)
+    if (zone !== undefined) view.setUint32(24, scopeOf(zone), littleEndian)
+  }
+  return bytes
+}
+
+/** An IPv4 address in IPv6 clothes is shown as itself. */
+export const decode = (bytes: Uint8Array): Address.Address => {
+  const view = new DataView(bytes.buffer, bytes.byteOffset)
+  const port = view.getUint16(2)
+  if (view.getUint16(0, littleEndian) === families.AF_INET) return addressOf(bytes.subarray(4, 8).join("."), port)
+  const isMapped = view.getUint32(8) === 0 && view.getUint32(12) === 0 && view.getUint32(16) === 0xffff
+  return addressOf(isMapped ? bytes.subarray(20, 24).join(".") : textOf(view), port)
+}
+
+// internal
+
+/** Both systems that koffi's caller admits are. */
+const littleEndian = true
+
+const groupsOf = (host: string): Uint8Array => {
+  const bytes = new Uint8Array(16)
+  const view = new DataView(bytes.buffer)
+  const dotted = /^(.*:)([\d.]+\.\d+)$/.exec(host)
+  const [a = 0, b = 0, c = 0, d = 0] = dotted?.[2]?.split(".").map(Number) ?? []
+  const text = dotted === null ? host : `${dotted[1]}${(a * 256 + b).toString(16)}:${(c * 256 + d).toString(16)}`
+  const [head = "", tail] = text.split("::")
+  const groups = (part: string) => (part === "" ? [] : part.split(":").map((group) => Number.parseInt(group, 16)))
+  groups(head).forEach((group, index) => view.setUint16(2 * index, group))
+  const last = groups(tail ?? "")
+  last.forEach((group, index) => view.setUint16(2 * (8 - last.length + index), group))
+  return bytes
+}
+
+/** In the shortest form, RFC 5952. */
+const textOf = (view: DataView): string => {
+  const groups = Array.from({ length: 8 }, (_, index) => view.getUint16(8 + 2 * index).toString(16))
+  return new URL(`http://[${groups.join(":")}]`).hostname.slice(1, -1)
+}
+
+const scopeOf = (zone: string): number => {
+  const all = networkInterfaces()[zone]?.find(({ family }) => family === "IPv6")
+  return all !== undefined && "scopeid" in all && typeof all.scopeid === "number" ? all.scopeid : Number(zone) || 0
+}

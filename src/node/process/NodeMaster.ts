@@ -1,0 +1,166 @@
+/**
+ * A master as a program: its state, its HTTP or HTTPS port, its backups. Loaded late, since tunnels need none of it.
+ */
+import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
+import * as HttpServer from "@effect/platform/HttpServer"
+import * as Console from "effect/Console"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Redacted from "effect/Redacted"
+import * as Schedule from "effect/Schedule"
+import type * as Scope from "effect/Scope"
+import * as Http from "node:http"
+import * as Https from "node:https"
+import * as ApiKey from "../../master/ApiKey.js"
+import * as Certificates from "../../transport/Certificates.js"
+import type { Crypto } from "../../transport/Crypto.js"
+import type { StoreError } from "../../master/InstanceStore.js"
+import * as Master from "../../master/Master.js"
+import * as MasterServer from "../../master/MasterServer.js"
+import type { MasterConfig } from "../../url/MasterUrl.js"
+import * as Metrics from "../../master/Metrics.js"
+import { Settings } from "../../transport/Settings.js"
+import type { Transport, TransportError } from "../../transport/Transport.js"
+import { failure } from "../socket/NodeConnection.js"
+import * as NodeHostFigures from "./NodeHostFigures.js"
+import * as NodePage from "./NodePage.js"
+import * as NodeState from "../store/NodeState.js"
+import * as Otlp from "./Otlp.js"
+
+export type Environment = Certificates.Certificates | Crypto | Settings | Transport
+export type OpenError = Certificates.CertificateError | StoreError | TransportError
+
+export interface Options {
+  readonly config: MasterConfig
+  readonly version: string
+}
+
+/** The master at its port, answering once the layer is built; its end stops the tunnels, visitors being let finish. */
+export const layer = (
+  options: Options
+): Layer.Layer<ApiKey.ApiKey | HttpServer.HttpServer | Master.Master, OpenError, Environment> => {
+  const { config, version } = options
+  const services = Layer.provideMerge(
+    Layer.merge(ApiKey.layer, Metrics.layer({ version })),
+    Layer.provideMerge(
+      Layer.mergeAll(Master.layer({ log: config.log, tls: config.tls }), NodeHostFigures.layer, NodePage.layer),
+      NodeState.layer(config.state)
+    )
+  )
+  const ports = Layer.unwrapScoped(Effect.map(httpServer(config), (server) => listen(config, server)))
+  return Layer.mergeAll(
+    MasterServer.layer(options),
+    Layer.scopedDiscard(backups(NodeState.backupFile(config.state))),
+    Otlp.layer({ version })
+  ).pipe(Layer.provideMerge(services), Layer.provideMerge(ports))
+}
+
+/** Runs the master until it is interrupted. A key that is made for the first time is shown, this once. */
+export const run = (options: Options): Effect.Effect<never, OpenError, Environment> =>
+  Effect.gen(function* () {
+    const services = yield* Layer.build(layer(options))
+    const { address } = Context.get(services, HttpServer.HttpServer)
+    const apiKey = Context.get(services, ApiKey.ApiKey)
+    const { config } = options
+    const port = address._tag === "TcpAddress" ? address.port : 0
+    const host = config.address.host === "" ? "localhost" : config.address.host
+    const scheme = config.tls._tag === "Plain" ? "http" : "https"
+    const page = `${scheme}://${host.includes(":") ? `[${host}]` : host}:${port}/`
+    const url = `${page.slice(0, -1)}${config.prefix}/v1`
+    if (yield* apiKey.isMissing) {
+      const key = yield* apiKey.renew
+      yield* Console.log(
+        `API key: ${Redacted.value(key)}  (shown this once; PATCH ${url}/instances/******** makes a new one)`
+      )
+    }
+    yield* Effect.annotateLogs(Effect.logInfo("the API is ready"), { url, page })
+    return yield* Effect.never
+  }).pipe(Effect.scoped)
+
+// internal
+
+/** How long requests may go on once the master stops. */
+const grace = Duration.seconds(1)
+const connectionsMost = 8192
+
+const httpServer = (
+  config: MasterConfig
+): Effect.Effect<Http.Server, Certificates.CertificateError, Certificates.Certificates | Scope.Scope | Settings> =>
+  Effect.gen(function* () {
+    const { handshakeTimeout, reloadInterval } = yield* Settings
+    const patience = Duration.toMillis(handshakeTimeout)
+    const options = { headersTimeout: patience, requestTimeout: 3 * patience, keepAliveTimeout: 60_000 }
+    if (config.tls._tag === "Plain") return holding(graceful(Http.createServer(options)))
+    const certificates = yield* Certificates.Certificates
+    const server = Https.createServer({ ...options, handshakeTimeout: patience, minVersion: "TLSv1.2" })
+    const show = ({ chain, key }: Certificates.Certificate) =>
+      Effect.sync(() => server.setSecureContext({ cert: chain, key: Redacted.value(key), minVersion: "TLSv1.2" }))
+    if (config.tls._tag === "SelfSigned") {
+      const certificate = yield* certificates.selfSigned
+      yield* Effect.annotateLogs(Effect.logInfo("certificate made for the API"), {
+        fingerprint: certificate.fingerprint
+      })
+      yield* show(certificate)
+    } else {
+      const shown = { ...certificates, load: (files: Certificates.Files) => Effect.tap(certificates.load(files), show) }
+      yield* Certificates.current(config.tls, { reloadInterval }).pipe(
+        Effect.provideService(Certificates.Certificates, shown)
+      )
+    }
+    return holding(graceful(server))
+  })
+
+/** Node waits for every connection when it closes a server, those that never end included. */
+const graceful = <A extends Http.Server>(server: A): A => {
+  server.maxConnections = connectionsMost
+  const close = server.close.bind(server)
+  return Object.assign(server, {
+    close: (done?: (error?: Error) => void) => {
+      close(done)
+      server.closeIdleConnections()
+      const timer = setTimeout(() => server.closeAllConnections(), Duration.toMillis(grace))
+      server.once("close", () => clearTimeout(timer))
+      return server
+    }
+  })
+}
+
+/** The port is open a moment before anybody answers: who comes in between is answered then. */
+const holding = <A extends Http.Server>(server: A): A => {
+  const early: Array<readonly [request: Http.IncomingMessage, response: Http.ServerResponse]> = []
+  const hold: Http.RequestListener = (request, response) => {
+    early.push([request, response])
+  }
+  const begin = (event: string | symbol) => {
+    if (event !== "request") return
+    server.off("newListener", begin).off("request", hold)
+    // The listener is there once this call is over.
+    queueMicrotask(() => {
+      for (const [request, response] of early) server.emit("request", request, response)
+    })
+  }
+  return server.on("request", hold).on("newListener", begin)
+}
+
+const listen = ({ address }: MasterConfig, server: Http.Server) =>
+  Layer.mapError(
+    NodeHttpServer.layer(() => server, {
+      port: address.port,
+      ...(address.host === "" ? {} : { host: address.host })
+    }),
+    ({ cause }) => failure("listen", address, cause)
+  )
+
+/** A backup each reload interval, the first after a minute at most, and one at the end. */
+const backups = (file: string) =>
+  Effect.gen(function* () {
+    const { reloadInterval } = yield* Settings
+    const write = Effect.catchAll(NodeState.writeBackup(file), ({ message }) =>
+      Effect.logWarning(`no backup: ${message}`)
+    )
+    yield* Effect.addFinalizer(() => write)
+    const first = Duration.min(Duration.minutes(1), reloadInterval)
+    yield* Effect.forkScoped(Effect.delay(Effect.repeat(write, Schedule.spaced(reloadInterval)), first))
+  })

@@ -1,0 +1,157 @@
+/**
+ * TLS 1.3 over the sockets of `NodeTransport`, with `node:tls`.
+ */
+import * as Effect from "effect/Effect"
+import * as Predicate from "effect/Predicate"
+import * as Redacted from "effect/Redacted"
+import * as Fs from "node:fs"
+import * as Net from "node:net"
+import process from "node:process"
+import * as NodeTls from "node:tls"
+import type * as Address from "../../core/Address.js"
+import type { Certificate } from "../../transport/Certificates.js"
+import * as Tls from "../../transport/Tls.js"
+import { type Transport, TransportError } from "../../transport/Transport.js"
+import { below, failure, fromSocket, socketOptions } from "./NodeConnection.js"
+import { fingerprintOf, namesOf } from "./NodeCertificates.js"
+
+/** See `Transport`; to reset the connection when this fails is the caller's. */
+export const secure: Transport["Type"]["secure"] = (connection, as) =>
+  Effect.suspend(() => {
+    const found = below.get(connection)
+    if (found === undefined) return Effect.dieMessage("not a connection of this Transport")
+    const { buffer, release, socket, tcp } = found
+    const { remote } = connection
+    if (socket.destroyed) return Effect.fail(failureOf(remote, socket.errored))
+    const over =
+      as.side === "server"
+        ? Effect.flatMap(accepted(socket, as.certificate, release), (tls) =>
+            Effect.as(settled(tls, "secure", remote), tls)
+          )
+        : Effect.flatMap(dialled(socket, as.trust, release), (tls) =>
+            settled(tls, "secureConnect", remote).pipe(Effect.zipRight(verified(tls, as.trust, remote)), Effect.as(tls))
+          )
+    return Effect.map(over, (tls) => fromSocket(tls, remote, { buffer, tcp }))
+  })
+
+/** Those that Node does not bring along: where OpenSSL and curl look for them, and what the environment adds. */
+export const systemAuthorities = (): ReadonlyArray<string> =>
+  [process.env["SSL_CERT_FILE"] ?? "/etc/ssl/certs/ca-certificates.crt", process.env["NODE_EXTRA_CA_CERTS"]].flatMap(
+    (file) => {
+      try {
+        return file === undefined ? [] : [Fs.readFileSync(file, "utf8")]
+      } catch {
+        // There may be none.
+        return []
+      }
+    }
+  )
+
+// internal
+
+const versions = { minVersion: "TLSv1.3", maxVersion: "TLSv1.3" } as const
+
+const accepted = (socket: Net.Socket, certificate: Certificate, release: () => void) =>
+  Effect.sync(() => {
+    const secureContext = serverContext(certificate)
+    release()
+    // Not in its types, and handed on to the stream below.
+    const options = { isServer: true, secureContext, highWaterMark: socketOptions.highWaterMark }
+    return quiet(new NodeTls.TLSSocket(socket, options))
+  })
+
+const dialled = (socket: Net.Socket, trust: Tls.Trust, release: () => void) =>
+  Effect.sync(() => {
+    const secureContext = clientContext(trust)
+    release()
+    const options = {
+      socket,
+      secureContext,
+      allowHalfOpen: true,
+      highWaterMark: socketOptions.highWaterMark,
+      // RFC 6066: an address is no server name.
+      ...(trust._tag === "Authority" && Net.isIP(trust.name) === 0 ? { servername: trust.name } : {}),
+      // `verified` does both, and says what is wrong.
+      rejectUnauthorized: false,
+      checkServerIdentity: () => undefined
+    }
+    return quiet(NodeTls.connect(options))
+  })
+
+/** A server's socket that was not made by a `tls.Server` keeps its errors to itself, but for this event. */
+const quiet = (socket: NodeTls.TLSSocket): NodeTls.TLSSocket =>
+  socket.on("error", () => undefined).on("_tlsError", (cause: Error) => socket.destroy(cause))
+
+/** Completes once the handshake has. */
+const settled = (
+  socket: NodeTls.TLSSocket,
+  event: "secure" | "secureConnect",
+  peer: Address.Address
+): Effect.Effect<void, Tls.TlsError | TransportError> =>
+  Effect.async((resume) => {
+    const failed = (cause: unknown) => resume(Effect.fail(failureOf(peer, cause)))
+    socket
+      // A server writes its session tickets right after it has told of its success: a reset in between would be seen by them alone.
+      .once(event, () => setImmediate(() => resume(Effect.void)))
+      .prependOnceListener("_tlsError", failed)
+      .prependOnceListener("error", failed)
+      .prependOnceListener("end", () => resume(Effect.fail(Tls.handshake(peer, "it ended the connection"))))
+      .once("close", () => failed(socket.errored))
+  })
+
+const failureOf = (peer: Address.Address, cause: unknown): Tls.TlsError | TransportError => {
+  if (cause === null || cause === undefined) {
+    return new TransportError({ operation: "read", address: peer, reason: "Closed" })
+  }
+  const code = Predicate.hasProperty(cause, "code") ? String(cause.code) : ""
+  if (!/^ERR_(?:SSL|TLS)_/.test(code)) return failure("read", peer, cause)
+  return Tls.handshake(peer, Predicate.hasProperty(cause, "reason") ? String(cause.reason) : code)
+}
+
+const verified = (
+  socket: NodeTls.TLSSocket,
+  trust: Tls.Trust,
+  peer: Address.Address
+): Effect.Effect<void, Tls.TlsError> =>
+  Effect.suspend(() => {
+    const leaf = socket.getPeerX509Certificate()
+    if (leaf === undefined) return Effect.fail(Tls.handshake(peer, "it showed no certificate"))
+    if (trust._tag === "Pinned") {
+      const fingerprint = fingerprintOf(leaf)
+      return fingerprint === trust.fingerprint
+        ? Effect.void
+        : Effect.fail(Tls.notPinned(peer, fingerprint, trust.fingerprint))
+    }
+    if (!socket.authorized) {
+      const code = String(socket.authorizationError)
+      if (code === "CERT_HAS_EXPIRED") return Effect.fail(Tls.expired(peer, Date.parse(leaf.validTo)))
+      if (code === "CERT_NOT_YET_VALID") return Effect.fail(Tls.early(peer, Date.parse(leaf.validFrom)))
+      return Effect.fail(Tls.untrusted(peer, code))
+    }
+    return NodeTls.checkServerIdentity(trust.name, leaf.toLegacyObject()) === undefined
+      ? Effect.void
+      : Effect.fail(Tls.wrongName(peer, namesOf(leaf), trust.name))
+  })
+
+const serverContexts = new WeakMap<Certificate, NodeTls.SecureContext>()
+const serverContext = (certificate: Certificate): NodeTls.SecureContext => {
+  const known = serverContexts.get(certificate)
+  if (known !== undefined) return known
+  const { chain, key } = certificate
+  const made = NodeTls.createSecureContext({ ...versions, cert: chain, key: Redacted.value(key) })
+  serverContexts.set(certificate, made)
+  return made
+}
+
+const clientContexts = new Map<string, NodeTls.SecureContext>()
+/** One for each set of authorities: to read all that a system knows takes some 50 ms. */
+const clientContext = (trust: Tls.Trust): NodeTls.SecureContext => {
+  const authorities = trust._tag === "Pinned" ? undefined : trust.authorities
+  const id = authorities?.join("\n") ?? "pinned"
+  const known = clientContexts.get(id)
+  if (known !== undefined) return known
+  const ca = authorities === undefined ? [] : [...NodeTls.rootCertificates, ...systemAuthorities(), ...authorities]
+  const made = NodeTls.createSecureContext({ ...versions, ca })
+  clientContexts.set(id, made)
+  return made
+}

@@ -1,0 +1,78 @@
+/**
+ * The address that visitors come to: one port, for TCP and for UDP.
+ */
+import * as Effect from "effect/Effect"
+import * as ExecutionStrategy from "effect/ExecutionStrategy"
+import * as Exit from "effect/Exit"
+import * as Scope from "effect/Scope"
+import * as Address from "../core/Address.js"
+import type { DatagramRelay } from "./DatagramRelay.js"
+import type { Deadlines } from "../core/Deadlines.js"
+import type { DatagramChannel } from "./DatagramChannel.js"
+import * as Ingress from "./Ingress.js"
+import type { Kind, RefusalError, Refusals } from "../core/Refusals.js"
+import type { Relay } from "./Relay.js"
+import type { Settings } from "../transport/Settings.js"
+import type { Visit } from "../wire/Signal.js"
+import type { Slots } from "./Slots.js"
+import {
+  type Connection,
+  type DatagramSocket,
+  type Listener,
+  Transport,
+  type TransportError
+} from "../transport/Transport.js"
+import * as UdpSessions from "./UdpSessions.js"
+
+export interface VisitorPort {
+  /** The address in use: the port is the true one when `0` was asked for. */
+  readonly address: Address.Address
+  readonly listener: Listener
+  readonly socket: DatagramSocket
+}
+
+/** Opens both ports, or neither. Fails as `Transport.listen` does. */
+export const open = (address: Address.Address): Effect.Effect<VisitorPort, TransportError, Scope.Scope | Transport> =>
+  Effect.gen(function* () {
+    const transport = yield* Transport
+    const parent = yield* Effect.scope
+    const attempt = Effect.uninterruptibleMask((restore) =>
+      Effect.flatMap(Scope.fork(parent, ExecutionStrategy.sequential), (scope) =>
+        Effect.gen(function* () {
+          const listener = yield* transport.listen(address)
+          const socket = yield* transport.bind(Address.make(address.host, listener.address.port))
+          return { address: listener.address, listener, socket }
+        }).pipe(
+          Scope.extend(scope),
+          restore,
+          Effect.onExit((exit) => (Exit.isFailure(exit) ? Scope.close(scope, exit) : Effect.void))
+        )
+      )
+    )
+    // A port that is free for TCP need not be for UDP.
+    const again = ({ reason }: TransportError) => reason === "AddressInUse" && address.port === 0
+    return yield* Effect.retry(attempt, { times: 9, while: again })
+  })
+
+export interface Ways<E extends RefusalError> {
+  /** Opens the way to a target for a TCP visitor. */
+  readonly connect: (visit: Visit) => Effect.Effect<Connection, E, Scope.Scope>
+  /** Opens the way to a target for a UDP visitor. */
+  readonly associate: (visit: Visit) => Effect.Effect<DatagramChannel, E, Scope.Scope>
+  /** What a failure of either counts as. */
+  readonly refusal: Kind
+  readonly proxyIn: boolean
+}
+
+/** Serves visitors in the present scope, whose end stops accepting; they live in `visitors`. */
+export const serve = <E extends RefusalError>(
+  { listener, socket }: VisitorPort,
+  { associate, connect, proxyIn, refusal }: Ways<E>,
+  visitors: Scope.Scope
+): Effect.Effect<void, never, DatagramRelay | Deadlines | Refusals | Relay | Scope.Scope | Settings | Slots> =>
+  Effect.gen(function* () {
+    const tcp = Ingress.serve({ listener, open: connect, refusal, proxyIn })
+    const udp = UdpSessions.serve({ socket, open: associate, refusal })
+    yield* Effect.forkScoped(Effect.provideService(tcp, Scope.Scope, visitors))
+    yield* Effect.forkScoped(Effect.provideService(udp, Scope.Scope, visitors))
+  })

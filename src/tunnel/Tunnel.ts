@@ -1,0 +1,189 @@
+/**
+ * A tunnel's own side, whole: what the command runs and hosts embed. Closing its scope is the graceful stop.
+ */
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Schedule from "effect/Schedule"
+import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import type { Address } from "../core/Address.js"
+import { Checkpoint, type Status } from "./Checkpoint.js"
+import type { Certificates } from "../transport/Certificates.js"
+import type { Crypto } from "../transport/Crypto.js"
+import * as DatagramRelay from "../relay/DatagramRelay.js"
+import * as Deadlines from "../core/Deadlines.js"
+import * as Egress from "../relay/Egress.js"
+import * as EventBus from "../core/EventBus.js"
+import type * as Keyring from "./Keyring.js"
+import * as Router from "./Router.js"
+import * as Meter from "../relay/Meter.js"
+import * as Refusals from "../core/Refusals.js"
+import * as Relay from "../relay/Relay.js"
+import * as Runner from "./Runner.js"
+import { Settings } from "../transport/Settings.js"
+import * as Slots from "../relay/Slots.js"
+import * as Targets from "../relay/Targets.js"
+import * as Throttle from "../relay/Throttle.js"
+import type { Transport } from "../transport/Transport.js"
+import type { TunnelEvent } from "../core/TunnelEvent.js"
+import type { TunnelConfig } from "../url/TunnelUrl.js"
+
+export class Tunnel extends Context.Tag("nodepass/Tunnel")<
+  Tunnel,
+  {
+    readonly config: TunnelConfig
+    readonly status: Effect.Effect<Status>
+    /** Completes once visitors are served: a session stands, or the tunnel forwards by itself. */
+    readonly ready: Effect.Effect<void>
+    readonly checkpoint: Effect.Effect<Checkpoint>
+    /** A checkpoint now and each report interval. */
+    readonly checkpoints: Stream.Stream<Checkpoint>
+    /**
+     * What happens from now on, until the tunnel's scope closes: sessions, launches, refusals, the pool, keys.
+     *
+     * Each listener has a buffer of its own; one that does not keep up loses its oldest events and is told so by `Lagged`.
+     */
+    readonly events: (options?: EventBus.Options) => Stream.Stream<TunnelEvent>
+    /**
+     * Has another key take the place of the tunnel's, on this side; the one of before is honoured for a grace.
+     *
+     * Do the same on the other side within that time: nothing is interrupted, in whichever order. A client opens its control
+     * connection anew; when the grace is over, the server does so with one that an outdated key had opened. Fails
+     * with `TooManyKeys` while four are in force.
+     */
+    readonly replaceKey: Keyring.Replace
+    /** Has every idle pool connection replaced, e.g. after the network changed; nothing without a session. */
+    readonly flush: Effect.Effect<void>
+    /** Where clients connect to a server, and where visitors come to, as far as this side listens there now. */
+    readonly addresses: Effect.Effect<{
+      readonly tunnel: Option.Option<Address>
+      readonly visitors: Option.Option<Address>
+    }>
+  }
+>() {}
+
+/**
+ * Opens the tunnel's ports and serves until its scope closes.
+ *
+ * Closing is the graceful stop: the ports close, visitors being served may finish within the shutdown timeout, then
+ * every socket is closed. Fails when a port cannot be opened; a peer that is away is no failure, it is waited for.
+ */
+export const layer = (
+  config: TunnelConfig
+): Layer.Layer<Tunnel, Runner.OpenError, Certificates | Crypto | Settings | Transport> =>
+  Layer.scoped(Tunnel, make(config)).pipe(
+    Layer.provide(Egress.layer({ proxy: config.proxy })),
+    Layer.provide(
+      Layer.mergeAll(
+        DatagramRelay.layer({ idle: config.read }),
+        relay({ idle: config.read, congestion: config.congestion })
+      )
+    ),
+    Layer.provide(
+      // Fresh, or two tunnels of one host would share them.
+      Layer.fresh(
+        Layer.mergeAll(
+          Router.layer({ choose: config._tag === "Client" && config.servers === "all" ? "turns" : "preferred" }),
+          Meter.layer,
+          Refusals.layer,
+          Slots.layer({ limit: config.slot }),
+          Targets.layer({ targets: config.targets, balance: config.balance, check: finite(config.check) }),
+          Throttle.layer({ rate: Number.isFinite(config.rate) ? config.rate * bytesPerMegabit : undefined })
+        ).pipe(Layer.provideMerge(Layer.merge(Deadlines.layer, EventBus.layer)))
+      )
+    )
+  )
+
+// internal
+
+const bytesPerMegabit = 125_000
+
+/** As the host moves bytes. */
+const relay = (options: Relay.Options) => Layer.unwrapEffect(Effect.map(Relay.Way, ({ layer }) => layer(options)))
+
+const finite = (duration: Duration.Duration) => (Duration.isFinite(duration) ? duration : undefined)
+
+const make = (config: TunnelConfig) =>
+  Effect.gen(function* () {
+    const events = yield* EventBus.EventBus
+    const link = yield* Router.Router
+    const { traffic } = yield* Meter.Meter
+    const refusals = yield* Refusals.Refusals
+    const relay = yield* Relay.Relay
+    const datagramRelay = yield* DatagramRelay.DatagramRelay
+    const { reportInterval } = yield* Settings
+    let stopping = false
+
+    // Closed in this order: the ports, then after the drain the visitors.
+    const visitors = yield* Effect.acquireRelease(Scope.make(), (scope, exit) => Scope.close(scope, exit))
+    yield* Effect.addFinalizer((exit) => {
+      stopping = true
+      return Exit.isFailure(exit) && !Exit.isInterrupted(exit) ? Effect.void : drain
+    })
+
+    const role = yield* Runner.open(config, visitors)
+    yield* Effect.logInfo(`relay: ${relay.way}`)
+
+    const stands = Effect.map(link.sessions, (sessions) => sessions.some(({ bus }) => bus.isAttached()))
+    const status = Effect.map(stands, (stands): Status =>
+      stopping ? "stopping" : role.alone || stands ? "serving" : "waiting"
+    )
+    const checkpoint = Effect.gen(function* () {
+      const sessions = yield* link.sessions
+      const pools = yield* Effect.forEach(sessions, ({ pool }) => pool.stats)
+      const trips = yield* Effect.forEach(
+        sessions.filter(({ bus }) => bus.isAttached()),
+        ({ bus }) => bus.roundTrip
+      )
+      const sum = (figure: "idle" | "capacity" | "waiting") => pools.reduce((sum, pool) => sum + pool[figure], 0)
+      const tcp = yield* relay.count
+      const udp = yield* datagramRelay.count
+      const figures = {
+        status: yield* status,
+        mode: role.mode,
+        ping: Option.map(Option.firstSomeOf(trips), Duration.toMillis),
+        pool: { idle: sum("idle"), capacity: sum("capacity"), waiting: sum("waiting") },
+        tcps: tcp.live,
+        udps: udp.live,
+        visitors: tcp.total + udp.total,
+        ...traffic,
+        refused: yield* refusals.counts
+      }
+      return new Checkpoint(figures, { disableValidation: true })
+    })
+    const checkpoints = Stream.repeatEffectWithSchedule(checkpoint, Schedule.spaced(reportInterval))
+    if (config.log === "event") {
+      yield* Effect.forkScoped(Stream.runForEach(checkpoints, ({ line }) => Effect.logInfo(line)))
+    }
+
+    return Tunnel.of({
+      config,
+      status,
+      ready: role.alone ? Effect.void : link.ready,
+      checkpoint,
+      checkpoints,
+      events: (options) => Stream.unwrapScoped(events.subscribe(options)),
+      replaceKey: role.replaceKey,
+      flush: Effect.flatMap(link.sessions, (sessions) =>
+        Effect.forEach(sessions, ({ flush }) => Effect.ignore(flush), { discard: true })
+      ),
+      addresses: Effect.sync(() => ({ tunnel: role.tunnel, visitors: role.visitors() }))
+    })
+  })
+
+const drain = Effect.gen(function* () {
+  const relay = yield* Relay.Relay
+  const { shutdownTimeout } = yield* Settings
+  const { live } = yield* relay.count
+  if (live === 0) return yield* Effect.logInfo("stopped")
+  yield* Effect.logInfo(`stopping: visitors being served may finish within ${Duration.format(shutdownTimeout)}`)
+  // A finalizer is uninterruptible, and so would be this wait: the timeout could not end it.
+  const drained = yield* Effect.timeoutOption(Effect.interruptible(relay.drained), shutdownTimeout)
+  yield* Option.isSome(drained)
+    ? Effect.logInfo("stopped")
+    : Effect.logWarning("stopped: visitors who did not finish are cut off")
+})

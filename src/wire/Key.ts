@@ -1,0 +1,126 @@
+/**
+ * The tunnel key and what grows from it: the stretched key, the keys of one session, sealed lines.
+ *
+ * A sealed line is a URL reference whose last query parameter is `mac`: the first 16 bytes of the HMAC-SHA-256 of the
+ * line without that parameter, in hex. Source: docs/protocol.md §Seals.
+ */
+import * as Effect from "effect/Effect"
+import * as Encoding from "effect/Encoding"
+import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
+import { Crypto } from "../transport/Crypto.js"
+
+/** A key that people chose, stretched once per process and key. */
+export type Stretched = Redacted.Redacted<Uint8Array>
+
+/** Puts a seal on lines, and looks at it. The key is inside and cannot be read. */
+export interface Seal {
+  readonly seal: (line: string) => string
+  /** The line without its seal, or `None` when the seal is missing or not ours. Takes the same time for any seal. */
+  readonly open: (sealed: string) => Option.Option<string>
+  /** The one after it, by the key that grows from this one's and does not lead back to it. */
+  readonly next: () => Seal
+}
+
+/** The keys of one session. Both sides derive the same ones, neither ever sends one. */
+export interface Session {
+  /** Names the session in the clear: 16 hex digits that say nothing about its keys. */
+  readonly id: string
+  /** Seals what the client says on the control connection. */
+  readonly client: Seal
+  /** Seals what the server says on the control connection. */
+  readonly server: Seal
+  /** Seals what the client says on the pool connection of this count. */
+  readonly join: (count: number) => Seal
+  /** Seals what the server says on the pool connection of this count. */
+  readonly admit: (count: number) => Seal
+}
+
+const utf8 = new TextEncoder()
+const salt = utf8.encode("nodepass-effect/1")
+
+/** Stretches the key of a command URL; no key is the empty one, which everybody knows. Some 60 ms. */
+export const stretch = (key: Option.Option<Redacted.Redacted>): Effect.Effect<Stretched, never, Crypto> =>
+  Effect.flatMap(Crypto, (crypto) =>
+    Effect.map(
+      crypto.stretch(utf8.encode(Option.match(key, { onNone: () => "", onSome: Redacted.value })), salt),
+      Redacted.make
+    )
+  )
+
+/** Whether both are one key, however each was come by. */
+export const same = (left: Stretched, right: Stretched): boolean => {
+  const [a, b] = [Redacted.value(left), Redacted.value(right)]
+  return a.length === b.length && a.every((byte, at) => byte === b[at])
+}
+
+/** Seals the client's first line, which has only the tunnel key to stand on. */
+export const hello = (crypto: Crypto["Type"], key: Stretched): Seal => makeSeal(crypto, derive(crypto, key, "hello"))
+
+/** The keys of the session that these two nonces start. */
+export const session = (
+  crypto: Crypto["Type"],
+  key: Stretched,
+  nonces: { readonly client: string; readonly server: string }
+): Session => {
+  const secret = Redacted.make(derive(crypto, key, `session ${nonces.client} ${nonces.server}`))
+  const seal = (label: string) => makeSeal(crypto, derive(crypto, secret, label))
+  const blocks = (label: string) => {
+    let [last, own] = [0, seal(label)]
+    return (count: number): Seal => {
+      const block = Math.floor(count / blockLength)
+      if (block !== last) [last, own] = [block, seal(block === 0 ? label : `${label} ${block}`)]
+      return own
+    }
+  }
+  return {
+    id: Encoding.encodeHex(derive(crypto, secret, "id").subarray(0, 8)),
+    client: seal("client"),
+    server: seal("server"),
+    join: blocks("join"),
+    admit: blocks("admit")
+  }
+}
+
+/** Counts of pool connections in a row that have the same keys. */
+export const blockLength = 32_768
+
+/** A fresh nonce: 32 hex digits. */
+export const nonce: Effect.Effect<string, never, Crypto> = Effect.flatMap(Crypto, (crypto) =>
+  Effect.map(crypto.randomBytes(16), Encoding.encodeHex)
+)
+
+// internal
+
+const derive = (crypto: Crypto["Type"], key: Redacted.Redacted<Uint8Array>, label: string): Uint8Array =>
+  crypto.hmac(Redacted.value(key), utf8.encode(label))
+
+const sealed = /^([^#]*)([?&])mac=([0-9a-f]{32})(#[^#]*)$/
+
+const markAfter = (head: string): "?" | "&" => (head.includes("?") ? "&" : "?")
+
+const makeSeal = (crypto: Crypto["Type"], key: Uint8Array): Seal => {
+  const mac = (line: string) => Encoding.encodeHex(crypto.hmac(key, utf8.encode(line)).subarray(0, 16))
+  return {
+    seal: (line) => {
+      const at = line.indexOf("#")
+      const head = line.slice(0, at)
+      return `${head}${markAfter(head)}mac=${mac(line)}${line.slice(at)}`
+    },
+    open: (text) => {
+      const match = sealed.exec(text)
+      const [, head = "", mark = "", given = "", tail = ""] = match ?? []
+      const line = head + tail
+      // The seal does not cover the mark in front of itself, so only the one that `seal` writes will do.
+      return equal(mac(line), given) && mark === markAfter(head) ? Option.some(line) : Option.none()
+    },
+    next: () => makeSeal(crypto, crypto.hmac(key, utf8.encode("next")))
+  }
+}
+
+/** Compares in a time that depends on the lengths alone. */
+const equal = (left: string, right: string): boolean => {
+  let difference = left.length ^ right.length
+  for (let at = 0; at < left.length; at++) difference |= left.charCodeAt(at) ^ right.charCodeAt(at)
+  return difference === 0
+}

@@ -1,0 +1,228 @@
+/**
+ * What the two sides tell each other: each signal a URL reference whose fragment is its kind.
+ *
+ * Unknown kinds decode to `Unknown` and unknown query parameters are passed over, so that both sides can grow.
+ * Source: docs/protocol.md §Signals.
+ */
+import * as Arr from "effect/Array"
+import * as Either from "effect/Either"
+import * as Option from "effect/Option"
+import * as ParseResult from "effect/ParseResult"
+import * as Schema from "effect/Schema"
+import * as Address from "../core/Address.js"
+
+const connectionId = /^[0-9a-f]{8}$/
+
+/** Names one pool connection within its session: 8 hex digits. */
+export const ConnectionId = Schema.String.pipe(Schema.pattern(connectionId), Schema.brand("ConnectionId"))
+export type ConnectionId = typeof ConnectionId.Type
+
+/** The same as `Schema.is`, whose answer takes some microseconds of every visitor's time. */
+export const isConnectionId = (text: string | undefined): text is ConnectionId =>
+  text !== undefined && connectionId.test(text)
+
+const fingerprint = /^[0-9a-f]{64}$/
+
+/**
+ * The server's terms: how many pool connections at most, who receives visitors, how data connections are secured (`tls`
+ * as in the server's URL), and for `1` the fingerprint of its certificate, 64 lower-case hex digits.
+ */
+export class Terms extends Schema.TaggedClass<Terms>()("Terms", {
+  max: Schema.Int.pipe(Schema.between(1, 65535)),
+  receiver: Schema.Literal("server", "client"),
+  tls: Schema.Literal(0, 1, 2),
+  fingerprint: Schema.OptionFromSelf(Schema.String.pipe(Schema.pattern(fingerprint)))
+}) {}
+
+/** A visitor is there: take this pool connection and bring it to the target. */
+export class Launch extends Schema.TaggedClass<Launch>()("Launch", {
+  protocol: Schema.Literal("tcp", "udp"),
+  id: ConnectionId,
+  visitor: Address.Address,
+  /** The address the visitor came to. */
+  entry: Schema.OptionFromSelf(Address.Address)
+}) {}
+
+/** Who is there, by which protocol, and the address they came to. */
+export type Visit = Pick<Launch, "protocol" | "visitor" | "entry">
+
+/** The same as `new Launch`, whose check of typed fields takes 50 µs of every visitor's time. */
+export const makeLaunch = (fields: Visit & Pick<Launch, "id">): Launch =>
+  new Launch(fields, { disableValidation: true })
+
+/** Visitors wait for pool connections: open this many at once, as far as the capacity allows. */
+export class Demand extends Schema.TaggedClass<Demand>()("Demand", { count: Schema.Int.pipe(Schema.positive()) }) {}
+
+/** More idle pool connections than this are not wanted: close the surplus. */
+export class Keep extends Schema.TaggedClass<Keep>()("Keep", { count: Schema.Int.pipe(Schema.positive()) }) {}
+
+/** Drop every idle pool connection and fill the pool anew. */
+export class Flush extends Schema.TaggedClass<Flush>()("Flush", {}) {}
+
+export class Ping extends Schema.TaggedClass<Ping>()("Ping", {}) {}
+
+export class Pong extends Schema.TaggedClass<Pong>()("Pong", {}) {}
+
+/** Nothing but what its line acknowledges. */
+export class Ack extends Schema.TaggedClass<Ack>()("Ack", {}) {}
+
+/** What follows in this direction is sealed with the next key. */
+export class Rotation extends Schema.TaggedClass<Rotation>()("Rotation", {}) {}
+
+/** The session is over: do not wait for me. */
+export class Bye extends Schema.TaggedClass<Bye>()("Bye", {}) {}
+
+/** A kind that this version does not know. */
+export class Unknown extends Schema.TaggedClass<Unknown>()("Unknown", { kind: Schema.String }) {}
+
+export const Signal = Schema.Union(Terms, Launch, Demand, Keep, Flush, Ping, Pong, Ack, Rotation, Bye, Unknown)
+export type Signal = typeof Signal.Type
+
+/** `//9f3c11aa?from=203.0.113.7:50122#1`, `#i`, `np://1024/-#0`: one line of the control connection, before its seal. */
+export const FromText: Schema.Schema<Signal, string> = Schema.transformOrFail(
+  Schema.String,
+  Schema.typeSchema(Signal),
+  {
+    strict: true,
+    encode: (signal) => ParseResult.succeed(toText(signal)),
+    decode: (text, _, ast) => ParseResult.mapError(fromText(text), (why) => new ParseResult.Type(ast, text, why))
+  }
+)
+
+/** The line of a signal, as `FromText` encodes it. */
+export const toText = (signal: Signal): string => {
+  switch (signal._tag) {
+    case "Terms":
+      return termsText(signal)
+    case "Launch":
+      return launchesText([signal])
+    case "Demand":
+    case "Keep":
+      return `?n=${signal.count}#${kinds[signal._tag]}`
+    case "Unknown":
+      return `#${signal.kind}`
+    default:
+      return `#${kinds[signal._tag]}`
+  }
+}
+
+/** Launches of one protocol, all with an entry or all without, as one line. */
+export const launchesText = (launches: Arr.NonEmptyReadonlyArray<Launch>): string => {
+  const [{ protocol }] = launches
+  const entries = launches.flatMap(({ entry }) => (Option.isSome(entry) ? [String(entry.value)] : []))
+  const same = entries.every((entry) => entry === entries[0])
+  const to = entries.length === 0 ? "" : `&to=${same ? entries[0] : entries.join()}`
+  const ids = launches.map(({ id }) => id).join()
+  const from = launches.map(({ visitor }) => String(visitor)).join()
+  return `//${ids}?from=${from}${to}#${protocol === "tcp" ? 1 : 2}`
+}
+
+/** The signal of a line, as `FromText` decodes it in ten times the time, or what was expected of it. */
+export const fromText = (text: string): Either.Either<Signal, string> =>
+  Either.flatMap(listFromText(text), ([signal, ...others]) =>
+    others.length === 0 ? Either.right(signal) : Either.left("expected one signal")
+  )
+
+/** The signals of a line: one, or several launches. */
+export const listFromText = (text: string): Either.Either<Arr.NonEmptyReadonlyArray<Signal>, string> => {
+  const [, path, kind] = reference.exec(text) ?? []
+  if (path === undefined || kind === undefined) return Either.left("expected a URL reference with a fragment")
+  const offered = terms.exec(path)
+  if (offered !== null) return Either.map(termsFrom(offered, kind, parameter(text, "fp")), Arr.of)
+  return kind === "1" || kind === "2" ? launchesFrom(text, path, kind) : Either.map(otherFrom(text, kind), Arr.of)
+}
+
+/** The value of a query parameter of a line. */
+export const parameter = (line: string, name: string): string | undefined => {
+  const head = line.indexOf("?")
+  const tail = line.indexOf("#", head)
+  const query = head === -1 ? "" : line.slice(head + 1, tail === -1 ? undefined : tail)
+  return query
+    .split("&")
+    .find((part) => part.startsWith(`${name}=`))
+    ?.slice(name.length + 1)
+}
+
+/** The line with one more query parameter. */
+export const withParameter = (line: string, name: string, value: string | number): string => {
+  const at = line.indexOf("#")
+  const head = line.slice(0, at)
+  return `${head}${head.includes("?") ? "&" : "?"}${name}=${value}${line.slice(at)}`
+}
+
+// internal
+
+const kinds = { Demand: "d", Keep: "k", Flush: "0", Ping: "i", Pong: "o", Ack: "a", Rotation: "r", Bye: "b" } as const
+
+const termsText = ({ fingerprint, max, receiver, tls }: Terms): string => {
+  const pinned = Option.match(fingerprint, { onNone: () => "", onSome: (digits) => `?fp=${digits}` })
+  return `np://${max}/${receiver === "server" ? "-" : "+"}${pinned}#${tls}`
+}
+
+const otherFrom = (text: string, kind: string): Either.Either<Signal, string> => {
+  switch (kind) {
+    case kinds.Demand:
+      return Either.map(countFrom(text), (count) => new Demand({ count }))
+    case kinds.Keep:
+      return Either.map(countFrom(text), (count) => new Keep({ count }))
+    case kinds.Flush:
+      return Either.right(new Flush())
+    case kinds.Ping:
+      return Either.right(new Ping())
+    case kinds.Pong:
+      return Either.right(new Pong())
+    case kinds.Ack:
+      return Either.right(new Ack())
+    case kinds.Rotation:
+      return Either.right(new Rotation())
+    case kinds.Bye:
+      return Either.right(new Bye())
+    default:
+      return Either.right(new Unknown({ kind }))
+  }
+}
+
+const reference = /^([^?#]*)(?:\?[^#]*)?#([^#]*)$/
+const terms = /^np:\/\/(\d{1,5})\/([-+])$/
+const launch = /^(?:np:\/\/([^/?#]+)\/|\/\/)([^/?#]*)$/
+
+const termsFrom = (
+  [, max, flow]: RegExpExecArray,
+  kind: string,
+  digits: string | undefined
+): Either.Either<Signal, string> => {
+  const tls = kind === "0" ? 0 : kind === "1" ? 1 : kind === "2" ? 2 : undefined
+  if (tls === undefined || Number(max) < 1 || Number(max) > 65535) {
+    return Either.left("expected np://<1 to 65535>/<- or +>#<0, 1 or 2>")
+  }
+  if (digits === undefined ? tls === 1 : !fingerprint.test(digits)) return Either.left("expected a fingerprint in fp")
+  const receiver = flow === "-" ? "server" : "client"
+  return Either.right(new Terms({ max: Number(max), receiver, tls, fingerprint: Option.fromNullable(digits) }))
+}
+
+const decodeCount = Schema.decodeUnknownEither(Schema.NumberFromString.pipe(Schema.int(), Schema.positive()))
+
+const countFrom = (text: string): Either.Either<number, string> =>
+  Either.mapLeft(decodeCount(parameter(text, "n")), () => "expected a count in n")
+
+const launchesFrom = (
+  text: string,
+  path: string,
+  kind: "1" | "2"
+): Either.Either<Arr.NonEmptyReadonlyArray<Launch>, string> => {
+  const [, peer, names = ""] = launch.exec(path) ?? []
+  const ids = names.split(",")
+  const from = (parameter(text, "from") ?? peer ?? "").split(",")
+  const to = parameter(text, "to")?.split(",") ?? []
+  if (from.length !== ids.length) return Either.left("expected as many visitors as ids")
+  if (to.length > 1 && to.length !== ids.length) return Either.left("expected one entry, or as many as ids")
+  const launches: Array<Launch> = []
+  for (const [index, id] of ids.entries()) {
+    if (!isConnectionId(id)) return Either.left("expected an id of 8 hex digits")
+    const visitor = Address.fromText(from[index] ?? "")
+    if (Option.isNone(visitor)) return Either.left("expected the visitor's address")
+    const entry = Address.fromText(to[to.length > 1 ? index : 0] ?? "")
+    launches.push(makeLaunch({ protocol: kind === "1" ? "tcp" : "udp", id, visitor: visitor.value, entry }))
+  }
+  return Arr.isNonEmptyArray(launches) ? Either.right(launches) : Either.left("expected an id of 8 hex digits")
+}

@@ -1,0 +1,167 @@
+/**
+ * What every `InstanceStore` keeps to, whatever it keeps things in.
+ */
+import { assert, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as FastCheck from "effect/FastCheck"
+import type * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import { Id, type Meta, noMeta, noTraffic } from "../../src/master/Instance.js"
+import * as InstanceStore from "../../src/master/InstanceStore.js"
+
+const id = (number: number) => Id.make(number.toString(16).padStart(8, "0"))
+
+export const stored = (number: number, fields: Partial<InstanceStore.Stored> = {}): InstanceStore.Stored => ({
+  id: id(number),
+  alias: `instance ${number}`,
+  url: `server://k@:1/:${number + 2}`,
+  restart: true,
+  meta: noMeta,
+  traffic: noTraffic,
+  version: 1,
+  created: number,
+  ...fields
+})
+
+const Text = FastCheck.oneof(
+  FastCheck.string(),
+  FastCheck.constantFrom("", "ü'\"\\", "'; DROP TABLE instances; --", "日本")
+)
+const Bytes = FastCheck.nat({ max: Number.MAX_SAFE_INTEGER })
+
+/** Changes drawn at random, among three instances. */
+const Change = FastCheck.oneof(
+  FastCheck.record({ kind: FastCheck.constant("insert" as const), at: FastCheck.nat(2), text: Text }),
+  FastCheck.record({
+    kind: FastCheck.constant("save" as const),
+    at: FastCheck.nat(2),
+    text: Text,
+    flag: FastCheck.boolean()
+  }),
+  FastCheck.record({ kind: FastCheck.constant("url" as const), at: FastCheck.nat(2), text: Text }),
+  FastCheck.record({ kind: FastCheck.constant("traffic" as const), at: FastCheck.nat(2), bytes: Bytes }),
+  FastCheck.record({ kind: FastCheck.constant("remove" as const), at: FastCheck.nat(2) }),
+  FastCheck.record({ kind: FastCheck.constant("identify" as const), text: Text }),
+  FastCheck.record({ kind: FastCheck.constant("reopen" as const) })
+)
+
+// PostgreSQL has no place for a NUL in a text; the API lets none in.
+const clean = (text: string) => text.replaceAll("\0", "")
+
+/** `world` makes an empty store, `open` opens it, again and again, with what was kept. */
+export const suite = (
+  world: () => {
+    readonly open: Layer.Layer<InstanceStore.InstanceStore, InstanceStore.StoreError>
+    readonly close: () => void
+  }
+) => {
+  const inWorld = async (
+    program: (open: Layer.Layer<InstanceStore.InstanceStore, InstanceStore.StoreError>) => Effect.Effect<void, unknown>
+  ) => {
+    const { close, open } = world()
+    try {
+      Exit.getOrElse(await Effect.runPromiseExit(program(open)), (cause) => assert.fail(String(cause)))
+    } finally {
+      close()
+    }
+  }
+
+  it("keeps what the one in memory keeps, also when it is opened again", () =>
+    FastCheck.assert(
+      FastCheck.asyncProperty(FastCheck.array(Change, { maxLength: 25 }), (changes) =>
+        inWorld((open) =>
+          Effect.gen(function* () {
+            const model = InstanceStore.make()
+            const rest = [...changes]
+            const versions = new Map<number, number>()
+            while (rest.length > 0) {
+              yield* Effect.gen(function* () {
+                const own = yield* InstanceStore.InstanceStore
+                for (let change = rest.shift(); change !== undefined; change = rest.shift()) {
+                  if (change.kind === "reopen") break
+                  const both = <A>(ask: (store: InstanceStore.InstanceStore["Type"]) => Effect.Effect<A, unknown>) =>
+                    Effect.zipRight(ask(model), ask(own))
+                  if (change.kind === "identify") {
+                    const identity = { mid: "0123", alias: clean(change.text), keyHash: "" }
+                    yield* both((store) => store.identify(identity))
+                    continue
+                  }
+                  const known = versions.get(change.at)
+                  if (change.kind === "insert") {
+                    if (known !== undefined) continue
+                    versions.set(change.at, 1)
+                    const given = stored(change.at, { alias: clean(change.text) })
+                    yield* both((store) => store.insert(given))
+                  } else if (change.kind === "save") {
+                    const meta: Meta = { ...noMeta, tags: { [clean(change.text)]: "x" } }
+                    const fields = { alias: clean(change.text), meta, restart: change.flag }
+                    yield* both((store) => store.save(id(change.at), fields))
+                  } else if (change.kind === "url") {
+                    if (known === undefined) continue
+                    versions.set(change.at, known + 1)
+                    const version = {
+                      id: id(change.at),
+                      version: known + 1,
+                      url: clean(change.text),
+                      time: 1_800_000_000_000
+                    }
+                    yield* both((store) => store.saveUrl(version))
+                  } else if (change.kind === "traffic") {
+                    const traffic = new Map([[id(change.at), { ...noTraffic, tcprx: change.bytes, udptx: 1 }]])
+                    yield* both((store) => store.saveTraffic(traffic))
+                  } else {
+                    versions.delete(change.at)
+                    yield* both((store) => store.remove(id(change.at)))
+                  }
+                }
+              }).pipe(Effect.provide(open))
+            }
+            yield* Effect.gen(function* () {
+              const own = yield* InstanceStore.InstanceStore
+              const byId = (list: ReadonlyArray<InstanceStore.Stored>) => list.toSorted((a, b) => a.created - b.created)
+              assert.deepStrictEqual(byId(yield* own.list), byId(yield* model.list))
+              assert.deepStrictEqual(yield* own.identity, yield* model.identity)
+              for (const at of [0, 1, 2]) {
+                assert.deepStrictEqual(yield* own.versions(id(at)), yield* model.versions(id(at)))
+              }
+            }).pipe(Effect.provide(open))
+          })
+        )
+      ),
+      { numRuns: 15 }
+    ))
+
+  it("brings back a backup in the place of what was there", () =>
+    inWorld((open) =>
+      Effect.gen(function* () {
+        const store = yield* InstanceStore.InstanceStore
+        yield* store.identify({ mid: "0123", alias: "", keyHash: "hash" })
+        yield* store.insert(stored(1))
+        yield* store.saveUrl({ id: id(1), version: 2, url: "server://k@:1/:9", time: 5 })
+        const text = yield* Schema.encode(InstanceStore.BackupText)(yield* store.backup)
+        const before = {
+          list: yield* store.list,
+          versions: yield* store.versions(id(1)),
+          identity: yield* store.identity
+        }
+        yield* store.remove(id(1))
+        yield* store.insert(stored(2))
+        yield* store.restore(yield* Schema.decode(InstanceStore.BackupText)(text))
+        assert.deepStrictEqual(
+          { list: yield* store.list, versions: yield* store.versions(id(1)), identity: yield* store.identity },
+          before
+        )
+        assert.deepStrictEqual(yield* store.versions(id(2)), [])
+      }).pipe(Effect.provide(open))
+    ))
+
+  it("has no identity before it is given one", () =>
+    inWorld((open) =>
+      Effect.gen(function* () {
+        const store = yield* InstanceStore.InstanceStore
+        assert.isTrue(Option.isNone(yield* store.identity))
+      }).pipe(Effect.provide(open))
+    ))
+}

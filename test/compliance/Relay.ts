@@ -1,0 +1,414 @@
+/**
+ * The words of `Relay`, as laws on real sockets. The relay of this process and that of the kernel are both held to them.
+ */
+import { assert, describe, it } from "@effect/vitest"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as FastCheck from "effect/FastCheck"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
+import * as Option from "effect/Option"
+import * as Scope from "effect/Scope"
+import { readdirSync } from "node:fs"
+import * as Address from "../../src/core/Address.js"
+import * as Meter from "../../src/relay/Meter.js"
+import * as Relay from "../../src/relay/Relay.js"
+import * as Throttle from "../../src/relay/Throttle.js"
+import { type Connection, Transport, type TransportError } from "../../src/transport/Transport.js"
+
+export interface World {
+  readonly transport: Layer.Layer<Transport>
+  /** Defaults to no rate. */
+  readonly throttle?: Layer.Layer<Throttle.Throttle> | undefined
+  readonly layer: (options: Relay.Options) => Layer.Layer<Relay.Relay, never, Meter.Meter | Throttle.Throttle>
+}
+
+export interface Line {
+  /** The outer ends: what the visitor and the target hold. */
+  readonly visitor: Connection
+  readonly target: Connection
+  readonly near: Connection
+  readonly far: Connection
+  readonly exchange: Effect.Effect<void, TransportError | Relay.RelayIdle>
+}
+
+export type Program<A, E> = Effect.Effect<A, E, Meter.Meter | Relay.Relay | Scope.Scope | Transport>
+
+/** Descriptors that the process has open now. */
+export const descriptors = (): number => readdirSync("/proc/self/fd").length
+
+/** Node forgets a closed handle right after the immediates of the turn that closed it. */
+export const turn = Effect.async<void>((resume) => {
+  setImmediate(() => setImmediate(() => resume(Effect.void)))
+})
+
+/** A visitor and a target, each connected to what the relay is to join. */
+export const line: Effect.Effect<Line, TransportError, Relay.Relay | Scope.Scope | Transport> = Effect.gen(
+  function* () {
+    const transport = yield* Transport
+    const listener = yield* transport.listen(Address.make("127.0.0.1", 0))
+    const meet = Effect.zip(transport.connect(listener.address), listener.accept, { concurrent: true })
+    const [visitor, near] = yield* meet
+    const [target, far] = yield* meet
+    const relay = yield* Relay.Relay
+    return { visitor, target, near, far, exchange: relay.exchange(near, far) }
+  }
+)
+
+export const run = <A, E>(
+  { layer, throttle = Throttle.layer(), transport }: World,
+  program: Program<A, E>,
+  idle?: Duration.Duration
+): Effect.Effect<A, E | TransportError> =>
+  Effect.scoped(program).pipe(
+    Effect.provide(
+      Layer.merge(transport, Layer.provideMerge(layer({ idle }), Layer.merge(Meter.layer, throttle))).pipe(
+        Layer.provideMerge(Logger.remove(Logger.defaultLogger))
+      )
+    )
+  )
+
+/** Bytes of which each says where it is. */
+export const pattern = (length: number): Uint8Array => {
+  const bytes = new Uint8Array(length)
+  for (let index = 0; index < length; index++) bytes[index] = (index * 31 + (index >> 8)) & 255
+  return bytes
+}
+
+export const readAll = (connection: Connection, pause?: Effect.Effect<void>): Effect.Effect<Buffer, TransportError> =>
+  Effect.gen(function* () {
+    const parts: Array<Uint8Array> = []
+    for (;;) {
+      const chunk = yield* connection.read
+      if (Option.isNone(chunk)) return Buffer.concat(parts)
+      parts.push(chunk.value)
+      if (pause !== undefined) yield* pause
+    }
+  })
+
+interface Speech {
+  readonly bytes: number
+  /** What it is cut into, by turns, and the milliseconds between. */
+  readonly cuts: ReadonlyArray<readonly [length: number, pause: number]>
+  /** Whether the speaker waits for the end of what it hears. */
+  readonly last: boolean
+  /** Milliseconds that whoever hears it takes for a chunk. */
+  readonly hearing: number
+}
+
+const say = (connection: Connection, { bytes, cuts }: Speech) =>
+  Effect.gen(function* () {
+    const whole = pattern(bytes)
+    for (let at = 0, turn = 0; at < bytes; turn++) {
+      const [length, pause] = cuts[turn % cuts.length] ?? [bytes, 0]
+      yield* connection.write(whole.subarray(at, at + length))
+      at += length
+      if (pause > 0 && turn < 20) yield* Effect.sleep(pause)
+    }
+    yield* connection.end
+  })
+
+export const speech: FastCheck.Arbitrary<Speech> = FastCheck.record({
+  bytes: FastCheck.oneof(
+    FastCheck.constantFrom(0, 1, 65_535, 65_536, 65_537, 262_144, 5_000_000),
+    FastCheck.nat(100_000),
+    FastCheck.nat(3_000_000)
+  ),
+  cuts: FastCheck.array(
+    FastCheck.tuple(
+      FastCheck.oneof(FastCheck.integer({ min: 500, max: 5000 }), FastCheck.integer({ min: 5000, max: 300_000 })),
+      FastCheck.constantFrom(0, 0, 0, 1, 5)
+    ),
+    { minLength: 1, maxLength: 8 }
+  ),
+  last: FastCheck.boolean(),
+  hearing: FastCheck.constantFrom(0, 0, 0, 2)
+})
+
+const same = (left: Uint8Array, right: Uint8Array) => Buffer.compare(left, right) === 0
+
+const drained = Effect.flatMap(Relay.Relay, ({ drained }) => drained)
+const counts = Effect.flatMap(Relay.Relay, ({ count }) => count)
+const traffic = Effect.map(Meter.Meter, ({ traffic }) => ({ tx: traffic.tcpTx, rx: traffic.tcpRx }))
+
+/** How what a connection hears comes to its end. */
+export const hearing = (connection: Connection): Effect.Effect<string> =>
+  Effect.match(readAll(connection), { onFailure: ({ reason }) => reason, onSuccess: () => "End" })
+
+/** Runs both ways of one exchange, and answers with what each end heard. */
+export const converse = ({ exchange, target, visitor }: Line, up: Speech, down: Speech) =>
+  Effect.gen(function* () {
+    const relaying = yield* Effect.fork(exchange)
+    const hear = (connection: Connection, { hearing }: Speech) =>
+      readAll(connection, hearing > 0 ? Effect.sleep(hearing) : undefined)
+    const atTarget = yield* Effect.fork(hear(target, up))
+    const atVisitor = yield* Effect.fork(hear(visitor, down))
+    // One of the two may wait for the other's end; not both.
+    const upwards = up.last && !down.last ? Effect.zipRight(Fiber.await(atVisitor), say(visitor, up)) : say(visitor, up)
+    const downwards = down.last ? Effect.zipRight(Fiber.await(atTarget), say(target, down)) : say(target, down)
+    yield* Effect.all([upwards, downwards], { concurrency: 2 })
+    const heard = yield* Fiber.join(Fiber.zip(atTarget, atVisitor))
+    yield* Fiber.join(relaying)
+    return heard
+  })
+
+export const suite = (name: string, world: World): unknown =>
+  describe(name, () => {
+    const law = <E>(sentence: string, program: Program<void, E>, idle?: Duration.Duration) =>
+      it.live(sentence, () => run(world, program, idle))
+
+    it.live.prop(
+      "brings both ways whole and in order, and each end as an end, however they are cut",
+      [speech, speech],
+      ([up, down]) =>
+        run(
+          world,
+          Effect.gen(function* () {
+            const [heardByTarget, heardByVisitor] = yield* converse(yield* line, up, down)
+            assert.isTrue(same(heardByTarget, pattern(up.bytes)), `up: ${heardByTarget.length} of ${up.bytes}`)
+            assert.isTrue(same(heardByVisitor, pattern(down.bytes)), `down: ${heardByVisitor.length} of ${down.bytes}`)
+            yield* drained
+            assert.deepStrictEqual(yield* traffic, { tx: up.bytes, rx: down.bytes })
+            assert.deepStrictEqual(yield* counts, { live: 0, total: 1 })
+          })
+        ),
+      { fastCheck: { numRuns: 25, interruptAfterTimeLimit: 15_000 } }
+    )
+
+    law(
+      "many exchanges at once do not mix",
+      Effect.gen(function* () {
+        const lines = yield* Effect.replicateEffect(line, 40)
+        const speeches = lines.map((_, index): Speech => ({
+          bytes: index * 40_009,
+          cuts: [[9973, 0]],
+          last: index % 3 === 0,
+          hearing: 0
+        }))
+        const [quiet] = speeches
+        assert.isDefined(quiet)
+        yield* Effect.forEach(
+          lines,
+          (line, index) =>
+            Effect.gen(function* () {
+              const [up = quiet, down = quiet] = [speeches[index], speeches[lines.length - 1 - index]]
+              const [there, back] = yield* converse(line, up, down)
+              assert.isTrue(same(there, pattern(up.bytes)) && same(back, pattern(down.bytes)))
+            }),
+          { concurrency: "unbounded", discard: true }
+        )
+        assert.deepStrictEqual(yield* counts, { live: 0, total: 40 })
+      })
+    )
+
+    law(
+      "what was read ahead and put back comes first",
+      Effect.gen(function* () {
+        const { exchange, far, near, target, visitor } = yield* line
+        const words = pattern(100_000)
+        yield* visitor.write(words.subarray(0, 50_000))
+        yield* target.write(words.subarray(0, 10))
+        const chunk = yield* Effect.map(near.read, Option.getOrThrow)
+        near.unread(chunk.subarray(5))
+        near.unread(chunk.subarray(0, 5))
+        assert.strictEqual(yield* far.peek, "Bytes")
+        const relaying = yield* Effect.fork(exchange)
+        yield* Effect.zipRight(visitor.write(words.subarray(50_000)), visitor.end)
+        yield* target.end
+        assert.isTrue(same(yield* readAll(target), words))
+        assert.isTrue(same(yield* readAll(visitor), words.subarray(0, 10)))
+        yield* Fiber.join(relaying)
+      })
+    )
+
+    law(
+      "what had ended before is brought to its end",
+      Effect.gen(function* () {
+        const { exchange, near, target, visitor } = yield* line
+        yield* Effect.zipRight(visitor.write(pattern(9)), visitor.end)
+        const chunk = yield* Effect.map(near.read, Option.getOrThrow)
+        assert.strictEqual(yield* near.peek, "End")
+        near.unread(chunk)
+        const relaying = yield* Effect.fork(exchange)
+        assert.isTrue(same(yield* readAll(target), pattern(9)))
+        yield* Effect.zipRight(target.write(pattern(3)), target.end)
+        assert.isTrue(same(yield* readAll(visitor), pattern(3)))
+        yield* Fiber.join(relaying)
+      })
+    )
+
+    it.live.each([
+      ["visitor", "target"],
+      ["target", "visitor"]
+    ] as const)("a reset by the %s is a reset for the %s, and fails the exchange", ([first, second]) =>
+      run(
+        world,
+        Effect.gen(function* () {
+          const joined = yield* line
+          const relaying = yield* Effect.fork(Effect.flip(joined.exchange))
+          yield* joined[first].write(pattern(10))
+          yield* joined[second].read
+          yield* joined[first].reset
+          assert.strictEqual(yield* hearing(joined[second]), "Reset")
+          assert.propertyVal(yield* Fiber.join(relaying), "_tag", "TransportError")
+          yield* drained
+          assert.strictEqual((yield* counts).live, 0)
+        })
+      )
+    )
+
+    it.live.each([
+      ["near", "its first bytes", 10],
+      ["far", "its first bytes", 10],
+      ["near", "a while", 3_000_000],
+      ["far", "a while", 3_000_000]
+    ] as const)("a reset of the %s connection itself, after %s, is a reset for both sides", ([end, , bytes]) =>
+      run(
+        world,
+        Effect.gen(function* () {
+          const joined = yield* line
+          const { exchange, target, visitor } = joined
+          const relaying = yield* Effect.fork(Effect.flip(exchange))
+          yield* Effect.fork(Effect.ignore(visitor.write(pattern(bytes))))
+          for (let heard = 0; heard < bytes;) heard += Option.getOrThrow(yield* target.read).length
+          yield* joined[end].reset
+          assert.strictEqual(yield* hearing(visitor), "Reset")
+          assert.strictEqual(yield* hearing(target), "Reset")
+          assert.propertyVal(yield* Fiber.join(relaying), "_tag", "TransportError")
+          assert.strictEqual((yield* counts).live, 0)
+        })
+      )
+    )
+
+    law(
+      "a reset while the other side does not read ends the exchange",
+      Effect.gen(function* () {
+        const { exchange, target, visitor } = yield* line
+        const relaying = yield* Effect.fork(Effect.flip(exchange))
+        const pouring = yield* Effect.fork(Effect.ignore(Effect.forever(visitor.write(pattern(65_536)))))
+        yield* target.write(pattern(1))
+        yield* visitor.read
+        yield* target.reset
+        yield* Fiber.await(pouring)
+        assert.propertyVal(yield* Fiber.join(relaying), "_tag", "TransportError")
+      })
+    )
+
+    law(
+      "a reader who stops stops the writer, and hears all when it goes on",
+      Effect.gen(function* () {
+        const { exchange, target, visitor } = yield* line
+        const relaying = yield* Effect.fork(exchange)
+        const chunk = pattern(65_536)
+        let sent = 0
+        const pour = Effect.tap(
+          visitor.write(chunk),
+          Effect.sync(() => (sent += chunk.length))
+        )
+        const pouring = yield* Effect.fork(Effect.forever(pour))
+        // It is stuck once a second has brought nothing more.
+        yield* Effect.repeat(
+          Effect.suspend(() => {
+            const before = sent
+            return Effect.delay(
+              Effect.sync(() => sent === before),
+              "700 millis"
+            )
+          }),
+          { until: (stuck) => stuck }
+        )
+        assert.isAbove(sent, 0)
+        assert.isAtMost(sent, 32 * 1024 * 1024)
+        // A piece that is being written is heard though its writer has gone.
+        yield* Fiber.interrupt(pouring)
+        const heard = yield* Effect.fork(readAll(target))
+        yield* visitor.end
+        const { length } = yield* Fiber.join(heard)
+        assert.isTrue(length === sent || length === sent + chunk.length, `${length} of ${sent}`)
+        yield* Effect.zipRight(target.end, Fiber.join(relaying))
+      })
+    )
+
+    law(
+      "an exchange is reset once both sides were silent for the limit, and not before",
+      Effect.gen(function* () {
+        const { exchange, target, visitor } = yield* line
+        yield* Effect.fork(Effect.ignore(readAll(target)))
+        // Words in one direction alone keep it alive.
+        yield* Effect.fork(Effect.replicateEffect(Effect.delay(visitor.write(pattern(1)), "200 millis"), 5))
+        const [took, error] = yield* Effect.timed(Effect.flip(exchange))
+        assert.instanceOf(error, Relay.RelayIdle)
+        assert.strictEqual(yield* hearing(visitor), "Reset")
+        const millis = Duration.toMillis(took)
+        assert.isTrue(millis >= 1300 && millis < 3000, `${millis} ms`)
+      }),
+      Duration.millis(400)
+    )
+
+    law(
+      "to interrupt the exchange closes both sides",
+      Effect.gen(function* () {
+        const joined = yield* Scope.make()
+        const { exchange, far, near, target, visitor } = yield* line
+        const relaying = yield* Effect.forkIn(exchange, joined)
+        yield* visitor.write(pattern(10))
+        yield* target.read
+        yield* Scope.close(joined, Exit.void)
+        assert.isTrue(Exit.isInterrupted(yield* Fiber.await(relaying)))
+        yield* Effect.zipRight(near.reset, far.reset)
+        assert.strictEqual(yield* hearing(visitor), "Reset")
+        assert.strictEqual(yield* hearing(target), "Reset")
+        assert.strictEqual((yield* counts).live, 0)
+      })
+    )
+
+    law(
+      "what it has carried is seen within a second or two, while it goes on",
+      Effect.gen(function* () {
+        const { exchange, target, visitor } = yield* line
+        yield* Effect.fork(Effect.ignore(exchange))
+        yield* visitor.write(pattern(1000))
+        yield* target.read
+        yield* target.write(pattern(10))
+        yield* Effect.repeat(Effect.delay(traffic, "20 millis"), { until: ({ rx, tx }) => tx === 1000 && rx === 10 })
+        assert.deepStrictEqual(yield* counts, { live: 1, total: 1 })
+      }).pipe(Effect.timeoutFail({ duration: "2500 millis", onTimeout: () => "not seen" as const }))
+    )
+
+    it.live(
+      "a thousand exchanges leave no descriptor behind, however they end",
+      () =>
+        Effect.gen(function* () {
+          const before = descriptors()
+          const visit = (index: number) =>
+            Effect.gen(function* () {
+              const { exchange, target, visitor } = yield* line
+              const relaying = yield* Effect.fork(Effect.exit(exchange))
+              yield* visitor.write(pattern(100))
+              assert.isTrue(Option.isSome(yield* target.read))
+              if (index % 4 === 0) yield* visitor.reset
+              else if (index % 4 === 1) yield* Fiber.interrupt(relaying)
+              else {
+                yield* Effect.zipRight(visitor.end, readAll(target))
+                yield* index % 4 === 2 ? target.end : target.reset
+              }
+              yield* Fiber.await(relaying)
+            }).pipe(Effect.scoped)
+          yield* run(
+            world,
+            Effect.gen(function* () {
+              yield* Effect.forEach(Array.from({ length: 1000 }).keys(), visit, { concurrency: 20, discard: true })
+              assert.deepStrictEqual(yield* counts, { live: 0, total: 1000 })
+              yield* turn
+              // A thread, should there be one, may keep some of its own.
+              assert.isAtMost(descriptors(), before + 20)
+            })
+          )
+          yield* turn
+          assert.isAtMost(descriptors(), before)
+        }),
+      90_000
+    )
+  })

@@ -1,0 +1,343 @@
+/**
+ * The words of `Transport.secure`, as laws; `overTls` holds what it answers to the laws of every connection.
+ */
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as FiberStatus from "effect/FiberStatus"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Queue from "effect/Queue"
+import * as Scope from "effect/Scope"
+import * as Address from "../../src/core/Address.js"
+import type { Certificate } from "../../src/transport/Certificates.js"
+import type * as Tls from "../../src/transport/Tls.js"
+import { type Connection, serveOwning, Transport, type TransportError } from "../../src/transport/Transport.js"
+
+/** What is asked of a certificate. Times in milliseconds from now. */
+export interface Wish {
+  readonly issuer: "known" | "unknown" | "itself"
+  readonly names: ReadonlyArray<string>
+  readonly begins?: number
+  readonly expires?: number
+}
+
+export interface TlsWorld {
+  readonly run: (
+    program: Effect.Effect<void, Tls.TlsError | TransportError, Scope.Scope | Transport>
+  ) => Effect.Effect<void>
+  readonly certificate: (wish: Wish) => Effect.Effect<Certificate>
+  /** The authority that is `known`. */
+  readonly authority: Effect.Effect<string>
+}
+
+const dieOfTls = <A, R>(
+  self: Effect.Effect<A, Tls.TlsError | TransportError, R>
+): Effect.Effect<A, TransportError, R> => Effect.catchTag(self, "TlsError", Effect.die)
+
+/** A Transport of which every connection speaks TLS, shown this certificate by whoever listens. */
+export const overTls = (certificate: Effect.Effect<Certificate>): Layer.Layer<Transport, never, Transport> =>
+  Layer.effect(
+    Transport,
+    Effect.zipWith(Transport, certificate, (plain, certificate) =>
+      Transport.of({
+        ...plain,
+        connect: (address) =>
+          Effect.flatMap(plain.connect(address), (connection) =>
+            dieOfTls(plain.secure(connection, { side: "client", trust: pinned(certificate) }))
+          ),
+        listen: (address) =>
+          Effect.gen(function* () {
+            const listener = yield* plain.listen(address)
+            const secured = yield* Queue.unbounded<readonly [Connection, Scope.CloseableScope]>()
+            const turn = yield* Effect.makeSemaphore(1)
+            const pending = new Set<Scope.CloseableScope>()
+            const handler = (connection: Connection, scope: Scope.CloseableScope) => {
+              pending.add(scope)
+              return plain.secure(connection, { side: "server", certificate }).pipe(
+                Effect.matchEffect({
+                  onFailure: () => Scope.close(scope, Exit.void),
+                  onSuccess: (over) => Effect.asVoid(Queue.offer(secured, [over, scope] as const))
+                }),
+                turn.withPermits(1)
+              )
+            }
+            const accept = Effect.uninterruptibleMask((restore) =>
+              Effect.flatMap(restore(Queue.take(secured)), ([connection, scope]) => {
+                pending.delete(scope)
+                return Effect.as(
+                  Effect.addFinalizer((exit) => Scope.close(scope, exit)),
+                  connection
+                )
+              })
+            )
+            yield* Effect.addFinalizer(() => Effect.forEach(pending, (scope) => Scope.close(scope, Exit.void)))
+            // An accepted connection outlives its listener.
+            yield* Effect.forkScoped(Scope.extend(serveOwning(listener, handler), yield* Scope.make()))
+            return { address: listener.address, accept }
+          })
+      })
+    )
+  )
+
+const here = Address.make("127.0.0.1", 0)
+const ascii = (text: string): Uint8Array => new TextEncoder().encode(text)
+const pinned = ({ fingerprint }: Certificate): Tls.Trust => ({ _tag: "Pinned", fingerprint })
+
+interface Ends {
+  readonly client: Connection
+  readonly server: Connection
+}
+
+const connected: Effect.Effect<Ends, TransportError, Scope.Scope | Transport> = Effect.gen(function* () {
+  const transport = yield* Transport
+  const listener = yield* transport.listen(here)
+  const client = yield* transport.connect(listener.address)
+  return { client, server: yield* listener.accept }
+})
+
+/** Both sides secure their ends; each answers with how that went. */
+const meet = (ends: Ends, certificate: Certificate, trust: Tls.Trust) =>
+  Effect.flatMap(Transport, ({ secure }) =>
+    Effect.all(
+      {
+        client: Effect.exit(secure(ends.client, { side: "client", trust })),
+        server: Effect.exit(secure(ends.server, { side: "server", certificate }))
+      },
+      { concurrency: "unbounded" }
+    )
+  )
+
+const take = <A, E>(exit: Exit.Exit<A, E>): Effect.Effect<A, E> => exit
+
+const readText = (connection: Connection, length: number): Effect.Effect<string, TransportError> =>
+  Effect.gen(function* () {
+    let text = ""
+    while (text.length < length) {
+      const chunk = yield* connection.read
+      if (Option.isNone(chunk)) return `${text}(end)`
+      text += new TextDecoder().decode(chunk.value)
+    }
+    return text
+  })
+
+const parked = <A, E>(fiber: Fiber.RuntimeFiber<A, E>): Effect.Effect<unknown> =>
+  Effect.repeat(Effect.zipRight(Effect.yieldNow(), Fiber.status(fiber)), {
+    until: (status) => FiberStatus.isSuspended(status)
+  })
+
+const failureOf = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<E, never, R> =>
+  Effect.matchEffect(effect, { onFailure: Effect.succeed, onSuccess: () => Effect.dieMessage("it succeeded") })
+
+const reasonOf = <A, R>(effect: Effect.Effect<A, Tls.TlsError | TransportError, R>) =>
+  Effect.match(effect, { onFailure: (error) => error.reason, onSuccess: () => "Success" as const })
+
+/** Reads until it fails or ends, and says which. */
+const readOn = (connection: Connection) => reasonOf(Effect.repeat(connection.read, { until: Option.isNone }))
+
+const greet = ({ client, server }: Ends) =>
+  Effect.gen(function* () {
+    yield* client.write(ascii("question"))
+    assert.strictEqual(yield* readText(server, 8), "question")
+    yield* server.write(ascii("answer"))
+    assert.strictEqual(yield* readText(client, 6), "answer")
+  })
+
+export const tlsSuite = (name: string, world: TlsWorld): unknown =>
+  describe(`secure of ${name}`, () => {
+    const law = (
+      sentence: string,
+      program: () => Effect.Effect<void, Tls.TlsError | TransportError, Scope.Scope | Transport>
+    ) => it.live(sentence, () => world.run(Effect.suspend(program)))
+    const selfSigned = world.certificate({ issuer: "itself", names: ["nodepass"] })
+
+    const accepts = (wish: Wish, trustOf: (certificate: Certificate, authority: string) => Tls.Trust) =>
+      Effect.gen(function* () {
+        const certificate = yield* world.certificate(wish)
+        const ends = yield* connected
+        const { client, server } = yield* meet(ends, certificate, trustOf(certificate, yield* world.authority))
+        const over = { client: yield* take(client), server: yield* take(server) }
+        assert.strictEqual(String(over.client.remote), String(ends.client.remote))
+        assert.strictEqual(String(over.server.local), String(ends.server.local))
+        yield* greet(over)
+      })
+
+    const refuses = (
+      wish: Wish,
+      trustOf: (authority: string) => Tls.Trust,
+      reason: Tls.TlsError["reason"],
+      sentence: RegExp
+    ) =>
+      Effect.gen(function* () {
+        const certificate = yield* world.certificate(wish)
+        const ends = yield* connected
+        const { client, server } = yield* meet(ends, certificate, trustOf(yield* world.authority))
+        const refusal = yield* failureOf(take(client))
+        assert.strictEqual(refusal.reason, reason)
+        assert.match(refusal.message, sentence)
+        assert.include(refusal.message, `certificate of ${ends.client.remote} refused: `)
+        // The server may have thought itself done by then. And what comes with a reset may look like an end in libuv.
+        const told = Effect.flatMap(take(server), ({ read }) => read)
+        assert.include(["Reset", "Handshake"], yield* reasonOf(told))
+        assert.include(["Reset", "Closed"], yield* reasonOf(ends.client.read))
+      })
+
+    const authority =
+      (name: string) =>
+      (_: unknown, pem: string): Tls.Trust => ({ _tag: "Authority", name, authorities: [pem] })
+    const known =
+      (name: string) =>
+      (pem: string): Tls.Trust => ({ _tag: "Authority", name, authorities: [pem] })
+
+    law("the pinned certificate is accepted, whoever issued it and whatever its dates", () =>
+      Effect.gen(function* () {
+        yield* accepts({ issuer: "itself", names: ["nodepass"] }, pinned)
+        yield* accepts({ issuer: "unknown", names: ["other.example"], begins: -2e9, expires: -1e9 }, pinned)
+      })
+    )
+
+    law("any other than the pinned one is refused", () =>
+      Effect.gen(function* () {
+        const other = yield* selfSigned
+        yield* refuses(
+          { issuer: "known", names: ["a.example"] },
+          () => pinned(other),
+          "NotPinned",
+          /, not [0-9a-f]{64}$/
+        )
+      })
+    )
+
+    law("one of a known authority is accepted for each of its names, and for an address", () =>
+      Effect.gen(function* () {
+        const wish: Wish = { issuer: "known", names: ["a.example", "b.example", "127.0.0.1"] }
+        for (const name of wish.names) yield* accepts(wish, authority(name))
+      })
+    )
+
+    law("one of nobody or of an unknown authority is refused", () =>
+      Effect.gen(function* () {
+        for (const issuer of ["itself", "unknown"] as const) {
+          yield* refuses({ issuer, names: ["a.example"] }, known("a.example"), "Untrusted", /no authority known here/)
+        }
+      })
+    )
+
+    law("one for another name or address is refused", () =>
+      Effect.gen(function* () {
+        for (const name of ["localhost", "127.0.0.2"]) {
+          yield* refuses(
+            { issuer: "known", names: ["other.example", "127.0.0.1"] },
+            known(name),
+            "WrongName",
+            new RegExp(`it is for other\\.example, 127\\.0\\.0\\.1, not for ${name}$`)
+          )
+        }
+      })
+    )
+
+    law("one that is not valid any more, or not yet, is refused", () =>
+      Effect.gen(function* () {
+        const wish = { issuer: "known", names: ["a.example"] } as const
+        yield* refuses({ ...wish, begins: -2e9, expires: -1e9 }, known("a.example"), "Expired", /it expired at \S+Z$/)
+        yield* refuses({ ...wish, begins: 1e9, expires: 2e9 }, known("a.example"), "Expired", /not valid before \S+Z$/)
+      })
+    )
+
+    law("bytes that were read and put back, or looked at, are the handshake's first", () =>
+      Effect.gen(function* () {
+        const { secure } = yield* Transport
+        const certificate = yield* selfSigned
+        for (const pieces of [0, 1, 2, 3]) {
+          const ends = yield* connected
+          const visiting = yield* Effect.fork(secure(ends.client, { side: "client", trust: pinned(certificate) }))
+          assert.strictEqual(yield* ends.server.peek, "Bytes")
+          const chunk = pieces === 0 ? Option.none() : yield* ends.server.read
+          if (Option.isSome(chunk)) {
+            const size = Math.ceil(chunk.value.length / pieces)
+            for (let at = (pieces - 1) * size; at >= 0; at -= size) {
+              ends.server.unread(chunk.value.slice(at, at + size))
+            }
+          }
+          const server = yield* secure(ends.server, { side: "server", certificate })
+          yield* greet({ client: yield* Fiber.join(visiting), server })
+        }
+      })
+    )
+
+    law("what the peer says right after its handshake is read, and nothing before it", () =>
+      Effect.gen(function* () {
+        const { secure } = yield* Transport
+        const certificate = yield* selfSigned
+        const ends = yield* connected
+        const serving = yield* Effect.fork(
+          Effect.tap(secure(ends.server, { side: "server", certificate }), ({ write }) => write(ascii("welcome")))
+        )
+        const client = yield* secure(ends.client, { side: "client", trust: pinned(certificate) })
+        yield* client.write(ascii("hello"))
+        assert.strictEqual(yield* readText(client, 7), "welcome")
+        assert.strictEqual(yield* readText(yield* Fiber.join(serving), 5), "hello")
+      })
+    )
+
+    for (const side of ["server", "client"] as const) {
+      const start = Effect.gen(function* () {
+        const { secure } = yield* Transport
+        const ends = yield* connected
+        const certificate = yield* selfSigned
+        const as: Tls.Side =
+          side === "server" ? { side, certificate } : { side, trust: { _tag: "Pinned", fingerprint: "0".repeat(64) } }
+        return { peer: side === "server" ? ends.client : ends.server, securing: secure(ends[side], as) }
+      })
+
+      law(`a ${side} whose peer speaks no TLS fails with Handshake, and resets it`, () =>
+        Effect.gen(function* () {
+          for (const garbage of ["GET / HTTP/1.1\r\nhost: x\r\n\r\n", "\u0016hello hello hello", "SSH-2.0-x\r\n"]) {
+            const { peer, securing } = yield* start
+            yield* peer.write(ascii(garbage))
+            const error = yield* failureOf(securing)
+            assert.strictEqual(error.reason, "Handshake")
+            assert.match(error.message, /^no TLS 1\.3 with 127\.0\.0\.1:\d+: [a-z ]+$/)
+            // Where there are bytes to read before it, a reset looks like an end in libuv.
+            assert.include(["Reset", "Success"], yield* readOn(peer))
+          }
+        })
+      )
+
+      law(`a ${side} whose peer only ends fails with Handshake`, () =>
+        Effect.gen(function* () {
+          const { peer, securing } = yield* start
+          yield* peer.end
+          assert.strictEqual(yield* reasonOf(securing), "Handshake")
+          const late = yield* start
+          yield* late.peer.write(ascii("\u0016"))
+          yield* late.peer.end
+          assert.strictEqual(yield* reasonOf(late.securing), "Handshake")
+        })
+      )
+
+      law(`a ${side} whose peer resets fails with Reset`, () =>
+        Effect.gen(function* () {
+          const { peer, securing } = yield* start
+          const fiber = yield* Effect.fork(reasonOf(securing))
+          yield* parked(fiber)
+          // A reset that meets the hello on its way looks like an end.
+          if (side === "client") yield* peer.peek
+          yield* peer.reset
+          assert.strictEqual(yield* Fiber.join(fiber), "Reset")
+        })
+      )
+
+      law(`a ${side} whose peer is silent waits, and an interrupted one resets it`, () =>
+        Effect.gen(function* () {
+          const { peer, securing } = yield* start
+          const fiber = yield* Effect.fork(securing)
+          yield* parked(fiber)
+          if (side === "client") yield* peer.read
+          yield* Fiber.interrupt(fiber)
+          assert.strictEqual(yield* readOn(peer), "Reset")
+        })
+      )
+    }
+  })

@@ -1,0 +1,584 @@
+/**
+ * The words of `Transport`, as laws. `NodeTransport` and `SimNetwork` are both held to them.
+ */
+import { assert, describe, it } from "@effect/vitest"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as FastCheck from "effect/FastCheck"
+import * as Fiber from "effect/Fiber"
+import * as FiberStatus from "effect/FiberStatus"
+import * as Option from "effect/Option"
+import * as Scope from "effect/Scope"
+import * as Address from "../../src/core/Address.js"
+import { type Connection, type Listener, serve, Transport, type TransportError } from "../../src/transport/Transport.js"
+
+export interface World {
+  /** Runs a program whose scopes are closed then, and fails when anything is left open. */
+  readonly run: (program: Effect.Effect<void, TransportError, Scope.Scope | Transport>) => Effect.Effect<void>
+  /** More than one connection takes while nobody reads: how many chunks of how many bytes, and the most it may take. */
+  readonly flood: { readonly chunks: number; readonly bytes: number; readonly limit: number }
+}
+
+const here = Address.make("127.0.0.1", 0)
+
+interface Ends {
+  readonly client: Connection
+  readonly server: Connection
+  readonly clientScope: Scope.CloseableScope
+  readonly serverScope: Scope.CloseableScope
+}
+
+const forkScope: Effect.Effect<Scope.CloseableScope, never, Scope.Scope> = Effect.acquireRelease(
+  Scope.make(),
+  Scope.close
+)
+
+/** An accepted connection, each end in a scope of its own within this one. */
+const connected: Effect.Effect<Ends, TransportError, Scope.Scope | Transport> = Effect.gen(function* () {
+  const transport = yield* Transport
+  const listener = yield* transport.listen(here)
+  const serverScope = yield* forkScope
+  const clientScope = yield* forkScope
+  const accepting = yield* Effect.fork(Scope.extend(listener.accept, serverScope))
+  const client = yield* Scope.extend(transport.connect(listener.address), clientScope)
+  return { client, server: yield* Fiber.join(accepting), clientScope, serverScope }
+})
+
+const ascii = (text: string): Uint8Array => new TextEncoder().encode(text)
+
+/** Bytes of which each says where it is. */
+const pattern = (length: number): Uint8Array =>
+  Uint8Array.from({ length }, (_, index) => (index * 31 + (index >> 8)) & 255)
+
+const readAll = (connection: Connection): Effect.Effect<Uint8Array, TransportError> =>
+  Effect.gen(function* () {
+    const parts: Array<Uint8Array> = []
+    for (;;) {
+      const chunk = yield* connection.read
+      if (Option.isNone(chunk)) return Buffer.concat(parts)
+      assert.isAbove(chunk.value.length, 0)
+      parts.push(chunk.value)
+    }
+  })
+
+const readText = (connection: Connection, length: number): Effect.Effect<string, TransportError> =>
+  Effect.gen(function* () {
+    let text = ""
+    while (text.length < length) {
+      const chunk = yield* connection.read
+      if (Option.isNone(chunk)) return `${text}(end)`
+      text += new TextDecoder().decode(chunk.value)
+    }
+    return text
+  })
+
+const writeAll = (connection: Connection, bytes: Uint8Array, lengths: ReadonlyArray<number>) =>
+  Effect.gen(function* () {
+    for (let at = 0, turn = 0; at < bytes.length; turn++) {
+      const length = lengths[turn % lengths.length] ?? 1
+      yield* connection.write(bytes.slice(at, at + length))
+      at += length
+    }
+    yield* connection.end
+  })
+
+/** Completes once the fiber waits. */
+const parked = <A, E>(fiber: Fiber.RuntimeFiber<A, E>): Effect.Effect<unknown> =>
+  Effect.repeat(Effect.zipRight(Effect.yieldNow(), Fiber.status(fiber)), {
+    until: (status) => FiberStatus.isSuspended(status)
+  })
+
+const reasonOf = <A>(effect: Effect.Effect<A, TransportError>) =>
+  Effect.match(effect, { onFailure: (error) => error.reason, onSuccess: () => "Success" as const })
+
+const failureOf = <A, R>(effect: Effect.Effect<A, TransportError, R>): Effect.Effect<TransportError, never, R> =>
+  Effect.matchEffect(effect, { onFailure: Effect.succeed, onSuccess: () => Effect.dieMessage("it succeeded") })
+
+/** Writes until it fails, and says why. */
+const writeOn = (connection: Connection) => reasonOf(Effect.forever(connection.write(pattern(100))))
+
+/** Reads until it fails or ends, and says which. */
+const readOn = (connection: Connection) => reasonOf(readAll(connection))
+
+const echo = (connection: Connection): Effect.Effect<void> =>
+  Effect.ignore(
+    Effect.forever(
+      Effect.flatMap(
+        connection.read,
+        Option.match({
+          onNone: () => Effect.fail("End" as const),
+          onSome: (chunk): Effect.Effect<void, TransportError | "End"> => connection.write(chunk)
+        })
+      )
+    )
+  )
+
+const greet = (listener: Listener) =>
+  Effect.gen(function* () {
+    const client = yield* (yield* Transport).connect(listener.address)
+    yield* client.write(ascii("hello"))
+    assert.strictEqual(yield* readText(client, 5), "hello")
+    return client
+  })
+
+const lengths = FastCheck.array(FastCheck.integer({ min: 1, max: 5000 }), { minLength: 1, maxLength: 20 })
+
+const lawOf =
+  (world: World) =>
+  (sentence: string, program: () => Effect.Effect<void, TransportError, Scope.Scope | Transport>): void =>
+    it.live(sentence, () => world.run(Effect.suspend(program)))
+
+export const suite = (name: string, world: World): unknown =>
+  describe(name, () => {
+    const law = lawOf(world)
+
+    it.live.prop(
+      "bytes arrive whole and in order, both ways at once, however they are cut",
+      [FastCheck.nat(30_000), FastCheck.nat(30_000), lengths, lengths],
+      ([up, down, upLengths, downLengths]) =>
+        world.run(
+          Effect.gen(function* () {
+            const { client, server } = yield* connected
+            const [, , atServer, atClient] = yield* Effect.all(
+              [
+                writeAll(client, pattern(up), upLengths),
+                writeAll(server, pattern(down), downLengths),
+                readAll(server),
+                readAll(client)
+              ],
+              { concurrency: "unbounded" }
+            )
+            assert.isTrue(Buffer.from(pattern(up)).equals(atServer))
+            assert.isTrue(Buffer.from(pattern(down)).equals(atClient))
+          })
+        ),
+      { fastCheck: { numRuns: 20 } }
+    )
+
+    law("each end knows its own address and the other's", () =>
+      Effect.gen(function* () {
+        const { client, server } = yield* connected
+        assert.strictEqual(String(client.local), String(server.remote))
+        assert.strictEqual(String(client.remote), String(server.local))
+        assert.strictEqual(client.remote.host, "127.0.0.1")
+      })
+    )
+
+    law("a listener on port 0 knows its true port, and no two share it", () =>
+      Effect.gen(function* () {
+        const transport = yield* Transport
+        const [one, two] = yield* Effect.all([transport.listen(here), transport.listen(here)])
+        assert.isAbove(one.address.port, 0)
+        assert.notStrictEqual(one.address.port, two.address.port)
+      })
+    )
+
+    for (const half of ["client", "server"] as const) {
+      law(`after the ${half} half-closes, the other side still answers`, () =>
+        Effect.gen(function* () {
+          const ends = yield* connected
+          const [first, second] = half === "client" ? [ends.client, ends.server] : [ends.server, ends.client]
+          yield* first.write(ascii("question"))
+          yield* first.end
+          assert.deepStrictEqual(Buffer.from(yield* readAll(second)).toString(), "question")
+          yield* second.write(ascii("answer"))
+          yield* second.end
+          assert.deepStrictEqual(Buffer.from(yield* readAll(first)).toString(), "answer")
+        })
+      )
+    }
+
+    law("a writer sees how many bytes are still to go, and that they grow fewer while the peer reads", () =>
+      Effect.gen(function* () {
+        const { client, server } = yield* connected
+        assert.strictEqual(client.unsent(), 0)
+        const writing = yield* Effect.fork(Effect.forever(client.write(pattern(world.flood.bytes))))
+        yield* Effect.repeat(Effect.yieldNow(), { until: () => client.unsent() > 0 })
+        const before = client.unsent()
+        yield* Effect.repeat(server.read, { until: () => client.unsent() !== before })
+        yield* Fiber.interrupt(writing)
+      })
+    )
+
+    law("the end is seen for ever, by read and by peek", () =>
+      Effect.gen(function* () {
+        const { client, server } = yield* connected
+        yield* client.end
+        for (let turn = 0; turn < 3; turn++) {
+          assert.strictEqual(yield* server.peek, "End")
+          assert.isTrue(Option.isNone(yield* server.read))
+        }
+        yield* server.end
+        assert.isTrue(Option.isNone(yield* client.read))
+        assert.isTrue(Option.isNone(yield* server.read))
+      })
+    )
+
+    law("to end twice is to end once, and to write after it fails with Closed", () =>
+      Effect.gen(function* () {
+        const { client, server } = yield* connected
+        yield* client.end
+        yield* client.end
+        assert.strictEqual(yield* reasonOf(client.write(ascii("late"))), "Closed")
+        assert.isTrue(Option.isNone(yield* server.read))
+        yield* server.end
+        yield* client.end
+      })
+    )
+
+    law("peek says what read will answer, and takes nothing", () =>
+      Effect.gen(function* () {
+        const { client, server } = yield* connected
+        const peeking = yield* Effect.fork(server.peek)
+        yield* parked(peeking)
+        yield* client.write(ascii("bytes"))
+        assert.strictEqual(yield* Fiber.join(peeking), "Bytes")
+        assert.strictEqual(yield* server.peek, "Bytes")
+        yield* client.end
+        assert.strictEqual(yield* readText(server, 5), "bytes")
+        assert.strictEqual(yield* server.peek, "End")
+      })
+    )
+
+    law("a watch tells once what read will answer, takes nothing, and is silent once it is called off", () =>
+      Effect.gen(function* () {
+        const { client, server } = yield* connected
+        const heard: Array<string> = []
+        const told = yield* Effect.makeLatch(false)
+        const watch = (connection: Connection) =>
+          Effect.suspend(() => {
+            told.unsafeClose()
+            return connection.watch((what) => {
+              heard.push(what)
+              told.unsafeOpen()
+            })
+          })
+        yield* yield* watch(server)
+        const over = yield* watch(server)
+        yield* client.write(ascii("bytes"))
+        yield* told.await
+        yield* over
+        assert.strictEqual(yield* readText(server, 5), "bytes")
+        yield* Effect.asVoid(watch(server))
+        yield* client.end
+        yield* told.await
+        assert.isTrue(Option.isNone(yield* server.read))
+        yield* Effect.asVoid(watch(server))
+        yield* told.await
+        yield* Effect.asVoid(watch(client))
+        yield* server.reset
+        yield* told.await
+        assert.deepStrictEqual(heard, ["Bytes", "End", "End", "Failure"])
+      })
+    )
+
+    it.live.prop(
+      "a peek or read interrupted while it waits has taken nothing",
+      [FastCheck.array(FastCheck.tuple(FastCheck.boolean(), FastCheck.nat(3)), { maxLength: 30 })],
+      ([waits]) =>
+        world.run(
+          Effect.gen(function* () {
+            const { client, server } = yield* connected
+            for (const [peeks, yields] of waits) {
+              const waiting = yield* Effect.fork(peeks ? Effect.asVoid(server.peek) : Effect.asVoid(server.read))
+              for (let turn = 0; turn < yields; turn++) yield* Effect.yieldNow()
+              yield* Fiber.interrupt(waiting)
+            }
+            const writing = yield* Effect.fork(writeAll(client, pattern(20_000), [700]))
+            for (const [, yields] of waits) {
+              const waiting = yield* Effect.fork(server.peek)
+              for (let turn = 0; turn < yields; turn++) yield* Effect.yieldNow()
+              yield* Fiber.interrupt(waiting)
+            }
+            assert.isTrue(Buffer.from(pattern(20_000)).equals(yield* readAll(server)))
+            yield* Fiber.join(writing)
+          })
+        ),
+      { fastCheck: { numRuns: 20 } }
+    )
+
+    law("bytes put back are read again, the last put back first", () =>
+      Effect.gen(function* () {
+        const { client, server } = yield* connected
+        yield* client.write(ascii("world"))
+        yield* client.end
+        assert.strictEqual(yield* server.peek, "Bytes")
+        server.unread(ascii("lo "))
+        server.unread(ascii("hel"))
+        server.unread(ascii(""))
+        assert.strictEqual(yield* server.peek, "Bytes")
+        assert.strictEqual(Buffer.from(yield* readAll(server)).toString(), "hello world")
+        server.unread(ascii("again"))
+        assert.strictEqual(yield* server.peek, "Bytes")
+        assert.strictEqual(Buffer.from(yield* readAll(server)).toString(), "again")
+      })
+    )
+
+    law("writes wait while the other side does not read, and arrive whole when it does", () =>
+      Effect.gen(function* () {
+        const { bytes, chunks, limit } = world.flood
+        const { client, server } = yield* connected
+        let accepted = 0
+        const chunk = pattern(bytes)
+        const write = Effect.map(client.write(chunk), () => {
+          accepted += bytes
+        })
+        const writing = yield* Effect.fork(Effect.zipRight(Effect.repeatN(write, chunks - 1), client.end))
+        // By the time another pair has spoken this often, all that will be taken was taken.
+        const other = yield* connected
+        yield* Effect.fork(echo(other.server))
+        for (let turn = 0; turn < 200; turn++) {
+          yield* other.client.write(ascii("ping"))
+          yield* readText(other.client, 4)
+        }
+        assert.isAtMost(accepted, limit)
+        let received = 0
+        for (let read = yield* server.read; Option.isSome(read); read = yield* server.read) {
+          assert.strictEqual(read.value[0], chunk[received % bytes])
+          received += read.value.length
+        }
+        assert.strictEqual(received, chunks * bytes)
+        yield* Fiber.join(writing)
+      })
+    )
+
+    law("once end has completed, closing the scope loses nothing", () =>
+      Effect.gen(function* () {
+        const { client, clientScope, server } = yield* connected
+        const body = pattern((world.flood.bytes * world.flood.chunks) / 4)
+        const sending = yield* Effect.fork(
+          Effect.zipRight(writeAll(client, body, [world.flood.bytes]), Scope.close(clientScope, Exit.void))
+        )
+        assert.isTrue(Buffer.from(body).equals(yield* readAll(server)))
+        yield* Fiber.join(sending)
+      })
+    )
+
+    law("the other side of a reset sees a reset, in reading and in writing, ever after", () =>
+      Effect.gen(function* () {
+        const { client, server } = yield* connected
+        const reading = yield* Effect.fork(readOn(server))
+        yield* parked(reading)
+        yield* client.reset
+        assert.strictEqual(yield* Fiber.join(reading), "Reset")
+        assert.strictEqual(yield* reasonOf(server.read), "Reset")
+        assert.strictEqual(yield* reasonOf(server.peek), "Reset")
+        assert.strictEqual(yield* writeOn(server), "Reset")
+      })
+    )
+
+    law("our own side of a reset fails too, and ever after, also a read that waits", () =>
+      Effect.gen(function* () {
+        const { client, server } = yield* connected
+        const reading = yield* Effect.fork(readOn(client))
+        yield* parked(reading)
+        yield* server.write(ascii("unread"))
+        yield* client.reset
+        yield* client.reset
+        assert.include(["Reset", "Closed"], yield* Fiber.join(reading))
+        assert.include(["Reset", "Closed"], yield* reasonOf(client.read))
+        assert.include(["Reset", "Closed"], yield* reasonOf(client.peek))
+        assert.include(["Reset", "Closed"], yield* reasonOf(client.write(ascii("x"))))
+        assert.include(["Reset", "Closed"], yield* reasonOf(client.end))
+      })
+    )
+
+    law("a write that waits fails when the connection is reset", () =>
+      Effect.gen(function* () {
+        const { client, server } = yield* connected
+        const writing = yield* Effect.fork(writeOn(client))
+        yield* parked(writing)
+        yield* server.reset
+        assert.strictEqual(yield* Fiber.join(writing), "Reset")
+      })
+    )
+
+    law("whoever writes on after the other side has closed fails with Reset", () =>
+      Effect.gen(function* () {
+        const { client, server, serverScope } = yield* connected
+        yield* client.write(ascii("ping"))
+        yield* readText(server, 4)
+        yield* Scope.close(serverScope, Exit.void)
+        assert.strictEqual(yield* writeOn(client), "Reset")
+      })
+    )
+
+    law("closing the scope of a connection ends it for the peer", () =>
+      Effect.gen(function* () {
+        const { client, server, serverScope } = yield* connected
+        const reading = yield* Effect.fork(client.read)
+        yield* parked(reading)
+        yield* Scope.close(serverScope, Exit.void)
+        assert.isTrue(Option.isNone(yield* Fiber.join(reading)))
+        assert.strictEqual(yield* reasonOf(server.read), "Closed")
+        assert.strictEqual(yield* reasonOf(server.peek), "Closed")
+        assert.strictEqual(yield* reasonOf(server.write(ascii("x"))), "Closed")
+      })
+    )
+
+    law("connecting where nobody listens fails with Refused, also after somebody did", () =>
+      Effect.gen(function* () {
+        const transport = yield* Transport
+        const { address } = yield* Effect.scoped(transport.listen(here))
+        const error = yield* failureOf(transport.connect(address))
+        assert.deepStrictEqual(
+          [error.operation, error.reason, String(error.address)],
+          ["connect", "Refused", String(address)]
+        )
+      })
+    )
+
+    law("connecting to a name that nobody has fails with UnknownHost", () =>
+      Effect.gen(function* () {
+        const transport = yield* Transport
+        assert.strictEqual(
+          yield* reasonOf(Effect.scoped(transport.connect(Address.make("nobody.invalid", 1)))),
+          "UnknownHost"
+        )
+      })
+    )
+
+    law("a port is taken while its listener is open, and free once it is closed", () =>
+      Effect.gen(function* () {
+        const transport = yield* Transport
+        const scope = yield* forkScope
+        const first = yield* Scope.extend(transport.listen(here), scope)
+        const error = yield* failureOf(transport.listen(first.address))
+        assert.deepStrictEqual(
+          [error.operation, error.reason, String(error.address)],
+          ["listen", "AddressInUse", String(first.address)]
+        )
+        yield* Scope.close(scope, Exit.void)
+        const second = yield* transport.listen(first.address)
+        assert.strictEqual(second.address.port, first.address.port)
+      })
+    )
+
+    law("listening on an address of another machine fails with AddressUnavailable", () =>
+      Effect.gen(function* () {
+        const transport = yield* Transport
+        assert.strictEqual(
+          yield* reasonOf(Effect.scoped(transport.listen(Address.make("192.0.2.1", 0)))),
+          "AddressUnavailable"
+        )
+      })
+    )
+
+    law("closing a listener closes connections that nobody accepted, and leaves the accepted ones", () =>
+      Effect.gen(function* () {
+        const transport = yield* Transport
+        const scope = yield* forkScope
+        const listener = yield* Scope.extend(transport.listen(here), scope)
+        const first = yield* transport.connect(listener.address)
+        const server = yield* listener.accept
+        const second = yield* transport.connect(listener.address)
+        const reading = yield* Effect.fork(readOn(second))
+        yield* parked(reading)
+        yield* Scope.close(scope, Exit.void)
+        assert.include(["Success", "Reset"], yield* Fiber.join(reading))
+        yield* server.write(ascii("still here"))
+        assert.strictEqual(yield* readText(first, 10), "still here")
+      })
+    )
+
+    law("connections are accepted in the order in which they came", () =>
+      Effect.gen(function* () {
+        const transport = yield* Transport
+        const listener = yield* transport.listen(here)
+        for (const name of ["1", "2", "3"]) {
+          const client = yield* transport.connect(listener.address)
+          yield* client.write(ascii(name))
+        }
+        for (const name of ["1", "2", "3"]) assert.strictEqual(yield* readText(yield* listener.accept, 1), name)
+      })
+    )
+
+    law("an interrupted accept takes no connection", () =>
+      Effect.gen(function* () {
+        const transport = yield* Transport
+        const listener = yield* transport.listen(here)
+        const accepting = yield* Effect.fork(Effect.scoped(listener.accept))
+        yield* parked(accepting)
+        yield* Fiber.interrupt(accepting)
+        const client = yield* transport.connect(listener.address)
+        yield* client.write(ascii("hello"))
+        assert.strictEqual(yield* readText(yield* listener.accept, 5), "hello")
+      })
+    )
+
+    law("connections that were reset before anybody accepted them harm nobody", () =>
+      Effect.gen(function* () {
+        const transport = yield* Transport
+        const listener = yield* transport.listen(here)
+        for (let turn = 0; turn < 20; turn++) {
+          yield* Effect.scoped(Effect.flatMap(transport.connect(listener.address), (client) => client.reset))
+        }
+        yield* Effect.forkScoped(serve(listener, echo))
+        yield* greet(listener)
+      })
+    )
+
+    law("an interrupted connect leaves nothing behind", () =>
+      Effect.gen(function* () {
+        const transport = yield* Transport
+        const listener = yield* transport.listen(here)
+        yield* Effect.forkScoped(serve(listener, echo))
+        for (let yields = 0; yields < 10; yields++) {
+          const connecting = yield* Effect.fork(transport.connect(listener.address))
+          for (let turn = 0; turn < yields; turn++) yield* Effect.yieldNow()
+          yield* Fiber.interrupt(connecting)
+        }
+        yield* greet(listener)
+      })
+    )
+
+    law("serve closes a connection when its handler ends, and every one when its scope closes", () =>
+      Effect.gen(function* () {
+        const transport = yield* Transport
+        const listener = yield* transport.listen(here)
+        const scope = yield* forkScope
+        let running = 0
+        const handler = (connection: Connection) =>
+          Effect.ensuring(
+            Effect.suspend(() => {
+              running++
+              return echo(connection)
+            }),
+            Effect.sync(() => running--)
+          )
+        const serving = yield* Effect.fork(Scope.extend(serve(listener, handler), scope))
+        const first = yield* greet(listener)
+        const second = yield* greet(listener)
+        assert.strictEqual(running, 2)
+        yield* first.end
+        assert.isTrue(Option.isNone(yield* first.read))
+        assert.strictEqual(running, 1)
+        const reading = yield* Effect.fork(readOn(second))
+        yield* parked(reading)
+        yield* Scope.close(scope, Exit.void)
+        assert.strictEqual(running, 0)
+        assert.strictEqual(yield* Fiber.join(reading), "Success")
+        yield* Fiber.interrupt(serving)
+      })
+    )
+
+    law("interrupting the serve loop stops accepting and harms no handler", () =>
+      Effect.gen(function* () {
+        const transport = yield* Transport
+        const listener = yield* transport.listen(here)
+        const handled = yield* Deferred.make<void>()
+        const serving = yield* Effect.fork(
+          serve(listener, (connection) => Effect.zipRight(Deferred.succeed(handled, undefined), echo(connection)))
+        )
+        const client = yield* transport.connect(listener.address)
+        yield* Deferred.await(handled)
+        yield* Fiber.interrupt(serving)
+        yield* client.write(ascii("hello"))
+        assert.strictEqual(yield* readText(client, 5), "hello")
+        const late = yield* transport.connect(listener.address)
+        yield* late.write(ascii("late"))
+        assert.strictEqual(yield* readText(yield* listener.accept, 4), "late")
+      })
+    )
+  })

@@ -1,0 +1,172 @@
+import { afterEach, assert, beforeEach, describe, it } from "@effect/vitest"
+import * as Fs from "node:fs"
+import * as Path from "node:path"
+import { answering, ask, fate, makeWorld, tunnel, type World } from "./command/Nodepass.js"
+
+let world: World
+beforeEach(() => {
+  world = makeWorld()
+})
+afterEach(() => world.close())
+
+const { version } = JSON.parse(Fs.readFileSync(Path.join(import.meta.dirname, "../../package.json"), "utf8")) as {
+  readonly version: string
+}
+
+/** Runs to its end. */
+const run = async (args: ReadonlyArray<string>, env?: Readonly<Record<string, string>>) => {
+  const { ended, log, out } = world.start(args, env)
+  const code = await ended
+  return { code, out: out(), log: log() }
+}
+
+/** Refused with exit code 2 and one line on standard error. */
+const refuses = async (args: ReadonlyArray<string>, line: RegExp, env?: Readonly<Record<string, string>>) => {
+  const { code, log, out } = await run(args, env)
+  assert.match(log, line)
+  assert.strictEqual(log.trimEnd().split("\n").length, 1, log)
+  assert.deepStrictEqual([code, out], [2, ""])
+}
+
+describe("the command", () => {
+  it("says its version", async () => {
+    assert.deepStrictEqual(await run(["--version"]), { code: 0, out: `${version}\n`, log: "" })
+  })
+
+  it("explains itself, without colours where nobody sees them", async () => {
+    const { code, out } = await run(["--help"])
+    assert.strictEqual(code, 0)
+    assert.match(out, /nodepass \[--watch\] \[--key-file text\] \[<url>\]/)
+    assert.notInclude(out, "\u001b[")
+  })
+
+  it("completes", async () => {
+    assert.match((await run(["--completions", "bash"])).out, /complete .*nodepass/)
+  })
+
+  it("check spells every default out and opens nothing", async () => {
+    const { code, out } = await run(["check", "server://s3cret@:10101/:8080"])
+    assert.strictEqual(code, 0)
+    assert.include(out, "server://***@:10101/:8080?log=info&tls=0&max=1024&mode=0&read=10m&rate=0&slot=1024&proxy=0")
+    assert.notInclude(out, "s3cret")
+  })
+
+  it.each([
+    [[], /expected a URL/],
+    [["run"], /Missing argument <url>/],
+    [["ftp://h:1/h:2"], /scheme=ftp: expected server or client/],
+    [["server"], /url=server: expected/],
+    [["server://k@h"], /tunnel=h: expected/],
+    [["server://k@h:0/h:1"], /tunnel port=0: expected a whole number from 1 to 65535/],
+    [["server://k@h:1/h:65536"], /target port=65536: expected a whole number from 1 to 65535/],
+    [["server://k@h:1"], /target is missing: expected/],
+    [["server://k@:1/:1"], /target port=1: expected another port/],
+    [["server://k@h:1/a:2,b:3?mode=1"], /target=a:2,b:3: expected one host:port/],
+    [["server://k@h:1/a:2,a:2"], /target=a:2: expected each target once/],
+    [["server://k@h:1/h:2?max=0"], /max=0: expected a whole number from 1 to 65535/],
+    [["server://k@h:1/h:2?min=1"], /min=1: expected this only with client/],
+    [["client://k@h:1/h:2?max=1"], /max=1: expected this only with server/],
+    [["server://k@h:1/h:2?mode=3"], /mode=3: expected 0 \(auto\)/],
+    [["server://k@h:1/h:2?read=5"], /read=5: expected a duration/],
+    [["server://k@h:1/h:2?slot=-1"], /slot=-1: expected a whole number/],
+    [["server://k@h:1/h:2?log=loud"], /log=loud: expected one of/],
+    [["server://k@h:1/h:2?log=info&log=info"], /log=info: expected each parameter once/],
+    [["server://k@h:1/h:2?maks=3"], /maks=3: expected/],
+    [["server://k@h:1/h:2?tls=3"], /tls=3: expected 0 \(plain\)/],
+    [["server://k@h:1/h:2?tls=2&crt=c.pem"], /key is missing: expected the file of crt's key/],
+    [["server://k@h:1/h:2?key=c.pem"], /key=\*\*\*: expected no key file unless tls=2/],
+    [["client://k@h:1/h:2?tls=1&mode=1"], /tls=1: expected 0 with mode=1/],
+    [["server://k@h:1/h:2?rate=-1"], /rate=-1: expected a whole number of Mbit/],
+    [["server://k@h:1/h:2?proxy=3"], /proxy=3: expected 0 \(none\)/],
+    [["server://k@h:1/h:2?proxy-in=yes"], /proxy-in=yes: expected 0 \(no\)/],
+    [["server://k@h:1/h:2?lb=best"], /lb=best: expected rr/],
+    [["server://k@h:1/h:2?check=1ms"], /check=1ms: expected a duration from 100ms/],
+    [["server://s3%zz@h:1/h:2"], /key=\*\*\*: expected/],
+    [["--log-level", "loud", "server://k@h:1/h:2"], /expected --log-level to be one of/]
+  ] as ReadonlyArray<readonly [ReadonlyArray<string>, RegExp]>)("refuses %j", (args, line) => refuses(args, line))
+
+  it("check refuses what a run refuses", () =>
+    refuses(["check", "client://k@h:1/h:2?min=0"], /^nodepass: min=0: expected/))
+
+  it("refuses a variable that cannot be meant", () =>
+    refuses(["client://k@h:1/h:2"], /NP_POOL_GET_TIMEOUT=soon: expected a duration/, { NP_POOL_GET_TIMEOUT: "soon" }))
+
+  it("an address in use is one line and exit code 1", async () => {
+    const { port } = await world.listen(() => {})
+    const { code, log } = await run([`server://k@127.0.0.1:${port}/127.0.0.1:${await world.freePort()}`])
+    assert.strictEqual(log, `nodepass: listen 127.0.0.1:${port}: address already in use\n`)
+    assert.strictEqual(code, 1)
+  })
+
+  it("forwards by itself with mode=1", async () => {
+    const { port: target } = await world.listen(answering)
+    const port = await world.freePort()
+    const forward = world.start([`client://127.0.0.1:${port}/127.0.0.1:${target}?mode=1`])
+    await forward.line(/forwarding/)
+    assert.strictEqual(String(await ask(world, port, "hello")), "re:hello")
+    assert.strictEqual(await forward.stop(), 0)
+  })
+
+  it.skipIf(!Fs.existsSync("/proc/self/cmdline"))("shows no key: not in its log, not in its title", async () => {
+    const { port: target } = await world.listen(answering)
+    const { client, port, server } = await tunnel(world, { target, receiver: "server", query: "&log=debug" })
+    await ask(world, port, "hello")
+    for (const { log, pid } of [server, client]) {
+      assert.notInclude(log(), "s3cret")
+      assert.notInclude(Fs.readFileSync(`/proc/${pid}/cmdline`, "utf8"), "s3cret")
+    }
+  })
+})
+
+describe("the log", () => {
+  const start = async (query: string, env?: Readonly<Record<string, string>>, flags: ReadonlyArray<string> = []) => {
+    const url = `server://k@127.0.0.1:${await world.freePort()}/127.0.0.1:${await world.freePort()}?mode=1${query}`
+    return world.start([...flags, url], env)
+  }
+
+  it("is one line a record: time, level, message, key=value", async () => {
+    const server = await start("")
+    assert.match(
+      await server.line(/waiting/),
+      /^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} {2}INFO {2}waiting for a client mode=1 tunnel=\S+ visitors=\S+$/
+    )
+  })
+
+  it("log=event adds checkpoints in the format that dashboards parse", async () => {
+    const server = await start("&log=event", { NP_REPORT_INTERVAL: "50ms" })
+    assert.match(
+      await server.line(/CHECK_POINT/),
+      /CHECK_POINT\|MODE=1\|PING=0ms\|POOL=0\|TCPS=0\|UDPS=0\|TCPRX=0\|TCPTX=0\|UDPRX=0\|UDPTX=0$/
+    )
+  })
+
+  it("NP_LOG_FORMAT=json is one object a line", async () => {
+    const server = await start("", { NP_LOG_FORMAT: "json" })
+    const record = JSON.parse(await server.line(/waiting/)) as Record<string, unknown>
+    assert.deepInclude(record, { level: "info", message: "waiting for a client", mode: 1 })
+  })
+
+  it("log=none says nothing", async () => {
+    const [tunnelPort, port] = [await world.freePort(), await world.freePort()]
+    const server = world.start([`server://k@127.0.0.1:${tunnelPort}/127.0.0.1:${port}?mode=1&log=none`])
+    let there = false
+    while (!there) there = (await fate(world.connect(tunnelPort).end("not a handshake\n"))) !== "ECONNREFUSED"
+    assert.strictEqual(await server.stop(), 0)
+    assert.strictEqual(server.log(), "")
+  })
+
+  it("--log-level stands above the URL's log", async () => {
+    const server = await start("&log=none", {}, ["--log-level", "info"])
+    await server.line(/waiting for a client/)
+  })
+})
+
+describe("the demo", () => {
+  it("serves its page through a tunnel, and ends with 0", async () => {
+    const demo = world.start(["demo"])
+    const [, url = ""] = /(http:\S+)/.exec(await demo.line(/Open it:/)) ?? []
+    assert.match(await (await fetch(url)).text(), /You reached the demo target through the tunnel/)
+    await demo.line(/visitors \d+ \(\d+ tcp, \d+ udp now\) .* pool \d+ ready/)
+    assert.strictEqual(await demo.stop("SIGINT"), 0)
+  })
+})

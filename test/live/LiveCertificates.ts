@@ -1,0 +1,57 @@
+/**
+ * Real certificates for tests, of authorities made up for them.
+ */
+import * as Effect from "effect/Effect"
+import * as Redacted from "effect/Redacted"
+import { X509Certificate } from "node:crypto"
+import { isIP } from "node:net"
+import * as Selfsigned from "selfsigned"
+import type { Certificate } from "../../src/transport/Certificates.js"
+import { fingerprintOf } from "../../src/node/socket/NodeCertificates.js"
+import type { Wish } from "../compliance/Tls.js"
+
+const common = { keyType: "ec", curve: "P-256", algorithm: "sha256" } as const
+
+const makeAuthority = (name: string) =>
+  Selfsigned.generate([{ name: "commonName", value: name }], {
+    ...common,
+    extensions: [
+      { name: "basicConstraints", cA: true, critical: true },
+      { name: "keyUsage", keyCertSign: true, critical: true }
+    ]
+  })
+
+const authorities = Effect.runSync(
+  Effect.cached(
+    Effect.promise(async () => ({ known: await makeAuthority("known"), unknown: await makeAuthority("unknown") }))
+  )
+)
+
+/** The PEM text of the authority that is `known`. */
+export const authority: Effect.Effect<string> = Effect.map(authorities, ({ known }) => known.cert)
+
+export const certificate = (wish: Wish): Effect.Effect<Certificate> =>
+  Effect.flatMap(authorities, (all) =>
+    Effect.promise(async () => {
+      const now = Date.now()
+      const issuer = wish.issuer === "itself" ? undefined : all[wish.issuer]
+      const altNames = wish.names.map((name) =>
+        isIP(name) === 0 ? { type: 2 as const, value: name } : { type: 7 as const, ip: name }
+      )
+      const { cert, private: key } = await Selfsigned.generate([{ name: "commonName", value: "leaf" }], {
+        ...common,
+        notBeforeDate: new Date(now + (wish.begins ?? -1e6)),
+        notAfterDate: new Date(now + (wish.expires ?? 1e9)),
+        extensions: [{ name: "subjectAltName", altNames }],
+        ...(issuer === undefined ? {} : { ca: { key: issuer.private, cert: issuer.cert } })
+      })
+      const leaf = new X509Certificate(cert)
+      return {
+        chain: `${cert}\n`,
+        key: Redacted.make(key),
+        fingerprint: fingerprintOf(leaf),
+        names: wish.names,
+        expires: Date.parse(leaf.validTo)
+      }
+    })
+  )

@@ -1,0 +1,485 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as HttpServer from "@effect/platform/HttpServer"
+import * as Context from "effect/Context"
+import * as FastCheck from "effect/FastCheck"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
+import * as Redacted from "effect/Redacted"
+import { execFile } from "node:child_process"
+import { once } from "node:events"
+import * as Fs from "node:fs"
+import * as Http from "node:http"
+import * as Net from "node:net"
+import * as Os from "node:os"
+import * as Path from "node:path"
+import process from "node:process"
+import { promisify } from "node:util"
+import * as ApiKey from "../../src/master/ApiKey.js"
+import * as MasterUrl from "../../src/url/MasterUrl.js"
+import * as NodeHost from "../../src/node/process/NodeHost.js"
+import * as NodeMaster from "../../src/node/process/NodeMaster.js"
+import * as Settings from "../../src/transport/Settings.js"
+import { freePort } from "./command/freePort.js"
+
+interface Answer {
+  readonly status: number
+  readonly headers: Headers
+  readonly text: string
+  // oxlint-disable-next-line typescript/no-explicit-any -- what the API says is what is looked at
+  readonly json: any
+}
+
+interface World {
+  readonly base: string
+  readonly key: string
+  /** A request with the key; a body that is no string goes as JSON. */
+  readonly call: (method: string, path: string, body?: unknown, headers?: Record<string, string>) => Promise<Answer>
+}
+
+/** A master on a free port and an empty folder, and its API over real HTTP. */
+const withMaster = (program: (world: World) => Promise<void>, query = "") =>
+  Effect.gen(function* () {
+    const folder = yield* Effect.acquireRelease(
+      Effect.sync(() => Fs.mkdtempSync(Path.join(Os.tmpdir(), "nodepass-master-"))),
+      (folder) => Effect.sync(() => Fs.rmSync(folder, { recursive: true }))
+    )
+    const config = yield* MasterUrl.parse(`master://127.0.0.1:0?state=${folder}${query}`)
+    const services = yield* Layer.build(
+      Layer.provide(NodeMaster.layer({ config, version: "1.2.3" }), [
+        NodeHost.layerWith({ relay: "portable" }),
+        Settings.layer(),
+        Logger.remove(Logger.defaultLogger)
+      ])
+    )
+    const key = Redacted.value(yield* Context.get(services, ApiKey.ApiKey).renew)
+    const { address } = Context.get(services, HttpServer.HttpServer)
+    const base = `http://127.0.0.1:${address._tag === "TcpAddress" ? address.port : 0}/api/v1`
+    const call: World["call"] = async (method, path, body, headers = {}) => {
+      const response = await fetch(path.startsWith("http") ? path : `${base}${path}`, {
+        method,
+        headers: { "x-api-key": key, ...headers },
+        ...(body === undefined ? {} : { body: typeof body === "string" ? body : JSON.stringify(body) })
+      })
+      const text = await response.text()
+      const isJson = /json/.test(response.headers.get("content-type") ?? "") && text !== ""
+      return { status: response.status, headers: response.headers, text, json: isJson ? JSON.parse(text) : undefined }
+    }
+    yield* Effect.promise(() => program({ base, key, call }))
+  }).pipe(Effect.scoped)
+
+const law = (sentence: string, program: (world: World) => Promise<void>, query?: string) =>
+  it.live(sentence, () => withMaster(program, query))
+
+/** A forwarding client whose target is a port that nobody answers at. */
+const forwardAt = (port: number) => `client://127.0.0.1:${port}/127.0.0.1:9?mode=1`
+const keyId = "********"
+
+interface Operation {
+  readonly parameters?: ReadonlyArray<{ readonly name: string; readonly in: string }>
+  readonly requestBody?: unknown
+  readonly responses: Readonly<Record<string, unknown>>
+}
+
+/** Half a surrogate pair has no place in a URL. */
+const wellFormed = (text: string) => text.replaceAll(/\p{Cs}/gu, "")
+
+/** Reads a stream until the text has what is looked for. */
+const readUntil = async (response: Response, found: (text: string) => boolean): Promise<string> => {
+  assert.isNotNull(response.body)
+  const decoder = new TextDecoder()
+  let text = ""
+  for await (const chunk of response.body ?? []) {
+    text += decoder.decode(chunk, { stream: true })
+    if (found(text)) return text
+  }
+  return text
+}
+const eventsOf = (text: string): ReadonlyArray<{ readonly type: string; readonly instance: { readonly id: string } }> =>
+  Array.from(text.matchAll(/^data: (.*)$/gm), ([, data = ""]) => JSON.parse(data))
+
+describe("the master's API", () => {
+  law("makes, shows, changes and forgets instances, with every field of the contract", async ({ call }) => {
+    const url = forwardAt(await freePort())
+    const made = await call("POST", "/instances", { url, alias: "web" })
+    assert.strictEqual(made.status, 201)
+    const { id } = made.json
+    assert.match(id, /^[0-9a-f]{8}$/)
+    assert.deepInclude(made.json, {
+      alias: "web",
+      type: "client",
+      status: "running",
+      url: `${url}&log=info`,
+      restart: true,
+      meta: { peer: { sid: "", type: "", alias: "" }, tags: {} },
+      mode: 1,
+      ping: 0,
+      pool: 0,
+      tcps: 0,
+      udps: 0,
+      tcprx: 0,
+      tcptx: 0,
+      udprx: 0,
+      udptx: 0
+    })
+    assert.match(made.json.config, /^client:\/\/127\.0\.0\.1:\d+\/127\.0\.0\.1:9\?log=info&tls=0&.*slot=1024/)
+
+    const list = await call("GET", "/instances")
+    assert.deepStrictEqual(
+      list.json.map((instance: { readonly id: string }) => instance.id),
+      [id, keyId]
+    )
+    assert.strictEqual((await call("GET", `/instances/${id}`)).json.id, id)
+
+    const meta = { peer: { sid: "s1", type: "t", alias: "a" }, tags: { zone: "eu" } }
+    const patched = await call("PATCH", `/instances/${id}`, { alias: "api", restart: false, meta })
+    assert.strictEqual(patched.status, 200)
+    assert.deepInclude(patched.json, { alias: "api", restart: false, meta })
+
+    assert.strictEqual((await call("PATCH", `/instances/${id}`, { action: "stop" })).json.status, "stopped")
+    assert.strictEqual((await call("PATCH", `/instances/${id}`, { action: "start" })).json.status, "running")
+    const again = await call("PATCH", `/instances/${id}`, { action: "start" })
+    assert.deepStrictEqual([again.status, again.headers.get("x-nodepass-note")], [200, "it is running already"])
+    for (const action of ["restart", "reset"]) {
+      assert.strictEqual((await call("PATCH", `/instances/${id}`, { action })).json.status, "running")
+    }
+
+    const removed = await call("DELETE", `/instances/${id}`)
+    assert.deepStrictEqual([removed.status, removed.text], [204, ""])
+    assert.strictEqual((await call("GET", `/instances/${id}`)).status, 404)
+  })
+
+  law(
+    "changes of an instance what is given, all at once, and passes over slashes and headers",
+    async ({ base, call }) => {
+      const url = forwardAt(await freePort())
+      const headers = {
+        "content-type": "text/plain",
+        "user-agent": "dash",
+        "cache-control": "no-cache",
+        authorization: "x"
+      }
+      const { id } = (await call("POST", "/instances/", { url }, headers)).json
+      const meta = { peer: { sid: "s1", type: "t", alias: "a" }, tags: { zone: "eu" } }
+      const all = { alias: "😀".repeat(256), restart: false, action: "stop", meta }
+      const { json, status } = await call("PATCH", `/instances/${id}/`, all, headers)
+      assert.deepStrictEqual(
+        [status, json.alias, json.restart, json.status, json.meta],
+        [200, all.alias, false, "stopped", meta]
+      )
+      const part = await call("PATCH", `/instances/${id}`, { meta: { peer: { sid: "s2" } } })
+      assert.deepStrictEqual(part.json.meta, { ...meta, peer: { ...meta.peer, sid: "s2" } })
+      assert.strictEqual((await call("PATCH", `/instances/${id}`, { meta: { tags: {} } })).json.meta.peer.sid, "s2")
+      assert.strictEqual((await call("GET", `//instances//${id}/`)).status, 200)
+      assert.strictEqual((await call("DELETE", "/instances/")).status, 405)
+      const root = base.replace("/api/v1", "")
+      assert.strictEqual((await call("GET", `${root}/health/`)).status, 200)
+      assert.strictEqual((await call("GET", `${root}/metrics/`)).status, 200)
+    }
+  )
+
+  law("keeps each URL as a version, and goes back to one", async ({ call }) => {
+    const url = forwardAt(await freePort())
+    const { id } = (await call("POST", "/instances", { url })).json
+    const put = await call("PUT", `/instances/${id}`, { url: `${url}&slot=7` })
+    assert.deepStrictEqual([put.status, put.json.url], [200, `${url}&slot=7&log=info`])
+    assert.strictEqual((await call("PUT", `/instances/${id}`, { url: `${url}&slot=7` })).status, 409)
+    const back = await call("POST", `/instances/${id}/rollback`, { version: 1 })
+    assert.deepStrictEqual([back.status, back.json.url], [200, `${url}&log=info`])
+    const versions = (await call("GET", `/instances/${id}/versions`)).json
+    assert.deepStrictEqual(
+      versions.map(({ current, version }: { readonly current: boolean; readonly version: number }) => [
+        version,
+        current
+      ]),
+      [
+        [3, true],
+        [2, false],
+        [1, false]
+      ]
+    )
+    assert.strictEqual((await call("POST", `/instances/${id}/rollback`, { version: 9 })).status, 404)
+  })
+
+  law("one that cannot listen is in error, says why, and touches no other", async ({ call }) => {
+    const taken = Net.createServer().listen(0, "127.0.0.1")
+    await new Promise((resolve) => taken.once("listening", resolve))
+    const address = taken.address()
+    const port = typeof address === "object" ? (address?.port ?? 0) : 0
+    const well = (await call("POST", "/instances", { url: forwardAt(await freePort()) })).json
+    const ill = await call("POST", "/instances", { url: forwardAt(port) })
+    assert.strictEqual(ill.status, 201)
+    assert.strictEqual(ill.json.status, "error")
+    assert.include(ill.json.error, "address already in use")
+    assert.strictEqual((await call("GET", `/instances/${well.id}`)).json.status, "running")
+    taken.close()
+  })
+
+  describe("refuses, in one sentence that names the field", () => {
+    law("what cannot be meant", async ({ call }) => {
+      const url = forwardAt(await freePort())
+      const { id } = (await call("POST", "/instances", { url })).json
+      const rows: ReadonlyArray<readonly [string, string, unknown, number, RegExp]> = [
+        ["POST", "/instances", {}, 400, /^url: is missing$/],
+        ["POST", "/instances", { url: 7 }, 400, /^url: /],
+        ["POST", "/instances", { url, colour: "red" }, 400, /^colour: is no field of this request$/],
+        ["POST", "/instances", "{", 400, /^body: expected JSON/],
+        ["POST", "/instances", "[1]", 400, /^body: expected an object/],
+        ["POST", "/instances", "", 400, /^body: /],
+        ["POST", "/instances", { url: "ftp://x" }, 400, /^scheme=ftp: expected server or client/],
+        ["POST", "/instances", { url: "master://h:1" }, 400, /^scheme=master: expected/],
+        ["POST", "/instances", { url: `${url}&slot=-1` }, 400, /^slot=-1: expected a whole number/],
+        ["POST", "/instances", { url, alias: "x".repeat(70_000) }, 400, /^body of \d+ bytes: expected at most/],
+        ["PATCH", `/instances/${id}`, { action: "explode" }, 400, /^action: /],
+        ["PATCH", `/instances/${id}`, { restart: "yes" }, 400, /^restart: /],
+        ["PATCH", `/instances/${id}`, { meta: { tags: { a: 1 } } }, 400, /^meta\.tags/],
+        ["PATCH", `/instances/${id}`, { meta: null }, 400, /^meta: expected an object$/],
+        ["PATCH", `/instances/${id}`, { meta: { peer: 1 } }, 400, /^meta\.peer: expected an object$/],
+        ["PATCH", `/instances/${id}`, { meta: { tags: [] } }, 400, /^meta\.tags: expected an object$/],
+        ["PATCH", `/instances/${id}`, { meta: { peer: { name: "x" } } }, 400, /^meta\.peer\.name: is no field/],
+        ["PATCH", `/instances/${id}`, { alias: "a\u0007" }, 400, /^alias: expected a text of at most 256/],
+        ["PATCH", `/instances/${id}`, '{"alias":"\\ud800"}', 400, /^alias: expected a text of at most 256/],
+        ["POST", `/instances/${id}/rollback`, { version: 1e300 }, 400, /^version: expected a whole number from 1$/],
+        ["PUT", `/instances/${id}`, { url: "" }, 400, /^url is missing: expected server:/],
+        ["GET", "/tcping", undefined, 400, /^target: is missing$/],
+        ["GET", "/tcping?target=nowhere", undefined, 400, /^target=nowhere: expected host:port$/],
+        ["GET", `/instances/${id}/traffic?step=0`, undefined, 400, /^step: /],
+        ["GET", `/instances/${id}/logs?follow=maybe`, undefined, 400, /^follow: /],
+        ["GET", "/instances/ffffffff", undefined, 404, /^instance ffffffff: there is none$/],
+        ["DELETE", "/instances/ffffffff", undefined, 404, /^instance ffffffff: there is none$/],
+        ["GET", "/nowhere", undefined, 404, /^path .*nowhere: there is none$/],
+        ["DELETE", "/instances", undefined, 405, /^method DELETE: expected one of GET, POST$/],
+        ["PUT", `/instances/${keyId}`, { url }, 403, /the API key cannot be given a URL$/],
+        ["DELETE", `/instances/${keyId}`, undefined, 403, /the API key cannot be deleted$/],
+        ["PATCH", `/instances/${keyId}`, { alias: "mine" }, 400, /^action: expected restart/]
+      ]
+      for (const [method, path, body, status, sentence] of rows) {
+        const answer = await call(method, path, body)
+        const shown = `${method} ${path} ${JSON.stringify(body)?.slice(0, 60)} → ${answer.text}`
+        assert.strictEqual(answer.status, status, shown)
+        assert.deepStrictEqual(Object.keys(answer.json), ["error"], shown)
+        assert.match(answer.json.error, sentence, shown)
+        assert.strictEqual(answer.headers.get("access-control-allow-origin"), "*", shown)
+      }
+    })
+  })
+
+  law("answers one whose body is too large, however it is sent", async ({ base, key }) => {
+    const sent = 20_000_000
+    for (const headers of [{ "content-length": String(sent) }, { "transfer-encoding": "chunked" }]) {
+      const request = Http.request(`${base}/instances`, { method: "POST", headers: { ...headers, "x-api-key": key } })
+      request.on("error", () => {})
+      request.write(Buffer.alloc(sent, "a"))
+      request.end()
+      const [response]: ReadonlyArray<Http.IncomingMessage> = await once(request, "response")
+      assert.strictEqual(response?.statusCode, 400)
+      let text = ""
+      for await (const part of response ?? []) text += String(part)
+      assert.match(text, /^{"error":"body of .*: expected at most 65536"}$/)
+    }
+  })
+
+  law("asks for the key, compares it, listens to few wrong ones, and makes a new one", async ({ base, call, key }) => {
+    const without = await call("GET", "/instances", undefined, { "x-api-key": "" })
+    assert.deepStrictEqual([without.status, without.json], [401, { error: "Unauthorized: API key required" }])
+    const wrong = () => call("GET", "/instances", undefined, { "x-api-key": "0".repeat(32) })
+    const first = await wrong()
+    assert.deepStrictEqual([first.status, first.json], [401, { error: "Unauthorized: Invalid API key" }])
+
+    const entry = (await call("GET", `/instances/${keyId}`)).json
+    assert.strictEqual(entry.url, key)
+    const renewed = (await call("PATCH", `/instances/${keyId}`, { action: "restart" })).json.url
+    assert.match(renewed, /^[0-9a-f]{32}$/)
+    assert.notStrictEqual(renewed, key)
+    assert.strictEqual((await call("GET", "/info")).status, 401)
+    assert.strictEqual((await call("GET", "/info", undefined, { "x-api-key": renewed })).status, 200)
+
+    let last = await wrong()
+    for (let tries = 0; tries < 12; tries++) last = await wrong()
+    assert.strictEqual(last.status, 429)
+    assert.match(last.json.error, /^too many wrong API keys from this address/)
+    // Those who ask for nothing are served all the same.
+    assert.strictEqual((await fetch(`${base}/openapi.json`)).status, 200)
+  })
+
+  law("tells of itself, of its health, and in the words of Prometheus", async ({ base, call }) => {
+    const { json: info } = await call("GET", "/info")
+    assert.match(info.mid, /^[0-9a-f]{16}$/)
+    assert.deepInclude(info, { alias: "", ver: "1.2.3", log: "info", tls: "0", crt: "", key: "" })
+    const numbers =
+      "cpu mem_total mem_used mem_free swap_total swap_used swap_free netrx nettx diskr diskw sysup uptime"
+    for (const name of numbers.split(" ")) assert.isNumber(info[name], name)
+    for (const name of ["os", "arch", "name"]) assert.isString(info[name], name)
+    assert.strictEqual((await call("POST", "/info", { alias: "here" })).json.alias, "here")
+
+    const root = base.replace("/api/v1", "")
+    const health = await fetch(`${root}/health`)
+    assert.deepStrictEqual(
+      [health.status, ((await health.json()) as { readonly ready: { readonly ok: boolean } }).ready.ok],
+      [200, true]
+    )
+    assert.strictEqual((await fetch(`${root}/metrics`)).status, 401)
+    const metrics = await call("GET", `${root}/metrics`)
+    assert.match(metrics.text, /^# TYPE nodepass_/m)
+    const document = (await call("GET", "/openapi.json")).json
+    assert.include(Object.keys(document.paths).join(), "/api/v1/instances")
+    const docs = await call("GET", "/docs", undefined, { "x-api-key": "" })
+    assert.deepStrictEqual([docs.status, /text\/html/.test(docs.headers.get("content-type") ?? "")], [200, true])
+    assert.notMatch(docs.text, /(src|href)="https?:/)
+
+    const reached = await call("GET", `/tcping?target=${new URL(base).host}`)
+    assert.deepInclude(reached.json, { connected: true, error: null })
+    const refused = await call("GET", "/tcping?target=127.0.0.1:1")
+    assert.deepInclude(refused.json, { connected: false, error: "connect 127.0.0.1:1: connection refused" })
+  })
+
+  law(
+    "shows its metrics to everybody where it is told to",
+    async ({ base }) => {
+      assert.strictEqual((await fetch(`${base}/metrics`)).status, 200)
+    },
+    "&metrics=open"
+  )
+
+  law("is as docs/openapi.json says", async ({ call }) => {
+    const file = Path.join(import.meta.dirname, "../../docs/openapi.json")
+    const { json } = await call("GET", "/openapi.json")
+    if (process.env["NODEPASS_WRITE"] !== undefined) Fs.writeFileSync(file, `${JSON.stringify(json, null, 2)}\n`)
+    assert.deepStrictEqual(JSON.parse(Fs.readFileSync(file, "utf8")), json)
+  })
+
+  law("is called by MasterClient as docs/master.md shows", async ({ base, key }) => {
+    const docs = Fs.readFileSync(Path.join(import.meta.dirname, "../../docs/master.md"), "utf8")
+    const [, snippet = ""] = /```ts\n([\s\S]*?)```/.exec(docs) ?? []
+    // Below the root, so that the package finds itself.
+    const folder = Fs.mkdtempSync(Path.join(import.meta.dirname, "../../dist/snippet-"))
+    try {
+      const file = Path.join(folder, "client.ts")
+      const port = await freePort()
+      const own = snippet.replace("http://127.0.0.1:9090/api/v1", base).replace('"KEY"', `"${key}"`)
+      Fs.writeFileSync(file, own.replace(":8080", `:${port}`))
+      const { stdout } = await promisify(execFile)(process.execPath, ["--import", "tsx", file])
+      assert.strictEqual(stdout, "running client\n")
+    } finally {
+      Fs.rmSync(folder, { recursive: true })
+    }
+  })
+
+  law("lets browsers of any origin ask", async ({ base }) => {
+    const headers = { origin: "https://dash.example", "access-control-request-method": "PATCH" }
+    const { headers: allowed, status } = await fetch(`${base}/instances`, { method: "OPTIONS", headers })
+    assert.strictEqual(status, 204)
+    assert.strictEqual(allowed.get("access-control-allow-origin"), "*")
+    assert.match(allowed.get("access-control-allow-methods") ?? "", /PATCH/)
+    const names = (allowed.get("access-control-allow-headers") ?? "").toLowerCase()
+    for (const name of ["content-type", "authorization", "x-api-key", "cache-control", "last-event-id"]) {
+      assert.include(names, name)
+    }
+  })
+
+  law("streams what happens, goes on after a break, and serves tickets once", async ({ base, call, key }) => {
+    const { id } = (await call("POST", "/instances", { url: forwardAt(await freePort()) })).json
+    const open = (headers: Record<string, string>, query = "") => fetch(`${base}/events${query}`, { headers })
+    const first = await open({ "x-api-key": key })
+    assert.match(first.headers.get("content-type") ?? "", /^text\/event-stream/)
+    const greeting = await readUntil(first, (text) => eventsOf(text).length >= 2)
+    assert.match(greeting, /^retry: 3000\n\nevent: instance\n/)
+    assert.deepStrictEqual(
+      eventsOf(greeting).map(({ instance, type }) => [type, instance.id]),
+      [
+        ["initial", id],
+        ["initial", keyId]
+      ]
+    )
+    const [, lastId = ""] = /^id: (.*)$/m.exec(greeting) ?? []
+    const other = (await call("POST", "/instances", { url: forwardAt(await freePort()) })).json.id
+    await call("DELETE", `/instances/${other}`)
+    const since = await open({ "x-api-key": key, "last-event-id": lastId })
+    const replayed = await readUntil(since, (text) => text.includes('"delete"'))
+    const types = eventsOf(replayed).filter(({ instance }) => instance.id === other)
+    assert.deepStrictEqual([types[0]?.type, types.at(-1)?.type], ["create", "delete"])
+    assert.notInclude(
+      eventsOf(replayed).map(({ type }) => type),
+      "initial"
+    )
+
+    const { ticket } = (await call("POST", "/events/ticket")).json
+    const admitted = await open({}, `/?ticket=${ticket}`)
+    assert.strictEqual(admitted.status, 200)
+    await readUntil(admitted, (text) => text.includes("initial"))
+    assert.strictEqual((await open({}, `?ticket=${ticket}`)).status, 401)
+  })
+
+  law("gives an instance's log, and goes on with it", async ({ base, call, key }) => {
+    const { id } = (await call("POST", "/instances", { url: forwardAt(await freePort()) })).json
+    assert.match((await call("GET", `/instances/${id}/logs`)).text, /forwarding/)
+    const following = await fetch(`${base}/instances/${id}/logs?follow=true`, { headers: { "x-api-key": key } })
+    const heard = readUntil(following, (text) => text.split("forwarding").length > 2)
+    await call("PATCH", `/instances/${id}`, { action: "restart" })
+    assert.match(await heard, /forwarding[\s\S]*forwarding/)
+    assert.isArray((await call("GET", `/instances/${id}/traffic`)).json.points)
+  })
+
+  law("answers whatever is asked with what openapi.json has for it, and no defect", async ({ call }) => {
+    const { id } = (await call("POST", "/instances", { url: forwardAt(await freePort()) })).json
+    const { paths } = (await call("GET", "/openapi.json")).json
+    const operations = Object.entries<Record<string, Operation>>(paths).flatMap(([path, methods]) =>
+      Object.entries(methods).map(([method, operation]) => ({
+        method: method.toUpperCase(),
+        path: path.replace("/api/v1", ""),
+        ...operation
+      }))
+    )
+    const word = FastCheck.oneof(
+      FastCheck.fullUnicodeString(),
+      FastCheck.constantFrom("true", "-1", "1e9", "127.0.0.1:1", "\0", "%", "../..", "9".repeat(400))
+    )
+    const fields = FastCheck.dictionary(
+      FastCheck.oneof(FastCheck.constantFrom("url", "alias", "action", "meta", "restart", "version"), word),
+      FastCheck.oneof(
+        FastCheck.jsonValue(),
+        word,
+        FastCheck.constantFrom("stop", "start", "reset", { tags: { a: "b" } })
+      )
+    )
+    const body = FastCheck.oneof(
+      FastCheck.json(),
+      word,
+      fields.map((value) => JSON.stringify(value))
+    )
+    const request = FastCheck.record({
+      operation: FastCheck.constantFrom(...operations.filter(({ path }) => !/events$|logs$/.test(path))),
+      name: FastCheck.oneof(FastCheck.constantFrom(id, keyId), word),
+      words: FastCheck.array(word, { minLength: 3, maxLength: 3 }),
+      body
+    })
+    await FastCheck.assert(
+      FastCheck.asyncProperty(request, async ({ body, name, operation, words }) => {
+        const { method, parameters, path, requestBody, responses } = operation
+        const query = (parameters ?? []).flatMap((parameter, at) =>
+          parameter.in === "query" ? [`${parameter.name}=${encodeURIComponent(wellFormed(words[at] ?? ""))}`] : []
+        )
+        const full = `${path.replace("{id}", encodeURIComponent(wellFormed(name)))}?${query.join("&")}`
+        const answer = await call(method, full, requestBody === undefined ? undefined : body)
+        const shown = `${method} ${full} ${body} → ${answer.status} ${answer.text.slice(0, 300)}`
+        // A name such as `.` or none leads to another path.
+        const allowed = ["", ".", ".."].includes(name)
+          ? [...Object.keys(responses), "404", "405", "200"]
+          : Object.keys(responses)
+        assert.include(allowed, String(answer.status), shown)
+        if (answer.status < 400) return
+        assert.deepStrictEqual(Object.keys(answer.json), ["error"], shown)
+        assert.match(answer.json.error, /^[^\n]{1,600}$/, shown)
+      }),
+      { numRuns: 400 }
+    )
+    assert.strictEqual((await call("GET", "/health")).status, 200)
+  })
+
+  law("starts a hundred instances at once, and goes on answering", async ({ call }) => {
+    const url = `client://key@127.0.0.1:${await freePort()}/127.0.0.1:9?mode=2`
+    const made = await Promise.all(Array.from({ length: 100 }, () => call("POST", "/instances", { url })))
+    assert.isTrue(made.every(({ json, status }) => status === 201 && json.status === "running"))
+    assert.strictEqual((await call("GET", "/instances")).json.length, 101)
+  })
+})

@@ -1,0 +1,153 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Scope from "effect/Scope"
+import { readdirSync } from "node:fs"
+import * as Os from "node:os"
+import * as Address from "../../src/core/Address.js"
+import { kernel } from "../../src/node/kernel/Kernel.js"
+import * as KernelTransport from "../../src/node/kernel/KernelTransport.js"
+import * as NodeTransport from "../../src/node/socket/NodeTransport.js"
+import { Transport } from "../../src/transport/Transport.js"
+import * as LiveCertificates from "./LiveCertificates.js"
+import { overTls, tlsSuite } from "../compliance/Tls.js"
+import * as Datagrams from "../compliance/Datagrams.js"
+import { suite, type World } from "../compliance/Transport.js"
+
+const handles = () => process.getActiveResourcesInfo().filter((name) => /^(TCP|UDP)/.test(name)).length
+const descriptors = () => (process.platform === "linux" ? readdirSync("/proc/self/fd").length : 0)
+
+/** Node forgets a closed handle right after the immediates of the turn that closed it. */
+const turn = Effect.async<void>((resume) => {
+  setImmediate(() => setImmediate(() => resume(Effect.void)))
+})
+
+const runIn =
+  (layer: Layer.Layer<Transport>) =>
+  <E>(program: Effect.Effect<void, E, Scope.Scope | Transport>): Effect.Effect<void> =>
+    Effect.suspend(() => {
+      const before = descriptors()
+      return program.pipe(
+        Effect.scoped,
+        Effect.provide(layer),
+        Effect.orDie,
+        Effect.zipRight(turn),
+        Effect.zipRight(
+          Effect.sync(() => {
+            assert.strictEqual(handles(), 0)
+            assert.isAtMost(descriptors(), before)
+          })
+        )
+      )
+    })
+
+const flood: World["flood"] = { chunks: 1000, bytes: 65_536, limit: 32 * 1024 * 1024 }
+const certificate = Effect.runSync(
+  Effect.cached(LiveCertificates.certificate({ issuer: "itself", names: ["nodepass"] }))
+)
+
+const kernelTransport = (less: { readonly openSsl?: undefined }) =>
+  Layer.effect(
+    Transport,
+    Effect.map(Effect.orDie(kernel), (kernel) => KernelTransport.make({ kernel: { ...kernel, ...less } }))
+  )
+// What is loaded once, and stays open.
+if (process.platform === "linux") await Effect.runPromise(kernel)
+
+describe.each([
+  { name: "NodeTransport", layer: NodeTransport.layer },
+  ...(process.platform === "linux"
+    ? [
+        { name: "KernelTransport", layer: kernelTransport({}) },
+        { name: "KernelTransport with the TLS of Node", layer: kernelTransport({ openSsl: undefined }) }
+      ]
+    : [])
+])("$name", ({ layer, name }) => {
+  const run = runIn(layer)
+
+  suite(name, { run, flood })
+  suite(`${name} over TLS`, { run: runIn(Layer.provide(overTls(certificate), layer)), flood })
+  tlsSuite(name, { run, ...LiveCertificates })
+  Datagrams.suite(`${name} datagrams`, { run, flood })
+
+  it.live("an IPv4 visitor of a listener on every interface is shown with its IPv4 address", () =>
+    run(
+      Effect.gen(function* () {
+        const transport = yield* Transport
+        for (const host of ["", "*", "0.0.0.0"]) {
+          const listener = yield* transport.listen(Address.make(host, 0))
+          const client = yield* transport.connect(Address.make("127.0.0.1", listener.address.port))
+          const server = yield* listener.accept
+          assert.strictEqual(server.remote.host, "127.0.0.1")
+          assert.strictEqual(server.local.host, "127.0.0.1")
+          assert.strictEqual(server.remote.port, client.local.port)
+        }
+      })
+    )
+  )
+
+  it.live("nothing is read from the kernel before it is asked for, so that closing then resets the peer", () =>
+    run(
+      Effect.gen(function* () {
+        const transport = yield* Transport
+        const listener = yield* transport.listen(Address.make("127.0.0.1", 0))
+        const outer = yield* Effect.scope
+        for (const side of ["accepted", "dialled"] as const) {
+          const scope = yield* Scope.make()
+          const dialled = yield* Scope.extend(transport.connect(listener.address), side === "dialled" ? scope : outer)
+          const accepted = yield* Scope.extend(listener.accept, side === "accepted" ? scope : outer)
+          const peer = side === "dialled" ? accepted : dialled
+          yield* peer.write(new Uint8Array(1000))
+          yield* turn
+          yield* Scope.close(scope, Exit.void)
+          const seen = Effect.match(peer.read, {
+            onFailure: ({ reason }) => reason,
+            onSuccess: () => "Success" as const
+          })
+          assert.strictEqual(yield* seen, "Reset")
+        }
+      })
+    )
+  )
+
+  it.live("a peer that vanishes while bytes wait for it is an error, not a crash", () =>
+    run(
+      Effect.gen(function* () {
+        const transport = yield* Transport
+        const listener = yield* transport.listen(Address.make("127.0.0.1", 0))
+        for (let visit = 0; visit < 20; visit++) {
+          const client = yield* transport.connect(listener.address)
+          const server = yield* listener.accept
+          const writing = yield* Effect.fork(Effect.exit(Effect.forever(client.write(new Uint8Array(100_000)))))
+          yield* server.reset
+          const exit = yield* Fiber.join(writing)
+          assert.isTrue(Exit.isFailure(exit))
+        }
+      })
+    )
+  )
+
+  it.live("knows which targets lead back to a port of this machine", () =>
+    run(
+      Effect.gen(function* () {
+        const { reaches } = yield* Transport
+        const own = Object.values(Os.networkInterfaces()).flatMap((all) => all ?? [])
+        const cases: ReadonlyArray<readonly [target: string, own: string, expected: boolean]> = [
+          ["127.0.0.1", "127.0.0.1", true],
+          ["localhost", "127.0.0.1", true],
+          ["127.0.0.2", "127.0.0.1", false],
+          ["127.0.0.2", "", true],
+          ["", "0.0.0.0", true],
+          ["192.0.2.255", "", false],
+          ["nobody.invalid", "", false],
+          ...own.map(({ address }) => [address, "", true] as const)
+        ]
+        for (const [target, host, expected] of cases) {
+          assert.strictEqual(yield* reaches(Address.make(target, 1), Address.make(host, 1)), expected, target)
+        }
+      })
+    )
+  )
+})

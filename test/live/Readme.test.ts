@@ -1,0 +1,228 @@
+import { assert, describe, it } from "@effect/vitest"
+import { type ChildProcess, execFile, spawn } from "node:child_process"
+import * as Fs from "node:fs"
+import * as Net from "node:net"
+import * as Os from "node:os"
+import * as Path from "node:path"
+import process from "node:process"
+import { promisify } from "node:util"
+import * as Chart from "../../bench/Chart.js"
+import * as Figures from "../../bench/Figures.js"
+import * as Results from "../../bench/Results.js"
+import * as Parameter from "../../src/url/Parameter.js"
+import { freePort } from "./command/freePort.js"
+import { makeWorld } from "./command/Nodepass.js"
+
+const root = Path.join(import.meta.dirname, "../..")
+const readme = Fs.readFileSync(Path.join(root, "README.md"), "utf8")
+const run = promisify(execFile)
+
+/** The fenced blocks by the name behind `run=`. */
+const snippets = new Map(
+  Array.from(readme.matchAll(/```(\w+) run=(\w+)\n([\s\S]*?)```/g), ([, , name = "", text = ""]) => [name, text])
+)
+const snippet = (name: string) => snippets.get(name) ?? assert.fail(`README.md has no snippet ${name}`)
+const commandsOf = (name: string) =>
+  snippet(name)
+    .split("\n")
+    .filter((line) => line !== "" && !line.startsWith("#"))
+
+const listen = (server: Net.Server, port = 0) =>
+  new Promise<number>((resolve, reject) => {
+    server.once("error", reject)
+    server.listen(port, "127.0.0.1", () => {
+      const address = server.address()
+      resolve(typeof address === "object" && address !== null ? address.port : 0)
+    })
+  })
+
+/** Visits until somebody answers: the commands take a moment to find each other. */
+const visit = (port: number): Promise<string> =>
+  new Promise((resolve) => {
+    const again = () => setImmediate(() => resolve(visit(port)))
+    const socket = Net.connect({ port, host: "127.0.0.1" })
+    let text = ""
+    socket.setEncoding("utf8").on("data", (chunk: string) => (text += chunk))
+    socket.on("error", again).on("end", () => (text === "" ? again() : resolve(text)))
+  })
+
+/** Starts the commands with ports of this test's own, visits port 8080 of the README, and ends them. */
+const serves = async (name: string) => {
+  const target = Net.createServer((socket) => socket.on("error", () => {}).end("hello from the target"))
+  const ports = new Map([["3000", await listen(target)]])
+  const started: Array<ChildProcess> = []
+  const folder = Fs.mkdtempSync(Path.join(Os.tmpdir(), "nodepass-readme-"))
+  const keyFile = Path.join(folder, "key")
+  try {
+    for (const command of commandsOf(name)) {
+      if (command.endsWith("> /etc/nodepass/key")) {
+        await run("sh", ["-c", command.replace("/etc/nodepass/key", keyFile)])
+        continue
+      }
+      const [node, script, options = "", url] =
+        /^(node) (bin\/nodepass\.js)((?: --\S+)*) "(.*)"$/.exec(command)?.slice(1) ?? assert.fail(command)
+      const words = options.split(" ").filter((word) => word !== "")
+      const own = (url ?? "").replaceAll(/\w+\.example/g, "127.0.0.1")
+      for (const [, port = ""] of own.matchAll(/:(\d+)/g)) if (!ports.has(port)) ports.set(port, await freePort())
+      const args = [
+        script ?? "",
+        ...words.map((word) => word.replace("/etc/nodepass/key", keyFile)),
+        own.replaceAll(/:(\d+)/g, (_, port: string) => `:${ports.get(port)}`)
+      ]
+      started.push(spawn(node ?? "", args, { cwd: root, stdio: "ignore" }))
+    }
+    for (const port of ["8080", "8081"].filter((port) => ports.has(port))) {
+      assert.strictEqual(await visit(ports.get(port) ?? 0), "hello from the target")
+    }
+  } finally {
+    for (const child of started) child.kill("SIGKILL")
+    target.close()
+    Fs.rmSync(folder, { recursive: true })
+  }
+}
+
+describe("README", () => {
+  it("begins with the two commands, and both exist", () => {
+    const scripts: unknown = JSON.parse(Fs.readFileSync(Path.join(root, "package.json"), "utf8")).scripts
+    assert.match(readme, /^# nodepass-effect\n\n```sh\nnpm start .*\nnpm test .*\n```/)
+    assert.containsAllKeys(scripts, ["start", "test", "simulate", "bench"])
+  })
+
+  it("has no snippet that nobody runs", () => {
+    const fences = Array.from(readme.matchAll(/^```(\w+.*)$/gm), ([, info = ""]) => info)
+    const ran = [
+      "sh",
+      ...[
+        "reverse",
+        "send",
+        "forward",
+        "tls",
+        "targets",
+        "servers",
+        "key",
+        "master",
+        "api",
+        "check",
+        "simulate",
+        "bench"
+      ].map((name) => `sh run=${name}`)
+    ]
+    assert.deepStrictEqual(
+      fences.filter((info) => !ran.includes(info)),
+      ["ts run=embed"]
+    )
+    assert.strictEqual(fences.filter((info) => info === "sh").length, 1)
+  })
+
+  it.each(["reverse", "send", "forward", "tls", "targets", "servers", "key"])(
+    "the commands of %s serve a visitor",
+    serves
+  )
+
+  it("the commands of the master run one, and make a tunnel in it that serves", async () => {
+    const world = makeWorld()
+    const folder = Fs.mkdtempSync(Path.join(Os.tmpdir(), "nodepass-readme-"))
+    try {
+      const target = await world.listen((socket) => socket.end("hello from the target"))
+      const ports = new Map([[3000, target.port]])
+      for (const port of [8080, 9090]) ports.set(port, await freePort())
+      const own = (text: string) =>
+        text
+          .replaceAll(/(127\.0\.0\.1):(\d+)/g, (_, host: string, port: string) => `${host}:${ports.get(Number(port))}`)
+          .replace("/var/lib/nodepass", folder)
+      const [command = ""] = commandsOf("master")
+      const [, url = ""] = /^node bin\/nodepass\.js "(.*)"$/.exec(command) ?? assert.fail(command)
+      const master = world.start([own(url)])
+      const [, key = ""] = /^API key: (\w+)/.exec(await master.line(/^API key/)) ?? []
+      const answers: Array<string> = []
+      for (const call of commandsOf("api")) {
+        const { stdout } = await run("bash", ["-c", own(call)], { env: { ...process.env, KEY: key } })
+        answers.push(stdout)
+      }
+      const [made = "", list = ""] = answers
+      assert.deepInclude(JSON.parse(made), { status: "running", type: "client" })
+      assert.strictEqual(JSON.parse(list).length, 2)
+      assert.strictEqual(await visit(ports.get(8080) ?? 0), "hello from the target")
+      assert.strictEqual(await master.stop(), 0)
+    } finally {
+      world.close()
+      Fs.rmSync(folder, { recursive: true })
+    }
+  })
+
+  it("npm start opens a tunnel, says where, and ends with 0", async () => {
+    const world = makeWorld()
+    try {
+      const { line, stop } = world.start([], {}, "scripts/start.js")
+      const [, url = ""] = /(http:\S+)/.exec(await line(/Open it:/)) ?? []
+      assert.match(await (await fetch(url, { headers: { connection: "close" } })).text(), /through the tunnel/)
+      assert.strictEqual(await stop("SIGINT"), 0)
+    } finally {
+      world.close()
+    }
+  })
+
+  it("npm run bench measures, and every visitor is served", async () => {
+    const { stdout } = await run(process.execPath, ["scripts/bench.js", "--quick"], { cwd: root })
+    assert.match(stdout, /throughput, 8 streams to the visitor +MiB\/s( +[\d.]+){4}/)
+    assert.match(stdout, /not served: 0/)
+  }, 90_000)
+
+  it("check says what the URL means", async () => {
+    const [command = ""] = commandsOf("check")
+    const url = /"(.*)"$/.exec(command)?.[1] ?? ""
+    const { stdout } = await run(process.execPath, ["bin/nodepass.js", "check", url], { cwd: root })
+    assert.match(stdout, /slot=100/)
+    assert.notMatch(stdout, /my-key/)
+  })
+
+  it("the worlds of the simulate command keep the laws", async () => {
+    const [command = ""] = commandsOf("simulate")
+    const args = command.replace("npm run simulate -- ", "").split(" ")
+    const { stdout } = await run(process.execPath, ["scripts/simulate.js", ...args], { cwd: root })
+    assert.match(stdout, /\b20 worlds, 0 violations/)
+  })
+
+  it("the program of the embedding snippet runs", async () => {
+    const folder = Fs.mkdtempSync(Path.join(root, "dist", "readme-"))
+    try {
+      const ports = [await freePort(), await freePort()]
+      const text = snippet("embed").replaceAll(/127\.0\.0\.1:\d+/g, () => `127.0.0.1:${ports.pop()}`)
+      const file = Path.join(folder, "embed.mts")
+      Fs.writeFileSync(file, text)
+      const { stdout } = await run(process.execPath, ["--import", "tsx", file], { cwd: root })
+      assert.match(stdout, /serving CHECK_POINT\|MODE=1\|/)
+    } finally {
+      Fs.rmSync(folder, { recursive: true })
+    }
+  })
+
+  it("its table of parameters is the schema's", () => {
+    const mark = (parameter: Parameter.Parameter, role: Parameter.Role) => (parameter.roles.includes(role) ? "x" : "")
+    const rows = Parameter.all.map((parameter) =>
+      [
+        `\`${parameter.name}\``,
+        mark(parameter, "server"),
+        mark(parameter, "client"),
+        mark(parameter, "master"),
+        parameter.default === undefined ? "" : `\`${parameter.default}\``,
+        parameter.expected,
+        parameter.meaning
+      ].join(" | ")
+    )
+    const table = /<!-- parameters -->\n(?:.*\n){2}([\s\S]*?)<!-- \/parameters -->/.exec(readme)?.[1] ?? ""
+    assert.strictEqual(table, rows.map((row) => `| ${row} |\n`).join(""))
+  })
+
+  it("its figures and their chart are those that the benchmark wrote down", () => {
+    const results = Results.load()
+    assert.strictEqual(Figures.fromReadme(readme), Figures.markdown(results))
+    assert.strictEqual(Fs.readFileSync(Chart.file, "utf8"), Chart.make(results))
+  })
+
+  it("every document it links to exists", () => {
+    for (const [, link = ""] of readme.matchAll(/\]\(([^)#]+)[^)]*\)/g)) {
+      if (!link.startsWith("https:")) assert.isTrue(Fs.existsSync(Path.join(root, link)), link)
+    }
+  })
+})

@@ -1,0 +1,124 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
+import { type ChildProcess, spawn } from "node:child_process"
+import { randomInt } from "node:crypto"
+import { once } from "node:events"
+import * as Fs from "node:fs"
+import * as Os from "node:os"
+import * as Path from "node:path"
+import process from "node:process"
+import { setTimeout } from "node:timers/promises"
+import { isDeepStrictEqual } from "node:util"
+import * as InstanceStore from "../../src/master/InstanceStore.js"
+import * as NodeState from "../../src/node/store/NodeState.js"
+import { all, apply, type Change } from "./command/StoreChange.js"
+
+/** How often it is held at a random instant, more on request; and after how many of these it is killed instead of let go on. */
+const stops = Number(process.env["NODEPASS_STOPS"] ?? 240)
+const stopsOfALife = 60
+
+/** In memory, where there is such a place: what a process has written outlives it there as on a disk, and sooner. */
+const place = Fs.existsSync("/dev/shm") ? "/dev/shm" : Os.tmpdir()
+
+/** Holds the process where it is: what it has written by now is what its death would leave. */
+const freeze = (child: ChildProcess) => {
+  child.kill("SIGSTOP")
+  const start = performance.now()
+  for (;;) {
+    const [, state = "none"] = /^State:\s+(\w)/m.exec(Fs.readFileSync(`/proc/${child.pid}/status`, "utf8")) ?? []
+    if (state === "T") return
+    if (!/[RSD]/.test(state)) throw new Error(`the process has ended by itself: ${state}`)
+    if (performance.now() - start > 10_000) throw new Error(`the process goes on: ${state}`)
+  }
+}
+
+describe.skipIf(process.platform !== "linux")("a store whose process ends at any instant", () => {
+  it("has each change that it has acknowledged, and the one under way whole or not at all", async () => {
+    const root = Fs.mkdtempSync(Path.join(place, "nodepass-stopped-"))
+    const [own, copy, journal] = ["own", "copy", "journal"].map((name) => Path.join(root, name)) as [
+      string,
+      string,
+      string
+    ]
+    let child: ChildProcess | undefined
+    try {
+      const model = InstanceStore.make()
+      let read = 0
+      let pending: Change | undefined
+      let made = 0
+      let halves = 0
+      /** What is acknowledged is made in the model too. */
+      const catchUp = async () => {
+        const lines = Fs.existsSync(journal) ? Fs.readFileSync(journal, "utf8").split("\n").slice(0, -1) : []
+        for (; read < lines.length; read++) {
+          const line = lines[read] ?? ""
+          if (line !== "done") pending = JSON.parse(line)
+          else if (pending !== undefined) {
+            await Effect.runPromise(apply(model, pending))
+            pending = undefined
+            made++
+          }
+        }
+      }
+      for (let stop = 0; stop < stops; stop++) {
+        if (child === undefined) {
+          child = spawn(
+            process.execPath,
+            [
+              "--import",
+              "tsx",
+              Path.join(import.meta.dirname, "command/StoreChange.ts"),
+              own,
+              journal,
+              `${stop * 100_000}`
+            ],
+            { stdio: ["ignore", "inherit", "inherit"] }
+          )
+          const before = read
+          while (read === before) {
+            if (child.exitCode !== null) throw new Error("it has ended")
+            await setTimeout(10)
+            await catchUp()
+          }
+        }
+        await setTimeout(randomInt(0, 15))
+        freeze(child)
+        await catchUp()
+        Fs.rmSync(copy, { recursive: true, force: true })
+        Fs.cpSync(own, copy, { recursive: true })
+        const found = await Effect.runPromise(
+          Effect.provide(
+            Effect.flatMap(InstanceStore.InstanceStore, all),
+            NodeState.layer(Option.some(Redacted.make(copy)))
+          )
+        )
+        const without = await Effect.runPromise(all(model))
+        if (pending !== undefined && !isDeepStrictEqual(found, without)) {
+          halves++
+          const next = InstanceStore.make()
+          await Effect.runPromise(Effect.flatMap(model.backup, next.restore))
+          await Effect.runPromise(apply(next, pending))
+          assert.deepStrictEqual(found, await Effect.runPromise(all(next)), `stop ${stop}: ${JSON.stringify(pending)}`)
+        } else assert.deepStrictEqual(found, without, `stop ${stop}`)
+
+        if (stop % stopsOfALife < stopsOfALife - 1) {
+          child.kill("SIGCONT")
+          continue
+        }
+        const ended = once(child, "exit")
+        child.kill("SIGKILL")
+        await ended
+        child = undefined
+        // The next one begins with what this one has left.
+        if (pending !== undefined) await Effect.runPromise(model.restore({ format: "nodepass-backup/1", ...found }))
+        pending = undefined
+      }
+      console.log("made", made, "whole though unacknowledged", halves)
+    } finally {
+      child?.kill("SIGKILL")
+      Fs.rmSync(root, { recursive: true })
+    }
+  }, 60_000)
+})

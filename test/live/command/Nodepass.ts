@@ -1,0 +1,184 @@
+/**
+ * The built command in processes of their own, and the targets and visitors around it. Every wait is for an event.
+ */
+import { type ChildProcess, spawn } from "node:child_process"
+import * as Crypto from "node:crypto"
+import { once } from "node:events"
+import * as Net from "node:net"
+import * as Path from "node:path"
+import nodeProcess from "node:process"
+import { freePort } from "./freePort.js"
+
+const root = Path.join(import.meta.dirname, "../../..")
+
+export interface Nodepass {
+  readonly child: ChildProcess
+  readonly pid: number
+  /** What it said on standard error so far. */
+  readonly log: () => string
+  readonly out: () => string
+  /** The first line that matches, said already or to come; fails when the process ends before. */
+  readonly line: (pattern: RegExp) => Promise<string>
+  /** Sends the signal and waits for the end: its exit code, or the signal that ended it. */
+  readonly stop: (signal?: NodeJS.Signals) => Promise<number | string>
+  readonly ended: Promise<number | string>
+}
+
+/** What a test opened, closed at its end whatever happens. */
+export const makeWorld = () => {
+  const closers: Array<() => void> = []
+  const own = <A>(value: A, close: (value: A) => void): A => {
+    closers.push(() => close(value))
+    return value
+  }
+
+  const start = (
+    args: ReadonlyArray<string>,
+    env?: Readonly<Record<string, string>>,
+    program = "bin/nodepass.js"
+  ): Nodepass => {
+    const child = own(
+      spawn(nodeProcess.execPath, [program, ...args], {
+        cwd: root,
+        env: { ...nodeProcess.env, ...env },
+        stdio: ["ignore", "pipe", "pipe"]
+      }),
+      (child) => child.kill("SIGKILL")
+    )
+    let log = ""
+    let out = ""
+    const ended = new Promise<number | string>((resolve) =>
+      child.once("close", (code, signal) => resolve(code ?? signal ?? -1))
+    )
+    child.stdout.setEncoding("utf8").on("data", (text: string) => (out += text))
+    child.stderr.setEncoding("utf8").on("data", (text: string) => (log += text))
+    const line = async (pattern: RegExp): Promise<string> => {
+      const find = () => `${log}${out}`.split("\n").find((line) => pattern.test(line))
+      for (let found = find(); ; found = find()) {
+        if (found !== undefined) return found
+        if (child.exitCode !== null || child.signalCode !== null) throw new Error(`ended without ${pattern}:\n${log}`)
+        await Promise.race([once(child.stderr, "data"), once(child.stdout, "data"), ended])
+      }
+    }
+    return {
+      child,
+      pid: child.pid ?? 0,
+      log: () => log,
+      out: () => out,
+      line,
+      ended,
+      stop: (signal = "SIGTERM") => {
+        child.kill(signal)
+        return ended
+      }
+    }
+  }
+
+  /** A server on a free loopback port. */
+  const listen = async (
+    handler: (socket: Net.Socket) => void,
+    port = 0
+  ): Promise<{ readonly port: number; readonly close: () => void }> => {
+    const sockets = new Set<Net.Socket>()
+    const server = Net.createServer({ allowHalfOpen: true }, (socket) => {
+      sockets.add(socket)
+      socket.on("error", () => {}).on("close", () => sockets.delete(socket))
+      handler(socket)
+    })
+    const close = () => {
+      server.close()
+      for (const socket of sockets) socket.destroy()
+    }
+    own(server, close)
+    server.listen({ port, host: "127.0.0.1", backlog: 4096 })
+    await once(server, "listening")
+    const address = server.address()
+    return { port: typeof address === "object" && address !== null ? address.port : 0, close }
+  }
+
+  const connect = (port: number): Net.Socket => {
+    const socket = own(Net.connect({ port, host: "127.0.0.1", allowHalfOpen: true }), (socket) => socket.destroy())
+    return socket.on("error", () => {})
+  }
+
+  return { own, start, listen, connect, freePort, close: () => closers.toReversed().forEach((close) => close()) }
+}
+
+export type World = ReturnType<typeof makeWorld>
+
+/** Answers each question, once it has ended, with `re:` and the question. */
+export const answering = (socket: Net.Socket) => {
+  const parts: Array<Buffer> = [Buffer.from("re:")]
+  socket.on("data", (part: Buffer) => parts.push(part)).on("end", () => socket.end(Buffer.concat(parts)))
+}
+
+/** Says back what it hears, at once. */
+export const echoing = (socket: Net.Socket) => {
+  socket.pipe(socket)
+}
+
+/** Everything until the end; fails on a reset. */
+export const readAll = (socket: Net.Socket): Promise<Buffer> =>
+  new Promise((resolve, reject) => {
+    const parts: Array<Buffer> = []
+    socket
+      .on("data", (part: Buffer) => parts.push(part))
+      .on("end", () => resolve(Buffer.concat(parts)))
+      .on("error", reject)
+      .on("close", () => reject(new Error("closed")))
+  })
+
+/** The code of the error that ends the connection, or `end` for an end. */
+export const fate = (socket: Net.Socket): Promise<string> =>
+  new Promise((resolve) => {
+    socket
+      .on("error", (error: NodeJS.ErrnoException) => resolve(error.code ?? "?"))
+      .on("end", () => resolve("end"))
+      .on("close", () => resolve("closed"))
+      .resume()
+  })
+
+/** Asks an `answering` target. */
+export const ask = (world: World, port: number, question: string | Buffer): Promise<Buffer> => {
+  const socket = world.connect(port)
+  socket.end(question)
+  return readAll(socket)
+}
+
+export const digest = (bytes: Buffer): string => Crypto.createHash("sha256").update(bytes).digest("hex")
+
+/** A server and a client, each of a process of its own, connected; visitors come to `port`. */
+export const tunnel = async (
+  world: World,
+  options: {
+    /** A loopback port, or what stands in the URL. */
+    readonly target: number | string
+    readonly receiver: "server" | "client"
+    /** Parameters of both sides, and of one side only, each with its `&` in front. */
+    readonly query?: string
+    readonly serverQuery?: string
+    readonly clientQuery?: string
+    readonly env?: Readonly<Record<string, string>>
+    /** The line of the client's that is waited for. Defaults to its having connected. */
+    readonly until?: RegExp
+    /** What stands in front of the tunnel port for the client, given that and answering with its own. Defaults to nothing. */
+    readonly through?: (tunnelPort: number) => Promise<number>
+  }
+) => {
+  const tunnelPort = await world.freePort()
+  const port = await world.freePort()
+  const { clientQuery = "", env, query = "", receiver, serverQuery = "", target, until = / connected / } = options
+  const way = (await options.through?.(tunnelPort)) ?? tunnelPort
+  const visitors = `127.0.0.1:${port}`
+  const dialled = typeof target === "string" ? target : `127.0.0.1:${target}`
+  const [serverTarget, clientTarget, mode] = receiver === "server" ? [visitors, dialled, 1] : [dialled, visitors, 2]
+  const serverUrl = `server://s3cret@127.0.0.1:${tunnelPort}/${serverTarget}?mode=${mode}${query}${serverQuery}`
+  const clientUrl = `client://s3cret@127.0.0.1:${way}/${clientTarget}?mode=2${query}${clientQuery}`
+  const startServer = () => world.start([serverUrl], env)
+  const startClient = () => world.start([clientUrl], env)
+  const server = startServer()
+  await server.line(/waiting for a client/)
+  const client = startClient()
+  await client.line(until)
+  return { server, client, port, tunnelPort, startServer, startClient }
+}

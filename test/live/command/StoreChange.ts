@@ -1,0 +1,78 @@
+/**
+ * Changes of a store, drawn at random; and, run as a program, a process that makes them until it is killed.
+ */
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
+import * as Fs from "node:fs"
+import nodeProcess from "node:process"
+import { Id, noMeta, noTraffic } from "../../../src/master/Instance.js"
+import { InstanceStore } from "../../../src/master/InstanceStore.js"
+import * as NodeState from "../../../src/node/store/NodeState.js"
+
+/** `number` is that of the change, and makes it different from all others. */
+export interface Change {
+  readonly kind: "insert" | "save" | "url" | "traffic" | "remove" | "identify"
+  readonly number: number
+  /** The instance: some have it, some do not. */
+  readonly at: number
+}
+
+const kinds = ["insert", "save", "url", "traffic", "remove", "identify"] as const
+
+const draw = (number: number): Change => ({
+  kind: kinds[Math.floor(Math.random() * kinds.length)] ?? "save",
+  number,
+  at: Math.floor(Math.random() * 8)
+})
+
+/** Makes the change, where there is something to be changed. */
+export const apply = (store: InstanceStore["Type"], { at, kind, number }: Change) =>
+  Effect.gen(function* () {
+    const id = Id.make(at.toString(16).padStart(8, "0"))
+    const text = `${number}`.repeat(1 + (number % 200))
+    const known = (yield* store.list).find((stored) => stored.id === id)
+    if (kind === "identify") return yield* store.identify({ mid: text, alias: text, keyHash: text })
+    if (kind === "insert") {
+      if (known !== undefined) return
+      const fields = { alias: text, url: text, restart: true, meta: noMeta, traffic: noTraffic }
+      return yield* store.insert({ id, ...fields, version: 1, created: number })
+    }
+    if (known === undefined) return
+    if (kind === "remove") return yield* store.remove(id)
+    if (kind === "url") {
+      return yield* store.saveUrl({ id, version: known.version + 1, url: text, time: number })
+    }
+    if (kind === "save") {
+      const meta = { ...noMeta, tags: { [text.slice(0, 200)]: text.slice(0, 200) } }
+      return yield* store.save(id, { alias: text, meta, restart: number % 2 === 0 })
+    }
+    // Of all at once: a half of it would be seen.
+    const traffic = (yield* store.list).map((stored) => [stored.id, { ...noTraffic, tcprx: number }] as const)
+    return yield* store.saveTraffic(new Map(traffic))
+  })
+
+/** Everything that the store has. */
+export const all = (store: InstanceStore["Type"]) =>
+  Effect.map(store.backup, ({ identity, instances, versions }) => ({
+    identity,
+    instances: instances.toSorted((a, b) => (a.id < b.id ? -1 : 1)),
+    versions: versions.toSorted((a, b) => (a.id === b.id ? a.version - b.version : a.id < b.id ? -1 : 1))
+  }))
+
+const [, program = "", folder = "", journal = "", first = "0"] = nodeProcess.argv
+if (program.endsWith("StoreChange.ts")) {
+  // Written at once, and there whatever happens to this process.
+  const file = Fs.openSync(journal, "a")
+  const say = (line: string) => Effect.sync(() => Fs.writeSync(file, `${line}\n`))
+  const work = Effect.gen(function* () {
+    const store = yield* InstanceStore
+    for (let number = Number(first); ; number++) {
+      const change = draw(number)
+      yield* say(JSON.stringify(change))
+      yield* apply(store, change)
+      yield* say("done")
+    }
+  })
+  await Effect.runPromise(Effect.provide(work, NodeState.layer(Option.some(Redacted.make(folder)))))
+}

@@ -1,0 +1,335 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Arr from "effect/Array"
+import * as Clock from "effect/Clock"
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Logger from "effect/Logger"
+import * as Option from "effect/Option"
+import * as Random from "effect/Random"
+import * as Redacted from "effect/Redacted"
+import * as Scope from "effect/Scope"
+import * as Address from "../../src/core/Address.js"
+import * as Failover from "../../src/tunnel/Failover.js"
+import type { TooManyKeys } from "../../src/tunnel/Keyring.js"
+import * as Settings from "../../src/transport/Settings.js"
+import * as SimNetwork from "../../src/testing/SimNetwork.js"
+import * as Simulation from "../../src/testing/Simulation.js"
+import * as Transport from "../../src/transport/Transport.js"
+import type * as Tunnel from "../../src/tunnel/Tunnel.js"
+import * as TunnelHost from "./worlds/TunnelHost.js"
+import { readAll } from "./worlds/TunnelWorld.js"
+
+const utf8 = new TextEncoder()
+const names = ["first", "second", "third"] as const
+const settings: Partial<Settings.Settings["Type"]> = {
+  handshakeTimeout: Duration.seconds(3),
+  reportInterval: Duration.seconds(2),
+  resumeGrace: Duration.seconds(8),
+  keyGrace: Duration.seconds(15),
+  shutdownTimeout: Duration.seconds(1)
+}
+/** Silence is found after 2.5 report intervals; then a second of patience for each server that is away too, and a handshake. */
+const detection = 2.5 * 2000 + 2 * 1000 + 3000
+
+interface Options {
+  readonly seed: number
+  /** Which side visitors come to. */
+  readonly receiver: "server" | "client"
+  readonly servers: "failover" | "all"
+}
+
+/** Three servers, and a client that goes through them to a target that says which of them a visitor came by. */
+const world = <A, E>(
+  { receiver, seed, servers }: Options,
+  program: (world: {
+    readonly network: SimNetwork.SimNetwork
+    readonly start: (name: (typeof names)[number]) => Effect.Effect<Scope.CloseableScope>
+    /** Gives every side another tunnel key, the client before the servers or behind them, so many milliseconds apart. */
+    readonly rekey: (first: "client" | "servers", apartMillis: number) => Effect.Effect<void, TooManyKeys>
+    /** Asks, by this server's port where visitors come to servers; what it was told, `undefined` for a reset. */
+    readonly ask: (by: string) => Effect.Effect<string | undefined>
+    /** A visitor who is being served, and stays. */
+    readonly stay: (by: string) => Effect.Effect<Transport.Connection, Transport.TransportError, Scope.Scope>
+  }) => Effect.Effect<A, E, Scope.Scope>
+): A => {
+  const network = SimNetwork.make({ latency: Duration.millis(5) })
+  const main = Effect.gen(function* () {
+    const scope = yield* Effect.scope
+    const target = Effect.gen(function* () {
+      const transport = yield* Transport.Transport
+      const listener = yield* transport.listen(Address.make("target", 80))
+      yield* Effect.forkScoped(
+        Transport.serve(listener, (connection) =>
+          Effect.gen(function* () {
+            const question = yield* connection.read
+            yield* connection.write(utf8.encode("served"))
+            // Who says "stay" does so until it leaves.
+            if (Option.isSome(question) && question.value.length === 4) yield* readAll(connection)
+            yield* connection.end
+          }).pipe(Effect.ignore)
+        )
+      )
+    })
+    yield* Effect.provide(target, network.host("target"))
+    let starts = 0
+    let keys = 0
+    const tunnels = new Map<string, Tunnel.Tunnel["Type"]>()
+    const start = (name: (typeof names)[number]) =>
+      Effect.gen(function* () {
+        const own = yield* Scope.fork(scope, { _tag: "Sequential" })
+        const at = receiver === "server" ? `${name}:8080?mode=1` : "target:80?mode=2"
+        const text = `server://k${keys}@${name}:10101/${at}`
+        const options = { transport: network.host(name), seed: seed * 100 + starts++, text, settings }
+        tunnels.set(name, yield* Effect.orDie(Scope.extend(TunnelHost.start(options), own)))
+        return own
+      })
+    const client = yield* TunnelHost.start({
+      transport: network.host("client"),
+      seed: seed * 100 + 99,
+      text: `client://k0@${names.map((name) => `${name}:10101`).join()}/${receiver === "server" ? "target:80" : "client:8080"}?servers=${servers}&min=2`,
+      settings
+    })
+    const visitor = yield* Effect.provide(Transport.Transport, network.host("visitor"))
+    const connect = (by: string) => visitor.connect(Address.make(receiver === "server" ? by : "client", 8080))
+    return yield* program({
+      network,
+      start,
+      rekey: (first, apartMillis) =>
+        Effect.gen(function* () {
+          const key = Option.some(Redacted.make(`k${++keys}`))
+          const here = client.replaceKey(key)
+          const there = Effect.forEach(tunnels.values(), ({ replaceKey }) => replaceKey(key))
+          yield* first === "client" ? here : there
+          yield* Effect.sleep(apartMillis)
+          yield* first === "client" ? there : here
+        }),
+      ask: (by) =>
+        Effect.gen(function* () {
+          const connection = yield* connect(by)
+          yield* connection.write(utf8.encode("ask"))
+          yield* connection.end
+          return new TextDecoder().decode(yield* readAll(connection))
+        }).pipe(
+          Effect.scoped,
+          Effect.catchAll(() => Effect.succeed(undefined))
+        ),
+      stay: (by) =>
+        Effect.gen(function* () {
+          const connection = yield* connect(by)
+          yield* connection.write(utf8.encode("stay"))
+          yield* connection.read
+          return connection
+        })
+    })
+  }).pipe(Effect.scoped, Effect.provide(Logger.remove(Logger.defaultLogger)))
+  const { exit, leftover } = Simulation.run(main, { seed, maxSteps: 2_000_000 })
+  const value = Exit.getOrElse(exit, (cause) => assert.fail(String(cause)))
+  assert.deepStrictEqual([network.open(), leftover], [0, 0])
+  return value
+}
+
+const within = (millis: number) => (asking: Effect.Effect<string | undefined>) =>
+  Effect.gen(function* () {
+    const start = yield* Clock.currentTimeMillis
+    while ((yield* asking) !== "served") {
+      if ((yield* Clock.currentTimeMillis) - start > millis) assert.fail(`nobody served within ${millis} ms`)
+      yield* Effect.sleep(50)
+    }
+    return (yield* Clock.currentTimeMillis) - start
+  })
+
+describe("a client of several servers", () => {
+  it.each(["server", "client"] as const)("goes through the first alone, visitors coming to the %s", (receiver) => {
+    world({ seed: 1, receiver, servers: "failover" }, ({ ask, start }) =>
+      Effect.gen(function* () {
+        for (const name of names) yield* start(name)
+        yield* within(1000)(ask("first"))
+        if (receiver === "client") return
+        const asked = yield* Effect.timeoutOption(ask("second"), "20 seconds")
+        assert.isTrue(Option.isNone(asked))
+      })
+    )
+  })
+
+  it.each(["crash", "partition"] as const)(
+    "moves on from one that is lost by a %s, and back when it returns",
+    (how) => {
+      world({ seed: 2, receiver: "client", servers: "failover" }, ({ ask, network, start, stay }) =>
+        Effect.gen(function* () {
+          for (const name of names) yield* start(name)
+          yield* within(1000)(ask("any"))
+          const held = yield* stay("any")
+          // Its launch is acknowledged: nothing but the relay is left of it.
+          yield* Effect.sleep("2 seconds")
+          yield* how === "crash" ? network.crash("first") : network.partition("client", "first")
+          const before = yield* Clock.currentTimeMillis
+          // Those who came before the loss was found are in flight; those after never notice.
+          yield* Effect.sleep(how === "crash" ? 100 : detection)
+          for (let visit = 0; visit < 20; visit++) assert.strictEqual(yield* ask("any"), "served")
+          assert.strictEqual((yield* Effect.flip(readAll(held))).reason, "Reset")
+          const lost = (yield* Clock.currentTimeMillis) - before
+          assert.isBelow(lost, how === "crash" ? 5000 : detection + 8000 + 5000)
+          const second = yield* stay("any")
+
+          yield* how === "crash" ? start("first") : network.heal("client", "first")
+          yield* Effect.sleep("20 seconds")
+          // Back on the first: whoever is served through the second is not interrupted, and the second is not needed.
+          yield* network.crash("third")
+          yield* network.partition("client", "second")
+          assert.strictEqual(yield* ask("any"), "served")
+          yield* network.heal("client", "second")
+          yield* second.write(utf8.encode("more"))
+          yield* second.end
+          assert.strictEqual((yield* readAll(second)).length, 0)
+        })
+      )
+    }
+  )
+
+  it("moves on in a second though the time of day is put back by an hour meanwhile", () => {
+    const { elapsed, exit } = Simulation.run(
+      Effect.gen(function* () {
+        const clock = yield* Effect.clock
+        const tried = yield* Deferred.make<void>()
+        let ahead = 0
+        const skewed: Clock.Clock = {
+          ...clock,
+          unsafeCurrentTimeMillis: () => clock.unsafeCurrentTimeMillis() + ahead,
+          currentTimeMillis: Effect.sync(() => clock.unsafeCurrentTimeMillis() + ahead)
+        }
+        const first = (tell: (outcome: Failover.Outcome) => void) =>
+          Effect.gen(function* () {
+            tell("stands")
+            yield* Effect.sleep("10 seconds")
+            tell("lost")
+            ahead = -3_600_000
+            return yield* Effect.never
+          })
+        const second = () => Effect.zipRight(Deferred.succeed(tried, undefined), Effect.never)
+        const servers = [
+          { name: "first", run: first },
+          { name: "second", run: second }
+        ]
+        yield* Effect.forkScoped(Effect.withClock(Failover.run({ servers }), skewed))
+        yield* Deferred.await(tried)
+      }).pipe(
+        Effect.scoped,
+        Effect.provide([Settings.layer(), Logger.remove(Logger.defaultLogger)]),
+        Effect.timeout("1 minute")
+      ),
+      { seed: 1 }
+    )
+    assert.isTrue(Exit.isSuccess(exit))
+    assert.isAtMost(elapsed, 11_001)
+  })
+
+  it("loses no time over one whose silence was found", () => {
+    world({ seed: 6, receiver: "client", servers: "failover" }, ({ ask, network, start }) =>
+      Effect.gen(function* () {
+        for (const name of names) yield* start(name)
+        yield* within(1000)(ask("any"))
+        yield* network.partition("client", "first")
+        // 2.5 report intervals, and the time between two looks.
+        yield* Effect.sleep(2.5 * 2000 + 500)
+        assert.isBelow(yield* within(1000)(ask("any")), 500)
+        yield* network.heal("client", "first")
+      })
+    )
+  })
+
+  it("has those who wait for a connection to one that is lost served by the next", () => {
+    world({ seed: 5, receiver: "client", servers: "failover" }, ({ ask, network, start }) =>
+      Effect.gen(function* () {
+        for (const name of names) yield* start(name)
+        yield* within(1000)(ask("any"))
+        yield* network.partition("client", "first")
+        const waiting = yield* Effect.replicateEffect(Effect.fork(ask("any")), 40)
+        yield* Effect.sleep(detection)
+        const answers = yield* Effect.forEach(waiting, (fiber) => fiber.poll)
+        const served = answers.filter((answer) => Option.exists(answer, Exit.isSuccess)).length
+        // The pool has two, and a few that were being opened: their launches may have been taken.
+        assert.isAbove(served, 30)
+      })
+    )
+  })
+
+  it("with servers=all serves visitors of each of them, and goes on without one that is lost", () => {
+    world({ seed: 3, receiver: "server", servers: "all" }, ({ ask, network, start }) =>
+      Effect.gen(function* () {
+        for (const name of names) yield* start(name)
+        for (const name of names) yield* within(1000)(ask(name))
+        yield* network.crash("second")
+        for (const name of ["first", "third"]) assert.strictEqual(yield* ask(name), "served")
+        yield* start("second")
+        yield* within(5000)(ask("second"))
+      })
+    )
+  })
+
+  it("with servers=all and visitors of its own shares them out, and none is sent to one that is known to be away", () => {
+    world({ seed: 4, receiver: "client", servers: "all" }, ({ ask, network, start }) =>
+      Effect.gen(function* () {
+        for (const name of names) yield* start(name)
+        yield* within(1000)(ask("any"))
+        yield* Effect.sleep("1 second")
+        yield* network.partition("client", "second")
+        yield* Effect.sleep(detection)
+        for (let visit = 0; visit < 30; visit++) assert.strictEqual(yield* ask("any"), "served")
+      })
+    )
+  })
+
+  it.each(Array.from({ length: 60 }, (_, index) => index))(
+    "world %i: whatever is lost, returns or is given another key, who is there for long enough serves new visitors",
+    (index) => {
+      const receiver = index % 4 < 2 ? "client" : "server"
+      const servers = index % 2 === 0 ? "failover" : "all"
+      world({ seed: 100 + index, receiver, servers }, ({ ask, network, rekey, start }) =>
+        Effect.gen(function* () {
+          const away = new Set<string>()
+          /** The client's own, those of each server, or of whichever the client goes through. */
+          const asked = Effect.suspend(() => {
+            if (receiver === "client") return Effect.map(ask("any"), Arr.of)
+            const there = names.filter((name) => !away.has(name)).map(ask)
+            if (servers === "all") return Effect.all(there, { concurrency: "unbounded" })
+            const served = there.map(
+              Effect.filterOrElse(
+                (answer) => answer === "served",
+                () => Effect.never
+              )
+            )
+            return Effect.map(Effect.raceAll(served), Arr.of)
+          })
+          for (const name of names) yield* start(name)
+          yield* within(1000)(Effect.map(asked, ([answer]) => answer))
+          for (let round = 0; round < 6; round++) {
+            const name = names[yield* Random.nextIntBetween(0, names.length)] ?? "first"
+            if ((yield* Random.nextIntBetween(0, 4)) === 0) {
+              yield* rekey((yield* Random.nextBoolean) ? "client" : "servers", yield* Random.nextIntBetween(0, 3000))
+            } else if (away.has(name)) {
+              away.delete(name)
+              yield* network.heal("client", name)
+            } else if (away.size < names.length - 1) {
+              if (yield* Random.nextBoolean) {
+                away.add(name)
+                yield* network.partition("client", name)
+              } else {
+                yield* network.crash(name)
+                yield* start(name)
+              }
+            }
+            yield* Effect.sleep(yield* Random.nextIntBetween(0, 3000))
+            yield* Effect.fork(ask(name))
+            yield* Effect.sleep(detection)
+            const answers = yield* Effect.timeoutOption(asked, "3 seconds")
+            const well = Option.exists(answers, (answers) => answers.every((answer) => answer === "served"))
+            assert.isTrue(well, `round ${round}, away: ${Array.from(away).join()}`)
+          }
+          for (const name of away) yield* network.heal("client", name)
+        })
+      )
+    }
+  )
+})

@@ -1,0 +1,305 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as Exit from "effect/Exit"
+import * as FastCheck from "effect/FastCheck"
+import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
+import type * as Scope from "effect/Scope"
+import * as Address from "../../src/core/Address.js"
+import * as Deadlines from "../../src/core/Deadlines.js"
+import { Crypto } from "../../src/transport/Crypto.js"
+import * as Frame from "../../src/wire/Frame.js"
+import * as Handshake from "../../src/wire/Handshake.js"
+import * as Key from "../../src/wire/Key.js"
+import * as Settings from "../../src/transport/Settings.js"
+import * as SimCertificates from "../../src/testing/SimCertificates.js"
+import * as SimCrypto from "../../src/testing/SimCrypto.js"
+import * as SimNetwork from "../../src/testing/SimNetwork.js"
+import * as Simulation from "../../src/testing/Simulation.js"
+import { type Connection, Transport } from "../../src/transport/Transport.js"
+
+const client = "0123456789abcdef"
+const stretch = (key: string) => Key.stretch(Option.some(Redacted.make(key)))
+
+/** The two ends of a fresh connection, whichever is asked for. */
+const world = <A, E>(
+  program: (
+    meet: Effect.Effect<readonly [Connection, Connection], unknown, Scope.Scope>
+  ) => Effect.Effect<A, E, Crypto | Deadlines.Deadlines | Scope.Scope | Settings.Settings | Transport>,
+  seed = 1
+): A => {
+  const network = SimNetwork.make({ latency: Duration.millis(20) })
+  const main = Effect.gen(function* () {
+    const here = yield* Effect.provide(Transport, network.host("client"))
+    const there = yield* Effect.provide(Transport, network.host("server"))
+    const listener = yield* there.listen(Address.make("server", 1))
+    const meet = Effect.zip(here.connect(Address.make("server", 1)), listener.accept)
+    return yield* Effect.provideService(program(meet), Transport, here)
+  }).pipe(Effect.scoped, Effect.provide([Deadlines.layer, SimCrypto.layer(seed), Settings.layer()]))
+  const { exit } = Simulation.run(main, { seed })
+  assert.strictEqual(network.open(), 0)
+  return Exit.getOrElse(exit, (cause) => assert.fail(String(cause)))
+}
+
+const serverSide = (connection: Connection, key: Key.Stretched) =>
+  Effect.flatMap(Handshake.receive(connection, Effect.succeed([key])), (newcomer) =>
+    newcomer._tag === "Hello" ? Handshake.challenge(connection, newcomer) : assert.fail("a join")
+  )
+const utf8 = new TextEncoder()
+const said = (connection: Connection) => Effect.option(connection.read).pipe(Effect.map(Option.flatten))
+
+describe("Handshake", () => {
+  it.prop(
+    "two sides that know the same key agree, and others never do",
+    [FastCheck.string(), FastCheck.string()],
+    ([left, right]) => {
+      const [accepted, challenged] = world((meet) =>
+        Effect.gen(function* () {
+          const [ours, theirs] = yield* meet
+          const server = Effect.gen(function* () {
+            const candidate = yield* serverSide(theirs, yield* stretch(right))
+            yield* theirs.write(utf8.encode(`${candidate.channel.seal("np://9/+#0")}\n`))
+            return candidate
+          }).pipe(Effect.tapError(() => theirs.reset))
+          return yield* Effect.all(
+            [
+              Effect.either(Handshake.accept(ours, { key: yield* stretch(left), client, tls: 0 })),
+              Effect.either(server)
+            ],
+            { concurrency: 2 }
+          )
+        })
+      )
+      if (left === right) {
+        const agreement = Either.getOrThrow(accepted)
+        if (agreement._tag === "Resumed") return assert.fail("there was nothing to resume")
+        const { keys, terms } = agreement
+        const candidate = Either.getOrThrow(challenged)
+        assert.deepStrictEqual([candidate.client, candidate.keys.id], [client, keys.id])
+        assert.deepStrictEqual([terms.max, terms.receiver], [9, "client"])
+      } else {
+        assert.deepInclude(Either.getOrThrow(Either.flip(accepted)), { reason: "NoAnswer" })
+        assert.deepInclude(Either.getOrThrow(Either.flip(challenged)), { reason: "WrongKey" })
+      }
+    }
+  )
+
+  it.each([
+    ["a line of zeros", `${"\0".repeat(64)}\n`, "Malformed"],
+    ["a line without end", "x".repeat(100_000), "Malformed"],
+    ["a hello without a seal", `//control?v=1&nonce=${"0".repeat(32)}#hello\n`, "WrongKey"],
+    ["nothing", "", "TimedOut"],
+    ["half a line", "//control?v=1", "TimedOut"]
+  ])("a stranger who says %s is refused, and hears nothing", (_, noise, reason) => {
+    const [refused, elapsed, heard] = world((meet) =>
+      Effect.gen(function* () {
+        const [ours, theirs] = yield* meet
+        if (noise !== "") yield* Effect.fork(Effect.ignore(ours.write(utf8.encode(noise))))
+        const [elapsed, refused] = yield* Effect.timed(Effect.flip(serverSide(theirs, yield* stretch("key"))))
+        yield* theirs.reset
+        return [refused.reason, Duration.toSeconds(elapsed), yield* said(ours)] as const
+      })
+    )
+    assert.strictEqual(refused, reason)
+    assert.isAtMost(elapsed, 10)
+    assert.isTrue(Option.isNone(heard))
+  })
+
+  it("a recorded hello said again leads nowhere", () => {
+    const reason = world((meet) =>
+      Effect.gen(function* () {
+        const key = yield* stretch("key")
+        const [ours, theirs] = yield* meet
+        yield* Effect.fork(Effect.ignore(Handshake.accept(ours, { key, client, tls: 0 })))
+        const recorded = Option.getOrThrow(yield* said(theirs))
+        const [again, server] = yield* meet
+        yield* again.write(recorded)
+        yield* Effect.fork(
+          Effect.zipRight(said(again), Effect.ignore(again.write(utf8.encode(`//control?who=${client}&s=0#ready\n`))))
+        )
+        return (yield* Effect.flip(serverSide(server, key))).reason
+      })
+    )
+    assert.strictEqual(reason, "WrongKey")
+  })
+
+  it("an impostor who does not know the key gets no client", () => {
+    const reason = world((meet) =>
+      Effect.gen(function* () {
+        const [ours, theirs] = yield* meet
+        const welcome = `//control?nonce=${"0".repeat(32)}&s=0&mac=${"0".repeat(32)}#welcome\n`
+        yield* Effect.fork(Effect.zipRight(said(theirs), Effect.ignore(theirs.write(utf8.encode(welcome)))))
+        return (yield* Effect.flip(Handshake.accept(ours, { key: yield* stretch("key"), client, tls: 0 }))).reason
+      })
+    )
+    assert.strictEqual(reason, "WrongKey")
+  })
+
+  it("keeps the bytes that come behind the handshake", () => {
+    const rest = world((meet) =>
+      Effect.gen(function* () {
+        const key = yield* stretch("key")
+        const crypto = yield* Crypto
+        const [ours, theirs] = yield* meet
+        const hello = Key.hello(crypto, key).seal(`//control?v=1&nonce=${"0".repeat(32)}#hello`)
+        yield* ours.write(utf8.encode(`${hello}\nand more`))
+        yield* Handshake.receive(theirs, Effect.succeed([key]))
+        return Frame.toText(Option.getOrThrow(yield* said(theirs)))
+      })
+    )
+    assert.strictEqual(rest, "and more")
+  })
+
+  it("a pool connection proves that it is of this session, and learns its id", () => {
+    const [reasons, id] = world((meet) =>
+      Effect.gen(function* () {
+        const key = yield* stretch("key")
+        const crypto = yield* Crypto
+        const keys = Key.session(crypto, key, { client: "a", server: "b" })
+        const other = Key.session(crypto, key, { client: "a", server: "c" })
+        const admit = (connection: Connection) =>
+          Effect.gen(function* () {
+            const newcomer = yield* Handshake.receive(connection, Effect.succeed([key]))
+            if (newcomer._tag === "Hello") return assert.fail("a hello")
+            const count = yield* Handshake.joined(connection, { keys, line: newcomer.line })
+            yield* Handshake.admit(connection, { keys, count, id: "9f3c11aa" as never })
+          }).pipe(Effect.tapError(() => connection.reset))
+        const enter = (theirs: Key.Session) =>
+          Effect.gen(function* () {
+            const [ours, server] = yield* meet
+            return yield* Effect.all(
+              [
+                Effect.either(Handshake.enter(ours, { keys: theirs, count: 7, trust: Option.none() })),
+                Effect.either(admit(server))
+              ],
+              { concurrency: 2 }
+            )
+          })
+        const [refused, refusal] = yield* enter(other)
+        const [admitted] = yield* enter(keys)
+        return [
+          [Either.getOrThrow(Either.flip(refused)), Either.getOrThrow(Either.flip(refusal))].map(
+            ({ reason }) => reason
+          ),
+          Either.getOrThrow(admitted).id
+        ] as const
+      })
+    )
+    assert.deepStrictEqual(reasons, ["NoAnswer", "WrongKey"])
+    assert.strictEqual(id, "9f3c11aa")
+  })
+
+  it.each([
+    [0, "np://9/+#0", "agreed"],
+    [1, "np://9/+#0", "Downgrade"],
+    [2, "np://9/+#0", "Downgrade"],
+    [2, `np://9/+?fp=${"0".repeat(64)}#1`, "Downgrade"],
+    [1, `np://9/+?fp=${"0".repeat(64)}#1`, "agreed"],
+    [1, "np://9/+#2", "agreed"],
+    [2, "np://9/+#2", "agreed"]
+  ] as const)("a client that demands tls=%i and is offered %s: %s", (tls, terms, outcome) => {
+    const seen = world((meet) =>
+      Effect.gen(function* () {
+        const key = yield* stretch("key")
+        const [ours, theirs] = yield* meet
+        yield* Effect.fork(
+          Effect.flatMap(serverSide(theirs, key), ({ channel }) =>
+            Effect.ignore(theirs.write(utf8.encode(`${channel.seal(terms)}\n`)))
+          )
+        )
+        return yield* Effect.match(Handshake.accept(ours, { key, client, tls }), {
+          onFailure: ({ reason }) => reason,
+          onSuccess: () => "agreed" as const
+        })
+      })
+    )
+    assert.strictEqual(seen, outcome)
+  })
+
+  describe("of a pool connection over TLS", () => {
+    const certificate = SimCertificates.issue({ serial: "ours", names: [], begins: 0, expires: 1e9 })
+    const lie = SimCertificates.issue({ serial: "lie", names: [], begins: 0, expires: 1e9 })
+    const trust = { _tag: "Pinned", fingerprint: certificate.fingerprint } as const
+    const pinned = Option.some(trust)
+
+    /** The server's side, as far as the id. */
+    const admit = (connection: Connection, key: Key.Stretched, keys: Key.Session) =>
+      Effect.gen(function* () {
+        const newcomer = yield* Handshake.receive(connection, Effect.succeed([key]))
+        if (newcomer._tag === "Hello") return assert.fail("a hello")
+        const count = yield* Handshake.joined(connection, { keys, line: newcomer.line })
+        const inner = yield* Handshake.secured(connection, { keys, count, certificate })
+        yield* Handshake.admit(inner, { keys, count, id: "9f3c11aa" as never })
+        return inner
+      }).pipe(Effect.tapError(() => connection.reset))
+    const session = Effect.gen(function* () {
+      const key = yield* stretch("key")
+      return { key, keys: Key.session(yield* Crypto, key, { client: "a", server: "b" }) }
+    })
+
+    it("both sides speak over what they secured", () => {
+      const heard = world((meet) =>
+        Effect.gen(function* () {
+          const { key, keys } = yield* session
+          const [ours, theirs] = yield* meet
+          const [{ connection, id }, inner] = yield* Effect.all(
+            [Handshake.enter(ours, { keys, count: 7, trust: pinned }), admit(theirs, key, keys)],
+            { concurrency: 2 }
+          )
+          assert.strictEqual(id, "9f3c11aa")
+          yield* inner.write(utf8.encode("hello"))
+          return Frame.toText(Option.getOrThrow(yield* said(connection)))
+        })
+      )
+      assert.strictEqual(heard, "hello")
+    })
+
+    it("a man in the middle with another certificate is refused, and the client says nothing to it", () => {
+      const [reason, heard] = world((meet) =>
+        Effect.gen(function* () {
+          const { keys } = yield* session
+          const [ours, middle] = yield* meet
+          const listening = Effect.gen(function* () {
+            const line = yield* said(middle)
+            assert.include(Frame.toText(Option.getOrThrow(line)), "#join")
+            const { secure } = yield* Transport
+            const inner = yield* secure(middle, { side: "server", certificate: lie })
+            return yield* said(inner)
+          })
+          return yield* Effect.all(
+            [
+              Effect.map(Effect.flip(Handshake.enter(ours, { keys, count: 7, trust: pinned })), ({ reason }) => reason),
+              Effect.orElseSucceed(listening, Option.none)
+            ],
+            { concurrency: 2 }
+          )
+        })
+      )
+      assert.strictEqual(reason, "NotPinned")
+      assert.isTrue(Option.isNone(heard))
+    })
+
+    it("a man in the middle who passes the join on and ends the TLS himself is not taken in", () => {
+      const reason = world((meet) =>
+        Effect.gen(function* () {
+          const { key, keys } = yield* session
+          const [ours, theirs] = yield* meet
+          const join = keys.join(7).seal(`//pool?session=${keys.id}&n=7#join`)
+          const inTheMiddle = Effect.gen(function* () {
+            const { secure } = yield* Transport
+            yield* ours.write(utf8.encode(`${join}\n`))
+            const inner = yield* secure(ours, { side: "client", trust })
+            yield* inner.write(utf8.encode(`${join}\n`))
+          })
+          const [refused] = yield* Effect.all([Effect.flip(admit(theirs, key, keys)), Effect.ignore(inTheMiddle)], {
+            concurrency: 2
+          })
+          return refused.reason
+        })
+      )
+      assert.strictEqual(reason, "Malformed")
+    })
+  })
+})

@@ -1,0 +1,81 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as FastCheck from "effect/FastCheck"
+import * as Layer from "effect/Layer"
+import * as Address from "../../src/core/Address.js"
+import * as Deadlines from "../../src/core/Deadlines.js"
+import * as Ingress from "../../src/relay/Ingress.js"
+import * as Meter from "../../src/relay/Meter.js"
+import * as Refusals from "../../src/core/Refusals.js"
+import * as Relay from "../../src/relay/Relay.js"
+import * as Settings from "../../src/transport/Settings.js"
+import * as Slots from "../../src/relay/Slots.js"
+import * as SimNetwork from "../../src/testing/SimNetwork.js"
+import * as Simulation from "../../src/testing/Simulation.js"
+import * as Throttle from "../../src/relay/Throttle.js"
+import { type Listener, Transport, TransportError } from "../../src/transport/Transport.js"
+
+// The same inputs in every run.
+FastCheck.configureGlobal({ seed: 1 })
+
+const services = Layer.mergeAll(
+  Deadlines.layer,
+  Refusals.layer,
+  Settings.layer(),
+  Slots.layer(),
+  Relay.layer().pipe(Layer.provide(Layer.merge(Meter.layer, Throttle.layer())))
+)
+
+/** How many visitors were accepted and waited at once, and how many were served in the end. */
+const flood = (seed: number, visitors: number, opening: number) => {
+  const network = SimNetwork.make({ latency: 1 })
+  let waiting = 0
+  let peak = 0
+  let served = 0
+  const main = Effect.gen(function* () {
+    const [here, there] = yield* Effect.all([
+      Effect.provide(Transport, network.host("visitors")),
+      Effect.provide(Transport, network.host("server"))
+    ])
+    const address = Address.make("server", 1)
+    const listener = yield* there.listen(address)
+    let accepted = 0
+    const counting: Listener = {
+      ...listener,
+      accept: Effect.tap(listener.accept, () => Effect.sync(() => accepted++))
+    }
+    const way = yield* Effect.makeSemaphore(2)
+    const open = way.withPermits(1)(
+      Effect.gen(function* () {
+        yield* Effect.sleep(Duration.millis(10))
+        waiting = accepted - served++
+        peak = Math.max(peak, waiting)
+        return yield* new TransportError({ operation: "connect", reason: "Refused", address })
+      })
+    )
+    yield* Effect.forkScoped(
+      Ingress.serve({ listener: counting, open: () => open, opening, refusal: "pool", proxyIn: false })
+    )
+    const visit = Effect.scoped(Effect.flatMap(here.connect(address), ({ read }) => Effect.ignore(read)))
+    yield* Effect.replicateEffect(visit, visitors, { concurrency: "unbounded", discard: true })
+  }).pipe(Effect.scoped, Effect.provide(services))
+  const { exit, leftover } = Simulation.run(main, { seed })
+  assert.isTrue(Exit.isSuccess(exit), String(exit))
+  assert.deepStrictEqual([network.open(), leftover], [0, 0])
+  return { peak, served }
+}
+
+describe("Ingress", () => {
+  it.prop(
+    "accepts no more visitors than stated while their ways are being opened, and all of them in the end",
+    [FastCheck.integer(), FastCheck.integer({ min: 1, max: 100 }), FastCheck.integer({ min: 2, max: 20 })],
+    ([seed, visitors, opening]) => {
+      const { peak, served } = flood(seed, visitors, opening)
+      assert.strictEqual(served, visitors)
+      assert.isAtMost(peak, opening)
+    },
+    { fastCheck: { numRuns: 60 } }
+  )
+})

@@ -1,0 +1,76 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
+import type * as Tunnel from "../../src/tunnel/Tunnel.js"
+import * as SmallWorld from "./worlds/SmallWorld.js"
+import { clientConfig, serverConfig } from "./worlds/SmallWorld.js"
+
+const seconds = (count: number) => Effect.sleep(Duration.seconds(count))
+const replace = ({ replaceKey }: Tunnel.Tunnel["Type"], key: string) => replaceKey(Option.some(Redacted.make(key)))
+
+describe("a tunnel key that another one took the place of", () => {
+  it("admits pool connections to a session that grew from it while it is honoured, and none after", () => {
+    const settings = { keyGrace: Duration.seconds(5) }
+    const reason = SmallWorld.run({ settings }, ({ attach, join, start }) =>
+      Effect.gen(function* () {
+        const server = yield* start("server", serverConfig)
+        const { keys } = yield* attach("client", "0123456789abcdef")
+        yield* join("client", keys, 0)
+        yield* replace(server, "another")
+        yield* join("client", keys, 1)
+        yield* seconds(6)
+        return (yield* Effect.flip(join("client", keys, 2))).reason
+      })
+    )
+    assert.strictEqual(reason, "NoAnswer")
+  })
+
+  it("opens no control connection, if its time is over before the handshake is", () => {
+    const settings = { keyGrace: Duration.seconds(4) }
+    const reason = SmallWorld.run({ link: { latency: 1000 }, settings }, ({ attach, start }) =>
+      Effect.gen(function* () {
+        const server = yield* start("server", serverConfig)
+        yield* replace(server, "another")
+        return (yield* Effect.flip(attach("client", "0123456789abcdef"))).reason
+      })
+    )
+    assert.strictEqual(reason, "Ended")
+  })
+
+  it.each([
+    ["server", "client"],
+    ["client", "server"]
+  ] as const)(
+    "leaves a session that goes on, and its pool is filled by the new one, put in force on the %s first",
+    (...sides) => {
+      const settings = { keyGrace: Duration.seconds(5) }
+      const { answers, log } = SmallWorld.run({ link: { latency: 10 }, settings }, ({ log, network, start, visit }) =>
+        Effect.gen(function* () {
+          const tunnels = {
+            server: yield* start("server", serverConfig),
+            client: yield* start("client", clientConfig)
+          }
+          yield* tunnels.client.ready
+          const answers: Array<string> = []
+          for (const key of ["second", "third", "second"]) {
+            for (const side of sides) {
+              yield* replace(tunnels[side], key)
+              yield* seconds(1)
+              yield* tunnels.server.flush
+              answers.push(yield* visit)
+            }
+            yield* seconds(8)
+            yield* network.cut("server", "client")
+            answers.push(yield* visit)
+          }
+          return { answers, log: log.slice() }
+        })
+      )
+      assert.deepStrictEqual(new Set(answers), new Set(["hi"]))
+      assert.strictEqual(log.filter((line) => line === "connected").length, 1)
+      assert.notInclude(log.join("\n"), "offered a pool connection for a session that is over")
+    }
+  )
+})

@@ -1,0 +1,454 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as FastCheck from "effect/FastCheck"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Scope from "effect/Scope"
+import * as Address from "../../src/core/Address.js"
+import * as Transport from "../../src/transport/Transport.js"
+import * as LimitWorld from "./worlds/LimitWorld.js"
+
+const { sides, visitorsAt } = LimitWorld
+const protocol = FastCheck.constantFrom("tcp" as const, "udp" as const)
+const chat = (visitor: LimitWorld.Visitor) => Effect.forever(Effect.delay(visitor.say, "500 millis"))
+
+describe("slot", () => {
+  it.prop(
+    "counts TCP and UDP together, and frees the slot of one who leaves",
+    [
+      FastCheck.constantFrom(...sides),
+      FastCheck.array(protocol, { minLength: 1, maxLength: 4 }),
+      protocol,
+      FastCheck.nat()
+    ],
+    ([side, protocols, next, who]) => {
+      const query = `slot=${protocols.length}&read=2s`
+      LimitWorld.run({ side, query }, ({ network, tunnel }) =>
+        Effect.gen(function* () {
+          yield* LimitWorld.echoTcp(network)
+          yield* LimitWorld.echoUdp(network)
+          const leaving = yield* Scope.make()
+          for (const [at, protocol] of protocols.entries()) {
+            const scope = at === who % protocols.length ? leaving : yield* Effect.scope
+            const visitor = yield* Scope.extend(LimitWorld.visitor(protocol), scope)
+            assert.isTrue(yield* visitor.say)
+            yield* Effect.forkIn(chat(visitor), scope)
+          }
+          for (const protocol of ["tcp", "udp"] as const) {
+            assert.isFalse(yield* Effect.scoped(Effect.flatMap(LimitWorld.visitor(protocol), ({ say }) => say)))
+          }
+          const { refused, tcps, udps } = yield* tunnel.checkpoint
+          assert.deepStrictEqual([refused["slot"], tcps + udps], [2, protocols.length])
+          yield* Scope.close(leaving, Exit.void)
+          // A UDP visitor has left when it was silent for `read`.
+          yield* Effect.sleep("6 seconds")
+          assert.isTrue(yield* (yield* LimitWorld.visitor(next)).say)
+          assert.isFalse(yield* (yield* LimitWorld.visitor(next)).say)
+        })
+      )
+    },
+    { fastCheck: { numRuns: 16 }, timeout: 60_000 }
+  )
+})
+
+describe("read", () => {
+  /** How long the visit stays, in milliseconds, from the last word. */
+  const stays = (query: string, side: LimitWorld.Side, protocol: "tcp" | "udp", longest: Duration.DurationInput) =>
+    LimitWorld.run({ side, query }, ({ network, tunnel }) =>
+      Effect.gen(function* () {
+        yield* LimitWorld.echoTcp(network)
+        yield* LimitWorld.echoUdp(network)
+        const visitor = yield* LimitWorld.visitor(protocol)
+        assert.isTrue(yield* visitor.say)
+        const from = yield* Clock.currentTimeMillis
+        const end = from + Duration.toMillis(longest)
+        while ((yield* Clock.currentTimeMillis) < end) {
+          const { tcps, udps } = yield* tunnel.checkpoint
+          if (tcps + udps === 0) break
+          yield* Effect.sleep(Duration.times(longest, 0.01))
+        }
+        return (yield* Clock.currentTimeMillis) - from
+      })
+    )
+
+  it.prop(
+    "ends a visit that is silent both ways for that long, and not before",
+    [FastCheck.constantFrom(...sides), protocol, FastCheck.integer({ min: 400, max: 20_000 })],
+    ([side, protocol, limit]) => {
+      const stayed = stays(`read=${limit}ms`, side, protocol, limit + 6000)
+      // The last word was heard on its way a few milliseconds before; the side that dials waits for the other one to end.
+      assert.isAtLeast(stayed, limit - 20)
+      assert.isAtMost(stayed, limit + 2500 + (side === "dialler" && protocol === "udp" ? 2000 : 0))
+    },
+    { fastCheck: { numRuns: 10 } }
+  )
+
+  it.each(sides)("0 never does: %s", (side) => {
+    for (const protocol of ["tcp", "udp"] as const) {
+      assert.isAtLeast(stays("read=0", side, protocol, "20 minutes"), Duration.toMillis("20 minutes"))
+    }
+  })
+
+  it.prop(
+    "one direction is enough to keep a visit",
+    [FastCheck.constantFrom(...sides), protocol, FastCheck.constantFrom("visitor" as const, "target" as const)],
+    ([side, protocol, speaker]) => {
+      LimitWorld.run({ side, query: "read=3s" }, ({ network, tunnel }) =>
+        Effect.gen(function* () {
+          const byte = new Uint8Array(1)
+          const transport = yield* Transport.Transport
+          const slowly = <E>(speak: Effect.Effect<unknown, E>) => Effect.forever(Effect.delay(speak, "1500 millis"))
+          yield* LimitWorld.serveTcp(network, (connection) =>
+            speaker === "target" ? slowly(connection.write(byte)) : Effect.forever(connection.read)
+          )
+          yield* LimitWorld.serveUdp(network, (datagram, socket) =>
+            Effect.zipRight(
+              socket.send([datagram]),
+              speaker === "target" ? Effect.forkScoped(slowly(socket.send([datagram]))) : Effect.void
+            )
+          )
+          if (protocol === "tcp") {
+            const connection = yield* transport.connect(visitorsAt)
+            yield* Effect.forkScoped(
+              speaker === "visitor" ? slowly(connection.write(byte)) : Effect.forever(connection.read)
+            )
+          } else {
+            const socket = yield* transport.associate(visitorsAt)
+            const send = socket.send([{ peer: visitorsAt, bytes: byte }])
+            yield* send
+            if (speaker === "visitor") yield* Effect.forkScoped(slowly(send))
+          }
+          yield* Effect.sleep("31 seconds")
+          const { tcps, udps, visitors } = yield* tunnel.checkpoint
+          assert.deepStrictEqual([tcps + udps, visitors], [1, 1])
+        })
+      )
+    },
+    { fastCheck: { numRuns: 12 } }
+  )
+})
+
+describe("rate", () => {
+  it.prop(
+    "holds over all visitors, TCP and UDP, each way, in any two seconds within a tenth",
+    [FastCheck.constantFrom(...sides), FastCheck.integer({ min: 2, max: 8 }), FastCheck.nat(2), FastCheck.nat(2)],
+    ([side, megabits, tcp, udp]) => {
+      LimitWorld.run({ side, query: `rate=${megabits}&read=0` }, ({ network }) =>
+        Effect.gen(function* () {
+          const transport = yield* Transport.Transport
+          const passed = { up: 0, down: 0 }
+          const chunk = new Uint8Array(4000)
+          const hear = (connection: Transport.Connection, way: "up" | "down") =>
+            Effect.forever(
+              Effect.map(
+                connection.read,
+                (bytes) => (passed[way] += Option.match(bytes, { onNone: () => 0, onSome: ({ length }) => length }))
+              )
+            )
+          // A little more than the rate, of one visitor alone.
+          const pace = Effect.sleep(Duration.millis(20 / megabits))
+          const datagram = new Uint8Array(1200 * 2)
+          yield* LimitWorld.serveTcp(network, (connection) =>
+            Effect.zipRight(Effect.forkScoped(Effect.forever(connection.write(chunk))), hear(connection, "up"))
+          )
+          const known = new Set<string>()
+          yield* LimitWorld.serveUdp(network, ({ bytes, peer }, socket) =>
+            Effect.suspend(() => {
+              passed.up += bytes.length
+              if (known.has(String(peer))) return Effect.void
+              known.add(String(peer))
+              return Effect.forkScoped(Effect.forever(Effect.zipRight(socket.send([{ peer, bytes: datagram }]), pace)))
+            })
+          )
+          for (let count = 0; count <= tcp; count++) {
+            const connection = yield* transport.connect(visitorsAt)
+            yield* Effect.forkScoped(Effect.forever(connection.write(chunk)))
+            yield* Effect.forkScoped(hear(connection, "down"))
+          }
+          for (let count = 0; count <= udp; count++) {
+            const socket = yield* transport.associate(visitorsAt)
+            yield* Effect.forkScoped(
+              Effect.forever(Effect.zipRight(socket.send([{ peer: visitorsAt, bytes: datagram }]), pace))
+            )
+            yield* Effect.forkScoped(
+              Effect.forever(
+                Effect.map(socket.receive, (datagrams) => {
+                  for (const { bytes } of datagrams) passed.down += bytes.length
+                })
+              )
+            )
+          }
+          yield* Effect.sleep("1 second")
+          for (let window = 0; window < 2; window++) {
+            const before = { ...passed }
+            yield* Effect.sleep("2 seconds")
+            for (const way of ["up", "down"] as const) {
+              assert.approximately((passed[way] - before[way]) / (2 * megabits * 125_000), 1, 0.1, way)
+            }
+          }
+        })
+      )
+    },
+    { fastCheck: { numRuns: 3 }, timeout: 60_000 }
+  )
+})
+
+describe("a UDP session", () => {
+  it.each(sides)("that is not answered ends after 30 s, whatever read says: %s", (side) => {
+    for (const query of ["read=0", "read=10m"]) {
+      LimitWorld.run({ side, query }, ({ network, tunnel }) =>
+        Effect.gen(function* () {
+          yield* LimitWorld.serveUdp(network, () => Effect.void)
+          const socket = yield* (yield* Transport.Transport).associate(visitorsAt)
+          yield* socket.send([{ peer: visitorsAt, bytes: new Uint8Array(1) }])
+          yield* Effect.sleep("29 seconds")
+          assert.strictEqual((yield* tunnel.checkpoint).udps, 1)
+          yield* Effect.sleep("3 seconds")
+          assert.strictEqual((yield* tunnel.checkpoint).udps, 0)
+        })
+      )
+    }
+  })
+
+  it("has one pool connection and one port at the target while it lasts, and others after", () => {
+    LimitWorld.run({ side: "receiver", query: "read=5s" }, ({ network, tunnel }) =>
+      Effect.gen(function* () {
+        const ports = new Set<string>()
+        yield* LimitWorld.serveUdp(network, (datagram, socket) => {
+          ports.add(String(datagram.peer))
+          return socket.send([datagram])
+        })
+        const visitor = yield* LimitWorld.visitor("udp")
+        assert.isTrue(yield* visitor.say)
+        yield* Effect.sleep("2 seconds")
+        const open = network.open()
+        for (let count = 0; count < 20; count++) {
+          assert.isTrue(yield* visitor.say)
+          yield* Effect.sleep("1 second")
+        }
+        assert.deepStrictEqual([ports.size, network.open(), (yield* tunnel.checkpoint).visitors], [1, open, 1])
+        yield* Effect.sleep("8 seconds")
+        assert.strictEqual((yield* tunnel.checkpoint).udps, 0)
+        assert.isTrue(yield* visitor.say)
+        assert.deepStrictEqual([ports.size, (yield* tunnel.checkpoint).visitors], [2, 2])
+      })
+    )
+  })
+
+  it.prop(
+    "drops a datagram larger than NP_UDP_DATA_BUF_SIZE whole, on either side and either way, and counts it",
+    [
+      FastCheck.constantFrom(...sides),
+      FastCheck.integer({ min: 2, max: 3000 }),
+      FastCheck.constantFrom("there" as const, "back" as const)
+    ],
+    ([side, limit, way]) => {
+      LimitWorld.run({ side, settings: { datagramLimit: limit } }, ({ network, tunnel }) =>
+        Effect.gen(function* () {
+          const sizes = [limit, limit + 1, 0, 2 * limit, limit - 1]
+          const [heard, answers]: [Array<number>, Array<number>] = [[], []]
+          yield* LimitWorld.serveUdp(network, ({ bytes, peer }, socket) => {
+            heard.push(bytes.length)
+            const size = way === "there" ? 0 : (sizes[heard.length - 1] ?? 0)
+            return socket.send([{ peer, bytes: new Uint8Array(size) }])
+          })
+          const socket = yield* (yield* Transport.Transport).associate(visitorsAt)
+          yield* Effect.forkScoped(
+            Effect.forever(
+              Effect.map(socket.receive, (datagrams) => answers.push(...datagrams.map(({ bytes }) => bytes.length)))
+            )
+          )
+          for (const size of sizes) {
+            yield* socket.send([{ peer: visitorsAt, bytes: new Uint8Array(way === "there" ? size : 1) }])
+            yield* Effect.sleep("100 millis")
+          }
+          assert.deepStrictEqual(way === "there" ? heard : answers, [limit, 0, limit - 1])
+          assert.strictEqual((yield* tunnel.checkpoint).refused["datagram"], 2)
+        })
+      )
+    },
+    { fastCheck: { numRuns: 10 } }
+  )
+
+  it("drops the newest where its way is full, counts it, and holds a bounded number of bytes", () => {
+    const link = { window: 2, segment: 65_536 }
+    LimitWorld.run({ side: "receiver", link }, ({ network, tunnel }) =>
+      Effect.gen(function* () {
+        const heard: Array<number> = []
+        yield* LimitWorld.serveUdp(network, ({ bytes, peer }, socket) => {
+          heard.push(new DataView(bytes.buffer, bytes.byteOffset).getUint32(0))
+          return socket.send([{ peer, bytes: new Uint8Array(1) }])
+        })
+        const socket = yield* (yield* Transport.Transport).associate(visitorsAt)
+        let sent = 0
+        const say = Effect.suspend(() => {
+          const bytes = new Uint8Array(10_000)
+          new DataView(bytes.buffer).setUint32(0, sent++)
+          return Effect.zipRight(socket.send([{ peer: visitorsAt, bytes }]), Effect.sleep("1 millis"))
+        })
+        yield* Effect.replicateEffect(say, 10)
+        yield* Effect.sleep("100 millis")
+        yield* network.partition("receiver", "dialler")
+        yield* Effect.replicateEffect(say, 600)
+        yield* network.heal("receiver", "dialler")
+        yield* Effect.sleep("1 second")
+        const { refused } = yield* tunnel.checkpoint
+        assert.isAbove(refused["datagram"] ?? 0, 0)
+        assert.strictEqual(heard.length + (refused["datagram"] ?? 0), sent)
+        assert.deepStrictEqual(
+          heard,
+          Array.from({ length: heard.length }, (_, at) => at)
+        )
+        // The window of the way, what is being written, and the session's MiB.
+        const held = heard.length - 10
+        assert.isAtMost(held * 10_000, 2 * 65_536 + 2 * 1024 * 1024)
+        assert.isAtLeast(held * 10_000, 1024 * 1024 - 10_000)
+        yield* say
+        yield* Effect.sleep("100 millis")
+        assert.strictEqual(heard.at(-1), sent - 1)
+      })
+    )
+  })
+})
+
+describe("a TCP reader that stops", () => {
+  it.prop(
+    "has each process hold one chunk besides what the windows of its sockets hold, either way",
+    [
+      FastCheck.constantFrom("alone" as const, "receiver" as const),
+      FastCheck.integer({ min: 1, max: 16 }),
+      FastCheck.integer({ min: 1, max: 65_536 }),
+      FastCheck.boolean()
+    ],
+    ([side, window, size, back]) => {
+      LimitWorld.run({ side, link: { window, segment: 65_536 } }, ({ network }) =>
+        Effect.gen(function* () {
+          let written = 0
+          const flood = (connection: Transport.Connection) =>
+            Effect.forever(Effect.map(connection.write(new Uint8Array(size)), () => written++))
+          yield* LimitWorld.serveTcp(network, (connection) => (back ? flood(connection) : Effect.never))
+          const connection = yield* (yield* Transport.Transport).connect(visitorsAt)
+          if (!back) yield* Effect.forkScoped(flood(connection))
+          yield* Effect.sleep("5 seconds")
+          const [ways, processes] = side === "alone" ? [2, 1] : [3, 2]
+          assert.strictEqual(written, ways * window + processes)
+        })
+      )
+    },
+    { fastCheck: { numRuns: 10 } }
+  )
+})
+
+describe("a timeout", () => {
+  const within = (limit: number, more: number, took: number) => {
+    assert.isAtLeast(took, limit)
+    assert.isAtMost(took, limit + more)
+  }
+  const limit = FastCheck.integer({ min: 1, max: 8000 })
+
+  /** How long a TCP visitor, who says this, waits until it is reset. */
+  const waits = (says: Uint8Array) =>
+    Effect.gen(function* () {
+      const connection = yield* (yield* Transport.Transport).connect(visitorsAt)
+      const from = yield* Clock.currentTimeMillis
+      yield* connection.write(says)
+      assert.strictEqual((yield* Effect.flip(connection.read)).reason, "Reset")
+      return (yield* Clock.currentTimeMillis) - from
+    })
+
+  it.prop(
+    "a target that swallows is given up after NP_TCP_DIAL_TIMEOUT",
+    [FastCheck.constantFrom("alone" as const, "dialler" as const), limit],
+    ([side, limit]) => {
+      LimitWorld.run({ side, settings: { tcpDialTimeout: Duration.millis(limit) } }, ({ network, tunnel }) =>
+        Effect.gen(function* () {
+          yield* network.partition(side === "alone" ? "receiver" : "dialler", "target")
+          within(limit, 20, yield* waits(new Uint8Array(1)))
+          assert.strictEqual((yield* tunnel.checkpoint).refused["target"], 1)
+        })
+      )
+    },
+    { fastCheck: { numRuns: 10 } }
+  )
+
+  it.prop(
+    "a UDP target that is not found is given up after NP_UDP_DIAL_TIMEOUT",
+    [FastCheck.constantFrom("alone" as const, "dialler" as const), limit],
+    ([side, limit]) => {
+      // The name server does not answer.
+      const dialling = (transport: Layer.Layer<Transport.Transport>) =>
+        Layer.map(transport, (context) =>
+          Context.make(Transport.Transport, {
+            ...Context.get(context, Transport.Transport),
+            associate: () => Effect.never
+          })
+        )
+      LimitWorld.run({ side, settings: { udpDialTimeout: Duration.millis(limit) }, dialling }, ({ tunnel }) =>
+        Effect.gen(function* () {
+          const socket = yield* (yield* Transport.Transport).associate(visitorsAt)
+          yield* socket.send([{ peer: visitorsAt, bytes: new Uint8Array(1) }])
+          yield* Effect.sleep(limit - 1)
+          assert.strictEqual((yield* tunnel.checkpoint).refused["target"], 0)
+          yield* Effect.sleep(20)
+          assert.strictEqual((yield* tunnel.checkpoint).refused["target"], 1)
+        })
+      )
+    },
+    { fastCheck: { numRuns: 10 } }
+  )
+
+  it.prop(
+    "a newcomer of the tunnel port who says nothing is sent away after NP_HANDSHAKE_TIMEOUT",
+    [limit],
+    ([limit]) => {
+      LimitWorld.run({ side: "receiver", settings: { handshakeTimeout: Duration.millis(limit + 200) } }, ({ tunnel }) =>
+        Effect.gen(function* () {
+          const connection = yield* (yield* Transport.Transport).connect(Address.make("receiver", 10101))
+          const from = yield* Clock.currentTimeMillis
+          yield* Effect.either(Effect.repeat(connection.read, { until: Option.isNone }))
+          within(limit + 190, 30, (yield* Clock.currentTimeMillis) - from)
+          assert.strictEqual((yield* tunnel.checkpoint).refused["handshake"], 1)
+        })
+      )
+    },
+    { fastCheck: { numRuns: 10 } }
+  )
+
+  it.prop(
+    "so is a visitor without the PROXY header",
+    [FastCheck.constantFrom("alone" as const, "receiver" as const), limit],
+    ([side, limit]) => {
+      LimitWorld.run(
+        { side, query: "proxy-in=1", settings: { handshakeTimeout: Duration.millis(limit + 200) } },
+        ({ tunnel }) =>
+          Effect.gen(function* () {
+            within(limit + 190, 30, yield* waits(new TextEncoder().encode("PROXY ")))
+            assert.strictEqual((yield* tunnel.checkpoint).refused["header"], 1)
+          })
+      )
+    },
+    { fastCheck: { numRuns: 10 } }
+  )
+
+  it.prop(
+    "a visitor whose other side is away is refused after NP_POOL_GET_TIMEOUT",
+    [limit],
+    ([limit]) => {
+      LimitWorld.run(
+        { side: "receiver", settings: { poolGetTimeout: Duration.millis(limit) } },
+        ({ network, tunnel }) =>
+          Effect.gen(function* () {
+            yield* network.crash("dialler")
+            yield* Effect.sleep("1 second")
+            within(limit, 20, yield* waits(new Uint8Array(1)))
+            assert.strictEqual((yield* tunnel.checkpoint).refused["pool"], 1)
+          })
+      )
+    },
+    { fastCheck: { numRuns: 10 } }
+  )
+})

@@ -1,0 +1,471 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
+import * as Option from "effect/Option"
+import * as Random from "effect/Random"
+import type * as Scope from "effect/Scope"
+import * as Address from "../../src/core/Address.js"
+import type { Event, Instance } from "../../src/master/Instance.js"
+import * as InstanceStore from "../../src/master/InstanceStore.js"
+import * as Master from "../../src/master/Master.js"
+import * as Settings from "../../src/transport/Settings.js"
+import * as SimCertificates from "../../src/testing/SimCertificates.js"
+import * as SimCrypto from "../../src/testing/SimCrypto.js"
+import * as SimNetwork from "../../src/testing/SimNetwork.js"
+import * as Simulation from "../../src/testing/Simulation.js"
+import { type Listener, Transport } from "../../src/transport/Transport.js"
+
+interface World {
+  readonly store: InstanceStore.InstanceStore["Type"]
+  /** A master on the host `master`, for as long as the scope is open. */
+  readonly start: Effect.Effect<Master.Master["Type"], InstanceStore.StoreError, Scope.Scope>
+  /** Asks a port of the master's host, and gives what it answers. */
+  readonly visit: (port: number) => Effect.Effect<string, unknown>
+}
+
+interface Options {
+  readonly seed?: number
+  readonly over?: (transport: Transport["Type"]) => Transport["Type"]
+  /** The defect that the world has, which would end the simulation as one that nobody meant. */
+  readonly defect?: string
+}
+
+/** Runs the program in a simulated network, and holds it to leave nothing behind. */
+const inWorld = <A, E>(program: (world: World) => Effect.Effect<A, E, Scope.Scope>, options: Options = {}): A => {
+  const { defect, over = (same) => same, seed = 1 } = options
+  let value: Option.Option<A> = Option.none()
+  const network = SimNetwork.make({ latency: "1 millis" })
+  const store = InstanceStore.make()
+  const host = Layer.map(network.host("master"), (services) =>
+    Context.add(services, Transport, over(Context.get(services, Transport)))
+  )
+  const start = Effect.map(
+    Layer.build(
+      Master.layer().pipe(
+        Layer.provide([
+          Layer.succeed(InstanceStore.InstanceStore, store),
+          host,
+          SimCrypto.layer(seed),
+          SimCertificates.disk(seed).layer,
+          Settings.layer({ shutdownTimeout: Duration.seconds(1) })
+        ])
+      )
+    ),
+    Context.get(Master.Master)
+  )
+  const visit = (port: number) =>
+    Effect.gen(function* () {
+      const connection = yield* (yield* Transport).connect(Address.make("master", port))
+      yield* connection.write(new Uint8Array(10))
+      const answer = yield* connection.read
+      yield* connection.end
+      return Option.match(answer, { onNone: () => "", onSome: (bytes) => new TextDecoder().decode(bytes) })
+    }).pipe(Effect.scoped, Effect.provide(network.host("visitor")))
+  const target = Effect.gen(function* () {
+    const listener = yield* (yield* Transport).listen(Address.make("target", 80))
+    const answer = Effect.gen(function* () {
+      const connection = yield* listener.accept
+      yield* connection.read
+      yield* connection.write(new TextEncoder().encode("hello"))
+      yield* connection.end
+      while (Option.isSome(yield* connection.read));
+    })
+    yield* Effect.forkScoped(Effect.forever(Effect.ignore(Effect.scoped(answer))))
+  }).pipe(Effect.provide(network.host("target")))
+  const { exit, leftover } = Simulation.run(
+    Effect.zipRight(target, program({ store, start, visit })).pipe(
+      Effect.map((made) => (value = Option.some(made))),
+      Effect.scoped,
+      Effect.provide(Logger.remove(Logger.defaultLogger))
+    ),
+    { seed, maxSteps: 5_000_000 }
+  )
+  assert.deepStrictEqual([network.open(), leftover], [0, 0])
+  if (Exit.isFailure(exit) && !(defect !== undefined && String(exit.cause).includes(defect))) {
+    assert.fail(String(exit.cause))
+  }
+  return Option.getOrThrow(value)
+}
+
+const forward = (port: number, query = "") => `client://master:${port}/target:80?mode=1${query}`
+const bytesOf = ({ tcprx, tcptx }: Instance) => [tcprx, tcptx]
+const eventsOf = (master: Master.Master["Type"]) =>
+  Effect.map(master.events.last(10_000), (events) =>
+    events.map(({ instance, type }: Event) => `${type} ${instance?.alias ?? ""} ${instance?.status ?? ""}`.trim())
+  )
+
+describe("Master", () => {
+  it("starts what it creates, serves visitors and counts their bytes", () =>
+    inWorld(({ start, visit }) =>
+      Effect.gen(function* () {
+        const master = yield* start
+        const made = yield* master.create({ url: forward(8080), alias: "web" })
+        assert.match(made.id, /^[0-9a-f]{8}$/)
+        assert.deepInclude(made, {
+          alias: "web",
+          type: "client",
+          status: "running",
+          mode: 1,
+          restart: true,
+          version: 1
+        })
+        assert.strictEqual(made.url, `${forward(8080)}&log=info`)
+        assert.include(made.config, "slot=1024")
+        assert.strictEqual(yield* visit(8080), "hello")
+        assert.deepStrictEqual(bytesOf(yield* master.get(made.id)), [5, 10])
+      })
+    ))
+
+  it("completes a URL with its own log, tls and files where it says nothing", () =>
+    inWorld(({ start }) =>
+      Effect.gen(function* () {
+        const master = yield* start
+        const { url } = yield* master.create({ url: "server://k@master:1/target:80" })
+        assert.strictEqual(url, "server://k@master:1/target:80?log=info&tls=0")
+        const given = "server://k@master:2/target:80?tls=1&log=warn"
+        assert.strictEqual((yield* master.create({ url: given })).url, given)
+      })
+    ))
+
+  it("one that cannot begin says why, is tried again, and touches no other", () =>
+    inWorld(({ start, visit }) =>
+      Effect.gen(function* () {
+        const master = yield* start
+        const first = yield* master.create({ url: forward(8080) })
+        const second = yield* master.create({ url: forward(8080) })
+        assert.deepInclude(second, { status: "error", error: "listen master:8080: address already in use" })
+        assert.strictEqual(yield* visit(8080), "hello")
+        yield* master.remove(first.id)
+        yield* Effect.sleep("31 seconds")
+        assert.deepInclude(yield* master.get(second.id), { status: "running", error: "" })
+        assert.strictEqual(yield* visit(8080), "hello")
+      })
+    ))
+
+  it("one that is not to restart stays as it broke, until it is started", () =>
+    inWorld(({ start }) =>
+      Effect.gen(function* () {
+        const master = yield* start
+        const first = yield* master.create({ url: forward(8080) })
+        const second = yield* master.create({ url: forward(8081) })
+        yield* master.patch(second.id, { restart: false })
+        const broken = yield* master.replace(second.id, forward(8080))
+        assert.strictEqual(broken.status, "error")
+        yield* master.patch(first.id, { action: "stop" })
+        yield* Effect.sleep("1 minute")
+        assert.strictEqual((yield* master.get(second.id)).status, "error")
+        const { instance } = yield* master.patch(second.id, { action: "start" })
+        assert.strictEqual(instance.status, "running")
+      })
+    ))
+
+  it("one whose accept loop dies is begun again, and touches no other", () => {
+    let deaths = 0
+    const over = (transport: Transport["Type"]): Transport["Type"] => ({
+      ...transport,
+      listen: (address) =>
+        Effect.map(transport.listen(address), (listener): Listener =>
+          address.port === 8080 && deaths++ === 0
+            ? { ...listener, accept: Effect.zipRight(Effect.sleep("1 second"), Effect.dieMessage("a bug")) }
+            : listener
+        )
+    })
+    inWorld(
+      ({ start, visit }) =>
+        Effect.gen(function* () {
+          const master = yield* start
+          const weak = yield* master.create({ url: forward(8080), alias: "weak" })
+          yield* master.create({ url: forward(8081), alias: "strong" })
+          yield* Effect.sleep("1 minute")
+          assert.strictEqual((yield* master.get(weak.id)).status, "running")
+          const events = yield* eventsOf(master)
+          assert.include(events, "update weak error")
+          assert.notInclude(events, "update strong error")
+          assert.strictEqual(yield* visit(8080), "hello")
+          assert.strictEqual(yield* visit(8081), "hello")
+        }),
+      { over, defect: "a bug" }
+    )
+  })
+
+  it("an action that has nothing to do says so and does nothing", () =>
+    inWorld(({ start }) =>
+      Effect.gen(function* () {
+        const master = yield* start
+        const { id } = yield* master.create({ url: forward(8080) })
+        const act = (action: Master.Action) =>
+          Effect.map(master.patch(id, { action }), ({ note }) => Option.getOrNull(note))
+        assert.strictEqual(yield* act("start"), "it is running already")
+        assert.strictEqual(yield* act("stop"), null)
+        assert.strictEqual(yield* act("stop"), "it is stopped already")
+        assert.strictEqual(yield* act("restart"), null)
+        assert.strictEqual((yield* master.get(id)).status, "running")
+      })
+    ))
+
+  it("forgets nothing: bytes, names, URLs and their versions outlive it", () =>
+    inWorld(({ start, visit }) =>
+      Effect.gen(function* () {
+        const before = yield* Effect.scoped(
+          Effect.gen(function* () {
+            const master = yield* start
+            const { id } = yield* master.create({ url: forward(8080), alias: "web" })
+            yield* visit(8080)
+            yield* master.patch(id, { action: "restart", meta: { tags: { a: "b" } } })
+            yield* visit(8080)
+            yield* master.replace(id, forward(8081))
+            yield* visit(8081)
+            yield* master.create({ url: forward(8082) })
+            yield* Effect.sleep("1 second")
+            return { list: yield* master.list, versions: yield* master.versions(id) }
+          })
+        )
+        const master = yield* start
+        yield* Effect.sleep("1 second")
+        assert.deepStrictEqual(yield* master.list, before.list)
+        const [web] = before.list
+        assert.deepStrictEqual(web === undefined ? [] : bytesOf(web), [15, 30])
+        assert.deepStrictEqual(yield* master.versions(web?.id ?? ""), before.versions)
+        assert.deepStrictEqual(yield* master.pending, [])
+      })
+    ))
+
+  it("starts with those that are to start with it, and no others", () =>
+    inWorld(({ start }) =>
+      Effect.gen(function* () {
+        yield* Effect.scoped(
+          Effect.gen(function* () {
+            const master = yield* start
+            const { id } = yield* master.create({ url: forward(8080), alias: "no" })
+            yield* master.patch(id, { restart: false })
+            const other = yield* master.create({ url: forward(8081), alias: "yes" })
+            yield* master.patch(other.id, { action: "stop" })
+          })
+        )
+        const master = yield* start
+        yield* Effect.sleep("1 second")
+        assert.deepStrictEqual(
+          (yield* master.list).map(({ alias, status }) => [alias, status]),
+          [
+            ["no", "stopped"],
+            ["yes", "running"]
+          ]
+        )
+      })
+    ))
+
+  it("goes back to a URL that was, as a version of its own", () =>
+    inWorld(({ start, visit }) =>
+      Effect.gen(function* () {
+        const master = yield* start
+        const { id, url } = yield* master.create({ url: forward(8080) })
+        yield* master.replace(id, forward(8081))
+        assert.strictEqual((yield* Effect.flip(master.replace(id, forward(8081))))._tag, "SameUrl")
+        assert.strictEqual((yield* Effect.flip(master.rollback(id, 9)))._tag, "NoVersion")
+        assert.deepInclude(yield* master.rollback(id, 1), { url, version: 3, status: "running" })
+        assert.strictEqual(yield* visit(8080), "hello")
+        assert.deepStrictEqual(
+          (yield* master.versions(id)).map(({ current, version }) => [version, current]),
+          [
+            [3, true],
+            [2, false],
+            [1, false]
+          ]
+        )
+      })
+    ))
+
+  it("reset zeroes the bytes for good, and they count on", () =>
+    inWorld(({ start, store, visit }) =>
+      Effect.gen(function* () {
+        const master = yield* start
+        const { id } = yield* master.create({ url: forward(8080) })
+        yield* visit(8080)
+        const { instance } = yield* master.patch(id, { action: "reset" })
+        assert.deepStrictEqual(bytesOf(instance), [0, 0])
+        assert.deepStrictEqual((yield* store.list)[0]?.traffic.tcprx, 0)
+        yield* visit(8080)
+        assert.deepStrictEqual(bytesOf(yield* master.get(id)), [5, 10])
+      })
+    ))
+
+  it("tells what happens, in order, and its end last", () =>
+    inWorld(({ start, visit }) =>
+      Effect.gen(function* () {
+        const master = yield* Effect.scoped(
+          Effect.gen(function* () {
+            const master = yield* start
+            const { id } = yield* master.create({ url: forward(8080, "&log=warn"), alias: "a" })
+            yield* visit(8080)
+            yield* Effect.sleep("6 seconds")
+            yield* master.patch(id, { alias: "b" })
+            yield* master.patch(id, { action: "stop" })
+            yield* master.remove(id)
+            return master
+          })
+        )
+        const events = (yield* eventsOf(master)).filter((event) => !event.startsWith("log"))
+        assert.deepStrictEqual(events, [
+          "create a running",
+          "update a running",
+          "update b running",
+          "update b stopped",
+          "delete b stopped",
+          "shutdown"
+        ])
+      })
+    ))
+
+  it("tells of traffic that somebody has asked for already", () =>
+    inWorld(({ start, visit }) =>
+      Effect.gen(function* () {
+        const master = yield* start
+        const { id } = yield* master.create({ url: forward(8080, "&log=warn"), alias: "a" })
+        yield* Effect.sleep("1 second")
+        yield* visit(8080)
+        assert.deepStrictEqual(bytesOf(yield* master.get(id)), [5, 10])
+        yield* Effect.sleep("6 seconds")
+        const events = yield* master.events.last(10)
+        assert.deepStrictEqual(
+          events.map(({ instance, type }) => [type, ...(instance === null ? [] : bytesOf(instance))]),
+          [
+            ["create", 0, 0],
+            ["update", 5, 10]
+          ]
+        )
+      })
+    ))
+
+  it("ends the log of one that is removed, for those who follow it", () =>
+    inWorld(({ start }) =>
+      Effect.gen(function* () {
+        const master = yield* start
+        const { id } = yield* master.create({ url: forward(8080) })
+        const log = yield* master.logs(id)
+        const following = yield* Effect.fork(log.read(yield* log.next, 10))
+        yield* master.remove(id)
+        assert.deepStrictEqual(yield* Fiber.join(following), Option.none())
+      })
+    ))
+
+  it("knows of itself when its store is away, and when it is back", () =>
+    inWorld(({ start, store }) =>
+      Effect.gen(function* () {
+        let away = false
+        const { identity } = store
+        const error = new InstanceStore.StoreError({ reason: "Unavailable", place: "db", detail: "it is away" })
+        Object.assign(store, { identity: Effect.suspend(() => (away ? error : identity)) })
+        const master = yield* start
+        for (const now of [true, false, true]) {
+          away = now
+          yield* Effect.sleep("6 seconds")
+          assert.deepStrictEqual(yield* master.trouble, now ? Option.some(error.message) : Option.none())
+        }
+      })
+    ))
+
+  it("a change that cannot be kept is not made, and is its health until one can", () =>
+    inWorld(({ start, store }) =>
+      Effect.gen(function* () {
+        let full = false
+        const insert = store.insert
+        Object.assign(store, {
+          insert: (stored: InstanceStore.Stored) =>
+            full
+              ? new InstanceStore.StoreError({ reason: "Unavailable", place: "disk", detail: "it is full" })
+              : insert(stored)
+        })
+        const master = yield* start
+        full = true
+        const error = yield* Effect.flip(master.create({ url: forward(8080) }))
+        assert.strictEqual(error.message, "state disk: it is full")
+        assert.deepStrictEqual(yield* master.list, [])
+        assert.deepStrictEqual(yield* master.trouble, Option.some(error.message))
+        full = false
+        yield* master.create({ url: forward(8080) })
+        assert.deepStrictEqual(yield* master.trouble, Option.none())
+      })
+    ))
+
+  it("keeps its history bounded and in order", () =>
+    inWorld(({ start }) =>
+      Effect.gen(function* () {
+        const master = yield* start
+        const { id } = yield* master.create({ url: forward(8080) })
+        yield* Effect.sleep("1 hour")
+        const points = (yield* master.traffic(id)).read(0, 1)
+        assert.isTrue(points.length > 200 && points.length < 300, String(points.length))
+        assert.deepStrictEqual(
+          points.map(({ time }) => time),
+          points.map(({ time }) => time).toSorted((a, b) => a - b)
+        )
+        const coarse = (yield* master.traffic(id)).read(1_800_000, 300_000)
+        assert.isTrue(
+          coarse.every(({ time }, at) => time >= 1_800_000 && time - (coarse[at - 1]?.time ?? 0) >= 300_000)
+        )
+      })
+    ))
+
+  it("what many do at once leaves it and its store of one mind, whatever the order", () => {
+    for (let seed = 1; seed <= 25; seed++) {
+      inWorld(
+        ({ start, store, visit }) =>
+          Effect.gen(function* () {
+            const master = yield* start
+            const ports = [8080, 8081, 8082]
+            const port = Effect.map(Random.nextIntBetween(0, 3), (at) => ports[at] ?? 0)
+            const some = Effect.flatMap(master.list, (list) =>
+              Effect.map(Random.nextIntBetween(0, Math.max(1, list.length)), (at) => list[at]?.id ?? "")
+            )
+            const actions = ["start", "stop", "restart", "reset"] as const
+            const step = Effect.gen(function* () {
+              const id = yield* some
+              const kind = yield* Random.nextIntBetween(0, 8)
+              if (kind < 2) yield* master.create({ url: forward(yield* port), alias: String(kind) })
+              else if (kind === 2) yield* master.remove(id)
+              else if (kind === 3) yield* master.replace(id, forward(yield* port))
+              else if (kind === 4) yield* master.rollback(id, 1)
+              else yield* master.patch(id, { action: actions[yield* Random.nextIntBetween(0, 4)], alias: String(kind) })
+            }).pipe(Effect.ignore)
+            const user = Effect.gen(function* () {
+              for (let count = 0; count < 6; count++) {
+                yield* Effect.sleep(yield* Random.nextIntBetween(0, 300))
+                // Some leave before they have an answer.
+                yield* Effect.timeoutOption(step, yield* Random.nextIntBetween(1, 2000))
+              }
+            })
+            yield* Effect.all([user, user, user, user], { concurrency: 4 })
+            yield* Effect.sleep("1 minute")
+            const list = yield* master.list
+            assert.deepStrictEqual(
+              list.map(({ alias, id, url, version }) => ({ alias, id, url, version })),
+              (yield* store.list).map(({ alias, id, url, version }) => ({ alias, id, url, version }))
+            )
+            for (const { id, url, version } of list) {
+              const versions = yield* master.versions(id)
+              assert.deepStrictEqual(
+                versions.map(({ version }) => version),
+                Array.from({ length: version }, (_, at) => version - at)
+              )
+              assert.strictEqual(versions[0]?.url, url)
+            }
+            for (const port of ports) {
+              const own = list.filter(({ url }) => url.includes(`:${port}/`))
+              const running = own.filter(({ status }) => status === "running")
+              assert.isTrue(running.length <= 1, "two run on one port")
+              const served = yield* Effect.option(visit(port))
+              assert.strictEqual(Option.isSome(served), running.length === 1, `port ${port} of seed ${seed}`)
+              // Whoever was kept out by another that is gone has had its turn.
+              assert.isTrue(running.length === 1 || own.every(({ status }) => status === "stopped"))
+            }
+          }),
+        { seed }
+      )
+    }
+  })
+})

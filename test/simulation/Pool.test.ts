@@ -1,0 +1,175 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
+import type * as Scope from "effect/Scope"
+import * as Address from "../../src/core/Address.js"
+import type { OpenError } from "../../src/tunnel/Runner.js"
+import * as Settings from "../../src/transport/Settings.js"
+import * as SimCertificates from "../../src/testing/SimCertificates.js"
+import * as SimCrypto from "../../src/testing/SimCrypto.js"
+import * as SimNetwork from "../../src/testing/SimNetwork.js"
+import * as Simulation from "../../src/testing/Simulation.js"
+import * as Transport from "../../src/transport/Transport.js"
+import * as Tunnel from "../../src/tunnel/Tunnel.js"
+import type { ClientConfig, ServerConfig } from "../../src/url/TunnelUrl.js"
+import * as configs from "./worlds/configs.js"
+
+const key = Option.some(Redacted.make("key"))
+const common = { key, log: "info", read: Duration.infinity, slot: Infinity, tunnel: Address.make("server", 1) } as const
+const target = Address.make("target", 80)
+const visitors = Address.make("server", 8080)
+const serverConfig = configs.server({ ...common, mode: "receive", targets: [visitors] })
+const clientConfig = configs.client({ ...common, mode: "through", targets: [target] })
+
+interface World {
+  readonly network: SimNetwork.SimNetwork
+  /** Starts a side on a host of its own; it stops with the scope. */
+  readonly start: (
+    host: string,
+    config: ClientConfig | ServerConfig
+  ) => Effect.Effect<Tunnel.Tunnel["Type"], OpenError, Scope.Scope>
+  /** Asks the target, and hears its answer. */
+  readonly visit: Effect.Effect<string, Transport.TransportError>
+}
+
+const world = <A, E>(latency: number, program: (world: World) => Effect.Effect<A, E, Scope.Scope>): A => {
+  const network = SimNetwork.make({ latency: Duration.millis(latency) })
+  let seed = 0
+  const start: World["start"] = (host, config) =>
+    Tunnel.layer(config).pipe(
+      Layer.provide([network.host(host), SimCrypto.layer(seed++), SimCertificates.disk(seed).layer, Settings.layer()]),
+      Layer.build,
+      Effect.map((services) => Context.get(services, Tunnel.Tunnel))
+    )
+  const visit = Effect.gen(function* () {
+    const transport = yield* Transport.Transport
+    const connection = yield* transport.connect(visitors)
+    yield* connection.write(new Uint8Array(1))
+    const answer = yield* connection.read
+    yield* connection.end
+    return Option.match(answer, { onNone: () => "", onSome: (bytes) => new TextDecoder().decode(bytes) })
+  }).pipe(Effect.scoped, Effect.provide(network.host("visitor")))
+  const main = Effect.gen(function* () {
+    const transport = yield* Effect.provide(Transport.Transport, network.host("target"))
+    const listener = yield* transport.listen(target)
+    const answer = (connection: Transport.Connection) =>
+      Effect.ignore(
+        Effect.zipRight(
+          connection.read,
+          Effect.zipRight(connection.write(new TextEncoder().encode("hi")), connection.end)
+        )
+      )
+    yield* Effect.forkScoped(Transport.serve(listener, answer))
+    return yield* program({ network, start, visit })
+  }).pipe(Effect.scoped)
+  const { exit, leftover } = Simulation.run(main, { seed: 11, maxSteps: 20_000_000 })
+  const value = Exit.getOrElse(exit, (cause) => assert.fail(String(cause)))
+  assert.deepStrictEqual([network.open(), leftover], [0, 0])
+  return value
+}
+
+const idle = (tunnel: Tunnel.Tunnel["Type"]) => Effect.map(tunnel.checkpoint, ({ pool }) => pool.idle)
+const seconds = (count: number) => Effect.sleep(Duration.seconds(count))
+
+describe("the pool of a tunnel", () => {
+  it("is filled to its minimum, and no further than the server's maximum", () => {
+    const [plenty, few] = [1024, 5].map((max) =>
+      world(20, ({ start }) =>
+        Effect.gen(function* () {
+          const server = yield* start("server", { ...serverConfig, max })
+          const client = yield* start("client", clientConfig)
+          yield* seconds(3)
+          return [yield* idle(server), yield* idle(client)]
+        })
+      )
+    )
+    assert.deepStrictEqual(
+      [plenty, few],
+      [
+        [64, 64],
+        [5, 5]
+      ]
+    )
+  })
+
+  it("serves a burst of 500 visitors at once to the last, in a few round trips, and shrinks back", () => {
+    const latency = 25
+    const [answers, took, later] = world(latency, ({ start, visit }) =>
+      Effect.gen(function* () {
+        const server = yield* start("server", serverConfig)
+        yield* start("client", clientConfig)
+        yield* seconds(3)
+        const [took, answers] = yield* Effect.timed(
+          Effect.all(
+            Array.from({ length: 500 }, () => visit),
+            { concurrency: "unbounded" }
+          )
+        )
+        yield* seconds(120)
+        return [answers, Duration.toMillis(took), yield* idle(server)] as const
+      })
+    )
+    assert.deepStrictEqual(new Set(answers), new Set(["hi"]))
+    assert.isAtMost(took, 30 * 2 * latency)
+    assert.isAtMost(later, 70)
+  })
+
+  it("a visitor who finds it empty is served at once, not after the interval", () => {
+    const latency = 10
+    const took = world(latency, ({ start, visit }) =>
+      Effect.gen(function* () {
+        yield* start("server", { ...serverConfig, max: 1 })
+        yield* start("client", { ...clientConfig, min: 1 })
+        yield* seconds(10)
+        const [took] = yield* Effect.timed(Effect.all([visit, visit], { concurrency: 2 }))
+        return Duration.toMillis(took)
+      })
+    )
+    // A launch, a pool connection in two round trips, a dial, and the answer's way back.
+    assert.isAtMost(took, 14 * 2 * latency)
+  })
+
+  it("replaces what dies", () => {
+    const filled = world(20, ({ network, start }) =>
+      Effect.gen(function* () {
+        const server = yield* start("server", serverConfig)
+        yield* start("client", clientConfig)
+        yield* seconds(3)
+        const first = { seen: false }
+        yield* network.cut("server", "client", {
+          // All but the control connection, which is the oldest.
+          where: () => first.seen || !(first.seen = true)
+        })
+        yield* seconds(3)
+        return yield* idle(server)
+      })
+    )
+    assert.strictEqual(filled, 64)
+  })
+
+  it("a flush replaces every connection and harms no visitor", () => {
+    const [answers, filled] = world(20, ({ start, visit }) =>
+      Effect.gen(function* () {
+        const server = yield* start("server", serverConfig)
+        const client = yield* start("client", clientConfig)
+        yield* seconds(3)
+        const visits = Effect.all(
+          Array.from({ length: 100 }, () => visit),
+          { concurrency: "unbounded" }
+        )
+        const [answers] = yield* Effect.all([visits, client.flush, Effect.delay(server.flush, "30 millis")], {
+          concurrency: "unbounded"
+        })
+        yield* seconds(3)
+        return [answers, yield* idle(server)] as const
+      })
+    )
+    assert.deepStrictEqual(new Set(answers), new Set(["hi"]))
+    assert.isAtLeast(filled, 64)
+  })
+})

@@ -1,0 +1,194 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
+import * as Fs from "node:fs"
+import * as Path from "node:path"
+import * as Address from "../../src/core/Address.js"
+import * as Deadlines from "../../src/core/Deadlines.js"
+import { Crypto } from "../../src/transport/Crypto.js"
+import * as Dialect from "../../src/wire/Dialect.js"
+import * as Frame from "../../src/wire/Frame.js"
+import * as Handshake from "../../src/wire/Handshake.js"
+import * as Key from "../../src/wire/Key.js"
+import * as NodeCrypto from "../../src/node/process/NodeCrypto.js"
+import * as ReplayWindow from "../../src/wire/ReplayWindow.js"
+import * as Outbox from "../../src/signal/Outbox.js"
+import * as Settings from "../../src/transport/Settings.js"
+import * as Signal from "../../src/wire/Signal.js"
+import * as SimNetwork from "../../src/testing/SimNetwork.js"
+import * as Simulation from "../../src/testing/Simulation.js"
+import { type Connection, Transport } from "../../src/transport/Transport.js"
+
+const protocol = Fs.readFileSync(Path.join(import.meta.dirname, "../../docs/protocol.md"), "utf8")
+const transcript = /```transcript\n([\s\S]*?)```/.exec(protocol)?.[1] ?? ""
+
+const nonces = {
+  client: ["000102030405060708090a0b0c0d0e0f", "202122232425262728292a2b2c2d2e2f"],
+  server: ["101112131415161718191a1b1c1d1e1f", "303132333435363738393a3b3c3d3e3f"]
+}
+const process = "0123456789abcdef"
+const id = Signal.ConnectionId.make("9f3c11aa")
+const launchOf = (id: Signal.ConnectionId, port: number) =>
+  new Signal.Launch({
+    protocol: "tcp",
+    id,
+    visitor: Address.make("203.0.113.7", port),
+    entry: Option.some(Address.make("198.51.100.2", 8080))
+  })
+const launch = launchOf(id, 50_122)
+const others = [
+  launchOf(Signal.ConnectionId.make("3d733362"), 50_123),
+  launchOf(Signal.ConnectionId.make("dbaab913"), 50_124)
+]
+const terms = new Signal.Terms({ max: 1024, receiver: "server", tls: 0, fingerprint: Option.none() })
+
+/** The real primitives; chance gives the nonces of the transcript. */
+const fixed = Effect.gen(function* () {
+  const real = yield* Crypto
+  const key = yield* Key.stretch(Option.some(Redacted.make("abc")))
+  const drawing = (nonces: ReadonlyArray<string>) => {
+    const left = nonces.slice()
+    const draw = () => Uint8Array.from(Buffer.from(left.shift() ?? assert.fail("too many nonces"), "hex"))
+    return Crypto.of({ ...real, randomBytes: () => Effect.sync(draw) })
+  }
+  return { key, client: drawing(nonces.client), server: drawing(nonces.server) }
+}).pipe(Effect.provide(NodeCrypto.layer))
+
+/** Writes every line down as it is said. */
+const recorded = (connection: Connection, who: string, lines: Array<string>): Connection => ({
+  ...connection,
+  write: (chunk) => {
+    for (const line of Frame.toText(chunk).trimEnd().split("\n")) lines.push(`${who}  ${line}`)
+    return connection.write(chunk)
+  }
+})
+
+const heard = (dialect: Dialect.Dialect, connection: Connection) =>
+  Effect.map(connection.read, (chunk) =>
+    Option.match(chunk, {
+      onNone: () => assert.fail("the peer said nothing"),
+      onSome: (bytes) =>
+        Frame.toText(bytes)
+          .trimEnd()
+          .split("\n")
+          .flatMap((line) => Either.getOrThrow(dialect.decode(new TextEncoder().encode(line))))
+          .flatMap(({ signals }) => signals)
+    })
+  )
+
+const unnumbered = (signal: Signal.Signal) => ({ signals: [{ signal, number: undefined }] })
+
+const conversation = ({ client, key, server }: Effect.Effect.Success<typeof fixed>) =>
+  Effect.gen(function* () {
+    const lines: Array<string> = []
+    const network = SimNetwork.make()
+    const address = Address.make("server", 10_101)
+    const [here, there] = yield* Effect.all([
+      Effect.provide(Transport, network.host("client")),
+      Effect.provide(Transport, network.host("server"))
+    ])
+    const listener = yield* there.listen(address)
+    const meet = (kind: string) =>
+      Effect.gen(function* () {
+        const left = recorded(yield* here.connect(address), `C>S ${kind}`, lines)
+        return [left, recorded(yield* listener.accept, `S>C ${kind}`, lines)] as const
+      })
+
+    const agree = (
+      [left, right]: readonly [Connection, Connection],
+      before?: { readonly ours: Handshake.Resumable; readonly theirs: Handshake.Resumable }
+    ) =>
+      Effect.all(
+        [
+          Effect.provideService(
+            Handshake.accept(left, { key, client: process, tls: 0, resume: before?.ours }),
+            Crypto,
+            client
+          ),
+          Effect.gen(function* () {
+            const newcomer = yield* Handshake.receive(right, Effect.succeed([key]))
+            if (newcomer._tag === "Join") return assert.fail("a hello was taken for a join")
+            const candidate = yield* Handshake.challenge(right, newcomer)
+            assert.strictEqual(candidate.client, process)
+            if (before === undefined) yield* Handshake.grant(right, candidate, terms)
+            else {
+              assert.isTrue(Handshake.isOf(candidate, before.theirs.keys))
+              yield* Handshake.resume(right, candidate, before.theirs)
+            }
+            return candidate
+          }).pipe(Effect.provideService(Crypto, server))
+        ],
+        { concurrency: 2 }
+      )
+
+    const first = yield* meet("control")
+    const [left, right] = first
+    const [agreement, candidate] = yield* agree(first)
+    if (agreement._tag === "Resumed") return assert.fail("there was nothing to resume")
+    assert.deepStrictEqual(agreement.terms, terms)
+
+    yield* left.write(agreement.dialect.encode(unnumbered(new Signal.Ping())))
+    assert.deepStrictEqual(yield* heard(candidate.dialect, right), [new Signal.Ping()])
+    yield* right.write(candidate.dialect.encode(unnumbered(new Signal.Pong())))
+    assert.deepStrictEqual(yield* heard(agreement.dialect, left), [new Signal.Pong()])
+
+    const [end, other] = yield* meet("pool   ")
+    const [given] = yield* Effect.all(
+      [
+        Effect.provideService(
+          Handshake.enter(end, { keys: agreement.keys, count: 0, trust: Option.none() }),
+          Transport,
+          here
+        ),
+        Effect.gen(function* () {
+          const newcomer = yield* Effect.provideService(Handshake.receive(other, Effect.succeed([key])), Crypto, server)
+          if (newcomer._tag === "Hello") return assert.fail("a join was taken for a hello")
+          assert.strictEqual(newcomer.session, candidate.keys.id)
+          const count = yield* Handshake.joined(other, { keys: candidate.keys, line: newcomer.line })
+          yield* Handshake.admit(other, { keys: candidate.keys, count, id })
+        })
+      ],
+      { concurrency: 2 }
+    )
+    assert.strictEqual(given.id, id)
+
+    yield* right.write(candidate.dialect.encode({ signals: [{ signal: launch, number: 0 }] }))
+    yield* left.reset
+
+    const second = yield* meet("control")
+    const [again, resumed] = yield* agree(second, {
+      ours: { keys: agreement.keys, received: -1 },
+      theirs: { keys: candidate.keys, received: -1 }
+    })
+    assert.deepInclude(again, { _tag: "Resumed", received: -1 })
+    const repeated = [launch, ...others].map((signal, number) => ({ signal, number }))
+    // What is said once more does not share its line with what is new.
+    yield* second[1].write(resumed.dialect.encode({ signals: repeated.slice(0, 1) }))
+    assert.deepStrictEqual(yield* heard(again.dialect, second[0]), [launch])
+    yield* second[1].write(resumed.dialect.encode({ signals: repeated.slice(1) }))
+    assert.deepStrictEqual(yield* heard(again.dialect, second[0]), others)
+    const said = again.dialect.encode({ signals: [{ signal: new Signal.Ack(), number: undefined }], acknowledged: 3 })
+    yield* second[0].write(said)
+    assert.deepStrictEqual(yield* heard(resumed.dialect, second[1]), [new Signal.Ack()])
+    return lines
+  }).pipe(Effect.scoped, Effect.provide([Deadlines.layer, Settings.layer()]))
+
+describe("docs/protocol.md", () => {
+  it.live("its transcript is what both sides say, byte for byte", () =>
+    Effect.map(fixed, (fixed) => {
+      const { exit } = Simulation.run(conversation(fixed), { seed: 1 })
+      assert.strictEqual(`${Exit.getOrElse(exit, (cause) => assert.fail(String(cause))).join("\n")}\n`, transcript)
+    })
+  )
+
+  it("every limit in it is the code's", () => {
+    assert.include(protocol, `| a line of the handshake, either way | ${Handshake.lineLimit} bytes |`)
+    assert.include(protocol, `| what a deflated line has inside | ${Dialect.inflatedLimit} bytes |`)
+    assert.include(protocol, `| signals written and not acknowledged | ${Outbox.flight} |`)
+    assert.include(protocol, `| signals in one write | ${Outbox.batch}, and as many lines at most |`)
+    assert.include(protocol, `| numbers of signals a reader remembers | ${ReplayWindow.window} behind the highest |`)
+  })
+})

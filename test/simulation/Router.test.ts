@@ -1,0 +1,213 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as FastCheck from "effect/FastCheck"
+import { constVoid } from "effect/Function"
+import * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
+import * as Scope from "effect/Scope"
+import * as Address from "../../src/core/Address.js"
+import * as Deadlines from "../../src/core/Deadlines.js"
+import * as Router from "../../src/tunnel/Router.js"
+import type { Session } from "../../src/tunnel/Session.js"
+import * as Settings from "../../src/transport/Settings.js"
+import type { Visit } from "../../src/wire/Signal.js"
+import { PoolClosed } from "../../src/pool/IdleConnections.js"
+import * as Simulation from "../../src/testing/Simulation.js"
+import * as SmallWorld from "./worlds/SmallWorld.js"
+import { answer, clientConfig, hearOut, serverConfig, visitorsPort } from "./worlds/SmallWorld.js"
+
+// The same inputs in every run.
+FastCheck.configureGlobal({ seed: 1 })
+
+const seconds = (count: number) => Effect.sleep(Duration.seconds(count))
+const patience = Duration.toSeconds(Settings.defaults.poolGetTimeout)
+const visitor: Visit = { protocol: "tcp", visitor: Address.make("198.51.100.1", 5), entry: Option.none() }
+
+/** A session that serves `capacity` visitors, each after a while, and fails those it leaves when it is over. */
+const makeSession = (name: string, capacity: number, visitors: "here" | "there" = "here") =>
+  Effect.gen(function* () {
+    const permits = yield* Effect.makeSemaphore(capacity)
+    const over = yield* Effect.makeLatch(false)
+    const connection = { name } as never
+    const open = Effect.raceFirst(
+      Effect.as(Effect.zipRight(permits.take(1), Effect.sleep(Duration.millis(5))), connection),
+      Effect.zipRight(over.await, new PoolClosed())
+    )
+    const never = Effect.never
+    let isOver = false
+    let tell: (attached: boolean) => void = constVoid
+    const session: Session["Type"] = {
+      open: () => open,
+      run: never,
+      flush: Effect.void,
+      abandon: Effect.void,
+      visitors,
+      bus: {
+        isAttached: () => !isOver,
+        watch: (listener: typeof tell) => {
+          tell = listener
+          return () => (tell = constVoid)
+        }
+      } as never,
+      pool: { turnAway: () => {} } as never
+    }
+    const end = Effect.suspend(() => {
+      isOver = true
+      tell(false)
+      return over.open
+    })
+    return { session, end }
+  })
+
+const run = <A, E>(seed: number, program: Effect.Effect<A, E, Router.Router | Scope.Scope>): A =>
+  Exit.getOrElse(
+    Simulation.run(
+      program.pipe(Effect.scoped, Effect.provide(Router.layer()), Effect.provide([Deadlines.layer, Settings.layer()])),
+      {
+        seed,
+        turn: 64
+      }
+    ).exit,
+    (cause) => assert.fail(String(cause))
+  )
+
+describe("Router", () => {
+  it.prop(
+    "serves every visitor by a session that stands, however many come and go, while one stands in time",
+    [
+      FastCheck.integer(),
+      FastCheck.array(FastCheck.tuple(FastCheck.nat(3000), FastCheck.nat(3000)), { maxLength: 6 }),
+      FastCheck.array(FastCheck.nat(15_000), { maxLength: 12 })
+    ],
+    ([seed, sessions, visits]) => {
+      const opened = run(
+        seed,
+        Effect.gen(function* () {
+          const link = yield* Router.Router
+          const visitors = yield* Effect.forEach(visits, (arrives) =>
+            Effect.fork(Effect.scoped(Effect.delay(link.open(visitor), Duration.millis(arrives))))
+          )
+          for (const [name, [gap, stands]] of sessions.entries()) {
+            yield* Effect.sleep(Duration.millis(gap))
+            const { end, session } = yield* makeSession(String(name), 2)
+            yield* Effect.scoped(Effect.zipRight(link.use(session), Effect.sleep(Duration.millis(stands))))
+            yield* end
+          }
+          const { session } = yield* makeSession("last", 1000)
+          yield* link.use(session)
+          return yield* Effect.forEach(visitors, Fiber.join)
+        })
+      )
+      assert.strictEqual(opened.length, visits.length)
+    }
+  )
+
+  it.prop(
+    "a visitor who is not served in time is told whether a session stood at the end",
+    [FastCheck.integer(), FastCheck.boolean(), FastCheck.nat(29_000)],
+    ([seed, stands, after]) => {
+      const [took, error] = run(
+        seed,
+        Effect.gen(function* () {
+          const link = yield* Router.Router
+          const { session } = yield* makeSession("full", 0)
+          const come = Effect.delay(link.use(session), Duration.millis(after))
+          // One that comes and goes leaves nothing behind.
+          yield* Effect.forkScoped(stands ? come : Effect.scoped(come))
+          return yield* Effect.timed(Effect.flip(Effect.scoped(link.open(visitor))))
+        })
+      )
+      assert.deepStrictEqual([Duration.toSeconds(took), error.reason], [patience, stands ? "Busy" : "Away"])
+    }
+  )
+
+  it("a visitor goes by no session whose visitors come to the other side", () => {
+    const [connection, stands] = run(
+      1,
+      Effect.gen(function* () {
+        const link = yield* Router.Router
+        const there = yield* makeSession("there", 1, "there")
+        yield* link.use(there.session)
+        const stands = yield* Effect.timeoutOption(link.ready, Duration.zero)
+        const waiting = yield* Effect.fork(Effect.scoped(link.open(visitor)))
+        yield* seconds(1)
+        assert.isTrue(Option.isNone(yield* waiting.poll))
+        yield* link.use((yield* makeSession("here", 1)).session, { rank: 1 })
+        return [yield* Fiber.join(waiting), Option.isSome(stands)]
+      })
+    )
+    assert.deepStrictEqual([connection, stands], [{ name: "here" } as never, true])
+  })
+
+  it("a session that leaves after its successor came does not take the successor's place away", () => {
+    const [stands, ready] = run(
+      1,
+      Effect.gen(function* () {
+        const link = yield* Router.Router
+        const [before, after] = yield* Effect.all([makeSession("before", 1), makeSession("after", 1)])
+        const scope = yield* Scope.make()
+        yield* Scope.extend(link.use(before.session), scope)
+        yield* link.use(after.session)
+        yield* Scope.close(scope, Exit.void)
+        const ready = yield* Effect.timeoutOption(link.ready, Duration.zero)
+        return [(yield* link.sessions)[0] === after.session, Option.isSome(ready)] as const
+      })
+    )
+    assert.deepStrictEqual([stands, ready], [true, true])
+  })
+})
+
+describe("a visitor of a tunnel", () => {
+  it("who comes between two sessions is served by the next", () => {
+    const [answer, took] = SmallWorld.run({ link: { latency: 10 } }, ({ start, visit }) =>
+      Effect.gen(function* () {
+        yield* start("server", serverConfig)
+        const first = start("client", clientConfig)
+        yield* Effect.scoped(Effect.zipRight(first, seconds(3)))
+        const visiting = yield* Effect.fork(Effect.timed(visit))
+        yield* seconds(20)
+        yield* start("client", clientConfig)
+        const [took, answer] = yield* Fiber.join(visiting)
+        return [answer, Duration.toSeconds(took)] as const
+      })
+    )
+    assert.strictEqual(answer, "hi")
+    assert.isTrue(took >= 20 && took <= 21, `${took} s`)
+  })
+
+  it("whose session breaks while it waits for the pool is served by the next", () => {
+    const answer = SmallWorld.run({ link: { latency: 10 } }, ({ attach, start, visit }) =>
+      Effect.gen(function* () {
+        yield* start("server", serverConfig)
+        const idler = yield* attach("idler", "0123456789abcdef")
+        const visiting = yield* Effect.fork(visit)
+        yield* seconds(1)
+        yield* idler.connection.reset
+        yield* start("client", clientConfig)
+        return yield* Fiber.join(visiting)
+      })
+    )
+    assert.strictEqual(answer, "hi")
+  })
+
+  it.each([
+    ["no client is there", "Away", "the other side is away"],
+    ["the client fills no pool", "Busy", "the pool does not keep up"]
+  ] as const)("for whom %s is reset after the wait, and counted", (_, reason, sentence) => {
+    const [stayed, refused, said] = SmallWorld.run({}, ({ attach, connect, log, start }) =>
+      Effect.gen(function* () {
+        const server = yield* start("server", serverConfig)
+        if (reason === "Busy") {
+          yield* Effect.forkScoped(answer(yield* attach("client", "0123456789abcdef")))
+        }
+        const visitor = yield* connect("visitor", visitorsPort)
+        const { seconds } = yield* hearOut(visitor)
+        const { refused } = yield* server.checkpoint
+        return [seconds, refused["pool"], log.filter((line) => line.includes(sentence)).length] as const
+      })
+    )
+    assert.deepStrictEqual([stayed, refused, said], [patience, 1, 1])
+  })
+})

@@ -1,0 +1,131 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as FastCheck from "effect/FastCheck"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
+import * as Outbox from "../../src/signal/Outbox.js"
+import { type Place, SessionStore, SessionStoreError } from "../../src/tunnel/SessionStore.js"
+import * as Signal from "../../src/wire/Signal.js"
+import type * as Tunnel from "../../src/tunnel/Tunnel.js"
+import * as SmallWorld from "./worlds/SmallWorld.js"
+import { clientConfig, serverConfig } from "./worlds/SmallWorld.js"
+
+// The same inputs in every run.
+FastCheck.configureGlobal({ seed: 1 })
+
+const seconds = (count: number) => Effect.sleep(Duration.seconds(count))
+
+const keyOf = (text: string) => Option.some(Redacted.make(text))
+
+/** A server that stops, and another that starts so many seconds later; what the log says, and what was kept. */
+const restart = (
+  away: number,
+  options?: {
+    readonly max?: number
+    /** A tunnel key that both sides are given while they run. */
+    readonly key?: string
+    /** The one that the next server is started with. */
+    readonly nextKey?: string
+    readonly spoil?: (text: string) => string
+    readonly place?: Partial<Place>
+  }
+) => {
+  const kept: Array<string> = []
+  const place: Place = {
+    take: () => Effect.sync(() => Option.map(Option.fromNullable(kept.at(-1)), options?.spoil ?? ((text) => text))),
+    keep: (_, text) => Effect.sync(() => void kept.push(text)),
+    ...options?.place
+  }
+  const host = Layer.succeed(SessionStore, { place: Option.some(place) })
+  return SmallWorld.run({ host, link: { latency: 10 } }, ({ log, start, visit }) =>
+    Effect.gen(function* () {
+      const server = Effect.scoped(
+        Effect.gen(function* () {
+          const server = yield* start("server", serverConfig)
+          yield* server.ready
+          const answer = yield* visit
+          if (options?.key !== undefined) {
+            for (const tunnel of [server, client]) yield* tunnel?.replaceKey(keyOf(options.key)) ?? Effect.void
+          }
+          yield* seconds(2)
+          return answer
+        })
+      )
+      let client: Tunnel.Tunnel["Type"] | undefined
+      const serving = yield* Effect.fork(server)
+      client = yield* start("client", clientConfig)
+      const first = yield* serving
+      yield* seconds(away)
+      const key = options?.nextKey === undefined ? serverConfig.key : keyOf(options.nextKey)
+      yield* start("server", { ...serverConfig, key, max: options?.max ?? serverConfig.max })
+      const answers = [first, yield* visit]
+      yield* seconds(5)
+      const said = (text: string) => log.filter((line) => line === text).length
+      return { answers, kept, log: log.slice(), begun: said("connected"), resumed: said("connected again") }
+    })
+  )
+}
+
+describe("a server that stops and starts again", () => {
+  it("goes on with its session, and serves", () => {
+    const { answers, begun, kept, resumed } = restart(3)
+    assert.deepStrictEqual([answers, begun, resumed], [["hi", "hi"], 1, 1])
+    const { joins, version } = JSON.parse(kept[0] ?? "")
+    assert.strictEqual(version, 1)
+    assert.isAbove(joins, 60)
+  })
+
+  it("goes on with its session by the tunnel key that both were given meanwhile, and by no other", () => {
+    const same = restart(3, { key: "second", nextKey: "second" })
+    assert.deepStrictEqual([same.answers, same.begun, same.resumed], [["hi", "hi"], 1, 2])
+    const other = restart(3, { key: "second" })
+    assert.deepStrictEqual([other.answers, other.begun], [["hi", "hi"], 2])
+    assert.notInclude(other.log, "the session of before is kept for its client")
+  })
+
+  it("begins a new one after the grace, and under other terms", () => {
+    for (const { answers, begun, resumed } of [restart(31), restart(3, { max: 7 })]) {
+      assert.deepStrictEqual([answers, begun, resumed], [["hi", "hi"], 2, 0])
+    }
+  })
+
+  it("begins a new one, with a line in the log, when what was kept is of no use or cannot be kept", () => {
+    const fail = (operation: "read" | "write") =>
+      new SessionStoreError({ operation, file: "/state/x.json", cause: new Error("no room") })
+    const worlds = [
+      [
+        restart(3, { spoil: (text) => text.slice(1) }),
+        "what was kept of the session of before cannot be read: a new one begins"
+      ],
+      [restart(3, { place: { take: () => fail("read") } }), "the session cannot be read from /state/x.json: no room"],
+      [
+        restart(3, { place: { keep: () => fail("write"), take: () => Effect.succeedNone } }),
+        "the session cannot be kept in /state/x.json: no room"
+      ]
+    ] as const
+    for (const [{ answers, begun, log }, line] of worlds) {
+      assert.deepStrictEqual([answers, begun], [["hi", "hi"], 2])
+      assert.include(log, line)
+    }
+  })
+
+  it("says to its client what that had not acknowledged, with the numbers of before", () => {
+    const outbox = Outbox.make({ limit: 10 })
+    outbox.put(new Signal.Keep({ count: 3 }))
+    outbox.put(new Signal.Flush())
+    outbox.take(0)
+    outbox.acknowledge(0)
+    outbox.put(new Signal.Demand({ count: 9 }))
+    const next = Outbox.make({ limit: 10, saved: outbox.saved() })
+    next.replay()
+    assert.deepStrictEqual(
+      next.take(0).map(({ number, signal }) => [number, signal._tag]),
+      [
+        [1, "Keep"],
+        [2, "Demand"]
+      ]
+    )
+  })
+})

@@ -1,0 +1,418 @@
+import { assert, describe, it } from "@effect/vitest"
+
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as FastCheck from "effect/FastCheck"
+import * as Fiber from "effect/Fiber"
+
+import * as Option from "effect/Option"
+import * as Schedule from "effect/Schedule"
+import * as Scope from "effect/Scope"
+import * as Address from "../../src/core/Address.js"
+import * as Deadlines from "../../src/core/Deadlines.js"
+
+import { Crypto } from "../../src/transport/Crypto.js"
+import * as Frame from "../../src/wire/Frame.js"
+import * as TunnelPort from "../../src/tunnel/TunnelPort.js"
+import * as Key from "../../src/wire/Key.js"
+import * as Refusals from "../../src/core/Refusals.js"
+import * as Settings from "../../src/transport/Settings.js"
+import * as SimCrypto from "../../src/testing/SimCrypto.js"
+import * as Transport from "../../src/transport/Transport.js"
+import * as SmallWorld from "./worlds/SmallWorld.js"
+import { answer, clientConfig, hearOut, serverConfig, tunnelPort, visitorsPort } from "./worlds/SmallWorld.js"
+
+// The same inputs in every run.
+FastCheck.configureGlobal({ seed: 1 })
+
+const link = { latency: Duration.millis(10) }
+const world = <A, E>(program: (world: SmallWorld.World) => Effect.Effect<A, E, Scope.Scope>): A =>
+  SmallWorld.run({ link }, program)
+const seconds = (count: number) => Effect.sleep(Duration.seconds(count))
+const utf8 = new TextEncoder()
+const [who, another] = ["0123456789abcdef", "fedcba9876543210"]
+const timeout = Duration.toSeconds(Settings.defaults.handshakeTimeout)
+const trip = 2 * Duration.toSeconds(link.latency)
+
+/** Says this on a connection of its own, as far as anybody listens, and hears what there is to hear. */
+const stranger = ({ connect }: SmallWorld.World, host: string, noise: ReadonlyArray<Uint8Array>) =>
+  Effect.scoped(
+    Effect.gen(function* () {
+      const connection = yield* connect(host, tunnelPort)
+      yield* Effect.forkScoped(Effect.ignore(Effect.forEach(noise, connection.write, { discard: true })))
+      return yield* hearOut(connection)
+    })
+  )
+
+/** Relays one port to the tunnel port, and writes down what each connection says to the server. */
+const eavesdrop = ({ connect, network }: SmallWorld.World, port: Address.Address) =>
+  Effect.gen(function* () {
+    const said: Array<Array<Uint8Array>> = []
+    const transport = yield* Effect.provide(Transport.Transport, network.host(port.host))
+    const listener = yield* transport.listen(port)
+    const copy = (
+      from: Transport.Connection,
+      to: Transport.Connection,
+      written: Array<Uint8Array>
+    ): Effect.Effect<void> =>
+      Effect.matchEffect(from.read, {
+        onFailure: () => to.reset,
+        onSuccess: Option.match({
+          onNone: () => Effect.ignore(to.end),
+          onSome: (bytes) => {
+            written.push(bytes)
+            return Effect.matchEffect(to.write(bytes), {
+              onFailure: () => from.reset,
+              onSuccess: () => copy(from, to, written)
+            })
+          }
+        })
+      })
+    yield* Effect.forkScoped(
+      Transport.serve(listener, (near) =>
+        Effect.gen(function* () {
+          const far = yield* connect(port.host, tunnelPort)
+          const written: Array<Uint8Array> = []
+          said.push(written)
+          yield* Effect.all([copy(near, far, written), copy(far, near, [])], { concurrency: 2 })
+        }).pipe(Effect.scoped, Effect.ignore)
+      )
+    )
+    return said
+  })
+
+describe("a stranger on the tunnel port", () => {
+  const fate = (noise: ReadonlyArray<Uint8Array>) =>
+    world((world) =>
+      Effect.gen(function* () {
+        const server = yield* world.start("server", serverConfig)
+        const { seconds, text } = yield* stranger(world, "stranger", noise)
+        return { seconds, text, refused: (yield* server.checkpoint).refused["handshake"] }
+      })
+    )
+  const hello = `//control?v=1&nonce=${"0".repeat(32)}&mac=${"0".repeat(32)}#hello`
+
+  it.each<readonly [string, ReadonlyArray<Uint8Array>]>([
+    ["nothing", []],
+    ["a line of zeros", [utf8.encode(`${"\0".repeat(64)}\n`)]],
+    ["a request of another protocol", [utf8.encode("GET / HTTP/1.1\r\nHost: server\r\n\r\n")]],
+    ["half a hello", [utf8.encode(hello.slice(0, 40))]],
+    ["a hello under no key", [utf8.encode(`${hello}\n`)]],
+    ["a hello of another version", [utf8.encode(`${hello.replace("v=1", "v=2")}\n`)]],
+    ["a join of no session", [utf8.encode(`//pool?session=${"0".repeat(16)}&n=0&mac=${"0".repeat(32)}#join\n`)]],
+    ["64 MiB without the end of a line", Array.from({ length: 1024 }, () => new Uint8Array(65_536).fill(0x61))]
+  ])("who says %s gets not a byte, and is closed within the handshake timeout", (_, noise) => {
+    const { refused, seconds, text } = fate(noise)
+    assert.deepStrictEqual([text, refused], ["", 1])
+    assert.isAtMost(seconds, timeout + trip)
+  })
+
+  it.prop(
+    "who says whatever it likes gets not a byte, and is closed within the handshake timeout",
+    [FastCheck.array(FastCheck.uint8Array({ minLength: 1, maxLength: 900 }), { maxLength: 4 })],
+    ([noise]) => {
+      const { seconds, text } = fate(noise)
+      assert.strictEqual(text, "")
+      assert.isAtMost(seconds, timeout + trip)
+    },
+    { fastCheck: { numRuns: 60 } }
+  )
+
+  it("who dribbles a byte each second is closed within the handshake timeout all the same", () => {
+    const { seconds: stayed, text } = world((world) =>
+      Effect.gen(function* () {
+        yield* world.start("server", serverConfig)
+        const connection = yield* world.connect("stranger", tunnelPort)
+        const dribble = Effect.repeat(connection.write(utf8.encode("/")), Schedule.spaced(Duration.seconds(1)))
+        yield* Effect.forkScoped(Effect.ignore(dribble))
+        return yield* hearOut(connection)
+      })
+    )
+    assert.strictEqual(text, "")
+    assert.isAtMost(stayed, timeout + trip)
+  })
+
+  it("who says again what a client said hears a fresh greeting of no use to it, and disturbs nobody", () => {
+    const ended = world((world) =>
+      Effect.gen(function* () {
+        const middle = Address.make("middle", 1)
+        const said = yield* eavesdrop(world, middle)
+        yield* world.start("server", { ...serverConfig, max: 3 })
+        const client = yield* world.start("client", { ...clientConfig, min: 3, tunnel: middle })
+        yield* client.ready
+        yield* seconds(7)
+        const before = (yield* client.checkpoint).pool.idle
+        const recorded = said.map((chunks) => chunks.slice())
+        const hello = recorded[0]?.slice(0, 1) ?? []
+        const noises = [hello, hello, ...recorded]
+        const heard = yield* Effect.forEach(noises, (noise) => stranger(world, "stranger", noise), {
+          concurrency: "unbounded"
+        })
+        yield* seconds(3)
+        const { pool, status } = yield* client.checkpoint
+        return { heard, before, idle: pool.idle, status, answer: yield* world.visit, log: world.log.slice() }
+      })
+    )
+    const texts = ended.heard.map(({ text }) => text)
+    const greeting = /^\/\/control\?nonce=[0-9a-f]{32}&z=1&s=0&mac=[0-9a-f]{32}#welcome\n$/
+    for (const text of texts.slice(0, 2)) assert.match(text, greeting)
+    assert.notStrictEqual(texts[0], texts[1])
+    // The reset for what it says after the hello may overtake the greeting.
+    assert.isTrue(texts[2] === "" || greeting.test(texts[2] ?? ""))
+    assert.deepStrictEqual(texts.slice(3), ["", "", ""])
+    for (const { seconds } of ended.heard) assert.isAtMost(seconds, timeout + trip)
+    assert.deepStrictEqual([ended.before, ended.idle, ended.status, ended.answer], [3, 3, "serving", "hi"])
+    assert.deepStrictEqual(
+      ended.log.filter((line) => /lost|over/.test(line)),
+      []
+    )
+  })
+
+  it("who says again what was said in a session that is over hears not a byte of the next one", () => {
+    const heard = world((world) =>
+      Effect.gen(function* () {
+        const middle = Address.make("middle", 1)
+        const said = yield* eavesdrop(world, middle)
+        yield* world.start("server", serverConfig)
+        const start = world.start("client", { ...clientConfig, min: 3, tunnel: middle })
+        yield* Effect.scoped(Effect.zipRight(start, seconds(2)))
+        const joins = said.slice(1).map((chunks) => chunks.slice())
+        yield* start
+        yield* seconds(2)
+        return yield* Effect.forEach(joins, (chunks) => stranger(world, "stranger", chunks))
+      })
+    )
+    assert.deepStrictEqual(
+      heard.map(({ text }) => text),
+      ["", "", ""]
+    )
+  })
+
+  it("never receives a visitor, whatever it knows of the session from the wire", () => {
+    const [early, heard] = world((world) =>
+      Effect.gen(function* () {
+        yield* world.start("server", serverConfig)
+        const control = yield* world.attach("client", who)
+        const { keys } = control
+        yield* Effect.forkScoped(answer(control))
+        const others = Key.session(
+          yield* Effect.provide(Crypto, SimCrypto.layer(9)),
+          yield* Effect.provide(Key.stretch(Option.none()), SimCrypto.layer(9)),
+          { client: "0".repeat(32), server: "1".repeat(32) }
+        )
+        const forged = [
+          others.join(0).seal(`//pool?session=${keys.id}&n=0#join`),
+          `//pool?session=${keys.id}&n=0&mac=${"0".repeat(32)}#join`,
+          `//pool?session=${keys.id}&n=0#join`,
+          others.join(0).seal(`//pool?session=${others.id}&n=0#join`)
+        ].map((line) => utf8.encode(`${line}\n`))
+        const strangers = yield* Effect.forEach([...forged, ...forged, new Uint8Array(0)], (noise) =>
+          Effect.fork(stranger(world, "stranger", [noise]))
+        )
+        const visitor = yield* world.connect("visitor", visitorsPort)
+        yield* visitor.write(utf8.encode("for the client alone"))
+        const heard = yield* Effect.forEach(strangers, Fiber.join)
+        // It is there for the one who belongs to the session.
+        const { connection } = yield* world.join("client", keys, 0)
+        const early = yield* connection.read
+        return [Option.map(early, Frame.toText), heard] as const
+      }).pipe(Effect.provide([Refusals.layer, Settings.layer()]))
+    )
+    assert.deepStrictEqual(early, Option.some("for the client alone"))
+    assert.deepStrictEqual(new Set(heard.map(({ text }) => text)), new Set([""]))
+  })
+})
+
+describe("many strangers on the tunnel port", () => {
+  it("a thousand silent ones, and more all the time, cannot keep the client out", () => {
+    const answer = world(({ connect, start, visit }) =>
+      Effect.gen(function* () {
+        yield* start("server", serverConfig)
+        const stranger = Effect.forkScoped(
+          Effect.scoped(Effect.flatMap(connect("strangers", tunnelPort), ({ read }) => Effect.ignore(read)))
+        )
+        yield* Effect.replicateEffect(stranger, 1000)
+        const flood = yield* Effect.forkScoped(Effect.repeat(stranger, Schedule.spaced(Duration.millis(5))))
+        yield* Effect.forkScoped(start("client", clientConfig))
+        const answer = yield* visit
+        flood.unsafeInterruptAsFork(flood.id())
+        yield* seconds(15)
+        return answer
+      })
+    )
+    assert.strictEqual(answer, "hi")
+  })
+
+  it.prop(
+    "who are silent, or dribble, cost the client and its visitors not a millisecond",
+    [FastCheck.integer({ min: 1, max: 60 }), FastCheck.constantFrom("", "/", "//control?v=1")],
+    ([count, noise]) => {
+      const times = [0, count].map((strangers) =>
+        world((world) =>
+          Effect.gen(function* () {
+            yield* world.start("server", serverConfig)
+            const one = Effect.forkScoped(stranger(world, "stranger", noise === "" ? [] : [utf8.encode(noise)]))
+            yield* Effect.replicateEffect(one, strangers)
+            yield* seconds(1)
+            const [ready] = yield* Effect.timed(
+              Effect.flatMap(world.start("client", { ...clientConfig, min: 3 }), ({ ready }) => ready)
+            )
+            yield* seconds(1)
+            const [served] = yield* Effect.timed(world.visit)
+            return [Duration.toMillis(ready), Duration.toMillis(served)]
+          })
+        )
+      )
+      assert.deepStrictEqual(times[1], times[0])
+    },
+    { fastCheck: { numRuns: 20 } }
+  )
+
+  it.prop(
+    "are never more than the limit, and those of a busy host make room for others first",
+    [
+      FastCheck.integer(),
+      FastCheck.integer({ min: 2, max: 8 }),
+      FastCheck.array(FastCheck.constantFrom("flood", "flood", "flood", "crowd", "crowd"), { maxLength: 40 })
+    ],
+    ([seed, limit, hosts]) => {
+      const { alone, peak } = SmallWorld.run({ seed }, (world) =>
+        Effect.gen(function* () {
+          const transport = yield* Effect.provide(Transport.Transport, world.network.host("server"))
+          const listener = yield* transport.listen(tunnelPort)
+          const key = yield* Effect.provide(Key.stretch(Option.none()), SimCrypto.layer(seed))
+          const nobody = () => Effect.die("nobody here knows the key")
+          yield* Effect.forkScoped(
+            TunnelPort.serve({ listener, keys: Effect.succeed([key]), limit, onClient: nobody, onJoin: nobody })
+          )
+          let here = 0
+          let peak = 0
+          const come = (host: string) =>
+            Effect.gen(function* () {
+              const staying = yield* Effect.forkScoped(
+                Effect.zipRight(
+                  Effect.sync(() => here++),
+                  Effect.ensuring(
+                    stranger(world, host, []),
+                    Effect.sync(() => here--)
+                  )
+                )
+              )
+              yield* Effect.sleep(Duration.millis(1))
+              peak = Math.max(peak, here)
+              return staying
+            })
+          const alone = yield* come("alone")
+          yield* Effect.forEach(hosts, come, { discard: true })
+          return { peak, alone: Option.isNone(yield* Fiber.poll(alone)) }
+        }).pipe(Effect.provide([Deadlines.layer, Refusals.layer, Settings.layer(), SimCrypto.layer(seed)]))
+      )
+      assert.isAtMost(peak, limit)
+      // With more places than hosts one of the others has two, and gives up the older.
+      assert.isTrue(alone || limit < 4)
+    },
+    { fastCheck: { numRuns: 60 } }
+  )
+})
+
+describe("a second client", () => {
+  it("waits while the first is there, which it does not disturb, and gets the tunnel when that has left", () => {
+    const ended = world(({ log, start, visit }) =>
+      Effect.gen(function* () {
+        yield* start("server", serverConfig)
+        const scope = yield* Scope.make()
+        const first = yield* Scope.extend(start("first", clientConfig), scope)
+        yield* first.ready
+        yield* seconds(3)
+        const second = yield* start("second", clientConfig)
+        const visits = Effect.replicateEffect(Effect.delay(visit, Duration.millis(100)), 200)
+        const [took, answers] = yield* Effect.timed(visits)
+        const during = [yield* first.status, yield* second.status, log.filter((line) => /lost|over/.test(line)).length]
+        const { pool } = yield* first.checkpoint
+        yield* Scope.close(scope, Exit.void)
+        yield* second.ready
+        const answer = yield* visit
+        return { took: Duration.toSeconds(took), answers, during, idle: pool.idle, answer }
+      })
+    )
+    assert.deepStrictEqual(ended.during, ["serving", "waiting", 0])
+    assert.deepStrictEqual([new Set(ended.answers), ended.answer], [new Set(["hi"]), "hi"])
+    assert.isAtLeast(ended.idle, 60)
+    // 200 visits, each 100 ms after the one before and five or six round trips long: none waited for anything.
+    assert.isAtMost(ended.took, 200 * (0.1 + 6 * trip))
+  })
+
+  it("is told `Busy` by a server whose client answers, and the server asks that one each time", () => {
+    const reasons = world(({ attach, start }) =>
+      Effect.gen(function* () {
+        yield* start("server", serverConfig)
+        const running = yield* Effect.forkScoped(answer(yield* attach("first", who)))
+        const told = yield* Effect.replicateEffect(Effect.flip(attach("second", another)), 3)
+        const undisturbed = Option.isNone(yield* Fiber.poll(running))
+        return [...told.map(({ reason }) => reason), undisturbed]
+      })
+    )
+    assert.deepStrictEqual(reasons, ["Busy", "Busy", "Busy", true])
+  })
+
+  it("takes over when the first says nothing for a second", () => {
+    const [took, first] = world(({ attach, start }) =>
+      Effect.gen(function* () {
+        yield* start("server", serverConfig)
+        const stopped = yield* attach("first", who)
+        yield* seconds(3)
+        const [took] = yield* Effect.timed(attach("second", another))
+        return [Duration.toSeconds(took), yield* hearOut(stopped.connection)] as const
+      })
+    )
+    assert.approximately(took, 1 + 3 * trip, trip)
+    assert.isAtMost(first.seconds, trip)
+  })
+
+  it("takes over when the first cannot be reached any more", () => {
+    const [statuses, answer] = world(({ network, start, visit }) =>
+      Effect.gen(function* () {
+        yield* start("server", serverConfig)
+        const first = yield* start("first", clientConfig)
+        yield* first.ready
+        yield* network.partition("server", "first")
+        const second = yield* start("second", clientConfig)
+        const [took] = yield* Effect.timed(second.ready)
+        assert.isAtMost(Duration.toSeconds(took), 2)
+        return [[yield* second.status], yield* visit] as const
+      })
+    )
+    assert.deepStrictEqual([statuses, answer], [["serving"], "hi"])
+  })
+
+  it("that is the same process connecting again takes its own place at once", () => {
+    const [took, first, same] = world(({ attach, start }) =>
+      Effect.gen(function* () {
+        yield* start("server", serverConfig)
+        const before = yield* attach("client", who)
+        const running = yield* Effect.forkScoped(answer(before))
+        yield* seconds(3)
+        const [took, after] = yield* Effect.timed(attach("client", who))
+        const [ended, reason] = yield* Effect.timed(Fiber.join(running))
+        assert.isAtMost(Duration.toSeconds(ended), trip)
+        return [Duration.toSeconds(took), reason, before.keys.id === after.keys.id] as const
+      }).pipe(Effect.provide([Refusals.layer, Settings.layer()]))
+    )
+    // Connecting, and the two steps of the handshake.
+    assert.approximately(took, 3 * trip, 1e-6)
+    assert.include(["Ended", "Reset"], first)
+    assert.isFalse(same)
+  })
+
+  it("is not told anything before it has proved the key, however busy the server is", () => {
+    const heard = world((world) =>
+      Effect.gen(function* () {
+        yield* world.start("server", serverConfig)
+        yield* world.attach("first", who)
+        return yield* stranger(world, "second", [utf8.encode(`//control?v=1&nonce=${"0".repeat(32)}#hello\n`)])
+      })
+    )
+    assert.strictEqual(heard.text, "")
+  })
+})

@@ -1,0 +1,535 @@
+/**
+ * The signals of one tunnel in a simulated world, without its bytes: two sides that meet through somebody in the middle, who
+ * cuts, holds, repeats and forges what they say, all drawn by a seed.
+ *
+ * `run` says which laws were broken, which is none in every world.
+ */
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
+import * as Option from "effect/Option"
+import * as Random from "effect/Random"
+import * as Redacted from "effect/Redacted"
+import * as Scope from "effect/Scope"
+import * as Address from "../../../src/core/Address.js"
+import * as Deadlines from "../../../src/core/Deadlines.js"
+import * as Frame from "../../../src/wire/Frame.js"
+import * as Handshake from "../../../src/wire/Handshake.js"
+import * as Key from "../../../src/wire/Key.js"
+import * as NodeDeflate from "../../../src/node/process/NodeDeflate.js"
+import * as Refusals from "../../../src/core/Refusals.js"
+import * as Settings from "../../../src/transport/Settings.js"
+import * as Signal from "../../../src/wire/Signal.js"
+import * as SignalBus from "../../../src/signal/SignalBus.js"
+import * as SimCrypto from "../../../src/testing/SimCrypto.js"
+import * as SimNetwork from "../../../src/testing/SimNetwork.js"
+import * as Simulation from "../../../src/testing/Simulation.js"
+import { type Connection, type Listener, serve, Transport } from "../../../src/transport/Transport.js"
+
+export interface World {
+  readonly seed: number
+  /** Laws broken, in words. */
+  readonly broken: ReadonlyArray<string>
+  /** The whole history in one text: equal seeds, equal fingerprints. */
+  readonly fingerprint: string
+  readonly launched: number
+  readonly refused: number
+  /** Times that a session was gone on with. */
+  readonly resumed: number
+  readonly log: ReadonlyArray<string>
+}
+
+type Fault =
+  /** The control connection breaks when so many bytes more have passed, both ways together. */
+  | { readonly _tag: "Cut"; readonly bytes: number }
+  /** Nothing passes and nothing fails. */
+  | { readonly _tag: "Partition"; readonly millis: number }
+  /** A side stands still, as under SIGSTOP: nothing it waits for comes, and its connections hold. */
+  | { readonly _tag: "Stop"; readonly side: "server" | "client"; readonly millis: number }
+  /** The middle says again what it heard before, on this connection or an earlier one, or noise. */
+  | { readonly _tag: "Forge"; readonly count: number }
+  /** The middle holds back what it hears. */
+  | { readonly _tag: "Hold"; readonly millis: number }
+  /** The middle keeps lines to itself, or says them behind what comes after them. */
+  | { readonly _tag: "Take" | "Swap"; readonly count: number }
+
+interface Scenario {
+  readonly link: SimNetwork.Link
+  readonly sender: "server" | "client"
+  /** Seconds of a side for each of the world's. */
+  readonly rates: { readonly server: number; readonly client: number }
+  /** Milliseconds that a side's time of day is ahead of the world's. */
+  readonly ahead: { readonly server: number; readonly client: number }
+  readonly launches: ReadonlyArray<number>
+  readonly faults: ReadonlyArray<readonly [atMillis: number, fault: Fault]>
+  readonly limit: number
+  /** Milliseconds that a key lasts. */
+  readonly lifetime: number
+  /** Milliseconds that a handler takes. */
+  readonly handling: number
+}
+
+const grace = 10_000
+const settings = ({ lifetime, limit }: Scenario): Settings.Settings["Type"] => ({
+  ...Settings.defaults,
+  keyLifetime: Duration.millis(lifetime),
+  signalQueue: limit,
+  reportInterval: Duration.millis(1500),
+  handshakeTimeout: Duration.seconds(3),
+  poolGetTimeout: Duration.seconds(20),
+  resumeGrace: Duration.millis(grace)
+})
+
+const between = (low: number, high: number) => Random.nextIntBetween(low, high + 1)
+const oneOf = <const A>(...values: readonly [A, ...ReadonlyArray<A>]) =>
+  Effect.map(Random.nextIntBetween(0, values.length), (index) => values[index] ?? values[0])
+
+const drawFault: Effect.Effect<readonly [number, Fault]> = Effect.gen(function* () {
+  const at = yield* between(0, 6000)
+  const fault: Fault = yield* oneOf<Effect.Effect<Fault>>(
+    Effect.map(between(0, 2000), (bytes) => ({ _tag: "Cut", bytes })),
+    Effect.map(between(0, 300), (bytes) => ({ _tag: "Cut", bytes })),
+    Effect.map(between(0, 2000), (bytes) => ({ _tag: "Cut", bytes })),
+    Effect.map(oneOf(50, 1500, 3000, 2 * grace), (millis) => ({ _tag: "Partition", millis })),
+    Effect.flatMap(oneOf("server", "client"), (side) =>
+      Effect.map(oneOf(300, 1500, 4500, 2 * grace), (millis) => ({ _tag: "Stop", side, millis }))
+    ),
+    Effect.map(between(1, 30), (count) => ({ _tag: "Forge", count })),
+    Effect.map(between(1, 1000), (millis) => ({ _tag: "Hold", millis })),
+    Effect.zipWith(oneOf("Take", "Swap"), between(1, 3), (_tag, count) => ({ _tag, count }))
+  ).pipe(Effect.flatten)
+  return [at, fault] as const
+})
+
+const draw: Effect.Effect<Scenario> = Effect.gen(function* () {
+  const count = yield* oneOf(1, 2, 5, 12, 12, 60)
+  const until = yield* oneOf(10, 2000, 6000)
+  return {
+    link: {
+      latency: Duration.millis(yield* oneOf(0, 1, 20, 150)),
+      jitter: Duration.millis(yield* oneOf(0, 0, 30)),
+      window: yield* between(3, 16),
+      segment: yield* oneOf(200, 700, 65_536)
+    },
+    sender: yield* oneOf("server", "client"),
+    rates: { server: yield* oneOf(1, 1, 0.8, 1.25), client: yield* oneOf(1, 1, 0.8, 1.25) },
+    ahead: { server: yield* oneOf(0, 0, 86_400_000), client: yield* oneOf(0, 0, -3_600_000) },
+    launches: (yield* Effect.replicateEffect(between(0, until), count)).toSorted((left, right) => left - right),
+    faults: (yield* Effect.replicateEffect(drawFault, yield* oneOf(0, 1, 1, 2, 4))).toSorted(
+      ([left], [right]) => left - right
+    ),
+    limit: yield* oneOf(2, 16, 65_536),
+    lifetime: yield* oneOf(1, 300, 3_600_000),
+    handling: yield* oneOf(0, 0, 1)
+  }
+})
+
+/** A clock of its own, that is ahead or behind, runs faster or slower, and can stand still. */
+const makeClock = (clock: Clock.Clock, rate: number, ahead: number) => {
+  let stopped = 0
+  const millis = () => clock.unsafeCurrentTimeMillis() * rate + ahead
+  const wait = (until: number): Effect.Effect<void> =>
+    Effect.suspend(() => {
+      const now = clock.unsafeCurrentTimeMillis()
+      const left = Math.max(until, stopped) - now
+      return left <= 1e-6 ? Effect.void : Effect.zipRight(clock.sleep(Duration.millis(left)), wait(until))
+    })
+  const own: Clock.Clock = {
+    [Clock.ClockTypeId]: Clock.ClockTypeId,
+    unsafeCurrentTimeMillis: millis,
+    unsafeCurrentTimeNanos: () => BigInt(Math.floor(millis() * 1e6)),
+    currentTimeMillis: Effect.sync(millis),
+    currentTimeNanos: Effect.sync(() => BigInt(Math.floor(millis() * 1e6))),
+    sleep: (duration) =>
+      Effect.suspend(() => wait(clock.unsafeCurrentTimeMillis() + Duration.toMillis(duration) / rate))
+  }
+  return {
+    own,
+    stop: (millis: number) => {
+      stopped = clock.unsafeCurrentTimeMillis() + millis
+    }
+  }
+}
+
+/** The network has the world's time, whoever uses it. */
+const onClock = (connection: Connection, clock: Clock.Clock): Connection => ({
+  ...connection,
+  read: Effect.withClock(connection.read, clock),
+  write: (chunk) => Effect.withClock(connection.write(chunk), clock),
+  end: Effect.withClock(connection.end, clock),
+  reset: Effect.withClock(connection.reset, clock)
+})
+
+const address = Address.make("server", 1)
+const middleAddress = Address.make("middle", 1)
+
+/** What lies between the sides. */
+const makeMiddle = (transport: Transport["Type"], listener: Listener) =>
+  Effect.gen(function* () {
+    let left = Infinity
+    let heldUntil = 0
+    let passed = 0
+    let forging = 0
+    let taking = 0
+    let swapping = 0
+    const heard: Array<Uint8Array> = []
+    const pump = (from: Connection, to: Connection, cut: Effect.Effect<void>) =>
+      Effect.gen(function* () {
+        const decoder = Frame.makeDecoder({ limit: 65_536 })
+        let fresh = true
+        let late: Uint8Array = new Uint8Array(0)
+        /** Whole lines, less one that is taken out, or with one behind the others. */
+        const meddled = (bytes: Uint8Array) => {
+          const [first, others] = Frame.split(bytes) ?? [bytes, bytes]
+          if (taking > 0) {
+            taking--
+            return others
+          }
+          const behind = late
+          late = new Uint8Array(0)
+          if (swapping === 0 || behind.length > 0) return Frame.concat([bytes, behind])
+          swapping--
+          const line = Frame.concat([first, new Uint8Array([0x0a])])
+          if (others.length > 0) return Frame.concat([others, line])
+          late = line
+          return others
+        }
+        while (true) {
+          const chunk = yield* from.read
+          if (Option.isNone(chunk)) return yield* to.end
+          const now = yield* Clock.currentTimeMillis
+          if (heldUntil > now) yield* Effect.sleep(heldUntil - now)
+          const bytes = chunk.value.subarray(0, Math.min(chunk.value.length, left))
+          left -= bytes.length
+          passed += bytes.length
+          const lines = decoder.push(bytes)
+          if (lines._tag === "Right") heard.push(...lines.right)
+          // Between two lines, or it could not be told from a cut.
+          const whole = bytes.at(-1) === 0x0a
+          const said = fresh && whole ? meddled(bytes) : bytes
+          if (said.length > 0) yield* to.write(said)
+          fresh = whole
+          if (left <= 0) return yield* cut
+          while (whole && forging > 0) {
+            forging--
+            const recorded = heard[yield* Random.nextIntBetween(0, heard.length)] ?? new Uint8Array(3)
+            const noise = yield* oneOf(recorded, recorded, recorded.subarray(1), new TextEncoder().encode("#i"))
+            yield* to.write(Frame.concat([noise, new Uint8Array([0x0a])]))
+          }
+        }
+      })
+    const carry = (from: Connection) =>
+      Effect.gen(function* () {
+        const to = yield* transport.connect(address)
+        const cut = Effect.suspend(() => {
+          left = Infinity
+          return Effect.zipRight(from.reset, to.reset)
+        })
+        const both = [pump(from, to, cut), pump(to, from, cut)]
+        yield* Effect.all(both, { concurrency: 2, discard: true })
+      }).pipe(Effect.ensuring(from.reset), Effect.scoped, Effect.ignore)
+    const parent = yield* Effect.scope
+    yield* Effect.forkScoped(Effect.provideService(serve(listener, carry), Scope.Scope, parent))
+    return {
+      cutAfter: (bytes: number) => (left = bytes),
+      hold: (until: number) => (heldUntil = Math.max(heldUntil, until)),
+      forge: (count: number) => (forging = count),
+      take: (count: number) => (taking = count),
+      swap: (count: number) => (swapping = count),
+      passed: () => passed
+    }
+  })
+
+/** One side's session, while it has one. */
+interface Standing {
+  readonly keys: Key.Session
+  readonly bus: SignalBus.SignalBus["Type"]
+  readonly scope: Scope.CloseableScope
+}
+
+type Fate = "waiting" | "kept" | "refused" | "failed"
+
+const program = (seed: number, makeNetwork: (link: SimNetwork.Link) => SimNetwork.SimNetwork) =>
+  Effect.gen(function* () {
+    const scenario = yield* draw
+    const network = makeNetwork(scenario.link)
+    const clock = yield* Effect.clock
+    const broken: Array<string> = []
+    const [client, middle, server] = yield* Effect.forEach(["client", "middle", "server"], (name) =>
+      Effect.provide(Transport, network.host(name))
+    )
+    if (client === undefined || middle === undefined || server === undefined) return yield* Effect.dieMessage("no host")
+    const between = yield* makeMiddle(middle, yield* middle.listen(middleAddress))
+    const listener = yield* server.listen(address)
+    const key = yield* Effect.provide(Key.stretch(Option.some(Redacted.make("key"))), SimCrypto.layer(seed))
+    const clocks = {
+      server: makeClock(clock, scenario.rates.server, scenario.ahead.server),
+      client: makeClock(clock, scenario.rates.client, scenario.ahead.client)
+    }
+    const standing: { server: Standing | undefined; client: Standing | undefined } = {
+      server: undefined,
+      client: undefined
+    }
+    const handled: Array<number> = []
+    const fates: Array<Fate> = scenario.launches.map(() => "waiting")
+    const sessions = { server: 0, client: 0 }
+    let asked = 0
+    /** In which order launches came to the bus. */
+    const order = new Map<number, number>()
+    let resumed = 0
+
+    const end = (side: "server" | "client", here: Standing | undefined) =>
+      Effect.suspend(() => {
+        if (here === undefined) return Effect.void
+        if (standing[side] === here) standing[side] = undefined
+        return Scope.close(here.scope, Exit.void)
+      })
+    const begin = (side: "server" | "client", keys: Key.Session, parent: Scope.Scope) =>
+      Effect.gen(function* () {
+        yield* end(side, standing[side])
+        const scope = yield* Scope.fork(parent, { _tag: "Sequential" })
+        const bus = yield* Scope.extend(SignalBus.make, scope)
+        const here: Standing = { keys, bus, scope }
+        sessions[side]++
+        standing[side] = here
+        const handler = (signal: SignalBus.Delivered) =>
+          Effect.gen(function* () {
+            if (signal._tag === "Launch") handled.push(signal.visitor.port)
+            yield* Effect.sleep(scenario.handling)
+          })
+        yield* bus.run(handler).pipe(
+          Effect.catchAll(() => end(side, here)),
+          Effect.forkIn(scope)
+        )
+        return here
+      })
+
+    /** As `Client` does it. */
+    const connect = Effect.gen(function* () {
+      const parent = yield* Effect.scope
+      while (true) {
+        yield* Effect.gen(function* () {
+          const connection = onClock(
+            yield* Effect.timeout(Effect.withClock(client.connect(middleAddress), clock), "2 seconds"),
+            clock
+          )
+          const before = standing.client
+          const resume = before && { keys: before.keys, received: before.bus.received() }
+          const agreement = yield* Handshake.accept(connection, { key, client: "0123456789abcdef", tls: 0, resume })
+          const { dialect } = agreement
+          if (agreement._tag === "Resumed" && before !== undefined) {
+            resumed++
+            yield* before.bus.attach({ connection, dialect, received: agreement.received })
+          } else {
+            const { bus } = yield* begin("client", agreement.keys, parent)
+            yield* bus.attach({ connection, dialect })
+          }
+        }).pipe(Effect.scoped, Effect.ignore)
+        yield* Effect.sleep(100)
+      }
+    })
+    /** As `Server` does it. */
+    const accept = Effect.gen(function* () {
+      const parent = yield* Effect.scope
+      const greet = (connection: Connection) =>
+        Effect.gen(function* () {
+          const newcomer = yield* Handshake.receive(connection, Effect.succeed([key]))
+          if (newcomer._tag === "Join") return
+          const candidate = yield* Handshake.challenge(connection, newcomer)
+          const { dialect } = candidate
+          const before = standing.server
+          if (before !== undefined && Handshake.isOf(candidate, before.keys)) {
+            yield* Handshake.resume(connection, candidate, { keys: before.keys, received: before.bus.received() })
+            const received = Option.match(candidate.resume, { onNone: () => -1, onSome: ({ received }) => received })
+            return yield* before.bus.attach({ connection, dialect, received })
+          }
+          const { bus } = yield* begin("server", candidate.keys, parent)
+          yield* Handshake.grant(
+            connection,
+            candidate,
+            new Signal.Terms({ max: 9, receiver: "server", tls: 0, fingerprint: Option.none() })
+          )
+          return yield* bus.attach({ connection, dialect })
+        }).pipe(Effect.ensuring(connection.reset), Effect.ignore)
+      while (true) {
+        const scope = yield* Scope.fork(parent, { _tag: "Sequential" })
+        const connection = onClock(yield* Effect.withClock(Scope.extend(listener.accept, scope), clock), clock)
+        yield* Effect.forkIn(
+          Effect.ensuring(greet(connection), Effect.withClock(Scope.close(scope, Exit.void), clock)),
+          parent
+        )
+      }
+    })
+
+    /** As `Link` does it: what finds no session waits for the next. */
+    const launch = (index: number, at: number): Effect.Effect<void, never, Scope.Scope> =>
+      Effect.gen(function* () {
+        yield* Effect.sleep(at)
+        while (true) {
+          const here = standing[scenario.sender]
+          if (here === undefined) {
+            yield* Effect.sleep(50)
+            continue
+          }
+          const signal = Signal.makeLaunch({
+            protocol: "tcp",
+            id: Signal.ConnectionId.make(index.toString(16).padStart(8, "0")),
+            visitor: Address.make("198.51.100.1", index),
+            entry: Option.some(address)
+          })
+          const refused = Effect.sync(() => {
+            if (fates[index] === "refused") broken.push(`launch ${index} was refused twice`)
+            fates[index] = "refused"
+          })
+          order.set(index, asked++)
+          const sent = yield* Effect.exit(here.bus.launch(signal, refused))
+          if (Exit.isFailure(sent)) continue
+          if (fates[index] === "waiting") fates[index] = "kept"
+          return
+        }
+      })
+
+    const environment = (host: number) =>
+      Layer.mergeAll(
+        Deadlines.layer,
+        Refusals.layer,
+        NodeDeflate.layer,
+        SimCrypto.layer(seed * 2 + host),
+        Layer.succeed(Settings.Settings, settings(scenario))
+      )
+    const services = {
+      server: yield* Effect.withClock(Layer.build(Layer.fresh(environment(0))), clocks.server.own),
+      client: yield* Effect.withClock(Layer.build(Layer.fresh(environment(1))), clocks.client.own)
+    }
+    const on = <A, E, R>(side: "server" | "client", effect: Effect.Effect<A, E, R>) =>
+      effect.pipe(Effect.provide(services[side]), Effect.withClock(clocks[side].own))
+
+    yield* Effect.logInfo(JSON.stringify({ ...scenario, launches: scenario.launches.length }))
+    const scope = yield* Scope.make()
+    yield* Effect.addFinalizer(() => Scope.close(scope, Exit.void))
+    yield* Effect.forkIn(Scope.extend(on("server", accept), scope), scope)
+    yield* Effect.forkIn(Scope.extend(on("client", connect), scope), scope)
+
+    const apply = (fault: Fault): Effect.Effect<void> => {
+      const frozen = (hosts: readonly [string, string], millis: number) =>
+        Effect.zipRight(network.partition(...hosts), Effect.delay(network.heal(...hosts), millis))
+      switch (fault._tag) {
+        case "Cut":
+          return Effect.sync(() => between.cutAfter(fault.bytes))
+        case "Partition":
+          return frozen(["middle", "server"], fault.millis)
+        case "Stop":
+          clocks[fault.side].stop(fault.millis)
+          return frozen(["middle", fault.side], fault.millis)
+        case "Forge":
+          return Effect.sync(() => between.forge(fault.count))
+        case "Take":
+          return Effect.sync(() => between.take(fault.count))
+        case "Swap":
+          return Effect.sync(() => between.swap(fault.count))
+        case "Hold":
+          return Effect.map(Clock.currentTimeMillis, (now) => between.hold(now + fault.millis))
+      }
+    }
+    yield* Effect.forEach(scenario.faults, ([at, fault]) => Effect.fork(Effect.delay(apply(fault), at)), {
+      discard: true
+    })
+    const watcher = yield* Effect.forkScoped(
+      Effect.forever(
+        Effect.gen(function* () {
+          yield* Effect.sleep(331)
+          const waiting = yield* standing[scenario.sender]?.bus.waiting ?? Effect.succeed(0)
+          if (waiting > scenario.limit) broken.push(`the outbox held ${waiting} launches of ${scenario.limit}`)
+        })
+      )
+    )
+    const launching = yield* Effect.forEach(scenario.launches, (at, index) =>
+      Effect.fork(on(scenario.sender, Scope.extend(launch(index, at), scope)))
+    )
+    yield* Effect.forEach(launching, Fiber.join, { discard: true })
+    yield* Effect.sleep(Math.max(0, ...scenario.faults.map(([at]) => at + 1)))
+    const settled = Effect.sync(() => {
+      const done = new Set(handled)
+      return fates.every((fate, index) => fate === "refused" || (fate === "kept" && done.has(index)))
+    })
+    // The last partition, the grace, and what a launch may wait, by the slower clock.
+    yield* Effect.iterate(2 * grace + 12_000 + 25_000, {
+      while: (left) => left > 0,
+      body: (left) =>
+        Effect.flatMap(settled, (settled) =>
+          settled ? Effect.succeed(0) : Effect.delay(Effect.succeed(left - 500), 500)
+        )
+    })
+    // Who is repeated, or comes back, does so by now.
+    const back = Effect.sync(() => standing.client?.bus.isAttached() ?? false)
+    yield* Effect.sleep(2500)
+    const stands = yield* Effect.iterate(40, {
+      while: (left) => left > 0,
+      body: (left) =>
+        Effect.flatMap(back, (back) => (back ? Effect.succeed(-1) : Effect.delay(Effect.succeed(left - 1), 500)))
+    })
+    watcher.unsafeInterruptAsFork(watcher.id())
+
+    const { launch: counted } = yield* Context.get(services[scenario.sender], Refusals.Refusals).counts
+    const refused = fates.filter((fate) => fate === "refused").length
+    if (counted !== refused) broken.push(`${refused} launches were refused, and ${counted} counted`)
+    const times = new Map<number, number>()
+    for (const index of handled) times.set(index, (times.get(index) ?? 0) + 1)
+    fates.forEach((fate, index) => {
+      const count = times.get(index) ?? 0
+      if (count > 1) broken.push(`launch ${index} was launched ${count} times`)
+      if (count === 0 && fate !== "refused") broken.push(`launch ${index} was ${fate}, and never launched`)
+    })
+    // What the faults take at most, with a handshake that times out for each, by the faster clock.
+    const outageOf = (fault: Fault) => {
+      if ("millis" in fault) return fault.millis + 3300
+      return fault._tag === "Take" || fault._tag === "Swap" ? 4500 * fault.count : 300
+    }
+    const outage = scenario.faults.reduce((sum, { 1: fault }) => sum + outageOf(fault), 0)
+    if (outage < grace / 1.25) {
+      if (sessions.client !== 1) broken.push(`the client had ${sessions.client} sessions in spite of the grace`)
+      // A session that the client never heard of, since its handshake was cut short, cannot be gone on with.
+      if (sessions.server === 1 && refused > 0) broken.push(`${refused} launches were refused in spite of the grace`)
+      const overtaken = handled.filter(
+        (index, at) => at > 0 && (order.get(index) ?? 0) < (order.get(handled[at - 1] ?? 0) ?? 0)
+      )
+      if (sessions.server === 1 && overtaken.length > 0) broken.push(`${overtaken.length} launches were overtaken`)
+    }
+    if (stands === 0) {
+      broken.push("no control connection stands after the last fault")
+    }
+    yield* Scope.close(scope, Exit.void)
+    return { broken, refused, launched: handled.length, resumed, fingerprint: between.passed() }
+  })
+
+export const run = (seed: number): World => {
+  let network: SimNetwork.SimNetwork | undefined
+  const log: Array<string> = []
+  const { elapsed, exit, leftover, steps } = Simulation.run(
+    program(seed, (link) => (network = SimNetwork.make(link))).pipe(
+      Effect.scoped,
+      Effect.provide(
+        Logger.replace(
+          Logger.defaultLogger,
+          Logger.make(({ annotations, date, message }) => {
+            log.push(`${date.getTime()} ${String(message)} ${JSON.stringify(Array.from(annotations))}`)
+          })
+        )
+      )
+    ),
+    { seed, maxSteps: 400_000 }
+  )
+  const value = Exit.isSuccess(exit)
+    ? exit.value
+    : { broken: [String(exit.cause)], refused: 0, launched: 0, resumed: 0, fingerprint: 0 }
+  const broken = [...value.broken]
+  const open = network?.open() ?? 0
+  if (open > 0) broken.push(`${open} connections are open after the end`)
+  if (leftover > 0) broken.push(`${leftover} fibers are left after the end`)
+  return { ...value, seed, broken, log, fingerprint: `${steps} ${elapsed} ${value.fingerprint}` }
+}

@@ -1,0 +1,162 @@
+/**
+ * A calm world around one tunnel: two hosts, a target, and visitors by TCP and UDP who say and hear.
+ */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
+import * as Option from "effect/Option"
+import type * as Scope from "effect/Scope"
+import { assert } from "@effect/vitest"
+import * as Address from "../../../src/core/Address.js"
+import type { Settings } from "../../../src/transport/Settings.js"
+import * as SimNetwork from "../../../src/testing/SimNetwork.js"
+import * as Simulation from "../../../src/testing/Simulation.js"
+import * as Transport from "../../../src/transport/Transport.js"
+import type { Tunnel } from "../../../src/tunnel/Tunnel.js"
+import * as TunnelHost from "./TunnelHost.js"
+
+/** Which side a limit is set on: the only one, the one that visitors come to, or the one that dials the target. */
+export type Side = "alone" | "receiver" | "dialler"
+export const sides = ["alone", "receiver", "dialler"] as const
+
+export interface Options {
+  readonly side: Side
+  /** The query of the side in question; the other one has `read=0`. */
+  readonly query?: string | undefined
+  readonly settings?: Partial<Settings["Type"]> | undefined
+  readonly link?: SimNetwork.Link | undefined
+  /** Of the side that dials, in place of the simulated one. */
+  readonly dialling?: ((transport: Layer.Layer<Transport.Transport>) => Layer.Layer<Transport.Transport>) | undefined
+}
+
+export interface World {
+  readonly network: SimNetwork.SimNetwork
+  /** The side in question. */
+  readonly tunnel: Tunnel["Type"]
+  /** The side that visitors come to. */
+  readonly receiving: Tunnel["Type"]
+}
+
+export const visitorsAt = Address.make("receiver", 8080)
+const target = Address.make("target", 80)
+
+/** Runs the program on the visitors' host, the tunnel serving, and holds it to leave nothing behind. */
+export const run = <A, E>(
+  { dialling = (same) => same, link, query = "", settings = {}, side }: Options,
+  program: (world: World) => Effect.Effect<A, E, Scope.Scope | Transport.Transport>
+): A => {
+  const network = SimNetwork.make({ latency: Duration.millis(2), ...link })
+  const main = Effect.gen(function* () {
+    yield* Effect.provide(Transport.Transport, network.host("target"))
+    const start = (host: "receiver" | "dialler", text: string) => {
+      const limited = side === "alone" || side === host
+      const transport = network.host(host)
+      return TunnelHost.start({
+        transport: side === "alone" || host === "dialler" ? dialling(transport) : transport,
+        text: `${text}&${limited ? query : "read=0"}`,
+        seed: host === "receiver" ? 1 : 2,
+        settings: limited ? { ...quick, ...settings } : quick
+      })
+    }
+    if (side === "alone") {
+      const tunnel = yield* start("receiver", `client://${visitorsAt}/${target}?mode=1`)
+      return yield* program({ network, tunnel, receiving: tunnel })
+    }
+    const receiver = yield* start("receiver", `server://k@receiver:10101/${visitorsAt}?mode=1`)
+    const dialler = yield* start("dialler", `client://k@receiver:10101/${target}?mode=2&min=4`)
+    yield* dialler.ready
+    yield* Effect.sleep("100 millis")
+    return yield* program({ network, tunnel: side === "receiver" ? receiver : dialler, receiving: receiver })
+  })
+  const { exit, leftover } = Simulation.run(
+    main.pipe(
+      Effect.scoped,
+      Effect.provide(network.host("visitor")),
+      Effect.provide(Logger.remove(Logger.defaultLogger))
+    ),
+    { seed: 5, maxSteps: 5_000_000 }
+  )
+  assert.deepStrictEqual([network.open(), leftover], [0, 0])
+  return Exit.getOrElse(exit, (cause) => assert.fail(String(cause)))
+}
+
+/** Serves the target's TCP port until the scope closes. */
+export const serveTcp = (
+  network: SimNetwork.SimNetwork,
+  handler: (connection: Transport.Connection) => Effect.Effect<void, unknown, Scope.Scope>
+) =>
+  Effect.gen(function* () {
+    const listener = yield* (yield* Transport.Transport).listen(target)
+    yield* Effect.forkScoped(
+      Transport.serve(listener, (connection) => Effect.ignore(Effect.scoped(handler(connection))))
+    )
+  }).pipe(Effect.provide(network.host("target")))
+
+/** Serves the target's UDP port until the scope closes. */
+export const serveUdp = (
+  network: SimNetwork.SimNetwork,
+  handler: (
+    datagram: Transport.Datagram,
+    socket: Transport.DatagramSocket
+  ) => Effect.Effect<unknown, never, Scope.Scope>
+) =>
+  Effect.gen(function* () {
+    const socket = yield* (yield* Transport.Transport).bind(target)
+    yield* Effect.forkScoped(
+      Effect.forever(
+        Effect.flatMap(socket.receive, (datagrams) =>
+          Effect.forEach(datagrams, (datagram) => handler(datagram, socket))
+        )
+      )
+    )
+  }).pipe(Effect.provide(network.host("target")))
+
+export const echoTcp = (network: SimNetwork.SimNetwork) =>
+  serveTcp(network, (connection) => {
+    const answer: Effect.Effect<void, Transport.TransportError> = Effect.flatMap(connection.read, (chunk) =>
+      Option.isNone(chunk) ? connection.end : Effect.zipRight(connection.write(chunk.value), answer)
+    )
+    return answer
+  })
+
+export const echoUdp = (network: SimNetwork.SimNetwork) =>
+  serveUdp(network, (datagram, socket) => socket.send([datagram]))
+
+/** A visitor, who hears back what it says. */
+export interface Visitor {
+  /** Whether an answer came within a second. */
+  readonly say: Effect.Effect<boolean>
+}
+
+const answered = (visit: Effect.Effect<unknown, Transport.TransportError>) =>
+  visit.pipe(
+    Effect.timeoutOption("1 second"),
+    Effect.map(Option.isSome),
+    Effect.catchAll(() => Effect.succeed(false))
+  )
+
+export const visitor = (protocol: "tcp" | "udp") =>
+  Effect.gen(function* () {
+    const transport = yield* Transport.Transport
+    if (protocol === "udp") {
+      const socket = yield* transport.associate(visitorsAt)
+      const bytes = new Uint8Array([7])
+      return { say: answered(Effect.zipRight(socket.send([{ peer: visitorsAt, bytes }]), socket.receive)) }
+    }
+    const connection = yield* transport.connect(visitorsAt)
+    return {
+      say: answered(
+        Effect.zipRight(connection.write(new Uint8Array([7])), connection.read).pipe(
+          Effect.filterOrFail(
+            Option.isSome,
+            () => new Transport.TransportError({ operation: "read", reason: "Closed", address: visitorsAt })
+          )
+        )
+      )
+    }
+  })
+
+/** Timeouts that tests need not wait long for. */
+const quick: Partial<Settings["Type"]> = { shutdownTimeout: Duration.seconds(1) }

@@ -1,0 +1,173 @@
+/**
+ * A tunnel in a simulated network, small enough to hold in one's hand: a target that answers, visitors, and what a
+ * test adds to them.
+ */
+import { assert } from "@effect/vitest"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
+import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
+import type * as Scope from "effect/Scope"
+import * as Address from "../../../src/core/Address.js"
+import * as Deadlines from "../../../src/core/Deadlines.js"
+import * as Handshake from "../../../src/wire/Handshake.js"
+import * as Key from "../../../src/wire/Key.js"
+import * as NodeDeflate from "../../../src/node/process/NodeDeflate.js"
+import * as Refusals from "../../../src/core/Refusals.js"
+import * as Settings from "../../../src/transport/Settings.js"
+import type { OpenError } from "../../../src/tunnel/Runner.js"
+import * as SignalBus from "../../../src/signal/SignalBus.js"
+import * as SimCertificates from "../../../src/testing/SimCertificates.js"
+import * as SimCrypto from "../../../src/testing/SimCrypto.js"
+import * as SimNetwork from "../../../src/testing/SimNetwork.js"
+import * as Simulation from "../../../src/testing/Simulation.js"
+import type { TlsError } from "../../../src/transport/Tls.js"
+import * as Transport from "../../../src/transport/Transport.js"
+import * as Tunnel from "../../../src/tunnel/Tunnel.js"
+import type { ClientConfig, ServerConfig } from "../../../src/url/TunnelUrl.js"
+import * as configs from "./configs.js"
+
+const key = Option.some(Redacted.make("key"))
+export const tunnelPort = Address.make("server", 1)
+const common = { key, log: "info", read: Duration.infinity, slot: Infinity, tunnel: tunnelPort } as const
+const target = Address.make("target", 80)
+export const visitorsPort = Address.make("server", 8080)
+/** Visitors come to the server. */
+export const serverConfig: ServerConfig = configs.server({ ...common, mode: "receive", targets: [visitorsPort] })
+export const clientConfig: ClientConfig = configs.client({ ...common, mode: "through", targets: [target] })
+
+/** A control connection of a client that does nothing by itself. */
+type Attached = Extract<Handshake.Agreement, { _tag: "New" }> & { readonly connection: Transport.Connection }
+
+/** Answers pings on it, and passes over what else is said; completes with how that ended. */
+export const answer = ({ connection, dialect }: Pick<Attached, "connection" | "dialect">) =>
+  Effect.gen(function* () {
+    const bus = yield* SignalBus.make
+    yield* Effect.forkScoped(Effect.ignore(bus.run(() => Effect.void)))
+    return (yield* bus.attach({ connection, dialect })).reason
+  }).pipe(Effect.scoped, Effect.provide([Deadlines.layer, Refusals.layer, Settings.layer()]))
+
+export interface World {
+  readonly network: SimNetwork.SimNetwork
+  /** Starts a side on a host of its own; it stops with the scope. */
+  readonly start: (
+    host: string,
+    config: ClientConfig | ServerConfig
+  ) => Effect.Effect<Tunnel.Tunnel["Type"], OpenError, Scope.Scope>
+  /** Asks the target, and says what it hears: "hi" when it was served. */
+  readonly visit: Effect.Effect<string, Transport.TransportError>
+  /** Opens a connection from a host. */
+  readonly connect: (
+    host: string,
+    to: Address.Address
+  ) => Effect.Effect<Transport.Connection, Transport.TransportError, Scope.Scope>
+  /** Agrees on a session as a client whose process is named so. */
+  readonly attach: (
+    host: string,
+    who: string
+  ) => Effect.Effect<Attached, Handshake.HandshakeError | Transport.TransportError, Scope.Scope>
+  /** Brings a connection into the pool of a session. */
+  readonly join: (
+    host: string,
+    keys: Key.Session,
+    count: number
+  ) => Effect.Effect<Handshake.Entered, Handshake.HandshakeError | TlsError | Transport.TransportError, Scope.Scope>
+  /** All that was logged, oldest first. */
+  readonly log: ReadonlyArray<string>
+}
+
+export interface Options {
+  readonly link?: SimNetwork.Link | undefined
+  /** Defaults to `11`. */
+  readonly seed?: number | undefined
+  readonly settings?: Partial<Settings.Settings["Type"]> | undefined
+  /** What else a host provides. Defaults to nothing. */
+  readonly host?: Layer.Layer<never> | undefined
+  /** See `Simulation.Options`. */
+  readonly turn?: number | undefined
+}
+
+/** Runs the program in a world of its own, at whose end every connection is closed and no fiber is left. */
+export const run = <A, E>(options: Options, program: (world: World) => Effect.Effect<A, E, Scope.Scope>): A => {
+  const { link, seed = 11 } = options
+  const network = SimNetwork.make(link)
+  const log: Array<string> = []
+  const settings = Settings.layer(options.settings)
+  let host = 0
+  const crypto = () => SimCrypto.layer(seed * 1000 + host++)
+  const start: World["start"] = (name, config) =>
+    Tunnel.layer(config).pipe(
+      Layer.provide([
+        network.host(name),
+        crypto(),
+        SimCertificates.layer(seed),
+        NodeDeflate.layer,
+        settings,
+        options.host ?? Layer.empty
+      ]),
+      Layer.build,
+      Effect.map((services) => Context.get(services, Tunnel.Tunnel))
+    )
+  const connect: World["connect"] = (name, to) =>
+    Effect.flatMap(Effect.provide(Transport.Transport, network.host(name)), (transport) => transport.connect(to))
+  const attach: World["attach"] = (name, client) =>
+    Effect.gen(function* () {
+      const connection = yield* connect(name, tunnelPort)
+      const agreement = yield* Handshake.accept(connection, { key: yield* Key.stretch(key), client, tls: 0 })
+      return agreement._tag === "New" ? { connection, ...agreement } : assert.fail("there was nothing to resume")
+    }).pipe(Effect.provide([crypto(), Deadlines.layer, settings]))
+  const join: World["join"] = (name, keys, count) =>
+    Effect.gen(function* () {
+      const connection = yield* connect(name, tunnelPort)
+      return yield* Handshake.enter(connection, { keys, count, trust: Option.none() })
+    }).pipe(Effect.provide([Deadlines.layer, settings, network.host(name)]))
+  const visit = Effect.gen(function* () {
+    const connection = yield* connect("visitor", visitorsPort)
+    yield* connection.write(new Uint8Array(1))
+    const answer = yield* connection.read
+    yield* connection.end
+    return Option.match(answer, { onNone: () => "", onSome: (bytes) => new TextDecoder().decode(bytes) })
+  }).pipe(Effect.scoped)
+
+  const main = Effect.gen(function* () {
+    const transport = yield* Effect.provide(Transport.Transport, network.host("target"))
+    const listener = yield* transport.listen(target)
+    const answer = (connection: Transport.Connection) =>
+      connection.read.pipe(
+        Effect.zipRight(connection.write(new TextEncoder().encode("hi"))),
+        Effect.zipRight(connection.end),
+        Effect.ignore
+      )
+    yield* Effect.forkScoped(Transport.serve(listener, answer))
+    return yield* program({ network, start, visit, connect, attach, join, log })
+  }).pipe(
+    Effect.scoped,
+    Effect.provide(
+      Logger.replace(
+        Logger.defaultLogger,
+        Logger.make(({ message }) => void log.push(String(message)))
+      )
+    )
+  )
+  const { exit, leftover } = Simulation.run(main, { seed, maxSteps: 20_000_000, turn: options.turn })
+  const value = Exit.getOrElse(exit, (cause) => assert.fail(String(cause)))
+  assert.deepStrictEqual([network.open(), leftover], [0, 0])
+  return value
+}
+
+/** All that the connection says until it ends or breaks, as text; and the seconds that took. */
+export const hearOut = (connection: Transport.Connection): Effect.Effect<{ text: string; seconds: number }> => {
+  const from = (text: string): Effect.Effect<string> =>
+    Effect.matchEffect(connection.read, {
+      onFailure: () => Effect.succeed(text),
+      onSuccess: Option.match({
+        onNone: () => Effect.succeed(text),
+        onSome: (bytes) => from(text + new TextDecoder().decode(bytes))
+      })
+    })
+  return Effect.map(Effect.timed(from("")), ([took, text]) => ({ text, seconds: Duration.toSeconds(took) }))
+}

@@ -1,0 +1,58 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as ChildFiber from "../../src/core/ChildFiber.js"
+import * as Simulation from "../../src/testing/Simulation.js"
+
+/** A loop whose steps fail, each with a finalizer that takes time; it is interrupted while one is at work. */
+const interruptedInFinalizer = (run: <A, E>(step: Effect.Effect<A, E>) => Effect.Effect<A, E>) =>
+  Effect.gen(function* () {
+    const closing = yield* Deferred.make<void>()
+    const step = Effect.scoped(
+      Effect.zipRight(
+        Effect.addFinalizer(() => Effect.zipRight(Deferred.succeed(closing, undefined), Effect.sleep("1 second"))),
+        Effect.fail("over")
+      )
+    )
+    const loop = yield* Effect.forkDaemon(Effect.forever(Effect.ignore(run(step))))
+    yield* Deferred.await(closing)
+    return yield* Effect.timeoutOption(Fiber.interrupt(loop), "1 minute")
+  })
+
+describe("ChildFiber.run", () => {
+  it("a loop ends when it is interrupted while a step's finalizer is at work", () => {
+    const { exit, leftover } = Simulation.run(interruptedInFinalizer(ChildFiber.run), { seed: 1 })
+    assert.strictEqual(Exit.getOrElse(exit, (cause) => assert.fail(String(cause)))._tag, "Some")
+    assert.strictEqual(leftover, 0)
+  })
+
+  it("interrupting it runs the step's finalizers first", () => {
+    let closed = false
+    const step = Effect.scoped(
+      Effect.zipRight(
+        Effect.addFinalizer(() =>
+          Effect.delay(
+            Effect.sync(() => (closed = true)),
+            "1 second"
+          )
+        ),
+        Effect.never
+      )
+    )
+    const program = Effect.gen(function* () {
+      const fiber = yield* Effect.fork(ChildFiber.run(step))
+      yield* Effect.sleep("1 second")
+      yield* Fiber.interrupt(fiber)
+      return closed
+    })
+    const { exit } = Simulation.run(program, { seed: 1 })
+    assert.deepStrictEqual(exit, Exit.succeed(true))
+  })
+
+  it("answers and fails as the step does", () => {
+    const program = Effect.all([ChildFiber.run(Effect.succeed(1)), Effect.flip(ChildFiber.run(Effect.fail(2)))])
+    assert.deepStrictEqual(Simulation.run(program, { seed: 1 }).exit, Exit.succeed([1, 2]))
+  })
+})

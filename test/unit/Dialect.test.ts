@@ -1,0 +1,240 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as FastCheck from "effect/FastCheck"
+import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
+import * as Address from "../../src/core/Address.js"
+import { Crypto } from "../../src/transport/Crypto.js"
+import * as Dialect from "../../src/wire/Dialect.js"
+import * as Frame from "../../src/wire/Frame.js"
+import * as Key from "../../src/wire/Key.js"
+import * as Signal from "../../src/wire/Signal.js"
+import * as SimCrypto from "../../src/testing/SimCrypto.js"
+
+// The same inputs in every run.
+FastCheck.configureGlobal({ seed: 1 })
+
+const crypto = Effect.runSync(Effect.provide(Crypto, SimCrypto.layer(1)))
+const utf8 = new TextEncoder()
+const { client, server } = Key.session(crypto, Redacted.make(new Uint8Array(32)), { client: "a", server: "b" })
+
+/** Both sides of one control connection. */
+const channels = () => ({
+  ours: Dialect.makeChannel({ outgoing: client, incoming: server }),
+  theirs: Dialect.makeChannel({ outgoing: server, incoming: client })
+})
+const dialects = () => {
+  const { ours, theirs } = channels()
+  return { ours: Dialect.native(ours), theirs: Dialect.native(theirs) }
+}
+
+const demand = (_: unknown, n: number) => ({ signal: new Signal.Demand({ count: n + 1 }), number: n })
+/** The lines of so many demands, counting up from 1. */
+const linesOf = (dialect: Dialect.Dialect, count: number): ReadonlyArray<string> =>
+  Frame.toText(dialect.encode({ signals: Array.from({ length: count }, demand) }))
+    .trimEnd()
+    .split("\n")
+
+/** The same with the key changed in front of some, given by their places. */
+const rotatedLinesOf = (dialect: Dialect.Dialect, count: number, places: ReadonlyArray<number>) =>
+  Array.from({ length: count }, demand).flatMap((numbered, place) =>
+    [
+      ...places.filter((rotated) => rotated === place).map(() => dialect.rotate()),
+      dialect.encode({ signals: [numbered] })
+    ].map((bytes) => bytes.subarray(0, -1))
+  )
+
+const countBelow = (places: ReadonlyArray<number>, limit: number) => places.filter((place) => place < limit).length
+
+const signalsOf = (heard: ReadonlyArray<Dialect.Heard>) => heard.flatMap(({ signals }) => signals)
+
+/** What a reader makes of the lines, up to a `Lost`, with which its session ends. */
+const hear = (dialect: Dialect.Dialect, lines: ReadonlyArray<string | Uint8Array>) => {
+  const heard: Array<number> = []
+  const refused: Array<Dialect.LineRefused["reason"]> = []
+  for (const line of lines) {
+    const said = dialect.decode(typeof line === "string" ? utf8.encode(line) : line)
+    if (Either.isLeft(said)) refused.push(said.left.reason)
+    else for (const signal of signalsOf(said.right)) if (signal._tag === "Demand") heard.push(signal.count)
+    if (refused.at(-1) === "Lost") break
+  }
+  return { heard, refused }
+}
+
+/** What somebody on the way does to the lines. */
+type Edit =
+  | { readonly _tag: "Alter" | "Insert"; readonly line: number; readonly at: number; readonly byte: number }
+  | { readonly _tag: "Repeat" | "Swap"; readonly line: number; readonly to: number }
+  | { readonly _tag: "Drop"; readonly line: number }
+  | { readonly _tag: "Inject"; readonly line: number; readonly bytes: Uint8Array }
+
+const place = FastCheck.nat(20)
+const byte = FastCheck.integer({ min: 0, max: 255 })
+const edit: FastCheck.Arbitrary<Edit> = FastCheck.oneof(
+  FastCheck.record({
+    _tag: FastCheck.constantFrom("Alter" as const, "Insert" as const),
+    line: place,
+    at: FastCheck.nat(),
+    byte
+  }),
+  FastCheck.record({ _tag: FastCheck.constantFrom("Repeat" as const, "Swap" as const), line: place, to: place }),
+  FastCheck.record({ _tag: FastCheck.constant("Drop" as const), line: place }),
+  FastCheck.record({ _tag: FastCheck.constant("Inject" as const), line: place, bytes: FastCheck.uint8Array() })
+)
+
+const apply = (lines: ReadonlyArray<Uint8Array>, edit: Edit): ReadonlyArray<Uint8Array> => {
+  if (edit._tag === "Inject") return lines.toSpliced(edit.line % (lines.length + 1), 0, edit.bytes)
+  const index = edit.line % lines.length
+  const line = lines[index]
+  if (line === undefined) return lines
+  switch (edit._tag) {
+    case "Alter":
+      return lines.with(
+        index,
+        line.map((byte, at) => (at === edit.at % line.length ? edit.byte : byte))
+      )
+    case "Insert": {
+      const at = edit.at % (line.length + 1)
+      return lines.with(index, Frame.concat([line.subarray(0, at), new Uint8Array([edit.byte]), line.subarray(at)]))
+    }
+    case "Repeat":
+      return lines.toSpliced(edit.to % (lines.length + 1), 0, line)
+    case "Swap": {
+      const to = edit.to % lines.length
+      return lines.with(index, lines[to] ?? line).with(to, line)
+    }
+    case "Drop":
+      return lines.toSpliced(index, 1)
+  }
+}
+
+describe("the native dialect", () => {
+  it("every signal arrives as it was sent", () => {
+    const { ours, theirs } = dialects()
+    const signals = [
+      new Signal.Terms({ max: 9, receiver: "client", tls: 0, fingerprint: Option.none() }),
+      new Signal.Ping(),
+      new Signal.Pong(),
+      new Signal.Flush(),
+      new Signal.Keep({ count: 3 }),
+      Signal.makeLaunch({
+        protocol: "tcp",
+        id: Signal.ConnectionId.make("9f3c11aa"),
+        visitor: Address.make("2001:db8::1", 5),
+        entry: Option.some(Address.make("2001:db8::2", 8080))
+      })
+    ]
+    const numbered = signals.map((signal, number) => ({ signal, number }))
+    const lines = Frame.toText(ours.encode({ signals: numbered }))
+      .trimEnd()
+      .split("\n")
+    assert.deepStrictEqual(
+      lines.flatMap((line) => signalsOf(Either.getOrThrow(theirs.decode(utf8.encode(line))))),
+      signals
+    )
+  })
+
+  it.prop(
+    "hears a beginning of what was said, each signal once and in order, whatever is done to its bytes on the way",
+    [FastCheck.integer({ min: 1, max: 12 }), FastCheck.array(edit, { maxLength: 12 }), FastCheck.array(place)],
+    ([count, edits, rotations]) => {
+      const { ours, theirs } = dialects()
+      const said = rotatedLinesOf(ours, count, rotations)
+      const { heard, refused } = hear(theirs, edits.reduce(apply, said))
+      assert.deepStrictEqual(
+        heard,
+        heard.map((_, n) => n + 1)
+      )
+      // Only a line that is missing at the end goes unnoticed, and only until the next one.
+      assert.isTrue(heard.length <= count && (edits.length > 0 || (heard.length === count && refused.length === 0)))
+    },
+    { fastCheck: { numRuns: 1000 } }
+  )
+
+  it.prop(
+    "hears all that was said, in spite of any number of lines injected, and repeated later",
+    [
+      FastCheck.integer({ min: 1, max: 12 }),
+      FastCheck.array(FastCheck.tuple(place, FastCheck.oneof(FastCheck.fullUnicodeString(), FastCheck.nat(11))))
+    ],
+    ([count, noise]) => {
+      const { ours, theirs } = dialects()
+      const lines = linesOf(ours, count)
+      let mixed: ReadonlyArray<string> = lines
+      for (const [at, what] of noise) {
+        const original = typeof what === "number" ? (lines[what] ?? "") : what
+        const behind = typeof what === "number" ? mixed.indexOf(original) + 1 : 0
+        mixed = mixed.toSpliced(behind + (at % (mixed.length + 1 - behind)), 0, original)
+      }
+      const { heard, refused } = hear(theirs, mixed)
+      assert.deepStrictEqual(
+        heard,
+        lines.map((_, n) => n + 1)
+      )
+      assert.strictEqual(refused.length, noise.length)
+      for (const reason of refused) assert.include(["Seal", "Repeated"], reason)
+    }
+  )
+
+  it.prop(
+    "a line taken out shows at the next one as `Lost`",
+    [FastCheck.integer({ min: 2, max: 12 }), FastCheck.nat(), FastCheck.uniqueArray(place)],
+    ([count, at, rotations]) => {
+      const { ours, theirs } = dialects()
+      const lines = rotatedLinesOf(ours, count, rotations)
+      const gap = at % (lines.length - 1)
+      const { heard, refused } = hear(theirs, lines.toSpliced(gap, 1))
+      const before = rotations.filter((rotated) => rotated < count && rotated + countBelow(rotations, rotated) < gap)
+      assert.deepStrictEqual([heard.length, refused], [gap - before.length, ["Lost"]])
+    }
+  )
+
+  it.prop(
+    "a line is heard by the side it was said to, in its own session, and by nobody else",
+    [FastCheck.integer({ min: 1, max: 5 })],
+    ([count]) => {
+      const { ours } = dialects()
+      const lines = linesOf(ours, count)
+      const next = Key.session(crypto, Redacted.make(new Uint8Array(32)), { client: "a", server: "c" })
+      const readers = [
+        ours,
+        Dialect.native(Dialect.makeChannel({ outgoing: next.server, incoming: next.client })),
+        Dialect.native(Dialect.makeChannel({ outgoing: client, incoming: server }))
+      ]
+      for (const reader of readers) {
+        assert.deepStrictEqual(hear(reader, lines), { heard: [], refused: lines.map(() => "Seal" as const) })
+      }
+    }
+  )
+
+  it("a kind that is not known here is no refusal, and neither is a parameter", () => {
+    const { ours, theirs } = channels()
+    const reader = Dialect.native(theirs)
+    const decode = (text: string) => signalsOf(Either.getOrThrow(reader.decode(utf8.encode(ours.seal(text)))))
+    assert.deepStrictEqual(decode("//anything?x=1#zz"), [new Signal.Unknown({ kind: "zz" })])
+    assert.deepStrictEqual(decode("?n=3&colour=blue#d"), [new Signal.Demand({ count: 3 })])
+  })
+
+  it("what the peer said and nobody understands is `Malformed`, and the next line is heard", () => {
+    const { ours, theirs } = channels()
+    const lines = ["?n=0#d", "//short?from=1.2.3.4:5#1", "?n=1#d"].map(ours.seal)
+    assert.deepStrictEqual(hear(Dialect.native(theirs), lines), { heard: [1], refused: ["Malformed", "Malformed"] })
+  })
+
+  // A decoder of text drops such a mark by default, and the seal was then right.
+  it("refuses a sealed line behind a byte order mark", () => {
+    const { ours, theirs } = dialects()
+    const lines = linesOf(ours, 1).map((line) => `\uFEFF${line}`)
+    assert.deepStrictEqual(hear(theirs, lines), { heard: [], refused: ["Seal"] })
+  })
+
+  it("says nothing of a refused line in its message", () => {
+    const { ours, theirs } = channels()
+    const said = ours.seal("//0badbad0?from=secret#1")
+    for (const line of ["secret garbage#1", said]) {
+      const { message } = Either.getOrThrow(Either.flip(Dialect.native(theirs).decode(utf8.encode(line))))
+      assert.notInclude(message, "secret")
+    }
+  })
+})

@@ -1,0 +1,237 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as FastCheck from "effect/FastCheck"
+import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
+import * as LogLevel from "effect/LogLevel"
+import * as Redacted from "effect/Redacted"
+import * as TestClock from "effect/TestClock"
+import { spawn } from "node:child_process"
+import { fileURLToPath } from "node:url"
+import * as LogLine from "../../src/core/LogLine.js"
+
+/** The lines that the effect logs at noon of the last day of January. */
+const lines = <E>(
+  logger: Logger.Logger<unknown, string>,
+  effect: Effect.Effect<void, E>,
+  level: LogLine.Level = "info"
+) =>
+  Effect.gen(function* () {
+    const got: Array<string> = []
+    yield* TestClock.setTime(Date.UTC(2026, 0, 31, 12))
+    yield* Effect.provide(
+      effect,
+      Layer.mergeAll(
+        Logger.replace(
+          Logger.defaultLogger,
+          Logger.map(logger, (line) => got.push(line))
+        ),
+        Logger.minimumLogLevel(LogLine.minimum(level))
+      )
+    )
+    return got
+  })
+
+const text = LogLine.text()
+const value = FastCheck.oneof(FastCheck.anything({ withBigInt: true, withDate: true }), FastCheck.fullUnicodeString())
+
+describe("a line of text", () => {
+  it.effect("has the time in UTC, the level, the message and the annotations", () =>
+    Effect.gen(function* () {
+      const got = yield* lines(
+        text,
+        Effect.annotateLogs(Effect.logInfo("client", "connected"), { peer: "[::1]:5", n: 3 })
+      )
+      assert.deepStrictEqual(got, ["2026-01-31 12:00:00.000  INFO  client connected n=3 peer=[::1]:5"])
+    })
+  )
+
+  it.effect("has its message in one column, whatever the level", () =>
+    Effect.gen(function* () {
+      const all = [Effect.logDebug("m"), Effect.logInfo("m"), Effect.logWarning("m"), Effect.logError("m")]
+      const got = yield* lines(text, Effect.all([...all, Effect.logFatal("m")], { discard: true }), "debug")
+      assert.deepStrictEqual(
+        got.map((line) => line.slice(23)),
+        [" DEBUG  m", "  INFO  m", "  WARN  m", " ERROR  m", " FATAL  m"]
+      )
+    })
+  )
+
+  it.effect("quotes values that would not read as one", () =>
+    Effect.gen(function* () {
+      const values = { a: "two words", b: 'say "x"', c: "", d: "a=b", e: "x\ny", f: "\u001b[2J" }
+      const [got] = yield* lines(text, Effect.annotateLogs(Effect.logInfo("m"), values))
+      assert.strictEqual(got?.slice(31), String.raw`m a="two words" b="say \"x\"" c="" d="a=b" e="x\ny" f="\u001b[2J"`)
+    })
+  )
+
+  it.effect.prop(
+    "is one line without control characters, whatever is logged",
+    [value, FastCheck.dictionary(FastCheck.string(), value), FastCheck.boolean()],
+    ([message, annotations, colors]) =>
+      Effect.gen(function* () {
+        const effect = Effect.annotateLogs(Effect.logInfo(message), annotations)
+        const got = yield* lines(LogLine.text({ colors }), effect)
+        assert.strictEqual(got.length, 1)
+        // oxlint-disable-next-line no-control-regex
+        assert.notMatch(got.join().replace(/\u001b\[32m INFO\u001b\[0m/, ""), /[\p{Cc}\u2028\u2029]/u)
+      })
+  )
+
+  it.effect("has the cause of a failure in a word, and the stack only while debugging", () =>
+    Effect.gen(function* () {
+      const failing = Effect.die(new Error("no\nroute")).pipe(
+        Effect.catchAllCause((cause) => Effect.logError("lost", cause))
+      )
+      const [terse] = yield* lines(text, failing)
+      assert.strictEqual(terse?.slice(24), String.raw`ERROR  lost cause="no\nroute"`)
+      const [long] = yield* lines(text, failing, "debug")
+      assert.match(long ?? "", /^[^\n]* cause="no\\nroute" stack="Error: no\\nroute\\n {4}at [^\n]*$/)
+    })
+  )
+
+  it.effect("an error as the message is its message, and an interruption is called one", () =>
+    Effect.gen(function* () {
+      const interrupted = Effect.interrupt.pipe(Effect.catchAllCause((cause) => Effect.logInfo("ended", cause)))
+      const got = yield* lines(text, Effect.zipRight(Effect.logInfo(new Error("no route")), interrupted))
+      assert.deepStrictEqual(
+        got.map((line) => line.slice(31)),
+        ["no route", "ended cause=interrupted"]
+      )
+    })
+  )
+
+  it.effect("is coloured only when asked to be", () =>
+    Effect.gen(function* () {
+      const [got] = yield* lines(LogLine.text({ colors: true }), Effect.logWarning("m"))
+      assert.strictEqual(got, "2026-01-31 12:00:00.000 \u001b[33m WARN\u001b[0m  m")
+    })
+  )
+
+  it.effect("does not show what is redacted", () =>
+    Effect.gen(function* () {
+      const key = Redacted.make("hunter2")
+      const effect = Effect.annotateLogs(Effect.logInfo("m", key, { key }), { key, deep: { key } })
+      assert.notInclude((yield* lines(text, effect)).join(), "hunter2")
+      assert.notInclude((yield* lines(LogLine.json, effect)).join(), "hunter2")
+    })
+  )
+
+  it.effect("has how long a span took", () =>
+    Effect.gen(function* () {
+      const effect = Effect.withLogSpan(Effect.zipRight(TestClock.adjust("12 millis"), Effect.logInfo("m")), "dial")
+      assert.match((yield* lines(text, effect)).join(), /m dial=12ms$/)
+    })
+  )
+})
+
+describe("a line of JSON", () => {
+  it.effect("has the time, the level, the message and the annotations", () =>
+    Effect.gen(function* () {
+      const annotations = { peer: "a b", n: 3, up: true, time: "mine" }
+      const [got = ""] = yield* lines(LogLine.json, Effect.annotateLogs(Effect.logWarning("a\nb"), annotations))
+      assert.strictEqual(
+        got,
+        String.raw`{"time":"2026-01-31T12:00:00.000Z","level":"warn","message":"a\nb","n":3,"peer":"a b","time_":"mine","up":true}`
+      )
+    })
+  )
+
+  it.effect.prop(
+    "is one line that parses, whatever is logged",
+    [value, FastCheck.dictionary(FastCheck.string(), value)],
+    ([message, annotations]) =>
+      Effect.gen(function* () {
+        const [got = ""] = yield* lines(LogLine.json, Effect.annotateLogs(Effect.logInfo(message), annotations))
+        assert.notMatch(got, /[\p{Cc}\u2028\u2029]/u)
+        assert.containsAllKeys(JSON.parse(got), [
+          "time",
+          "level",
+          "message",
+          ...Object.keys(annotations).map((key) => (["time", "level", "message"].includes(key) ? `${key}_` : key))
+        ])
+      })
+  )
+})
+
+describe("the level", () => {
+  it("is the URL's, and event logs as info does", () => {
+    assert.deepStrictEqual(LogLine.Level.literals.map(LogLine.minimum), [
+      LogLevel.None,
+      LogLevel.Debug,
+      LogLevel.Info,
+      LogLevel.Warning,
+      LogLevel.Error,
+      LogLevel.Info
+    ])
+  })
+
+  it.effect("none logs nothing at all", () =>
+    Effect.gen(function* () {
+      assert.deepStrictEqual(yield* lines(text, Effect.logFatal("m"), "none"), [])
+    })
+  )
+})
+
+/** Runs a program that logs, and hands back its exit code, its output and what it logged. */
+const run = (options: { readonly env?: Record<string, string>; readonly deaf?: boolean; readonly layer?: string }) =>
+  Effect.async<{ readonly code: number | null; readonly out: string; readonly err: string }>((resume) => {
+    const program = `
+      import * as Effect from "effect/Effect"
+      import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
+      import * as NodeLog from "./src/node/process/NodeLog.js"
+      const program = Effect.gen(function* () {
+        yield* Effect.async((resume) => { process.stdin.once("data", () => resume(Effect.void)) })
+        for (let i = 0; i < 3; i++) {
+          yield* Effect.logInfo("hello", i)
+          yield* Effect.sleep("5 millis")
+        }
+        process.stdin.destroy()
+        console.log("done")
+      })
+      NodeRuntime.runMain(Effect.provide(program, NodeLog.layer(${options.layer ?? ""})))
+    `
+    const child = spawn(process.execPath, ["--import", "tsx", "--input-type=module", "-e", program], {
+      cwd: fileURLToPath(new URL("../..", import.meta.url)),
+      env: { ...process.env, NO_COLOR: "", NP_LOG_FORMAT: "", ...options.env },
+      stdio: "pipe"
+    })
+    const got = { out: "", err: "" }
+    child.stdout.on("data", (data) => (got.out += String(data)))
+    child.stderr.on("data", (data) => (got.err += String(data)))
+    if (options.deaf === true) child.stderr.destroy()
+    child.once("close", (code) => resume(Effect.succeed({ code, ...got })))
+    child.stdin.end("go")
+  })
+
+describe("the process's log", () => {
+  it.live("is one plain line a record on standard error, and Effect's own loggers are silent", () =>
+    Effect.gen(function* () {
+      const { code, err, out } = yield* run({})
+      assert.strictEqual(code, 0)
+      assert.strictEqual(out, "done\n")
+      assert.match(err, /^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} {2}INFO {2}hello \d\n){3}$/)
+    })
+  )
+
+  it.live("is JSON where the environment says so", () =>
+    Effect.gen(function* () {
+      const { err } = yield* run({ env: { NP_LOG_FORMAT: "json" } })
+      assert.match(err, /^(\{"time":"[^"]+","level":"info","message":"hello \d"\}\n){3}$/)
+    })
+  )
+
+  it.live("has the level and the colours that the host asks for", () =>
+    Effect.gen(function* () {
+      assert.strictEqual((yield* run({ layer: `{ level: "warn" }` })).err, "")
+      assert.include((yield* run({ layer: `{ colors: true }` })).err, "\u001b[32m INFO\u001b[0m  hello")
+    })
+  )
+
+  it.live("may lose its reader, and the program goes on", () =>
+    Effect.gen(function* () {
+      const { code, out } = yield* run({ deaf: true })
+      assert.deepStrictEqual([code, out], [0, "done\n"])
+    })
+  )
+})

@@ -1,0 +1,172 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as FastCheck from "effect/FastCheck"
+import * as Option from "effect/Option"
+import * as Address from "../../src/core/Address.js"
+import * as ReplayWindow from "../../src/wire/ReplayWindow.js"
+import * as Outbox from "../../src/signal/Outbox.js"
+import type { Numbered } from "../../src/wire/Dialect.js"
+import * as Signal from "../../src/wire/Signal.js"
+
+// The same inputs in every run.
+FastCheck.configureGlobal({ seed: 1 })
+
+const launch = (port: number) =>
+  Signal.makeLaunch({
+    protocol: "tcp",
+    id: Signal.ConnectionId.make(port.toString(16).padStart(8, "0")),
+    visitor: Address.make("198.51.100.1", port),
+    entry: Option.none()
+  })
+const portOf = ({ signal }: Numbered) => (signal._tag === "Launch" ? signal.visitor.port : -1)
+const never = { due: Infinity, refuse: () => assert.fail("it was refused") }
+const tags = (batch: ReadonlyArray<Numbered>) => batch.map(({ signal }) => signal._tag)
+
+/** What is done to an outbox, and what becomes of what it says. */
+type Step =
+  | { readonly _tag: "Launch" }
+  | { readonly _tag: "Send"; readonly arrives: boolean }
+  | { readonly _tag: "Acknowledge" }
+  | { readonly _tag: "Resume" }
+  | { readonly _tag: "Repeat" }
+const step: FastCheck.Arbitrary<Step> = FastCheck.oneof(
+  FastCheck.constant({ _tag: "Launch" } as const),
+  FastCheck.constant({ _tag: "Launch" } as const),
+  FastCheck.boolean().map((arrives) => ({ _tag: "Send", arrives }) as const),
+  FastCheck.constantFrom({ _tag: "Acknowledge" } as const, { _tag: "Resume" } as const, { _tag: "Repeat" } as const)
+)
+
+describe("Outbox", () => {
+  it.prop(
+    "has every launch heard once and in order, whatever is lost, said again and acknowledged late",
+    [FastCheck.array(step, { maxLength: 80 })],
+    ([steps]) => {
+      const outbox = Outbox.make({ limit: 1000 })
+      const isNew = ReplayWindow.make()
+      const heard: Array<number> = []
+      let count = 0
+      let received = -1
+      // What was lost is lost with all that follows, up to the next connection.
+      let whole = true
+      const send = (arrives: boolean) => {
+        whole &&= arrives
+        for (const said of outbox.take(0)) {
+          if (!whole || said.number === undefined || !isNew(said.number)) continue
+          received = said.number
+          heard.push(portOf(said))
+        }
+      }
+      for (const { _tag, ...rest } of [...steps, { _tag: "Resume" } as const]) {
+        if (_tag === "Launch") outbox.launch(launch(count++), never)
+        else if (_tag === "Acknowledge") outbox.acknowledge(received)
+        else if (_tag === "Repeat") outbox.repeat(1)
+        else if (_tag === "Resume") {
+          whole = true
+          outbox.acknowledge(received)
+          outbox.replay()
+        } else send("arrives" in rest && rest.arrives)
+      }
+      for (let round = 0; round < 3; round++) send(true)
+      outbox.acknowledge(received)
+      assert.deepStrictEqual(
+        heard,
+        Array.from({ length: count }, (_, port) => port)
+      )
+      assert.strictEqual(outbox.size(), 0)
+    }
+  )
+
+  it("says liveness before a thousand launches, and flush before those that were not said", () => {
+    const outbox = Outbox.make({ limit: 10_000 })
+    for (let port = 0; port < 1000; port++) outbox.launch(launch(port), never)
+    assert.lengthOf(outbox.take(0), Outbox.batch)
+    outbox.announce("Ping")
+    outbox.put(new Signal.Keep({ count: 1 }))
+    outbox.put(new Signal.Flush())
+    outbox.put(new Signal.Keep({ count: 2 }))
+    const next = outbox.take(0)
+    assert.deepStrictEqual(tags(next).slice(0, 4), ["Ping", "Flush", "Keep", "Launch"])
+    assert.deepInclude(next[2]?.signal, { count: 2 })
+    assert.deepStrictEqual(
+      next.slice(1).map(({ number }) => number),
+      Array.from({ length: Outbox.batch - 1 }, (_, index) => Outbox.batch + index)
+    )
+  })
+
+  it("an acknowledgement takes no line of its own while there is another", () => {
+    const outbox = Outbox.make({ limit: 10 })
+    outbox.announce("Ack")
+    outbox.announce("Ping")
+    assert.deepStrictEqual(tags(outbox.take(0)), ["Ping"])
+    outbox.announce("Ack")
+    assert.deepStrictEqual(tags(outbox.take(0)), ["Ack"])
+    assert.deepStrictEqual(outbox.take(0), [])
+  })
+
+  it("gives up what is due, said or not, and says it no more; the rest keeps its numbers", () => {
+    const outbox = Outbox.make({ limit: 10 })
+    const refused: Array<string> = []
+    const until = (port: number, due: number) =>
+      outbox.launch(launch(port), { due, refuse: (why) => refused.push(`${port} ${why}`) })
+    until(0, 10)
+    until(1, 20)
+    outbox.take(0)
+    outbox.put(new Signal.Flush())
+    outbox.take(0)
+    until(2, 30)
+    outbox.expire(10)
+    outbox.replay()
+    const said = outbox.take(11)
+    assert.deepStrictEqual(
+      [said.map(({ number }) => number), tags(said), refused],
+      [[1, 2, 3], ["Launch", "Flush", "Launch"], ["0 Late"]]
+    )
+    until(3, 40)
+    outbox.expire(30)
+    outbox.close({ said: false })
+    assert.deepStrictEqual(refused, ["0 Late", "1 Late", "2 Late", "3 Over"])
+  })
+
+  it("what its visitor has left is neither said again nor refused", () => {
+    const outbox = Outbox.make({ limit: 10 })
+    const [said, unsaid] = [outbox.launch(launch(0), never), launch(1)]
+    outbox.take(0)
+    outbox.withdraw(said)
+    outbox.withdraw(outbox.launch(unsaid, never))
+    outbox.replay()
+    assert.deepStrictEqual(outbox.take(0), [])
+    outbox.close({ said: true })
+    assert.strictEqual(outbox.size(), 0)
+  })
+
+  it("has no more on its way than stated, however slow the other side is, and no more in it than its limit", () => {
+    const outbox = Outbox.make({ limit: 2000 })
+    let port = 0
+    while (outbox.hasRoom()) outbox.launch(launch(port++), never)
+    let said = 0
+    for (let batch = outbox.take(0); batch.length > 0; batch = outbox.take(0)) said += batch.length
+    assert.deepStrictEqual([port, said], [2000, Outbox.flight])
+    outbox.acknowledge(9)
+    assert.lengthOf(outbox.take(0), 10)
+  })
+})
+
+describe("Once", () => {
+  it.prop(
+    "is new once, whatever the order",
+    [FastCheck.array(FastCheck.nat(500)), FastCheck.nat(20)],
+    ([numbers, from]) => {
+      const isNew = ReplayWindow.make(from)
+      const seen = new Set<number>()
+      for (const n of numbers) {
+        assert.strictEqual(isNew(n), n >= from && !seen.has(n))
+        seen.add(n)
+      }
+    }
+  )
+
+  it("counts what is too far behind as seen", () => {
+    const isNew = ReplayWindow.make()
+    assert.isTrue(isNew(ReplayWindow.window + 5))
+    assert.deepStrictEqual([isNew(5), isNew(6), isNew(6)], [false, true, false])
+  })
+})

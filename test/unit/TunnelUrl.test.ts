@@ -1,0 +1,373 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Duration from "effect/Duration"
+import * as Either from "effect/Either"
+import * as FastCheck from "effect/FastCheck"
+import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
+import * as Schema from "effect/Schema"
+import * as Address from "../../src/core/Address.js"
+import * as TunnelUrl from "../../src/url/TunnelUrl.js"
+
+const name = FastCheck.oneof(FastCheck.ipV4(), FastCheck.ipV6(), FastCheck.domain())
+const host = FastCheck.oneof(name, FastCheck.constantFrom("", "localhost"))
+const port = FastCheck.integer({ min: 1, max: 65535 })
+const address = FastCheck.tuple(host, port).map(([host, port]) => Address.make(host, port))
+const limit = FastCheck.oneof(FastCheck.integer({ min: 1, max: 1_000_000 }), FastCheck.constant(Infinity))
+const quiet = FastCheck.oneof(
+  FastCheck.integer({ min: 1, max: 2 ** 40 }).map(Duration.millis),
+  FastCheck.constant(Duration.infinity)
+)
+const common = {
+  key: FastCheck.option(FastCheck.fullUnicodeString({ minLength: 1 })).map((key) =>
+    Option.map(Option.fromNullable(key), Redacted.make)
+  ),
+  targets: FastCheck.uniqueArray(address, { minLength: 1, maxLength: 4, selector: String }).map(
+    ([first, ...others]) => [first ?? Address.make("", 1), ...others] as const
+  ),
+  log: FastCheck.constantFrom(...(["none", "debug", "info", "warn", "error", "event"] as const)),
+  read: quiet,
+  rate: FastCheck.oneof(FastCheck.integer({ min: 1, max: 100_000 }), FastCheck.constant(Infinity)),
+  slot: limit,
+  proxy: FastCheck.constantFrom(...(["none", "v1", "v2"] as const)),
+  proxyIn: FastCheck.boolean(),
+  balance: FastCheck.constantFrom(...(["rr", "least", "hash"] as const)),
+  check: FastCheck.oneof(
+    FastCheck.integer({ min: 100, max: 2 ** 40 }).map(Duration.millis),
+    FastCheck.constant(Duration.infinity)
+  ),
+  congestion: FastCheck.stringMatching(/^[a-z0-9_-]{1,15}$/)
+}
+const file = FastCheck.fullUnicodeString({ minLength: 1 }).filter((text) => !text.includes("\0"))
+const count = FastCheck.integer({ min: 1, max: 65535 })
+const server = FastCheck.record({
+  _tag: FastCheck.constant("Server" as const),
+  ...common,
+  tunnel: address,
+  tls: FastCheck.oneof(
+    FastCheck.constantFrom({ _tag: "Plain" } as const, { _tag: "SelfSigned" } as const),
+    FastCheck.record({ _tag: FastCheck.constant("Files" as const), crt: file, key: file })
+  ),
+  mode: FastCheck.constantFrom(...(["auto", "receive", "send"] as const)),
+  max: count
+})
+const named = FastCheck.tuple(name, port).map(([host, port]) => Address.make(host, port))
+const client = FastCheck.record({
+  _tag: FastCheck.constant("Client" as const),
+  ...common,
+  tunnel: named,
+  standbys: FastCheck.array(named, { maxLength: 3 }),
+  servers: FastCheck.constantFrom(...(["failover", "all"] as const)),
+  tls: FastCheck.constantFrom(...(["any", "encrypted", "verified"] as const)),
+  authorities: FastCheck.option(file).map(Option.fromNullable),
+  mode: FastCheck.constantFrom(...(["auto", "forward", "through"] as const)),
+  min: count
+})
+const serversOf = (config: TunnelUrl.TunnelConfig) =>
+  config._tag === "Server" ? [config.tunnel] : [config.tunnel, ...config.standbys]
+const config: FastCheck.Arbitrary<TunnelUrl.TunnelConfig> = FastCheck.oneof(server, client).filter(
+  (config) =>
+    serversOf(config).every(
+      (server, index, all) =>
+        config.targets.every(({ port }) => port !== server.port) &&
+        all.findIndex((other) => String(other) === String(server)) === index
+    ) &&
+    (config.mode !== "forward" || serversOf(config).length === 1) &&
+    (config.mode !== "receive" || config.targets.length === 1) &&
+    (config.mode !== "forward" || config.tls === "any")
+)
+
+const ok = (text: string) => Either.getOrThrow(TunnelUrl.parse(text))
+const wrong = (text: string) => Either.getOrThrow(Either.flip(TunnelUrl.parse(text)))
+
+describe("a command URL", () => {
+  it.prop("reading undoes writing", [config], ([config]) => {
+    assert.deepStrictEqual(TunnelUrl.parse(TunnelUrl.format(config, { key: "shown" })), Either.right(config))
+    const text = Schema.encodeSync(TunnelUrl.FromText)(config)
+    assert.deepStrictEqual(Schema.decodeEither(TunnelUrl.FromText)(text), Either.right(config))
+  })
+
+  it.prop(
+    "the order of the parameters does not matter",
+    [config, FastCheck.infiniteStream(FastCheck.nat())],
+    ([config, order]) => {
+      const [head = "", query = ""] = TunnelUrl.format(config, { key: "shown" }).split("?")
+      const shuffled = query.split("&").map((pair) => [order.next().value, pair] as const)
+      const sorted = shuffled.toSorted(([a], [b]) => a - b).map(([, pair]) => pair)
+      assert.deepStrictEqual(TunnelUrl.parse(`${head}?${sorted.join("&")}`), Either.right(config))
+    }
+  )
+
+  it.prop("leaving out what is default changes nothing", [config], ([config]) => {
+    const [head, query = ""] = TunnelUrl.format(config, { key: "shown" }).split("?")
+    const pairs = new Set(TunnelUrl.parameters.map((one) => `${one.name}=${one.default}`))
+    const text = `${head}?${query
+      .split("&")
+      .filter((pair) => !pairs.has(pair))
+      .join("&")}`
+    assert.deepStrictEqual(TunnelUrl.parse(text), Either.right(config))
+  })
+
+  it.prop(
+    "any text is understood, or refused in one line, and nothing is thrown",
+    [
+      FastCheck.oneof(
+        FastCheck.fullUnicodeString(),
+        FastCheck.string16bits(),
+        FastCheck.webUrl({ withFragments: true, withQueryParameters: true }),
+        FastCheck.tuple(FastCheck.constantFrom("server://", "client://"), FastCheck.string()).map((parts) =>
+          parts.join("")
+        ),
+        FastCheck.string().map((garbage) => `server://:1/:2?${garbage}`)
+      )
+    ],
+    ([text]) => {
+      const result = TunnelUrl.parse(text)
+      if (Either.isLeft(result)) {
+        assert.notMatch(result.left.message, /[\p{Cc}\u2028\u2029]/u)
+        assert.match(result.left.message, /: expected /)
+      }
+    },
+    { fastCheck: { numRuns: 1000 } }
+  )
+
+  it.prop(
+    "a key is in no error, in no description and in no text that was not asked for it",
+    [config, FastCheck.stringMatching(/^[A-Z][A-Za-z0-9/?#@:%&=]{7,20}$/), FastCheck.nat()],
+    ([config, key, at]) => {
+      const keyed = { ...config, key: Option.some(Redacted.make(key)) }
+      assert.notInclude(TunnelUrl.report(keyed) + TunnelUrl.format(keyed) + JSON.stringify(keyed), key)
+      const text = TunnelUrl.format(config).replace(/\/\/(\*\*\*@)?/, `//${key}@`)
+      const cut = text.indexOf("@") + 1 + (at % (text.length - text.indexOf("@")))
+      for (const broken of [
+        text,
+        `x${text}`,
+        `${text}&foo=1`,
+        text.slice(0, cut),
+        text.slice(1),
+        text.slice(text.indexOf(key))
+      ]) {
+        const result = TunnelUrl.parse(broken)
+        if (Either.isLeft(result)) assert.notInclude(JSON.stringify(result.left) + result.left.message, key)
+      }
+    },
+    { fastCheck: { numRuns: 500 } }
+  )
+
+  it("means what the documentation says when it says nothing", () => {
+    const common = {
+      key: Option.none(),
+      log: "info",
+      mode: "auto",
+      read: Duration.minutes(10),
+      rate: Infinity,
+      slot: 1024,
+      proxy: "none",
+      proxyIn: false,
+      balance: "rr",
+      check: Duration.infinity,
+      congestion: "auto"
+    } as const
+    assert.deepStrictEqual(ok("server://:10101/:8080"), {
+      ...common,
+      _tag: "Server",
+      tunnel: Address.make("", 10101),
+      targets: [Address.make("", 8080)],
+      tls: { _tag: "Plain" },
+      max: 1024
+    })
+    assert.deepStrictEqual(ok("client://example.org:10101/[::1]:8080"), {
+      ...common,
+      _tag: "Client",
+      tunnel: Address.make("example.org", 10101),
+      targets: [Address.make("::1", 8080)],
+      tls: "any",
+      authorities: Option.none(),
+      standbys: [],
+      servers: "failover",
+      min: 64
+    })
+  })
+
+  it.each([
+    ["secret@", "secret"],
+    ["user:password@", "user:password"],
+    ["a%40b%2Fc%25@", "a@b/c%"],
+    ["a@b@", "a@b"],
+    ["\u00fc\u{1f511}@", "\u00fc\u{1f511}"],
+    ["a+b@", "a+b"]
+  ])("%s has the whole text before the @ as its key, percent signs decoded", (userinfo, key) => {
+    assert.deepStrictEqual(Option.map(ok(`server://${userinfo}:1/:2`).key, Redacted.value), Option.some(key))
+  })
+
+  it.each(["server://:1/:2", "server://@:1/:2"])("%s has no key", (text) => {
+    assert.isTrue(Option.isNone(ok(text).key))
+  })
+
+  it("0 is no limit, for a silent visit and for slots", () => {
+    const { read, slot } = ok("client://h:1/:2?read=0&slot=0")
+    assert.deepStrictEqual([read, slot], [Duration.infinity, Infinity])
+  })
+
+  it("an empty host is this machine where it is dialled, and every interface where it is listened at", () => {
+    assert.strictEqual(ok("client://:1/:2").tunnel.host, "127.0.0.1")
+    assert.strictEqual(ok("client://:1/:2?mode=2").tunnel.host, "127.0.0.1")
+    assert.strictEqual(ok("client://:1/x:2?mode=1").tunnel.host, "")
+    assert.strictEqual(ok("server://:1/:2").tunnel.host, "")
+  })
+
+  it("white space around it, upper case in its scheme and empty parameters are passed over", () => {
+    assert.deepStrictEqual(ok(" \tSERVER://:1/:2?&max=5&\n"), ok("server://:1/:2?max=5"))
+  })
+
+  it("one port on two machines, or on two addresses of this one, is no conflict", () => {
+    ok("client://example.org:80/:80")
+    ok("client://127.0.0.2:80/127.0.0.1:80")
+    ok("server://:80/192.0.2.1:80?mode=2")
+  })
+
+  it.each([
+    ["", "url is missing: expected server://host:port/host:port or client://host:port/host:port"],
+    ["key@h:1/:2", "url=***@h:1/:2: expected server://host:port/host:port or client://host:port/host:port"],
+    ["master://:1/api", "scheme=master: expected server or client; master:// is for the command line alone"],
+    ["http://h:1/:2", "scheme=http: expected server or client; master:// is for the command line alone"],
+    ["server://%zz@:1/:2", "key=***: expected two hex digits after each %, and % itself written as %25"],
+    ["server://:1", "target is missing: expected host:port, an IPv6 host in brackets, behind the tunnel's /"],
+    ["server:///:2", "tunnel is missing: expected host:port, an IPv6 host in brackets"],
+    ["server://h/:2", "tunnel=h: expected host:port, an IPv6 host in brackets"],
+    ["server://::1/:2", "tunnel=::1: expected host:port, an IPv6 host in brackets"],
+    ["server://%68:1/:2", "tunnel=%68:1: expected host:port, an IPv6 host in brackets"],
+    ["server://:0/:2", "tunnel port=0: expected a whole number from 1 to 65535"],
+    ["server://:1/:65536", "target port=65536: expected a whole number from 1 to 65535"],
+    ["server://h:1,i:1/a:2", "tunnel=h:1,i:1: expected one host:port"],
+    ["client://h:1,i:1/a:2?mode=1", "tunnel=h:1,i:1: expected one host:port with mode=1, since visitors come to it"],
+    ["client://h:1,i/a:2", "tunnel=i: expected host:port, an IPv6 host in brackets"],
+    ["client://h:1,i:0/a:2", "tunnel port=0: expected a whole number from 1 to 65535"],
+    ["client://h:1,,i:1/a:2", "tunnel is missing: expected host:port, an IPv6 host in brackets"],
+    ["client://h:1,i:1,h:1/a:2", "tunnel=h:1: expected each server once"],
+    ["client://h:1,i:2/i:2", "target port=2: expected another port than the tunnel's on the same address"],
+    [
+      "client://h:1,i:1/a:2?servers=both",
+      "servers=both: expected failover (the first that is there) or all (every one at once)"
+    ],
+    ["client://h:1/a:2,b:2,a:2", "target=a:2: expected each target once"],
+    ["client://h:1/a:2,,b:2", "target is missing: expected host:port, an IPv6 host in brackets, behind the tunnel's /"],
+    ["client://h:1/a:2,b:1,h:1", "target port=1: expected another port than the tunnel's on the same address"],
+    ["server://:1/a:2,b:2?mode=1", "target=a:2,b:2: expected one host:port with mode=1, since visitors come to it"],
+    ["server://:1/:2#x", "fragment=#x: expected no # and nothing behind it"],
+    ["client://h:1/:2?min=0", "min=0: expected a whole number from 1 to 65535"],
+    ["client://h:1/:2?min=065", "min=065: expected a whole number from 1 to 65535"],
+    ["client://h:1/:2?min", "min is missing: expected a whole number from 1 to 65535"],
+    ["server://:1/:2?max=65536", "max=65536: expected a whole number from 1 to 65535"],
+    ["server://:1/:2?slot=1000001", "slot=1000001: expected a whole number from 1 to 1000000, or 0 for no limit"],
+    ["server://:1/:2?read=-5s", "read=-5s: expected a duration such as 30s, 1h30m, 250ms, or 0 for no limit"],
+    ["server://:1/:2?read=%2", "read=%2: expected two hex digits after each %"],
+    ["server://:1/:2?log=loud", "log=loud: expected one of none, debug, info, warn, error, event"],
+    ["server://:1/:2?mode=3", "mode=3: expected 0 (auto), 1 (receive) or 2 (send)"],
+    ["client://h:1/:2?mode=auto", "mode=auto: expected 0 (auto), 1 (forward) or 2 (through)"],
+    ["server://:1/:2?tls=3", "tls=3: expected 0 (plain), 1 (self-signed, made in memory) or 2 (the files crt and key)"],
+    ["server://:1/:2?tls=2&key=a.pem", "crt is missing: expected the certificate's file, since tls=2"],
+    ["server://:1/:2?tls=2&crt=a.pem", "key is missing: expected the file of crt's key, since tls=2"],
+    ["server://:1/:2?tls=2&crt=&key=a", "crt is missing: expected a certificate file, with tls=2"],
+    ["server://:1/:2?crt=a.pem", "crt=a.pem: expected no crt file unless tls=2"],
+    ["server://:1/:2?tls=1&key=a.pem", "key=***: expected no key file unless tls=2"],
+    ["client://h:1/:2?tls=1&mode=1", "tls=1: expected 0 with mode=1, which has no server to demand it of"],
+    [
+      "client://h:1/:2?tls=yes",
+      "tls=yes: expected 0 (as the server has it), 1 (encrypted) or 2 (encrypted, and the certificate verified)"
+    ],
+    ["server://:1/:2?rate=1.5", "rate=1.5: expected a whole number of Mbit/s from 1 to 100000, or 0 for no limit"],
+    ["client://h:1/:2?proxy=3", "proxy=3: expected 0 (none), 1 (PROXY protocol v1) or 2 (v2)"],
+    ["client://h:1/:2?proxy-in=2", "proxy-in=2: expected 0 (no) or 1 (yes)"],
+    [
+      "client://h:1/:2?lb=random",
+      "lb=random: expected rr (in turn), least (the one with fewest visitors) or hash (by the visitor's address)"
+    ],
+    ["client://h:1/:2?check=50ms", "check=50ms: expected a duration from 100ms, such as 10s, or 0 for never"],
+    ["server://:1/:2?max=1&max=2", "max=2: expected each parameter once"],
+    [
+      "client://h:1/:2?max=5",
+      "max=5: expected this only with server://; client:// takes log, tls, ca, min, mode, servers, read, rate, slot, proxy, proxy-in, lb, check, cc"
+    ],
+    [
+      "server://:1/:2?slots=5",
+      "slots=5: expected a known parameter, perhaps slot; server:// takes log, tls, crt, key, max, mode, read, rate, slot, proxy, proxy-in, lb, check, cc"
+    ],
+    [
+      "client://h:1/:2?colour=red",
+      "colour=red: expected a known parameter; client:// takes log, tls, ca, min, mode, servers, read, rate, slot, proxy, proxy-in, lb, check, cc"
+    ],
+    [
+      "client://h:1/:2?token=t0k",
+      "token=***: expected a known parameter; client:// takes log, tls, ca, min, mode, servers, read, rate, slot, proxy, proxy-in, lb, check, cc"
+    ],
+    ["server://:80/:80", "target port=80: expected another port than the tunnel's on the same address"]
+  ])("%s is refused: %s", (text, message) => {
+    assert.strictEqual(wrong(text).message, message)
+  })
+
+  it.each([
+    "server://:80/127.0.0.1:80",
+    "server://localhost:80/127.0.0.1:80",
+    "server://[::]:80/0.0.0.0:80",
+    "server://192.0.2.1:80/:80?mode=1",
+    "server://Example.org:80/example.org:80",
+    "client://:80/:80"
+  ])("%s is refused: tunnel and target would be one port", (text) => {
+    assert.strictEqual(wrong(text).part, "target port")
+  })
+
+  it("a key with / ? # in it is refused, with no part of it shown as an address", () => {
+    for (const text of ["server://pa/ss@:1/:2", "server://pa?ss@:1/:2", "server://pa#ss@:1/:2"]) {
+      assert.strictEqual(
+        wrong(text).message,
+        "key=***: expected / ? # in a key written as %2F %3F %23, and no @ after the key's own"
+      )
+    }
+  })
+
+  it.each(["mni", "mn", "minn", "Min", "lgo", "reed", "prxoy", "mod", "slots", "rte"])(
+    "a name close to one of the client's is answered with that one: %s",
+    (name) => {
+      assert.match(wrong(`client://h:1/:2?${name}=1`).message, /perhaps (min|log|read|proxy|mode|slot|rate);/)
+    }
+  )
+
+  it("a long value does not fill the screen", () => {
+    assert.isBelow(wrong(`server://:1/:2?max=${"9".repeat(100_000)}`).message.length, 200)
+  })
+})
+
+describe("a described URL", () => {
+  it("has every default spelled out, and the key masked", () => {
+    assert.strictEqual(
+      TunnelUrl.format(ok("server://secret@:10101/:8080")),
+      "server://***@:10101/:8080?log=info&tls=0&max=1024&mode=0&read=10m&rate=0&slot=1024&proxy=0&proxy-in=0&lb=rr&check=0&cc=auto"
+    )
+    assert.strictEqual(
+      TunnelUrl.format(ok("client://h:10101/[::1]:8080?mode=2&read=90m&slot=0")),
+      "client://h:10101/[::1]:8080?log=info&tls=0&min=64&mode=2&servers=failover&read=1h30m&rate=0&slot=0&proxy=0&proxy-in=0&lb=rr&check=0&cc=auto"
+    )
+  })
+
+  it("says what is default and what is not", () => {
+    const rows = TunnelUrl.describe(ok("client://h:1/:2?min=5&mode=0"))
+    assert.deepStrictEqual(
+      rows.filter(({ isDefault }) => !isDefault).map(({ part, value }) => [part, value]),
+      [
+        ["role", "client"],
+        ["tunnel", "h:1"],
+        ["target", ":2"],
+        ["min", "5"]
+      ]
+    )
+  })
+
+  it.prop("has a row for each parameter that can be given", [config], ([config]) => {
+    const role = config._tag === "Server" ? "server" : "client"
+    const names = TunnelUrl.parameters.filter((one) => one.roles.includes(role) && one.default !== undefined)
+    assert.includeMembers(
+      TunnelUrl.describe(config).map(({ part }) => part),
+      names.map(({ name }) => name)
+    )
+  })
+})
