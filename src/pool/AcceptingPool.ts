@@ -36,14 +36,14 @@ export class Admission extends Context.Tag("nodepass/AcceptingPool/Admission")<
     /** Checks the newcomer's seal by `keys`, gives it an id and keeps it; `scope` is then the pool's to close. */
     readonly admit: (
       connection: Connection,
-      options: { readonly keys: Key.Session; readonly line: string; readonly scope: Scope.CloseableScope }
+      options: { readonly keys: Key.SessionKeys; readonly line: string; readonly scope: Scope.CloseableScope }
     ) => Effect.Effect<void, Handshake.HandshakeError | PoolFull | TlsError | TransportError>
-    readonly saved: () => Saved
+    readonly saved: () => Snapshot
   }
 >() {}
 
 /** What keeps ids and numbers different in a session that another process goes on with. */
-export interface Saved {
+export interface Snapshot {
   /** What the next id is made from. */
   readonly ids: number
   /** The first number that a newcomer may bring. */
@@ -54,7 +54,7 @@ export interface Options extends Pool.Options {
   /** The certificate in force when a connection comes, where data connections are secured. */
   readonly certificate: Option.Option<Effect.Effect<Certificate>>
   /** What it goes on with. Defaults to a new session. */
-  readonly saved?: Saved | undefined
+  readonly saved?: Snapshot | undefined
 }
 
 /** A pool that the client fills. A visitor who finds it empty has the client told at once. */
@@ -98,7 +98,7 @@ export const layer = (
       })
 
       let securing = 0
-      const secured = (connection: Connection, proof: { readonly keys: Key.Session; readonly count: number }) =>
+      const secured = (connection: Connection, proof: { readonly keys: Key.SessionKeys; readonly count: number }) =>
         Option.match(options.certificate, {
           onNone: () => Effect.succeed(connection),
           onSome: (current) =>

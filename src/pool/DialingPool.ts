@@ -27,7 +27,7 @@ import { Transport, TransportError } from "../transport/Transport.js"
 
 export interface Options extends Pool.Options {
   /** The session's, as they are now. */
-  readonly keys: () => Key.Session
+  readonly keys: () => Key.SessionKeys
   /** The server's tunnel address. */
   readonly address: Address
   /** Idle connections at least; `max` where that is lower. */
@@ -152,7 +152,7 @@ export const layer = (
 
       const takes = Pool.takesFrom(shelf, options)
       const surplus = Effect.suspend(() =>
-        options.visitors === "here" ? takes.trim(capacity) : Effect.ignore(bus.send(new Keep({ count: capacity })))
+        options.visitors === "local" ? takes.trim(capacity) : Effect.ignore(bus.send(new Keep({ count: capacity })))
       )
 
       const adapt = Effect.gen(function* () {

@@ -60,7 +60,7 @@ export interface Options {
   /** Idle connections at most. */
   readonly max: number
   /** Whether visitors come to this side, which then takes any connection, or to the other, which names one. */
-  readonly visitors: "here" | "there"
+  readonly visitors: "local" | "remote"
 }
 
 /** What either kind of pool asks of its shelf. */
@@ -68,7 +68,7 @@ export const shelfOptions = (
   { visitors }: Options,
   { handshakeTimeout, poolGetTimeout }: Settings["Type"]
 ): Pick<IdleConnections.Options, "claimable" | "expect" | "grace"> => ({
-  expect: visitors === "here" ? "nothing" : "bytes",
+  expect: visitors === "local" ? "nothing" : "bytes",
   grace: handshakeTimeout,
   // The other side gives a launch up after as long.
   claimable: Duration.sum(poolGetTimeout, handshakeTimeout)
@@ -99,5 +99,5 @@ export const takesFrom = (
       onSuccess: ({ connection }) => connection
     }),
   // Only the side that hands connections out can close one and hit no launch under way.
-  trim: (limit) => (visitors === "here" ? shelf.trim(limit) : Effect.void)
+  trim: (limit) => (visitors === "local" ? shelf.trim(limit) : Effect.void)
 })

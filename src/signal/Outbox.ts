@@ -48,10 +48,10 @@ export interface Outbox {
   /** Gives up every launch; those that were said only if `said` is to be given up too. */
   readonly close: (options: { readonly said: boolean }) => void
   /** What another outbox needs to go on in this one's place: all but its launches. */
-  readonly saved: () => Saved
+  readonly saved: () => Snapshot
 }
 
-export interface Saved {
+export interface Snapshot {
   /** The number of the next signal. */
   readonly next: number
   readonly signals: ReadonlyArray<Numbered>
@@ -61,7 +61,7 @@ export interface Options {
   /** Launches kept at most. */
   readonly limit: number
   /** What it goes on with. Defaults to nothing, its first number being `0`. */
-  readonly saved?: Saved | undefined
+  readonly saved?: Snapshot | undefined
 }
 
 /** Signals in a batch, at most: some kilobytes, so that liveness never has much in front of it. */

@@ -96,8 +96,8 @@ export interface Line {
 }
 
 /** What a bus leaves to the one that goes on with its session. */
-export interface Saved {
-  readonly outbox: Outbox.Saved
+export interface Snapshot {
+  readonly outbox: Outbox.Snapshot
   /** The highest number of the peer's that was handled. */
   readonly received: number
 }
@@ -143,7 +143,7 @@ export class SignalBus extends Context.Tag("nodepass/SignalBus")<
      * Goes no further, without a word to the peer: it gives up its control connection and its launches, and says what
      * another bus needs to go on in its place.
      */
-    readonly suspend: Effect.Effect<Saved>
+    readonly suspend: Effect.Effect<Snapshot>
     /** Launches that the peer has not acknowledged. */
     readonly waiting: Effect.Effect<number>
   }
@@ -181,7 +181,7 @@ interface Waiter {
 
 /** One that goes on where another was suspended waits for its peer as if that had just been lost. */
 export const makeWith = (
-  saved: Option.Option<Saved>
+  saved: Option.Option<Snapshot>
 ): Effect.Effect<SignalBus["Type"], never, Deadlines | Refusals | Scope.Scope | Settings> =>
   Effect.gen(function* () {
     const clock = yield* Effect.clock
@@ -548,7 +548,7 @@ export const makeWith = (
 export const make = makeWith(Option.none())
 
 export const layerWith = (
-  saved: Option.Option<Saved>
+  saved: Option.Option<Snapshot>
 ): Layer.Layer<SignalBus, never, Deadlines | Refusals | Settings> => Layer.scoped(SignalBus, makeWith(saved))
 
 export const layer = layerWith(Option.none())

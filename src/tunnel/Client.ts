@@ -59,7 +59,7 @@ export interface Options {
   /** Idle pool connections at least. */
   readonly min: number
   /** Opens or closes the port for visitors, as the server's terms have it. Asked in each session. */
-  readonly openPort: (visitors: "here" | "there") => Effect.Effect<void, SeveralTargets | TransportError>
+  readonly openPort: (visitors: "local" | "remote") => Effect.Effect<void, SeveralTargets | TransportError>
 }
 
 /** Why a control connection did not come about, or was lost, and how long it had stood if it had. */
@@ -71,7 +71,7 @@ interface Ended {
 /** What shows that a session is this side's, and the tunnel key that it grew from. */
 interface Proof {
   readonly key: Key.Stretched
-  readonly keys: Key.Session
+  readonly keys: Key.SessionKeys
 }
 
 /** What outlives a control connection. */
@@ -131,7 +131,7 @@ export const run = (
     const begin = (first: Proof, terms: Terms) =>
       Effect.gen(function* () {
         if (standing !== undefined) yield* end(standing)
-        const visitors = terms.receiver === "client" ? "here" : "there"
+        const visitors = terms.receiver === "client" ? "local" : "remote"
         yield* options.openPort(visitors)
         const trust = yield* trustIn(terms)
         const scope = yield* Scope.fork(tunnel, ExecutionStrategy.sequential)

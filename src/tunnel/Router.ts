@@ -137,4 +137,4 @@ interface Standing {
 const isAttached = ({ session }: Standing): boolean => session.bus.isAttached()
 
 /** Several servers need not agree on which side visitors come to. */
-const isWay = ({ session }: Standing): boolean => session.visitors === "here" && session.bus.isAttached()
+const isWay = ({ session }: Standing): boolean => session.visitors === "local" && session.bus.isAttached()

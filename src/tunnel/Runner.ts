@@ -156,7 +156,7 @@ const through = (config: ClientConfig, visitors: Scope.Scope) =>
     let port: { readonly address: Address; readonly scope: Scope.CloseableScope } | undefined
     let probes: Scope.CloseableScope | undefined
     /** Where visitors come to, as the servers have it. */
-    const flows = new Map<Address, "here" | "there">()
+    const flows = new Map<Address, "local" | "remote">()
 
     const closePort = Effect.suspend(() => {
       const open = port
@@ -193,9 +193,9 @@ const through = (config: ClientConfig, visitors: Scope.Scope) =>
     const deciding = yield* Effect.makeSemaphore(1)
     const decide = Effect.suspend(() => {
       const any = new Set(flows.values())
-      return Effect.zipRight(any.has("there") ? startProbes : stopProbes, any.has("here") ? openPort : closePort)
+      return Effect.zipRight(any.has("remote") ? startProbes : stopProbes, any.has("local") ? openPort : closePort)
     }).pipe(deciding.withPermits(1))
-    const settle = (server: Address, where: "here" | "there") =>
+    const settle = (server: Address, where: "local" | "remote") =>
       Effect.zipRight(
         Effect.sync(() => flows.set(server, where)),
         decide

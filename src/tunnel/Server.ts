@@ -85,7 +85,7 @@ export const run = (
     const { certificate, max, receiver, tls } = options
     const pinned = tls === 1 ? yield* Effect.transposeOption(certificate) : Option.none()
     const terms = new Terms({ max, receiver, tls, fingerprint: Option.map(pinned, ({ fingerprint }) => fingerprint) })
-    const visitors = receiver === "server" ? "here" : "there"
+    const visitors = receiver === "server" ? "local" : "remote"
     const { place } = yield* SessionStore
     const state: SessionState.Where = { place, tunnel: String(options.listener.address), terms: toText(terms) }
     let incumbent: Incumbent | undefined

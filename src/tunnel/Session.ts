@@ -36,7 +36,7 @@ export class Session extends Context.Tag("nodepass/Session")<
     /** Resets everybody who is being served: the other side is given up for dead. */
     readonly abandon: Effect.Effect<void>
     /** Whether visitors come to this side or to the other. */
-    readonly visitors: "here" | "there"
+    readonly visitors: "local" | "remote"
     readonly bus: SignalBus["Type"]
     readonly pool: Pool["Type"]
   }
@@ -44,7 +44,7 @@ export class Session extends Context.Tag("nodepass/Session")<
 
 export interface Options {
   /** Whether visitors come to this side or to the other. */
-  readonly visitors: "here" | "there"
+  readonly visitors: "local" | "remote"
   /** Whether it is to remember who is being served, for `abandon`. Defaults to not. */
   readonly remembers?: boolean | undefined
 }
@@ -76,7 +76,7 @@ export const layer = ({
       const receive = (signal: Delivered): Effect.Effect<void> => {
         switch (signal._tag) {
           case "Launch":
-            return visitors === "there"
+            return visitors === "remote"
               ? Effect.zipRight(launched("received", signal), egress.launch(signal, remembers ? take : pool.take))
               : Effect.logWarning("a launch was passed over: in this tunnel visitors come to this side only")
           case "Demand":
@@ -109,7 +109,7 @@ export const layer = ({
             )
           }),
         run: bus.run(receive),
-        flush: visitors === "here" ? pool.trim(0) : bus.send(new Signal.Flush()),
+        flush: visitors === "local" ? pool.trim(0) : bus.send(new Signal.Flush()),
         abandon: Effect.suspend(() => Effect.forEach(served, ({ reset }) => reset, { discard: true })),
         visitors,
         bus,

@@ -12,7 +12,7 @@ import * as Schema from "effect/Schema"
 import type * as AcceptingPool from "../pool/AcceptingPool.js"
 import { Crypto } from "../transport/Crypto.js"
 import * as Key from "../wire/Key.js"
-import { FromJson, type Place, Saved } from "./SessionStore.js"
+import { FromJson, type Place, StoredSession } from "./SessionStore.js"
 import * as Signal from "../wire/Signal.js"
 import type * as SignalBus from "../signal/SignalBus.js"
 
@@ -27,10 +27,10 @@ export interface Where {
 /** What a session consists of, besides its connections. */
 export interface SessionState {
   readonly client: string
-  readonly keys: Key.Session
+  readonly keys: Key.SessionKeys
   readonly nonces: { readonly client: string; readonly server: string }
-  readonly bus: SignalBus.Saved
-  readonly pool: AcceptingPool.Saved
+  readonly bus: SignalBus.Snapshot
+  readonly pool: AcceptingPool.Snapshot
 }
 
 export const isKept = ({ place }: Where): boolean => Option.isSome(place)
@@ -40,7 +40,7 @@ export const keep = ({ place, terms, tunnel }: Where, { bus, client, keys, nonce
   Effect.gen(function* () {
     if (Option.isNone(place)) return
     const outbox = bus.outbox.signals.map(({ number = null, signal }) => ({ text: Signal.toText(signal), number }))
-    const saved = new Saved({
+    const saved = new StoredSession({
       version: 1,
       at: yield* Clock.currentTimeMillis,
       client,

@@ -24,7 +24,7 @@ const count = Schema.Int.pipe(Schema.nonNegative())
 const nonce = Schema.String.pipe(Schema.pattern(/^[0-9a-f]{32}$/))
 
 /** A session between two processes of a server. */
-export class Saved extends Schema.Class<Saved>("nodepass/SessionStore/Saved")({
+export class StoredSession extends Schema.Class<StoredSession>("nodepass/SessionStore/StoredSession")({
   version: Schema.Literal(1),
   /** Milliseconds of the time of day. */
   at: Schema.Number,
@@ -44,7 +44,7 @@ export class Saved extends Schema.Class<Saved>("nodepass/SessionStore/Saved")({
   joins: count
 }) {}
 
-export const FromJson = Schema.parseJson(Saved)
+export const FromJson = Schema.parseJson(StoredSession)
 
 /** Texts by the name of their tunnel, for this user only. */
 export interface Place {

@@ -75,7 +75,7 @@ export const lineLimit = 512
 
 /** A control connection on which both sides have proved themselves, for a new session or the one before. */
 export type Agreement = {
-  readonly keys: Key.Session
+  readonly keys: Key.SessionKeys
   readonly dialect: Dialect.Dialect
 } & (
   | { readonly _tag: "New"; readonly terms: Signal.Terms }
@@ -85,7 +85,7 @@ export type Agreement = {
 
 /** The session that a client would go on with. */
 export interface Resumable {
-  readonly keys: Key.Session
+  readonly keys: Key.SessionKeys
   /** The highest number of the other side's signals that this one has handled, `-1` for none. */
   readonly received: number
 }
@@ -126,7 +126,7 @@ export interface Candidate {
   /** The tunnel key that it knows. */
   readonly key: Key.Stretched
   /** Keys of the control connection, and of the session if it becomes a new one. */
-  readonly keys: Key.Session
+  readonly keys: Key.SessionKeys
   /** What the keys come from, besides the tunnel key. */
   readonly nonces: { readonly client: string; readonly server: string }
   readonly channel: Dialect.Channel
@@ -171,7 +171,7 @@ export const grant = (
 ): Effect.Effect<void, HandshakeError> => writeLine(connection, channel.seal(Signal.toText(terms)))
 
 /** Server: whether the candidate has proved that it was in this session. */
-export const isOf = ({ keys, resume }: Candidate, session: Key.Session): boolean =>
+export const isOf = ({ keys, resume }: Candidate, session: Key.SessionKeys): boolean =>
   Option.exists(
     resume,
     (claim) =>
@@ -250,7 +250,7 @@ export interface Entered {
  */
 export const enter = (
   connection: Connection,
-  options: { readonly keys: Key.Session; readonly count: number; readonly trust: Option.Option<Trust> }
+  options: { readonly keys: Key.SessionKeys; readonly count: number; readonly trust: Option.Option<Trust> }
 ): Effect.Effect<Entered, HandshakeError | TlsError | TransportError, Deadlines | Settings | Transport> =>
   Effect.gen(function* () {
     const { count, keys, trust } = options
@@ -271,7 +271,7 @@ export const enter = (
 /** Server: the count of a `Join` that the session's client sealed. Fails with `WrongKey` or `Malformed`. */
 export const joined = (
   connection: Connection,
-  options: { readonly keys: Key.Session; readonly line: string }
+  options: { readonly keys: Key.SessionKeys; readonly line: string }
 ): Effect.Effect<number, HandshakeError> =>
   Effect.suspend(() => {
     // Which key it is depends on the count, so this is looked at first; nothing comes of it unless the seal fits.
@@ -287,7 +287,7 @@ export const joined = (
  */
 export const secured = (
   connection: Connection,
-  options: { readonly keys: Key.Session; readonly count: number; readonly certificate: Certificate }
+  options: { readonly keys: Key.SessionKeys; readonly count: number; readonly certificate: Certificate }
 ): Effect.Effect<Connection, HandshakeError | TlsError | TransportError, Deadlines | Settings | Transport> =>
   Effect.gen(function* () {
     const { certificate, count, keys } = options
@@ -300,7 +300,7 @@ export const secured = (
 /** Server: gives a pool connection its id. */
 export const admit = (
   connection: Connection,
-  options: { readonly keys: Key.Session; readonly count: number; readonly id: Signal.ConnectionId }
+  options: { readonly keys: Key.SessionKeys; readonly count: number; readonly id: Signal.ConnectionId }
 ): Effect.Effect<void, HandshakeError> =>
   writeLine(connection, options.keys.admit(options.count).seal(`//${options.id}?n=${options.count}#admit`))
 
@@ -323,12 +323,12 @@ const agreed = (codec: Option.Option<Codec>, text: string): Option.Option<Codec>
   Option.filter(codec, () => Signal.parameter(text, "z") === "1")
 
 /** Says of whom it seals that it is in the session, and was there when these keys were agreed on. */
-const proofText = (session: Key.Session, keys: Key.Session, kind: "resume" | "resumed"): string =>
+const proofText = (session: Key.SessionKeys, keys: Key.SessionKeys, kind: "resume" | "resumed"): string =>
   `//control?session=${session.id}&with=${keys.id}#${kind}`
 
 const proofOf = (seal: Key.Seal, text: string): string => Signal.parameter(seal.seal(text), "mac") ?? ""
 
-const claimText = ({ keys: before, received }: Resumable, keys: Key.Session): string =>
+const claimText = ({ keys: before, received }: Resumable, keys: Key.SessionKeys): string =>
   `&session=${before.id}&got=${received + 1}&proof=${proofOf(before.join(0), proofText(before, keys, "resume"))}`
 
 const decodeTerms = (text: string) =>

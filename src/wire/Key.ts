@@ -23,7 +23,7 @@ export interface Seal {
 }
 
 /** The keys of one session. Both sides derive the same ones, neither ever sends one. */
-export interface Session {
+export interface SessionKeys {
   /** Names the session in the clear: 16 hex digits that say nothing about its keys. */
   readonly id: string
   /** Seals what the client says on the control connection. */
@@ -62,7 +62,7 @@ export const session = (
   crypto: Crypto["Type"],
   key: Stretched,
   nonces: { readonly client: string; readonly server: string }
-): Session => {
+): SessionKeys => {
   const secret = Redacted.make(derive(crypto, key, `session ${nonces.client} ${nonces.server}`))
   const seal = (label: string) => makeSeal(crypto, derive(crypto, secret, label))
   const blocks = (label: string) => {

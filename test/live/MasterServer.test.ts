@@ -310,7 +310,7 @@ describe("the master's API", () => {
       "cpu mem_total mem_used mem_free swap_total swap_used swap_free netrx nettx diskr diskw sysup uptime"
     for (const name of numbers.split(" ")) assert.isNumber(info[name], name)
     for (const name of ["os", "arch", "name"]) assert.isString(info[name], name)
-    assert.strictEqual((await call("POST", "/info", { alias: "here" })).json.alias, "here")
+    assert.strictEqual((await call("POST", "/info", { alias: "local" })).json.alias, "local")
 
     const root = base.replace("/api/v1", "")
     const health = await fetch(`${root}/health`)

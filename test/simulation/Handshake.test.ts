@@ -166,7 +166,7 @@ describe("Handshake", () => {
             const count = yield* Handshake.joined(connection, { keys, line: newcomer.line })
             yield* Handshake.admit(connection, { keys, count, id: "9f3c11aa" as never })
           }).pipe(Effect.tapError(() => connection.reset))
-        const enter = (theirs: Key.Session) =>
+        const enter = (theirs: Key.SessionKeys) =>
           Effect.gen(function* () {
             const [ours, server] = yield* meet
             return yield* Effect.all(
@@ -225,7 +225,7 @@ describe("Handshake", () => {
     const pinned = Option.some(trust)
 
     /** The server's side, as far as the id. */
-    const admit = (connection: Connection, key: Key.Stretched, keys: Key.Session) =>
+    const admit = (connection: Connection, key: Key.Stretched, keys: Key.SessionKeys) =>
       Effect.gen(function* () {
         const newcomer = yield* Handshake.receive(connection, Effect.succeed([key]))
         if (newcomer._tag === "Hello") return assert.fail("a hello")

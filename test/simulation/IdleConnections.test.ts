@@ -29,10 +29,10 @@ const world = <A, E>(
   const network = SimNetwork.make()
   const main = Effect.gen(function* () {
     const [here, there] = yield* Effect.all([
-      Effect.provide(Transport, network.host("here")),
-      Effect.provide(Transport, network.host("there"))
+      Effect.provide(Transport, network.host("local")),
+      Effect.provide(Transport, network.host("remote"))
     ])
-    const listener = yield* there.listen(Address.make("there", 1))
+    const listener = yield* there.listen(Address.make("remote", 1))
     const shelf = yield* IdleConnections.make({
       expect,
       grace: Duration.seconds(10),
@@ -44,7 +44,7 @@ const world = <A, E>(
       add: (n) =>
         Effect.gen(function* () {
           const scope = yield* Scope.make()
-          const connection = yield* Scope.extend(here.connect(Address.make("there", 1)), scope)
+          const connection = yield* Scope.extend(here.connect(Address.make("remote", 1)), scope)
           const far = yield* listener.accept
           yield* shelf.add({ id: idOf(n), connection, scope })
           return far

@@ -244,7 +244,7 @@ describe("a UDP session", () => {
     [
       FastCheck.constantFrom(...sides),
       FastCheck.integer({ min: 2, max: 3000 }),
-      FastCheck.constantFrom("there" as const, "back" as const)
+      FastCheck.constantFrom("remote" as const, "back" as const)
     ],
     ([side, limit, way]) => {
       LimitWorld.run({ side, settings: { datagramLimit: limit } }, ({ network, tunnel }) =>
@@ -253,7 +253,7 @@ describe("a UDP session", () => {
           const [heard, answers]: [Array<number>, Array<number>] = [[], []]
           yield* LimitWorld.serveUdp(network, ({ bytes, peer }, socket) => {
             heard.push(bytes.length)
-            const size = way === "there" ? 0 : (sizes[heard.length - 1] ?? 0)
+            const size = way === "remote" ? 0 : (sizes[heard.length - 1] ?? 0)
             return socket.send([{ peer, bytes: new Uint8Array(size) }])
           })
           const socket = yield* (yield* Transport.Transport).associate(visitorsAt)
@@ -263,10 +263,10 @@ describe("a UDP session", () => {
             )
           )
           for (const size of sizes) {
-            yield* socket.send([{ peer: visitorsAt, bytes: new Uint8Array(way === "there" ? size : 1) }])
+            yield* socket.send([{ peer: visitorsAt, bytes: new Uint8Array(way === "remote" ? size : 1) }])
             yield* Effect.sleep("100 millis")
           }
-          assert.deepStrictEqual(way === "there" ? heard : answers, [limit, 0, limit - 1])
+          assert.deepStrictEqual(way === "remote" ? heard : answers, [limit, 0, limit - 1])
           assert.strictEqual((yield* tunnel.checkpoint).refused["datagram"], 2)
         })
       )

@@ -26,7 +26,7 @@ const patience = Duration.toSeconds(Settings.defaults.poolGetTimeout)
 const visitor: Visit = { protocol: "tcp", visitor: Address.make("198.51.100.1", 5), entry: Option.none() }
 
 /** A session that serves `capacity` visitors, each after a while, and fails those it leaves when it is over. */
-const makeSession = (name: string, capacity: number, visitors: "here" | "there" = "here") =>
+const makeSession = (name: string, capacity: number, visitors: "local" | "remote" = "local") =>
   Effect.gen(function* () {
     const permits = yield* Effect.makeSemaphore(capacity)
     const over = yield* Effect.makeLatch(false)
@@ -128,17 +128,17 @@ describe("Router", () => {
       1,
       Effect.gen(function* () {
         const link = yield* Router.Router
-        const there = yield* makeSession("there", 1, "there")
+        const there = yield* makeSession("remote", 1, "remote")
         yield* link.use(there.session)
         const stands = yield* Effect.timeoutOption(link.ready, Duration.zero)
         const waiting = yield* Effect.fork(Effect.scoped(link.open(visitor)))
         yield* seconds(1)
         assert.isTrue(Option.isNone(yield* waiting.poll))
-        yield* link.use((yield* makeSession("here", 1)).session, { rank: 1 })
+        yield* link.use((yield* makeSession("local", 1)).session, { rank: 1 })
         return [yield* Fiber.join(waiting), Option.isSome(stands)]
       })
     )
-    assert.deepStrictEqual([connection, stands], [{ name: "here" } as never, true])
+    assert.deepStrictEqual([connection, stands], [{ name: "local" } as never, true])
   })
 
   it("a session that leaves after its successor came does not take the successor's place away", () => {

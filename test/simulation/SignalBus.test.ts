@@ -43,11 +43,11 @@ const world = <A, E>(
   const network = SimNetwork.make(link)
   const main = Effect.gen(function* () {
     const [here, there] = yield* Effect.all([
-      Effect.provide(Transport, network.host("here")),
-      Effect.provide(Transport, network.host("there"))
+      Effect.provide(Transport, network.host("local")),
+      Effect.provide(Transport, network.host("remote"))
     ])
-    const listener = yield* there.listen(Address.make("there", 1))
-    const ours = yield* here.connect(Address.make("there", 1))
+    const listener = yield* there.listen(Address.make("remote", 1))
+    const ours = yield* here.connect(Address.make("remote", 1))
     const theirs = yield* listener.accept
     const crypto = yield* Effect.provide(Crypto, SimCrypto.layer(seed))
     const keys = Key.session(crypto, Redacted.make(new Uint8Array(32)), { client: "a", server: "b" })
@@ -145,7 +145,7 @@ describe("SignalBus", () => {
     const [reason, seconds] = world(1, {}, ({ network, ours, theirs }) =>
       Effect.gen(function* () {
         yield* speaking(theirs)
-        yield* Effect.fork(Effect.delay(network.partition("here", "there"), Duration.seconds(7)))
+        yield* Effect.fork(Effect.delay(network.partition("local", "remote"), Duration.seconds(7)))
         const [took, reason] = yield* Effect.timed(losing(ours))
         return [reason, Duration.toSeconds(took)] as const
       })
@@ -161,7 +161,7 @@ describe("SignalBus", () => {
       ({ network, ours, theirs }) =>
         Effect.gen(function* () {
           yield* speaking(theirs)
-          yield* Effect.fork(Effect.delay(network.partition("here", "there"), Duration.seconds(2)))
+          yield* Effect.fork(Effect.delay(network.partition("local", "remote"), Duration.seconds(2)))
           const [took, reason] = yield* Effect.timed(losing(ours))
           return [reason, Duration.toSeconds(took)] as const
         }),
@@ -226,7 +226,7 @@ describe("SignalBus", () => {
         const left = yield* speaking(ours)
         yield* speaking(theirs)
         const there = yield* left.probe(Duration.seconds(1))
-        yield* network.partition("here", "there")
+        yield* network.partition("local", "remote")
         yield* Effect.sleep(Duration.millis(50))
         return [there, yield* left.probe(Duration.seconds(1))]
       })

@@ -27,7 +27,7 @@ const run = <E>(
     for (let seed = 0; seed < 6; seed++) {
       const network = SimNetwork.make({ segment: 20 + seed * 300, window: 8 + seed })
       const { exit, leftover } = Simulation.run(
-        program.pipe(Effect.scoped, Effect.provide(Layer.provide(over, network.host("here")))),
+        program.pipe(Effect.scoped, Effect.provide(Layer.provide(over, network.host("local")))),
         {
           seed,
           turn: seed < 3 ? 50 : 2048

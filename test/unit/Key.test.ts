@@ -18,7 +18,7 @@ const nonces = { client: "00".repeat(16), server: "11".repeat(16) }
 const session = (key: string, over?: Partial<typeof nonces>) =>
   Key.session(crypto, stretched(key), { ...nonces, ...over })
 const directions = ["client", "server", "join", "admit"] as const
-const sealOf = (keys: Key.Session, direction: (typeof directions)[number]): Key.Seal =>
+const sealOf = (keys: Key.SessionKeys, direction: (typeof directions)[number]): Key.Seal =>
   direction === "join" || direction === "admit" ? keys[direction](0) : keys[direction]
 
 const line = FastCheck.stringMatching(/^\/\/[a-z0-9]{1,20}(\?[a-z]=[a-z0-9]{0,9})?#[a-z0-9]{1,9}$/)

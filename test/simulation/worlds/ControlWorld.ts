@@ -247,7 +247,7 @@ const makeMiddle = (transport: Transport["Type"], listener: Listener) =>
 
 /** One side's session, while it has one. */
 interface Standing {
-  readonly keys: Key.Session
+  readonly keys: Key.SessionKeys
   readonly bus: SignalBus.SignalBus["Type"]
   readonly scope: Scope.CloseableScope
 }
@@ -289,7 +289,7 @@ const program = (seed: number, makeNetwork: (link: SimNetwork.Link) => SimNetwor
         if (standing[side] === here) standing[side] = undefined
         return Scope.close(here.scope, Exit.void)
       })
-    const begin = (side: "server" | "client", keys: Key.Session, parent: Scope.Scope) =>
+    const begin = (side: "server" | "client", keys: Key.SessionKeys, parent: Scope.Scope) =>
       Effect.gen(function* () {
         yield* end(side, standing[side])
         const scope = yield* Scope.fork(parent, { _tag: "Sequential" })

@@ -73,7 +73,7 @@ export interface World {
   /** Brings a connection into the pool of a session. */
   readonly join: (
     host: string,
-    keys: Key.Session,
+    keys: Key.SessionKeys,
     count: number
   ) => Effect.Effect<Handshake.Entered, Handshake.HandshakeError | TlsError | Transport.TransportError, Scope.Scope>
   /** All that was logged, oldest first. */
