@@ -33,10 +33,11 @@ export const connectionOf = (pair: Pair, mine: Side): Connection => {
   const fail = (operation: "read" | "write", reason: Reason) =>
     Effect.fail(new TransportError({ operation, reason, address: mine.remote }))
 
-  const peek: Connection["peek"] = Clock.clockWith((clock) => {
+  /** Waits until `read` would complete without waiting; what it would return. */
+  const readable: Effect.Effect<"Bytes" | "End" | "Failure"> = Clock.clockWith((clock) => {
     const seen = look(mine, clock.unsafeCurrentTimeMillis())
-    if (seen === "Nothing") return Effect.zipRight(untilNews(mine, clock, mine.inbox[0]?.at), peek)
-    return seen === "Bytes" || seen === "End" ? Effect.succeed(seen) : fail("read", seen)
+    if (seen === "Nothing") return Effect.zipRight(untilNews(mine, clock, mine.inbox[0]?.at), readable)
+    return Effect.succeed(seen === "Bytes" || seen === "End" ? seen : "Failure")
   })
   const read: Connection["read"] = Clock.clockWith(
     (clock): Effect.Effect<Option.Option<Uint8Array>, TransportError> => {
@@ -79,15 +80,9 @@ export const connectionOf = (pair: Pair, mine: Side): Connection => {
     local: mine.local,
     remote: mine.remote,
     read,
-    peek,
-    // In a fiber, since what is on its way is known to nobody but who waits for it.
-    watch: (heard) =>
-      Effect.map(
-        Effect.forkDaemon(
-          Effect.interruptible(Effect.match(peek, { onFailure: () => heard("Failure"), onSuccess: heard }))
-        ),
-        Fiber.interrupt
-      ),
+    // In a fiber: no timer announces the arrival of a segment, a reader sleeps until then.
+    watch: (listener) =>
+      Effect.map(Effect.forkDaemon(Effect.interruptible(Effect.map(readable, listener))), Fiber.interrupt),
     unread: (chunk) => {
       if (chunk.length > 0) mine.front.push(chunk)
     },

@@ -70,14 +70,13 @@ export interface Connection {
    * taken nothing. Fails with `Reset` or `Closed`, and ever after.
    */
   readonly read: Effect.Effect<Option.Option<Uint8Array>, TransportError>
-  /** Waits until `read` would answer at once and says with what; takes nothing. Fails as `read` would. Cancel safe. */
-  readonly peek: Effect.Effect<"Bytes" | "End", TransportError>
   /**
-   * Has `heard` called once, as soon as `read` would answer at once; without a fiber, for connections that lie idle.
+   * Calls `listener` once, as soon as `read` would complete without waiting, with what `read` would return. Reads nothing,
+   * and uses no fiber: it is for connections that lie idle.
    *
-   * Whoever reads or peeks runs the answer first, which calls it off. One watches at a time.
+   * The returned effect cancels the watch: run it before you read. One watch at a time.
    */
-  readonly watch: (heard: (what: "Bytes" | "End" | "Failure") => void) => Effect.Effect<Effect.Effect<void>>
+  readonly watch: (listener: (what: "Bytes" | "End" | "Failure") => void) => Effect.Effect<Effect.Effect<void>>
   /** Puts bytes back in front of what `read` will answer next. */
   readonly unread: (chunk: Uint8Array) => void
   /**

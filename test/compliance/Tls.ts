@@ -14,6 +14,7 @@ import * as Address from "../../src/core/Address.js"
 import type { Certificate } from "../../src/transport/Certificates.js"
 import type * as Tls from "../../src/transport/Tls.js"
 import { type Connection, serveOwning, Transport, type TransportError } from "../../src/transport/Transport.js"
+import { readable } from "./Transport.js"
 
 /** What is asked of a certificate. Times in milliseconds from now. */
 export interface Wish {
@@ -252,7 +253,7 @@ export const tlsSuite = (name: string, world: TlsWorld): unknown =>
         for (const pieces of [0, 1, 2, 3]) {
           const ends = yield* connected
           const visiting = yield* Effect.fork(secure(ends.client, { side: "client", trust: pinned(certificate) }))
-          assert.strictEqual(yield* ends.server.peek, "Bytes")
+          assert.strictEqual(yield* readable(ends.server), "Bytes")
           const chunk = pieces === 0 ? Option.none() : yield* ends.server.read
           if (Option.isSome(chunk)) {
             const size = Math.ceil(chunk.value.length / pieces)
@@ -323,7 +324,7 @@ export const tlsSuite = (name: string, world: TlsWorld): unknown =>
           const fiber = yield* Effect.fork(reasonOf(securing))
           yield* parked(fiber)
           // A reset that meets the hello on its way looks like an end.
-          if (side === "client") yield* peer.peek
+          if (side === "client") yield* readable(peer)
           yield* peer.reset
           assert.strictEqual(yield* Fiber.join(fiber), "Reset")
         })

@@ -276,14 +276,6 @@ class Socket implements Connection, Below {
   peekBytes() {
     return this.tls === undefined ? this.checked(this.kernel.sockets.peek(this.fd, buffer, 1)) : this.take()
   }
-  get peek(): Connection["peek"] {
-    const peek: Connection["peek"] = Effect.suspend(() => {
-      const seen = this.look()
-      if (seen === undefined) return this.park(peek)
-      return seen === "Failure" ? Effect.fail(this.error("read")) : Effect.succeed(seen)
-    })
-    return peek
-  }
   get watch(): Connection["watch"] {
     return (heard) =>
       Effect.sync(() => {

@@ -134,12 +134,6 @@ export const fromSocket = (
     const error = broken("read")
     return error === undefined ? park(read) : Effect.fail(error)
   }
-  const peek = (): Effect.Effect<"Bytes" | "End", TransportError> => {
-    ask()
-    const seen = look()
-    if (seen === undefined) return park(peek)
-    return seen === "Failure" ? Effect.fail(broken("read") ?? closed("read")) : Effect.succeed(seen)
-  }
 
   const watch: Connection["watch"] = (heard) =>
     Effect.sync(() => {
@@ -184,7 +178,6 @@ export const fromSocket = (
     local,
     remote,
     read: Effect.suspend(read),
-    peek: Effect.suspend(peek),
     watch,
     unread: (chunk) => {
       if (chunk.length > 0) front.push(chunk)
