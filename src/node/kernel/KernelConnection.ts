@@ -6,10 +6,9 @@
  */
 import * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
-import { getSystemErrorName } from "node:util"
 import type * as Address from "../../core/Address.js"
 import { type Connection, TransportError } from "../../transport/Transport.js"
-import { failure } from "../socket/NodeConnection.js"
+import * as Errno from "../socket/Errno.js"
 import type { Kernel } from "./Kernel.js"
 import type { Half } from "./reactor/SharedState.js"
 import { isLater } from "./ffi/Libc.js"
@@ -40,19 +39,6 @@ export interface Heir {
 /** What is below a connection, for who takes it over; nothing below one that is not made here. */
 export const below = (connection: Connection): Below | undefined =>
   connection instanceof Socket ? connection : undefined
-
-/** An `errno`, as Node tells of it. */
-export const because = (errno: number): NodeJS.ErrnoException => {
-  const code = errno > 0 ? getSystemErrorName(-errno) : "UNKNOWN"
-  return Object.assign(new Error(code), { code, errno: -errno })
-}
-
-/** What an `errno` means for an operation. */
-export const failed = (
-  operation: TransportError["operation"],
-  address: Address.Address,
-  errno: number
-): TransportError => failure(operation, address, because(errno))
 
 /** Closes what was released, at once or by a reset. */
 export const closeHalf = ({ libc, openSsl }: Kernel, { descriptor, tls }: Half, asReset: boolean): void => {
@@ -143,7 +129,7 @@ class Socket implements Connection, Below {
     return new TransportError({ operation, address: this.remote, reason: "Closed" })
   }
   error(operation: "read" | "write") {
-    return this.fd < 0 ? this.closed(operation) : failed(operation, this.remote, this.errno)
+    return this.fd < 0 ? this.closed(operation) : Errno.fromErrno(operation, this.remote, this.errno)
   }
   note(errno: number) {
     if (!isLater(errno)) this.errno = errno

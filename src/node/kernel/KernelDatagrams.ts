@@ -6,10 +6,10 @@ import type * as Scope from "effect/Scope"
 import { constants } from "node:os"
 import type * as Address from "../../core/Address.js"
 import { type Datagram, type DatagramSocket, type Transport, TransportError } from "../../transport/Transport.js"
+import * as Errno from "../socket/Errno.js"
 import * as NodeDatagrams from "../socket/NodeDatagrams.js"
 import type { Way } from "../socket/NodeHosts.js"
 import type { Kernel } from "./Kernel.js"
-import * as KernelConnection from "./KernelConnection.js"
 import { isLater } from "./ffi/Libc.js"
 import { batch } from "./ffi/Messages.js"
 import * as SocketAddress from "./ffi/SocketAddress.js"
@@ -59,8 +59,7 @@ const open = (
   Effect.acquireRelease(
     Effect.suspend(() => {
       const { libc, sockets } = kernel
-      const failed = (errno: number) =>
-        Effect.fail(KernelConnection.failed(settings.operation, settings.address, errno))
+      const failed = (errno: number) => Effect.fail(Errno.fromErrno(settings.operation, settings.address, errno))
       const fd = sockets.openDatagram(settings.way.family)
       if (fd < 0) return failed(sockets.errno())
       sockets.set(fd, options.receiveBuffer, room)
@@ -96,7 +95,7 @@ const make = ({ libc, messages, poller, sockets }: Kernel, descriptor: number, {
     wake()
   }
   const fail = (errno: number) => {
-    error = KernelConnection.failed("receive", address, errno)
+    error = Errno.fromErrno("receive", address, errno)
   }
 
   const receive = (): Effect.Effect<ReadonlyArray<Datagram>, TransportError> => {

@@ -6,7 +6,7 @@ import * as Scope from "effect/Scope"
 import { constants } from "node:os"
 import * as Address from "../../core/Address.js"
 import type { Listener, TransportError } from "../../transport/Transport.js"
-import { failure } from "../socket/NodeConnection.js"
+import * as Errno from "../socket/Errno.js"
 import * as NodeHosts from "../socket/NodeHosts.js"
 import type { Kernel } from "./Kernel.js"
 import * as KernelConnection from "./KernelConnection.js"
@@ -19,7 +19,7 @@ export const listen =
   (kernel: Kernel) =>
   (address: Address.Address): Effect.Effect<Listener, TransportError, Scope.Scope> =>
     waysOf(address).pipe(
-      Effect.mapError((cause) => failure("listen", address, cause)),
+      Effect.mapError((cause) => Errno.fromNode("listen", address, cause)),
       Effect.flatMap((ways) =>
         Effect.acquireRelease(
           Effect.suspend(() => {
@@ -30,7 +30,7 @@ export const listen =
               ;({ errno } = opened)
               if (errno !== EAFNOSUPPORT && errno !== EADDRNOTAVAIL) break
             }
-            return Effect.fail(KernelConnection.failed("listen", address, errno))
+            return Effect.fail(Errno.fromErrno("listen", address, errno))
           }),
           ({ close }) => Effect.sync(close)
         )
@@ -120,7 +120,7 @@ const make = (kernel: Kernel, descriptor: number) => {
     Effect.suspend(() => {
       const again = short
       short = true
-      const error = KernelConnection.because(errno).message
+      const error = Errno.nameOf(errno)
       return Effect.delay(
         Effect.unless(Effect.logWarning(`no visitor can be accepted for now: ${error}`), () => again),
         pause

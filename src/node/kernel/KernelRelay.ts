@@ -15,6 +15,7 @@ import { Meter } from "../../relay/Meter.js"
 import * as Relay from "../../relay/Relay.js"
 import { type Bucket, Throttle } from "../../relay/Throttle.js"
 import { type Connection, TransportError } from "../../transport/Transport.js"
+import * as Errno from "../socket/Errno.js"
 import * as KernelConnection from "./KernelConnection.js"
 import * as Congestion from "./Congestion.js"
 import type { Kernel } from "./Kernel.js"
@@ -145,7 +146,7 @@ export const layer = ({
           case "Idle":
             return Effect.fail(new Relay.RelayIdle({ limit: idle }))
           case "Broken":
-            return Effect.fail(KernelConnection.failed(outcome.operation, exchange[outcome.side].remote, outcome.errno))
+            return Effect.fail(Errno.fromErrno(outcome.operation, exchange[outcome.side].remote, outcome.errno))
           case "Aborted":
             return Effect.fail(closed(exchange.near))
           case "Died":

@@ -6,6 +6,7 @@
 import * as Effect from "effect/Effect"
 import { constants } from "node:os"
 import { type Connection, Transport, TransportError } from "../../transport/Transport.js"
+import * as Errno from "../socket/Errno.js"
 import { addressOf } from "../socket/NodeConnection.js"
 import type * as NodeDial from "../socket/NodeDial.js"
 import { dial } from "../socket/NodeDial.js"
@@ -66,12 +67,12 @@ const { EALREADY, EINPROGRESS, EISCONN } = constants.errno
 
 const viaKernel =
   (kernel: Kernel): NodeDial.Attempt<Connection> =>
-  (way, port, opened, failed) => {
+  (way, address, { failed, opened }) => {
     const { libc, poller, sockets } = kernel
-    const address = SocketAddress.encode(way, port)
+    const name = SocketAddress.encode(way, address.port)
     const fd = sockets.open(way.family)
     if (fd < 0) {
-      failed(KernelConnection.because(sockets.errno()))
+      failed(Errno.fromErrno("connect", address, sockets.errno()))
       return () => undefined
     }
     let isWatched = false
@@ -82,15 +83,15 @@ const viaKernel =
     }
     const fail = (errno: number) => {
       close()
-      failed(KernelConnection.because(errno))
+      failed(Errno.fromErrno("connect", address, errno))
     }
     /** Begins, or asks how it went; answers whether that is to be seen. */
     const ask = (): boolean => {
-      const errno = sockets.connect(fd, address) < 0 ? sockets.errno() : EISCONN
+      const errno = sockets.connect(fd, name) < 0 ? sockets.errno() : EISCONN
       if (errno === EINPROGRESS || errno === EALREADY) return true
       if (errno !== EISCONN) fail(errno)
       else {
-        const made = KernelConnection.make(kernel, fd, addressOf(way.host, port), { isWatched })
+        const made = KernelConnection.make(kernel, fd, addressOf(way.host, address.port), { isWatched })
         ;({ close } = made)
         opened(made.connection, made.close)
       }

@@ -5,8 +5,8 @@ import { createHash, X509Certificate } from "node:crypto"
 import type * as Address from "../../core/Address.js"
 import * as Tls from "../../transport/Tls.js"
 import type { TransportError } from "../../transport/Transport.js"
+import * as Errno from "../socket/Errno.js"
 import { namesOf } from "../socket/NodeCertificates.js"
-import { failed } from "./KernelConnection.js"
 import { type OpenSsl, verdicts } from "./tls/OpenSsl.js"
 import type { TlsSession } from "./tls/TlsSession.js"
 
@@ -27,7 +27,7 @@ export const advance = (
 ): "Done" | "WantRead" | "WantWrite" | Tls.TlsError | TransportError => {
   const progress = session.handshake()
   if (progress === "Ended") return Tls.handshake(peer, "it ended the connection")
-  if (typeof progress === "number") return failed("read", peer, -progress)
+  if (typeof progress === "number") return Errno.fromErrno("read", peer, -progress)
   if (typeof progress === "object") return Tls.handshake(peer, progress.reason)
   if (progress !== "Done" || as.side === "server") return progress
   return refusal(openSsl, session.session, { trust: as.trust, peer }) ?? "Done"

@@ -23,7 +23,7 @@ import type { MasterConfig } from "../../url/MasterUrl.js"
 import * as Metrics from "../../master/Metrics.js"
 import { Settings } from "../../transport/Settings.js"
 import type { Transport, TransportError } from "../../transport/Transport.js"
-import { failure } from "../socket/NodeConnection.js"
+import * as Errno from "../socket/Errno.js"
 import * as NodeHostFigures from "./NodeHostFigures.js"
 import * as NodePage from "./NodePage.js"
 import * as NodeState from "../store/NodeState.js"
@@ -150,7 +150,7 @@ const listen = ({ address }: MasterConfig, server: Http.Server) =>
       port: address.port,
       ...(address.host === "" ? {} : { host: address.host })
     }),
-    ({ cause }) => failure("listen", address, cause)
+    ({ cause }) => Errno.fromNode("listen", address, cause)
   )
 
 /** A backup each reload interval, the first after a minute at most, and one at the end. */

@@ -6,8 +6,9 @@ import type * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import type * as Net from "node:net"
 import * as Address from "../../core/Address.js"
+import * as Errno from "./Errno.js"
 import * as NodeBuffer from "./NodeBuffer.js"
-import { type Connection, type Reason, TransportError } from "../../transport/Transport.js"
+import { type Connection, TransportError } from "../../transport/Transport.js"
 
 /** What every socket is opened with, dialled and accepted. */
 export const socketOptions = {
@@ -16,16 +17,6 @@ export const socketOptions = {
   keepAlive: true,
   keepAliveInitialDelay: 30_000,
   highWaterMark: NodeBuffer.initial
-}
-
-/** What Node reports, with the reason that its code means. */
-export const failure = (
-  operation: TransportError["operation"],
-  address: Address.Address,
-  cause: unknown
-): TransportError => {
-  const code = Predicate.hasProperty(cause, "code") ? String(cause.code) : ""
-  return new TransportError({ operation, address, reason: reasons[code] ?? "Unknown", cause })
 }
 
 /** A socket or server address, an IPv4 address in IPv6 clothes shown as itself. */
@@ -80,7 +71,7 @@ export const fromSocket = (
   let writer: (() => void) | undefined
 
   const broken = (operation: "read" | "write"): TransportError | undefined => {
-    if (socket.errored !== null) return failure(operation, remote, socket.errored)
+    if (socket.errored !== null) return Errno.fromNode(operation, remote, socket.errored)
     return socket.destroyed ? new TransportError({ operation, address: remote, reason: "Closed" }) : undefined
   }
 
@@ -220,29 +211,3 @@ const queued = (tcp: Net.Socket): number => {
 
 /** What speaks for a TCP socket, where that is not itself. */
 const tops = new WeakMap<Net.Socket, Net.Socket>()
-
-const reasons: Readonly<Record<string, Reason>> = {
-  ECONNREFUSED: "Refused",
-  EHOSTUNREACH: "Unreachable",
-  EHOSTDOWN: "Unreachable",
-  ENETUNREACH: "Unreachable",
-  ENETDOWN: "Unreachable",
-  ENOTFOUND: "UnknownHost",
-  EAI_AGAIN: "UnknownHost",
-  ETIMEDOUT: "TimedOut",
-  EADDRINUSE: "AddressInUse",
-  EADDRNOTAVAIL: "AddressUnavailable",
-  EAFNOSUPPORT: "AddressUnavailable",
-  EACCES: "Forbidden",
-  EPERM: "Forbidden",
-  EMFILE: "Exhausted",
-  ENFILE: "Exhausted",
-  ENOMEM: "Exhausted",
-  ENOBUFS: "Exhausted",
-  ECONNRESET: "Reset",
-  ECONNABORTED: "Reset",
-  EPIPE: "Reset",
-  ENOTCONN: "Closed",
-  ERR_STREAM_DESTROYED: "Closed",
-  ERR_SOCKET_CLOSED: "Closed"
-}

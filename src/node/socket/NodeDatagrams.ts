@@ -11,9 +11,10 @@ import {
   type DatagramSocket,
   datagramsHeld,
   type Transport,
-  type TransportError
+  TransportError
 } from "../../transport/Transport.js"
-import { addressOf, failure } from "./NodeConnection.js"
+import * as Errno from "./Errno.js"
+import { addressOf } from "./NodeConnection.js"
 import * as NodeHosts from "./NodeHosts.js"
 import { owned } from "./NodeScope.js"
 
@@ -48,10 +49,12 @@ export const lookup = (
   address: Address.Address
 ): Effect.Effect<NodeHosts.Way, TransportError> =>
   NodeHosts.lookup(address.host).pipe(
-    Effect.mapError((error) => failure(operation, address, error)),
+    Effect.mapError((error) => Errno.fromNode(operation, address, error)),
     Effect.flatMap((ways) => {
       const way = ways.find(({ family }) => family === 4) ?? ways[0]
-      return way === undefined ? Effect.fail(failure(operation, address, { code: "ENOTFOUND" })) : Effect.succeed(way)
+      return way === undefined
+        ? Effect.fail(new TransportError({ operation, address, reason: "UnknownHost" }))
+        : Effect.succeed(way)
     })
   )
 
@@ -94,7 +97,7 @@ const open = (
         })
         const open: Open = { socket, closed: false }
         own(open)
-        socket.once("error", (cause) => resume(Effect.fail(failure(options.operation, options.address, cause))))
+        socket.once("error", (cause) => resume(Effect.fail(Errno.fromNode(options.operation, options.address, cause))))
         start(socket, () => resume(Effect.sync(() => fromSocket(open, options))))
       })
   )
@@ -130,7 +133,7 @@ const fromSocket = (open: Open, { address, family, peer }: Options): DatagramSoc
   socket
     .removeAllListeners("error")
     .on("error", (cause) => {
-      error = failure("receive", address, cause)
+      error = Errno.fromNode("receive", address, cause)
       wake()
     })
     .on("message", (bytes, { address: host, port }) => {
@@ -143,7 +146,7 @@ const fromSocket = (open: Open, { address, family, peer }: Options): DatagramSoc
       wake()
     })
     .on("close", () => {
-      error = failure("receive", address, { code: "ERR_SOCKET_CLOSED" })
+      error = new TransportError({ operation: "receive", address, reason: "Closed" })
       reader?.()
     })
 

@@ -8,8 +8,9 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import * as Net from "node:net"
 import type * as Address from "../../core/Address.js"
-import type { TransportError } from "../../transport/Transport.js"
-import { destroy, failure, socketOptions } from "./NodeConnection.js"
+import { TransportError } from "../../transport/Transport.js"
+import * as Errno from "./Errno.js"
+import { destroy, socketOptions } from "./NodeConnection.js"
 import * as NodeHosts from "./NodeHosts.js"
 import { owned } from "./NodeScope.js"
 
@@ -25,9 +26,11 @@ export interface Options {
  */
 export type Attempt<A> = (
   way: NodeHosts.Way,
-  port: number,
-  opened: (socket: A, close: () => void) => void,
-  failed: (cause: unknown) => void
+  address: Address.Address,
+  on: {
+    readonly opened: (socket: A, close: () => void) => void
+    readonly failed: (error: TransportError) => void
+  }
 ) => () => void
 
 /** An open socket, which the scope closes. Fails with what the last address said. */
@@ -37,17 +40,17 @@ export const dial = <A>(
   { lookup = NodeHosts.lookup }: Options = {}
 ): Effect.Effect<A, TransportError, Scope.Scope> =>
   lookup(address.host).pipe(
-    Effect.mapError((cause) => failure("connect", address, cause)),
+    Effect.mapError((cause) => Errno.fromNode("connect", address, cause)),
     Effect.flatMap((ways) => race(address, inTurns(ways), attempt))
   )
 
 /** A socket of Node's, paused, whose errors are heard. */
-export const viaNode: Attempt<Net.Socket> = ({ host }, port, opened, failed) => {
-  const socket = Net.connect({ ...socketOptions, host, port })
+export const viaNode: Attempt<Net.Socket> = ({ host }, address, { failed, opened }) => {
+  const socket = Net.connect({ ...socketOptions, host, port: address.port })
   socket
     .pause()
     .on("error", () => undefined)
-    .once("error", failed)
+    .once("error", (cause) => failed(Errno.fromNode("connect", address, cause)))
     .once("connect", () => opened(socket, destroying(socket)))
   return () => destroy(socket)
 }
@@ -99,26 +102,24 @@ const race = <A>(
           const attempted = { close: () => {} }
           const close = () => attempted.close()
           race.open.add(close)
-          attempted.close = attempt(
-            way,
-            address.port,
-            (socket, closeIt) => {
+          attempted.close = attempt(way, address, {
+            opened: (socket, closeIt) => {
               race.open.delete(close)
               end(race)
               own(closeIt)
               next = ways.length
               resume(Effect.succeed(socket))
             },
-            (cause) => {
+            failed: (error) => {
               race.open.delete(close)
               if (next < ways.length) begin()
-              else if (race.open.size === 0) resume(Effect.fail(failure("connect", address, cause)))
+              else if (race.open.size === 0) resume(Effect.fail(error))
             }
-          )
+          })
           clearTimeout(race.timer)
           if (next < ways.length) race.timer = setTimeout(begin, head)
         }
         if (ways.length > 0) begin()
-        else resume(Effect.fail(failure("connect", address, { code: "ENOTFOUND" })))
+        else resume(Effect.fail(new TransportError({ operation: "connect", address, reason: "UnknownHost" })))
       })
   )

@@ -12,7 +12,8 @@ import type * as Address from "../../core/Address.js"
 import type { Certificate } from "../../transport/Certificates.js"
 import * as Tls from "../../transport/Tls.js"
 import { type Transport, TransportError } from "../../transport/Transport.js"
-import { below, failure, fromSocket, socketOptions } from "./NodeConnection.js"
+import * as Errno from "./Errno.js"
+import { below, fromSocket, socketOptions } from "./NodeConnection.js"
 import { fingerprintOf, namesOf } from "./NodeCertificates.js"
 
 /** See `Transport`; to reset the connection when this fails is the caller's. */
@@ -104,7 +105,7 @@ const failureOf = (peer: Address.Address, cause: unknown): Tls.TlsError | Transp
     return new TransportError({ operation: "read", address: peer, reason: "Closed" })
   }
   const code = Predicate.hasProperty(cause, "code") ? String(cause.code) : ""
-  if (!/^ERR_(?:SSL|TLS)_/.test(code)) return failure("read", peer, cause)
+  if (!/^ERR_(?:SSL|TLS)_/.test(code)) return Errno.fromNode("read", peer, cause)
   return Tls.handshake(peer, Predicate.hasProperty(cause, "reason") ? String(cause.reason) : code)
 }
 

@@ -7,7 +7,8 @@ import type * as Scope from "effect/Scope"
 import * as Net from "node:net"
 import type * as Address from "../../core/Address.js"
 import { type Connection, type Listener, Transport, type TransportError } from "../../transport/Transport.js"
-import { addressOf, destroy, failure, fromSocket, reset, socketOptions } from "./NodeConnection.js"
+import * as Errno from "./Errno.js"
+import { addressOf, destroy, fromSocket, reset, socketOptions } from "./NodeConnection.js"
 import type * as NodeBuffer from "./NodeBuffer.js"
 import * as NodeDatagrams from "./NodeDatagrams.js"
 import * as NodeDial from "./NodeDial.js"
@@ -108,7 +109,7 @@ const listen =
         const server = Net.createServer({ ...socketOptions, pauseOnConnect: true }, arrive)
         own(server)
         server
-          .on("error", (cause) => resume(Effect.fail(failure("listen", address, cause))))
+          .on("error", (cause) => resume(Effect.fail(Errno.fromNode("listen", address, cause))))
           .listen(
             {
               port: address.port,
