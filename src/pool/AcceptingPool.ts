@@ -71,19 +71,23 @@ export const layer = (
       const seen = ReplayWindow.make(joins)
       const wake = yield* Effect.acquireRelease(Queue.dropping<void>(1), Queue.shutdown)
 
-      const shelf: IdleConnections.IdleConnections = yield* IdleConnections.make({
-        ...Pool.shelfOptions(options, settings),
+      const connections: IdleConnections.IdleConnections = yield* IdleConnections.make({
+        ...Pool.idleOptions(options, settings),
         onDemand: () => {
-          if (shelf.waiting() > 0 || shelf.idle() === 0) wake.unsafeOffer(undefined)
+          if (connections.waiting() > 0 || connections.idle() === 0) wake.unsafeOffer(undefined)
         }
       })
 
-      const stats = (): Pool.Stats => ({ idle: shelf.idle(), capacity: options.max, waiting: shelf.waiting() })
+      const stats = (): Pool.Stats => ({
+        idle: connections.idle(),
+        capacity: options.max,
+        waiting: connections.waiting()
+      })
       const level = yield* Pool.levels(stats)
 
       yield* Queue.take(wake).pipe(
         Effect.flatMap(() => {
-          const count = shelf.waiting()
+          const count = connections.waiting()
           return count === 0 ? level : Effect.zipRight(bus.send(new Demand({ count })), level)
         }),
         Effect.forever,
@@ -92,7 +96,7 @@ export const layer = (
       )
 
       const pool = Pool.Pool.of({
-        ...Pool.takesFrom(shelf, options),
+        ...Pool.operations(connections, options),
         warm: () => Effect.void,
         stats: Effect.sync(stats)
       })
@@ -117,12 +121,12 @@ export const layer = (
             joins = Math.max(joins, count + 1)
             if (!seen(count))
               return yield* new Handshake.HandshakeError({ reason: "Malformed", peer: connection.remote })
-            if (shelf.kept() + securing >= options.max) return yield* new PoolFull({ limit: options.max })
+            if (connections.open() + securing >= options.max) return yield* new PoolFull({ limit: options.max })
             const inner = yield* secured(connection, { keys, count })
             const id = ids.next()
             // The id goes out before anybody can take the connection, so that nothing overtakes it on the wire.
             yield* Handshake.admit(inner, { keys, count, id })
-            yield* shelf.add({ id, connection: inner, scope })
+            yield* connections.add({ id, connection: inner, scope })
             yield* level
           }).pipe(
             // As an idle one is closed: whoever it was given to must not take an end for an answer.

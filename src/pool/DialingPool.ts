@@ -77,15 +77,15 @@ export const layer = (
       let failed = 0
       let count = 0
 
-      const shelf: IdleConnections.IdleConnections = yield* IdleConnections.make({
-        ...Pool.shelfOptions(options, settings),
+      const connections: IdleConnections.IdleConnections = yield* IdleConnections.make({
+        ...Pool.idleOptions(options, settings),
         onDemand: () => {
-          const low = shelf.idle() + opening < capacity / 2
-          if (low || asked > 0 || shelf.waiting() > opening) wake.unsafeOffer(undefined)
+          const low = connections.idle() + opening < capacity / 2
+          if (low || asked > 0 || connections.waiting() > opening) wake.unsafeOffer(undefined)
         }
       })
 
-      const stats = (): Pool.Stats => ({ idle: shelf.idle(), capacity, waiting: shelf.waiting() })
+      const stats = (): Pool.Stats => ({ idle: connections.idle(), capacity, waiting: connections.waiting() })
       const level = yield* Pool.levels(stats)
 
       const { address } = options
@@ -119,7 +119,7 @@ export const layer = (
             onSuccess: (entered) => {
               opened++
               troubled = false
-              return Effect.zipRight(shelf.add({ ...entered, scope }), level)
+              return Effect.zipRight(connections.add({ ...entered, scope }), level)
             }
           })
         })
@@ -139,10 +139,10 @@ export const layer = (
       })
 
       const refill = Effect.suspend(() => {
-        const wanted = Math.max(capacity - shelf.idle(), shelf.waiting(), asked) - opening
+        const wanted = Math.max(capacity - connections.idle(), connections.waiting(), asked) - opening
         // While they fail one at a time is tried, so that what is wrong for all does not become a flood.
         const together = troubled ? 1 : concurrency
-        const missing = Math.min(wanted, options.max - shelf.idle() - opening, together - opening)
+        const missing = Math.min(wanted, options.max - connections.idle() - opening, together - opening)
         short = missing < wanted
         if (missing <= 0) return Effect.void
         asked = Math.max(0, asked - missing)
@@ -150,7 +150,7 @@ export const layer = (
         return Effect.replicateEffect(FiberSet.run(dials, dial), missing, { discard: true })
       })
 
-      const takes = Pool.takesFrom(shelf, options)
+      const takes = Pool.operations(connections, options)
       const surplus = Effect.suspend(() =>
         options.visitors === "local" ? takes.trim(capacity) : Effect.ignore(bus.send(new Keep({ count: capacity })))
       )
@@ -159,17 +159,17 @@ export const layer = (
         const driver = yield* Schedule.driver(PoolPolicy.schedule(policy))
         let before = { at: yield* Clock.currentTimeMillis, taken: 0, opened: 0, failed: 0 }
         while (true) {
-          const now = { at: yield* Clock.currentTimeMillis, taken: shelf.taken(), opened, failed }
+          const now = { at: yield* Clock.currentTimeMillis, taken: connections.taken(), opened, failed }
           const seen = {
             elapsed: now.at - before.at,
-            idle: shelf.idle(),
+            idle: connections.idle(),
             taken: now.taken - before.taken,
             opened: now.opened - before.opened,
             failed: now.failed - before.failed
           }
           before = now
           capacity = (yield* Effect.orDie(driver.next(seen))).capacity
-          if (shelf.idle() > capacity) yield* surplus
+          if (connections.idle() > capacity) yield* surplus
           yield* Queue.offer(wake, undefined)
         }
       })

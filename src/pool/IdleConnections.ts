@@ -1,5 +1,6 @@
 /**
- * The idle connections of a pool, and who waits for one. Each is watched while it lies here and handed out once.
+ * The idle connections of a pool, and the takers that wait for one. Each connection is watched while it is idle, and is
+ * handed out once.
  */
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -12,245 +13,275 @@ import { Deadlines } from "../core/Deadlines.js"
 import { ConnectionId } from "../wire/Signal.js"
 import type { Connection } from "../transport/Transport.js"
 
-/** The shelf was closed: its session is over. */
+/** The session ended, and its pool with it. */
 export class PoolClosed extends Schema.TaggedError<PoolClosed>()("PoolClosed", {}) {
   override get message(): string {
-    return "the session is over"
+    return "the session ended and its pool is closed"
   }
 }
 
-/** The other side is away: this is no place to wait for a connection. */
+/** The peer is not connected, so it opens no pool connection and takes no launch. */
 export class PeerAway extends Schema.TaggedError<PeerAway>()("PeerAway", {}) {
   override get message(): string {
-    return "the other side is away"
+    return "the other side is not connected"
   }
 }
 
-/** No connection of that name came in time. */
+/** The named connection did not arrive in time. */
 export class NotArrived extends Schema.TaggedError<NotArrived>()("NotArrived", { id: ConnectionId }) {
   override get message(): string {
-    return `no connection ${this.id} came`
+    return `pool connection ${this.id} did not arrive in time`
   }
 }
 
-/** A connection to hand out. Whoever takes it closes `scope`, and with it the connection. */
-export interface Entry {
+/** A connection to hand out. Its taker closes `scope`, which closes the connection. */
+export interface PoolConnection {
   readonly id: ConnectionId
   readonly connection: Connection
   readonly scope: Scope.CloseableScope
 }
 
 export interface IdleConnections {
-  /** Hands the connection to whoever has waited longest, or keeps it until it is taken or dies. */
-  readonly add: (entry: Entry) => Effect.Effect<void>
-  /** The connection that has been idle longest; waits while there is none. The caller's scope owns it. */
-  readonly takeAny: Effect.Effect<Entry, PoolClosed | PeerAway, Scope.Scope>
-  /** The connection of this name; waits until it arrives, up to `grace`. The caller's scope owns it. */
-  readonly take: (id: ConnectionId) => Effect.Effect<Entry, NotArrived | PoolClosed, Scope.Scope>
-  /** Fails whoever waits for any connection with `PeerAway`. */
-  readonly turnAway: () => void
-  /** Closes what has been idle longest, down to this many; who waits goes on waiting. */
+  /** Hands the connection to the taker that has waited longest, or keeps it until it is taken or fails. */
+  readonly add: (pooled: PoolConnection) => Effect.Effect<void>
+  /** Takes the connection that has been idle longest; waits while there is none. The caller's scope owns it. */
+  readonly takeAny: Effect.Effect<PoolConnection, PoolClosed | PeerAway, Scope.Scope>
+  /** Takes the named connection; waits up to `arrivalTimeout` until it arrives. The caller's scope owns it. */
+  readonly take: (id: ConnectionId) => Effect.Effect<PoolConnection, NotArrived | PoolClosed, Scope.Scope>
+  /** Fails every taker that waits for any connection with `PeerAway`. */
+  readonly rejectWaiting: () => void
+  /** Closes the connections that have been idle longest until `limit` remain. Takers go on waiting. */
   readonly trim: (limit: number) => Effect.Effect<void>
-  /** Connections kept, those included that have ended and may still be claimed. */
-  readonly kept: () => number
-  /** Connections idle now, takers of any who wait now, connections handed out so far. */
+  /** Open connections, those included that no longer count as idle and wait for their launch. */
+  readonly open: () => number
+  /** Connections idle now. */
   readonly idle: () => number
+  /** Takers that wait for any connection now. */
   readonly waiting: () => number
+  /** Connections handed out so far. */
   readonly taken: () => number
 }
 
 export interface Options {
   /**
-   * What a healthy idle connection may say. `nothing` on the side that hands out any connection: it is asked for
-   * before the peer speaks. `bytes` on the side that takes by name: the first bytes may overtake the name, and so may
-   * an end.
+   * What a healthy connection may receive while it is idle.
+   *
+   * `nothing` on the side that takes any connection: the peer sends only after the launch. `bytes` on the side that
+   * takes by name: the first bytes of a visitor, and its end, may overtake the launch.
    */
   readonly expect: "nothing" | "bytes"
-  /** How long a name may wait for its connection. */
-  readonly grace: Duration.Duration
-  /** How long a connection that said something, or ended, may wait for its name: that is on its way, or was given up. */
-  readonly claimable: Duration.Duration
-  /** Called when a connection was handed out or died, and when a taker begins to wait. */
+  /** How long a taker waits for the connection it named. */
+  readonly arrivalTimeout: Duration.Duration
+  /** How long a connection that received bytes or an end is kept for its launch, which is late or was given up. */
+  readonly launchTimeout: Duration.Duration
+  /** Called when a connection was handed out or failed, and when a taker begins to wait. */
   readonly onDemand: () => void
 }
 
-interface Kept {
-  readonly entry: Entry
-  /** What it said while nobody had taken it. */
-  heard: "Nothing" | "Bytes" | "End" | "Failure"
-  unwatch: Effect.Effect<void>
-  /** Ends the wait for its name. */
-  settle: () => void
-}
-
-interface Waiter<E> {
-  readonly give: (kept: Kept) => void
-  readonly fail: (error: E) => void
-}
-
-/** A shelf that its scope empties. */
+/** Closes all its connections with its scope. */
 export const make = (options: Options): Effect.Effect<IdleConnections, never, Deadlines | Scope.Scope> =>
   Effect.gen(function* () {
     const deadlines = yield* Deadlines
-    const run = yield* FiberSet.makeRuntime()
-    const idle = new Map<ConnectionId, Kept>()
-    const anyone = new Set<Waiter<PoolClosed | PeerAway>>()
+    const stock = yield* makeStock(options)
+    const unnamed = new Set<Waiter<PoolClosed | PeerAway>>()
     const named = new Map<ConnectionId, Waiter<PoolClosed | NotArrived>>()
-    const leaving = new Set<ConnectionId>()
-    let open = true
+    let closed = false
     let taken = 0
-
-    // What is forgotten must be closed.
-    const trim = (limit: number) =>
-      Effect.uninterruptible(
-        Effect.suspend(() => {
-          const surplus = Array.from(idle.values()).slice(0, Math.max(0, idle.size - limit))
-          for (const { entry } of surplus) forget(entry.id)
-          return Effect.forEach(surplus, discard, { discard: true })
-        })
-      )
 
     yield* Effect.addFinalizer(() =>
       Effect.suspend(() => {
-        open = false
-        for (const waiter of [...anyone, ...named.values()]) waiter.fail(new PoolClosed())
-        return trim(0)
+        closed = true
+        for (const waiter of [...unnamed, ...named.values()]) waiter.fail(new PoolClosed())
+        return stock.trim(0)
       })
     )
 
-    const keeps = (kept: Kept) => idle.get(kept.entry.id) === kept
-
-    const drop = (kept: Kept) =>
-      Effect.uninterruptible(
-        Effect.suspend(() => {
-          if (!keeps(kept)) return Effect.void
-          forget(kept.entry.id)
-          options.onDemand()
-          return discard(kept)
-        })
-      )
-
-    const forget = (id: ConnectionId) => {
-      idle.get(id)?.settle()
-      idle.delete(id)
-      leaving.delete(id)
-    }
-
-    const judge = (kept: Kept) => {
-      if (!keeps(kept) || kept.heard === "Nothing") return
-      if (kept.heard === "Failure" || options.expect === "nothing") run(drop(kept))
-      else if (!leaving.has(kept.entry.id)) {
-        // It may still be claimed, and does not count as idle.
-        leaving.add(kept.entry.id)
-        options.onDemand()
-        kept.settle = deadlines.after(options.claimable, drop(kept))
-      }
-    }
-
-    const watch = (kept: Kept) =>
-      Effect.map(
-        kept.entry.connection.watch((what) => {
-          kept.heard = what
-          judge(kept)
-        }),
-        (unwatch) => {
-          kept.unwatch = unwatch
-        }
-      )
-
-    const add = (entry: Entry) =>
-      Effect.suspend(() => {
-        const kept: Kept = { entry, heard: "Nothing", unwatch: Effect.void, settle: constVoid }
-        // Watched before anybody can take it, or the taker's reads and the watch would meet.
-        return Effect.flatMap(watch(kept), () => {
-          if (!open) return discard(kept)
-          const waiter = options.expect === "bytes" ? named.get(entry.id) : first(anyone)
-          if (waiter === undefined) {
-            idle.set(entry.id, kept)
-            judge(kept)
-          } else waiter.give(kept)
-          return Effect.void
-        })
+    const add = (pooled: PoolConnection) =>
+      // Watched before anybody can take it: the taker's reads must not meet the watch.
+      Effect.flatMap(stock.watch(pooled), (watched) => {
+        if (closed) return discard(watched)
+        const waiter = options.expect === "bytes" ? named.get(pooled.id) : first(unnamed)
+        if (waiter === undefined) stock.put(watched)
+        else waiter.give(watched)
+        return Effect.void
       })
 
-    const claim = <E>(
-      pick: () => Kept | undefined,
+    /** Runs in one step with the choice: no other taker can choose the same connection in between. */
+    const handOut = (watched: Watched) => {
+      stock.remove(watched)
+      taken++
+      options.onDemand()
+      return Effect.as(watched.unwatch, watched.pooled)
+    }
+
+    const takeBy = <E>(
+      find: () => Watched | undefined,
       wait: (waiter: Waiter<E | PoolClosed>) => () => void
-    ): Effect.Effect<Entry, E | PoolClosed, Scope.Scope> =>
+    ): Effect.Effect<PoolConnection, E | PoolClosed, Scope.Scope> =>
       Effect.uninterruptibleMask((restore) =>
         Effect.scopeWith((scope) => {
-          let held: Kept | undefined
-          // In one piece with the choice, or another visitor could make the same.
-          const hold = (kept: Kept) => {
-            held = kept
-            forget(kept.entry.id)
-            taken++
-            options.onDemand()
-            return Effect.as(kept.unwatch, kept.entry)
+          let owned: PoolConnection | undefined
+          const own = (watched: Watched) => {
+            owned = watched.pooled
+            return handOut(watched)
           }
           const found = Effect.suspend(() => {
-            if (!open) return new PoolClosed()
-            const ready = pick()
-            if (ready !== undefined) return hold(ready)
-            const arrival = Effect.async<Entry, E | PoolClosed>((resume) => {
-              const cancel = wait({
-                give: (kept) => {
-                  cancel()
-                  resume(hold(kept))
-                },
-                fail: (error) => {
-                  cancel()
-                  resume(Effect.fail(error))
-                }
-              })
-              options.onDemand()
-              return Effect.sync(cancel)
-            })
-            return restore(arrival)
+            if (closed) return new PoolClosed()
+            const ready = find()
+            return ready === undefined ? restore(arrival(wait, own, options.onDemand)) : own(ready)
           })
           const close = (exit: Exit.Exit<unknown, unknown>) =>
-            held === undefined ? Effect.void : Scope.close(held.entry.scope, exit)
+            owned === undefined ? Effect.void : Scope.close(owned.scope, exit)
           return Effect.zipRight(Scope.addFinalizerExit(scope, close), found)
         })
       )
 
+    const waitForAny = (waiter: Waiter<PoolClosed | PeerAway>) => {
+      unnamed.add(waiter)
+      return () => unnamed.delete(waiter)
+    }
+
+    const waitFor = (id: ConnectionId) => (waiter: Waiter<PoolClosed | NotArrived>) => {
+      named.set(id, waiter)
+      const expire = Effect.sync(() => waiter.fail(new NotArrived({ id })))
+      const cancelDeadline = deadlines.after(options.arrivalTimeout, expire)
+      return () => {
+        cancelDeadline()
+        if (named.get(id) === waiter) named.delete(id)
+      }
+    }
+
     return {
       add,
-      takeAny: claim<PeerAway>(
-        () => first(idle.values()),
-        (waiter) => {
-          anyone.add(waiter)
-          return () => anyone.delete(waiter)
-        }
-      ),
-      take: (id) =>
-        claim<NotArrived>(
-          () => idle.get(id),
-          (waiter) => {
-            named.set(id, waiter)
-            const late = Effect.sync(() => waiter.fail(new NotArrived({ id })))
-            const settle = deadlines.after(options.grace, late)
-            return () => {
-              settle()
-              if (named.get(id) === waiter) named.delete(id)
-            }
-          }
-        ),
-      turnAway: () => {
-        for (const waiter of Array.from(anyone)) waiter.fail(new PeerAway())
+      takeAny: takeBy(stock.oldest, waitForAny),
+      take: (id) => takeBy(() => stock.get(id), waitFor(id)),
+      rejectWaiting: () => {
+        for (const waiter of Array.from(unnamed)) waiter.fail(new PeerAway())
       },
-      trim,
-      kept: () => idle.size,
-      idle: () => idle.size - leaving.size,
-      waiting: () => anyone.size,
+      trim: stock.trim,
+      open: stock.open,
+      idle: stock.idle,
+      waiting: () => unnamed.size,
       taken: () => taken
     }
   })
 
 // internal
 
-/** By a reset: a launch may be under way to it, and its visitor must not take the end for an answer. */
-const discard = ({ entry: { connection, scope }, unwatch }: Kept) =>
+/** A connection of the pool from its arrival until a taker has it. */
+interface Watched {
+  readonly pooled: PoolConnection
+  received: "Nothing" | "Bytes" | "End" | "Failure"
+  unwatch: Effect.Effect<void>
+  /** Cancels the deadline for its launch. */
+  cancelDeadline: () => void
+}
+
+interface Waiter<E> {
+  readonly give: (watched: Watched) => void
+  readonly fail: (error: E) => void
+}
+
+/** Waits until the pool gives a connection to this taker, or fails it. */
+const arrival = <E>(
+  wait: (waiter: Waiter<E>) => () => void,
+  own: (watched: Watched) => Effect.Effect<PoolConnection>,
+  onDemand: () => void
+): Effect.Effect<PoolConnection, E> =>
+  Effect.async((resume) => {
+    const cancel = wait({
+      give: (watched) => {
+        cancel()
+        resume(own(watched))
+      },
+      fail: (error) => {
+        cancel()
+        resume(Effect.fail(error))
+      }
+    })
+    onDemand()
+    return Effect.sync(cancel)
+  })
+
+/** The connections that wait for a taker, the one idle longest first. A connection that fails here is dropped. */
+const makeStock = ({ expect, launchTimeout, onDemand }: Options) =>
+  Effect.gen(function* () {
+    const deadlines = yield* Deadlines
+    const run = yield* FiberSet.makeRuntime()
+    const stock = new Map<ConnectionId, Watched>()
+    /** Those that received bytes or an end: a launch may still name them, and they do not count as idle. */
+    const launching = new Set<ConnectionId>()
+
+    const contains = (watched: Watched) => stock.get(watched.pooled.id) === watched
+
+    const remove = ({ pooled: { id } }: Watched) => {
+      stock.get(id)?.cancelDeadline()
+      stock.delete(id)
+      launching.delete(id)
+    }
+
+    // What is removed must be closed.
+    const drop = (watched: Watched) =>
+      Effect.uninterruptible(
+        Effect.suspend(() => {
+          if (!contains(watched)) return Effect.void
+          remove(watched)
+          onDemand()
+          return discard(watched)
+        })
+      )
+
+    const trim = (limit: number) =>
+      Effect.uninterruptible(
+        Effect.suspend(() => {
+          const surplus = Array.from(stock.values()).slice(0, Math.max(0, stock.size - limit))
+          for (const watched of surplus) remove(watched)
+          return Effect.forEach(surplus, discard, { discard: true })
+        })
+      )
+
+    /** Decides what becomes of a connection that has received something. */
+    const update = (watched: Watched) => {
+      if (!contains(watched) || watched.received === "Nothing") return
+      const { id } = watched.pooled
+      if (watched.received === "Failure" || expect === "nothing") run(drop(watched))
+      else if (!launching.has(id)) {
+        launching.add(id)
+        onDemand()
+        watched.cancelDeadline = deadlines.after(launchTimeout, drop(watched))
+      }
+    }
+
+    const watch = (pooled: PoolConnection) =>
+      Effect.suspend(() => {
+        const watched: Watched = { pooled, received: "Nothing", unwatch: Effect.void, cancelDeadline: constVoid }
+        const onReceived = (received: Watched["received"]) => {
+          watched.received = received
+          update(watched)
+        }
+        return Effect.map(pooled.connection.watch(onReceived), (unwatch) => {
+          watched.unwatch = unwatch
+          return watched
+        })
+      })
+
+    return {
+      watch,
+      put: (watched: Watched) => {
+        stock.set(watched.pooled.id, watched)
+        update(watched)
+      },
+      get: (id: ConnectionId) => stock.get(id),
+      oldest: () => first(stock.values()),
+      remove,
+      trim,
+      open: () => stock.size,
+      idle: () => stock.size - launching.size
+    }
+  })
+
+/** Closes with a reset: a launch may be on its way to this connection, and its visitor must not take an end for an answer. */
+const discard = ({ pooled: { connection, scope }, unwatch }: Watched) =>
   Effect.zipRight(Effect.zipRight(unwatch, connection.reset), Scope.close(scope, Exit.void))
 
 const first = <A>(values: Iterable<A>): A | undefined => {

@@ -40,8 +40,8 @@ export class Pool extends Context.Tag("nodepass/Pool")<
       IdleConnections.PoolClosed | IdleConnections.PeerAway,
       Scope.Scope
     >
-    /** Fails whoever waits for any connection: the other side is away. */
-    readonly turnAway: () => void
+    /** Fails every taker that waits for any connection with `PeerAway`. */
+    readonly rejectWaiting: () => void
     /**
      * Takes the connection the peer named. The caller's scope owns it.
      *
@@ -63,15 +63,15 @@ export interface Options {
   readonly visitors: "local" | "remote"
 }
 
-/** What either kind of pool asks of its shelf. */
-export const shelfOptions = (
+/** The options of the idle connections, which both kinds of pool share. */
+export const idleOptions = (
   { visitors }: Options,
   { handshakeTimeout, poolGetTimeout }: Settings["Type"]
-): Pick<IdleConnections.Options, "claimable" | "expect" | "grace"> => ({
+): Pick<IdleConnections.Options, "arrivalTimeout" | "expect" | "launchTimeout"> => ({
   expect: visitors === "local" ? "nothing" : "bytes",
-  grace: handshakeTimeout,
-  // The other side gives a launch up after as long.
-  claimable: Duration.sum(poolGetTimeout, handshakeTimeout)
+  arrivalTimeout: handshakeTimeout,
+  // The sender of a launch gives it up after the same time.
+  launchTimeout: Duration.sum(poolGetTimeout, handshakeTimeout)
 })
 
 /** Says where the pool stands when it became empty, is so no longer, or has another capacity; to be run after changes. */
@@ -86,18 +86,18 @@ export const levels = (stats: () => Stats): Effect.Effect<Effect.Effect<void>> =
     })
   })
 
-/** The takes of a pool over its shelf. */
-export const takesFrom = (
-  shelf: IdleConnections.IdleConnections,
+/** The operations that both kinds of pool share. */
+export const operations = (
+  connections: IdleConnections.IdleConnections,
   { visitors }: Options
-): Pick<Pool["Type"], "take" | "takeAny" | "trim" | "turnAway"> => ({
-  takeAny: shelf.takeAny,
-  turnAway: shelf.turnAway,
+): Pick<Pool["Type"], "take" | "takeAny" | "trim" | "rejectWaiting"> => ({
+  takeAny: connections.takeAny,
+  rejectWaiting: connections.rejectWaiting,
   take: (id) =>
-    Effect.mapBoth(shelf.take(id), {
+    Effect.mapBoth(connections.take(id), {
       onFailure: () => new NotPooled({ id }),
       onSuccess: ({ connection }) => connection
     }),
   // Only the side that hands connections out can close one and hit no launch under way.
-  trim: (limit) => (visitors === "local" ? shelf.trim(limit) : Effect.void)
+  trim: (limit) => (visitors === "local" ? connections.trim(limit) : Effect.void)
 })

@@ -110,7 +110,7 @@ export const layer = (options?: Options): Layer.Layer<Router, never, Deadlines |
                 return session.bus.watch((attached) => {
                   settle()
                   // There may be another one that is not away.
-                  if (!attached) session.pool.turnAway()
+                  if (!attached) session.pool.rejectWaiting()
                 })
               }),
               (unwatch) =>

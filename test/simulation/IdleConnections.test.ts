@@ -15,16 +15,16 @@ import { type Connection, Transport } from "../../src/transport/Transport.js"
 
 const idOf = (n: number) => ConnectionId.make(n.toString(16).padStart(8, "0"))
 
-interface Stock {
-  readonly shelf: IdleConnections.IdleConnections
-  /** Puts a connection on the shelf; its far end is the answer. */
+interface World {
+  readonly connections: IdleConnections.IdleConnections
+  /** Adds an idle connection and returns its far end. */
   readonly add: (n: number) => Effect.Effect<Connection, unknown, Scope.Scope>
 }
 
 const world = <A, E>(
   seed: number,
   expect: IdleConnections.Options["expect"],
-  program: (stock: Stock) => Effect.Effect<A, E, Deadlines.Deadlines | Scope.Scope>
+  program: (world: World) => Effect.Effect<A, E, Deadlines.Deadlines | Scope.Scope>
 ): A => {
   const network = SimNetwork.make()
   const main = Effect.gen(function* () {
@@ -33,20 +33,20 @@ const world = <A, E>(
       Effect.provide(Transport, network.host("remote"))
     ])
     const listener = yield* there.listen(Address.make("remote", 1))
-    const shelf = yield* IdleConnections.make({
+    const connections = yield* IdleConnections.make({
       expect,
-      grace: Duration.seconds(10),
-      claimable: Duration.seconds(20),
+      arrivalTimeout: Duration.seconds(10),
+      launchTimeout: Duration.seconds(20),
       onDemand: () => {}
     })
     return yield* program({
-      shelf,
+      connections,
       add: (n) =>
         Effect.gen(function* () {
           const scope = yield* Scope.make()
           const connection = yield* Scope.extend(here.connect(Address.make("remote", 1)), scope)
           const far = yield* listener.accept
-          yield* shelf.add({ id: idOf(n), connection, scope })
+          yield* connections.add({ id: idOf(n), connection, scope })
           return far
         })
     })
@@ -56,18 +56,18 @@ const world = <A, E>(
   return Exit.getOrElse(exit, (cause) => assert.fail(String(cause)))
 }
 
-/** A visitor: takes one, keeps it a while, gives the id it had. */
-const take = (shelf: IdleConnections.IdleConnections, stays: number) =>
+/** A visitor: takes a connection, keeps it for `stays` milliseconds, and returns its id. */
+const take = (connections: IdleConnections.IdleConnections, stays: number) =>
   Effect.scoped(
     Effect.tap(
-      Effect.map(shelf.takeAny, ({ id }) => id),
+      Effect.map(connections.takeAny, ({ id }) => id),
       Effect.sleep(Duration.millis(stays))
     )
   )
 
 describe("IdleConnections", () => {
   it.prop(
-    "hands each connection out once, to as many as come, whatever is interrupted on the way",
+    "hands each connection out once, and one to every taker that stays, whatever is interrupted",
     [
       FastCheck.integer(),
       FastCheck.array(FastCheck.tuple(FastCheck.nat(40), FastCheck.nat(40), FastCheck.option(FastCheck.nat(20))), {
@@ -75,29 +75,29 @@ describe("IdleConnections", () => {
       })
     ],
     ([seed, visits]) => {
-      const taken = world(seed, "nothing", ({ add, shelf }) =>
+      const taken = world(seed, "nothing", ({ add, connections }) =>
         Effect.gen(function* () {
-          const fibers = yield* Effect.forEach(visits, ([arrives, stays, gives]) => {
-            const visit = Effect.asVoid(Effect.delay(take(shelf, stays), Duration.millis(arrives)))
+          const fibers = yield* Effect.forEach(visits, ([arrives, stays, givesUp]) => {
+            const visit = Effect.asVoid(Effect.delay(take(connections, stays), Duration.millis(arrives)))
             return Effect.fork(
-              gives === null ? visit : Effect.asVoid(Effect.timeoutOption(visit, Duration.millis(gives)))
+              givesUp === null ? visit : Effect.asVoid(Effect.timeoutOption(visit, Duration.millis(givesUp)))
             )
           })
           for (let n = 0; n < visits.length; n++) yield* Effect.zipRight(Effect.sleep(5), add(n))
           yield* Effect.forEach(fibers, Fiber.join)
-          return shelf.taken()
+          return connections.taken()
         })
       )
-      const patient = visits.filter(([, , gives]) => gives === null).length
+      const patient = visits.filter(([, , givesUp]) => givesUp === null).length
       assert.isTrue(taken >= patient && taken <= visits.length)
     }
   )
 
   it.prop(
-    "serves who waits in the order in which they came",
+    "serves waiting takers in the order in which they came",
     [FastCheck.integer(), FastCheck.integer({ min: 1, max: 9 })],
     ([seed, count]) => {
-      const order = world(seed, "nothing", ({ add, shelf }) =>
+      const order = world(seed, "nothing", ({ add, connections }) =>
         Effect.gen(function* () {
           const order: Array<number> = []
           const fibers = yield* Effect.forEach(
@@ -106,7 +106,7 @@ describe("IdleConnections", () => {
               Effect.fork(
                 Effect.delay(
                   Effect.tap(
-                    take(shelf, 1),
+                    take(connections, 1),
                     Effect.sync(() => order.push(n))
                   ),
                   Duration.millis(n)
@@ -127,23 +127,23 @@ describe("IdleConnections", () => {
   )
 
   it.each(["end", "reset", "write"] as const)(
-    "drops an idle connection whose far side does %s, when nothing was to come",
+    "drops an idle connection after the %s of its far end, where nothing is expected",
     (what) => {
-      const [idle, id] = world(3, "nothing", ({ add, shelf }) =>
+      const [idle, id] = world(3, "nothing", ({ add, connections }) =>
         Effect.gen(function* () {
           const first = yield* add(1)
           yield* add(2)
           yield* what === "write" ? first.write(new Uint8Array(1)) : first[what]
           yield* Effect.sleep(Duration.millis(1))
-          return [shelf.idle(), yield* take(shelf, 0)] as const
+          return [connections.idle(), yield* take(connections, 0)] as const
         })
       )
       assert.deepStrictEqual([idle, id], [1, idOf(2)])
     }
   )
 
-  it("keeps what comes before the name, bytes and end, and drops an end nobody claims", () => {
-    const [text, idle] = world(3, "bytes", ({ add, shelf }) =>
+  it("keeps bytes and an end that overtake the launch, and does not count a connection that ended as idle", () => {
+    const [text, idle] = world(3, "bytes", ({ add, connections }) =>
       Effect.gen(function* () {
         const early = yield* add(1)
         yield* early.write(new TextEncoder().encode("early"))
@@ -151,35 +151,35 @@ describe("IdleConnections", () => {
         const forgotten = yield* add(2)
         yield* forgotten.end
         yield* Effect.sleep(Duration.millis(1))
-        const { connection } = yield* shelf.take(idOf(1))
+        const { connection } = yield* connections.take(idOf(1))
         const chunk = yield* connection.read
         yield* Effect.sleep(Duration.seconds(11))
-        return [chunk._tag === "Some" ? new TextDecoder().decode(chunk.value) : "", shelf.idle()] as const
+        return [chunk._tag === "Some" ? new TextDecoder().decode(chunk.value) : "", connections.idle()] as const
       })
     )
     assert.deepStrictEqual([text, idle], ["early", 0])
   })
 
-  // Found by a world whose pool of one never filled again: the launch had been given up, and its bytes had not.
-  it("one that said something does not count as idle, and is dropped when nobody claims it in time", () => {
-    const counts = world(1, "bytes", ({ add, shelf }) =>
+  // Found by a world whose pool of one never filled again: the launch was given up, and its connection stayed.
+  it("a connection that received bytes does not count as idle, and is dropped when no launch names it in time", () => {
+    const counts = world(1, "bytes", ({ add, connections }) =>
       Effect.gen(function* () {
-        const said = yield* add(1)
-        yield* said.write(new Uint8Array(1))
+        const sender = yield* add(1)
+        yield* sender.write(new Uint8Array(1))
         yield* add(2)
         yield* Effect.sleep(Duration.seconds(19))
-        const before = [shelf.idle(), shelf.kept()]
+        const before = [connections.idle(), connections.open()]
         yield* Effect.sleep(Duration.seconds(2))
-        return [...before, shelf.idle(), shelf.kept()]
+        return [...before, connections.idle(), connections.open()]
       })
     )
     assert.deepStrictEqual(counts, [1, 2, 1, 1])
   })
 
-  it("waits for a connection that is named before it comes", () => {
-    const id = world(3, "bytes", ({ add, shelf }) =>
+  it("a taker that names a connection before it arrives waits for it", () => {
+    const id = world(3, "bytes", ({ add, connections }) =>
       Effect.gen(function* () {
-        const taken = yield* Effect.fork(Effect.scoped(Effect.map(shelf.take(idOf(5)), ({ id }) => id)))
+        const taken = yield* Effect.fork(Effect.scoped(Effect.map(connections.take(idOf(5)), ({ id }) => id)))
         yield* Effect.sleep(Duration.millis(1))
         yield* add(4)
         yield* add(5)
@@ -189,35 +189,35 @@ describe("IdleConnections", () => {
     assert.strictEqual(id, idOf(5))
   })
 
-  it("trimming orphans nobody who waits, and resets what it drops", () => {
-    const [reason, id, idle] = world(3, "nothing", ({ add, shelf }) =>
+  it("trim resets the connections it drops, and takers go on waiting", () => {
+    const [reason, id, idle] = world(3, "nothing", ({ add, connections }) =>
       Effect.gen(function* () {
         const dropped = yield* add(1)
-        yield* shelf.trim(0)
-        const waiting = yield* Effect.fork(take(shelf, 0))
+        yield* connections.trim(0)
+        const waiting = yield* Effect.fork(take(connections, 0))
         const { reason } = yield* Effect.flip(dropped.read)
-        yield* shelf.trim(0)
+        yield* connections.trim(0)
         yield* add(2)
-        return [reason, yield* Fiber.join(waiting), shelf.idle()] as const
+        return [reason, yield* Fiber.join(waiting), connections.idle()] as const
       })
     )
     assert.deepStrictEqual([reason, id, idle], ["Reset", idOf(2), 0])
   })
 
-  it("its end fails who waits", () => {
+  it("closing its scope fails waiting takers with PoolClosed", () => {
     const error = world(3, "nothing", () =>
       Effect.gen(function* () {
         const scope = yield* Scope.make()
-        const shelf = yield* Scope.extend(
+        const connections = yield* Scope.extend(
           IdleConnections.make({
             expect: "nothing",
-            grace: Duration.zero,
-            claimable: Duration.zero,
+            arrivalTimeout: Duration.zero,
+            launchTimeout: Duration.zero,
             onDemand: () => {}
           }),
           scope
         )
-        const waiting = yield* Effect.fork(Effect.flip(take(shelf, 0)))
+        const waiting = yield* Effect.fork(Effect.flip(take(connections, 0)))
         yield* Effect.sleep(Duration.millis(1))
         yield* Scope.close(scope, Exit.void)
         return yield* Fiber.join(waiting)

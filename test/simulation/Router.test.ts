@@ -51,7 +51,7 @@ const makeSession = (name: string, capacity: number, visitors: "local" | "remote
           return () => (tell = constVoid)
         }
       } as never,
-      pool: { turnAway: () => {} } as never
+      pool: { rejectWaiting: () => {} } as never
     }
     const end = Effect.suspend(() => {
       isOver = true
