@@ -24,6 +24,7 @@ import * as Settings from "../src/transport/Settings.js"
 import * as Signal from "../src/wire/Signal.js"
 import * as SignalBus from "../src/signal/SignalBus.js"
 import { Transport } from "../src/transport/Transport.js"
+import * as EventBus from "../src/core/EventBus.js"
 
 const { values } = parseArgs({ options: { seconds: { type: "string" } } })
 const seconds = Number(values.seconds ?? 5)
@@ -125,7 +126,8 @@ const measure = (way: (typeof ways)[number], load: (typeof loads)[number]) =>
       NodeTransport.layer,
       Refusals.layer,
       Settings.layer()
-    ])
+    ]),
+    Effect.provide(EventBus.layerNoop)
   )
 
 await Effect.runPromise(

@@ -21,7 +21,7 @@ import * as KernelTransport from "../src/node/kernel/KernelTransport.js"
 import * as Reactor from "../src/node/kernel/Reactor.js"
 import * as NodeCertificates from "../src/node/socket/NodeCertificates.js"
 import * as NodeCrypto from "../src/node/process/NodeCrypto.js"
-import * as Relay from "../src/relay/Relay.js"
+import { RelayFactory } from "../src/relay/RelayFactory.js"
 import * as Settings from "../src/transport/Settings.js"
 import { Transport } from "../src/transport/Transport.js"
 import * as Tunnel from "../src/tunnel/Tunnel.js"
@@ -101,9 +101,10 @@ const world = Effect.gen(function* () {
   const host = Layer.mergeAll(
     NodeCertificates.layer,
     NodeCrypto.layer,
+    Tunnel.layerDefaults,
     Settings.layer(),
     Layer.succeed(Transport, KernelTransport.make({ kernel: found })),
-    Layer.succeed(Relay.Way, { layer: (options) => KernelRelay.layer({ ...options, kernel: found, reactor }) })
+    Layer.succeed(RelayFactory, { layer: (options) => KernelRelay.layer({ ...options, kernel: found, reactor }) })
   )
   const target = yield* listen(
     Net.createServer({ allowHalfOpen: true }, (socket) => socket.on("error", () => undefined).pipe(socket))

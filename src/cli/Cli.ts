@@ -17,16 +17,12 @@ import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
-import type { Certificates } from "../transport/Certificates.js"
-import type { Crypto } from "../transport/Crypto.js"
 import type { StoreError } from "../master/InstanceStore.js"
 import type { Level } from "../core/LogLine.js"
 import * as MasterUrl from "../url/MasterUrl.js"
 import * as Operation from "./Operation.js"
 import type { OperatorError } from "./Operator.js"
 import type * as Runner from "../tunnel/Runner.js"
-import type { Settings } from "../transport/Settings.js"
-import type { Transport } from "../transport/Transport.js"
 import * as Tunnel from "../tunnel/Tunnel.js"
 import * as TunnelUrl from "../url/TunnelUrl.js"
 
@@ -49,11 +45,11 @@ export class Host extends Context.Tag("nodepass/Cli/Host")<
     /** Shows how the tunnel is doing until it is interrupted. */
     readonly watch: (tunnel: Tunnel.Tunnel["Type"]) => Effect.Effect<void>
     /** The demonstration: a target, a server and a client in this process. */
-    readonly demo: Effect.Effect<void, Runner.OpenError, Certificates | Crypto | Settings | Transport>
+    readonly demo: Effect.Effect<void, Runner.OpenError, Tunnel.Environment>
     /** A master, until it is interrupted. */
     readonly master: (
       config: MasterUrl.MasterConfig
-    ) => Effect.Effect<void, Runner.OpenError | StoreError, Certificates | Crypto | Settings | Transport>
+    ) => Effect.Effect<void, Runner.OpenError | StoreError, Tunnel.Environment>
     /** Writes what a master keeps into a file. */
     readonly backup: (file: string, state: Option.Option<Redacted.Redacted>) => Effect.Effect<void, StoreError>
     /** Puts what is in the file in the place of what a master keeps; `force`: also where it keeps something. */
@@ -72,7 +68,7 @@ export type CliError = OperatorError | Runner.OpenError | StoreError | UsageErro
 /** Runs the command. `argv` is the process's, the program's two words included. */
 export const run = (
   argv: ReadonlyArray<string>
-): Effect.Effect<void, CliError, CliApp.CliApp.Environment | Certificates | Crypto | Host | Settings | Transport> =>
+): Effect.Effect<void, CliError, CliApp.CliApp.Environment | Host | Tunnel.Environment> =>
   Effect.flatMap(Host, ({ version }) => {
     // @effect/cli takes a level that it does not know for a subcommand.
     const level = logLevelOf(argv)

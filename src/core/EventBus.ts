@@ -16,19 +16,25 @@ export interface Options {
   readonly capacity?: number | undefined
 }
 
-/** Without a layer nobody listens, and saying something costs nothing. */
-export class EventBus extends Context.Reference<EventBus>()("nodepass/EventBus", {
-  defaultValue: (): {
-    /** Tells every listener; the event is made only when there is one. Never waits. */
+export class EventBus extends Context.Tag("nodepass/EventBus")<
+  EventBus,
+  {
+    /** Publishes the event to every listener; it is made only when there is one. Never waits. */
     readonly publish: (event: LazyArg<TunnelEvent>) => Effect.Effect<void>
     /**
      * Every event from now on, until the layer's scope closes.
      *
-     * A listener that does not keep up loses its oldest events, and hears `Lagged` in their place.
+     * A listener that does not keep up loses its oldest events and receives `Lagged` in their place.
      */
     readonly subscribe: (options?: Options) => Effect.Effect<Stream.Stream<TunnelEvent>, never, Scope.Scope>
-  } => ({ publish: () => Effect.void, subscribe: () => Effect.succeed(Stream.empty) })
-}) {}
+  }
+>() {}
+
+/** Drops every event. For tests and hosts that do not listen. */
+export const layerNoop: Layer.Layer<EventBus> = Layer.succeed(EventBus, {
+  publish: () => Effect.void,
+  subscribe: () => Effect.succeed(Stream.empty)
+})
 
 export const layer: Layer.Layer<EventBus> = Layer.scoped(
   EventBus,

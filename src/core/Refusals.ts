@@ -36,7 +36,7 @@ export interface RefusalError {
   readonly reason?: unknown
 }
 
-export const make: Effect.Effect<Refusals["Type"]> = Effect.map(EventBus, (events) => {
+export const make: Effect.Effect<Refusals["Type"], never, EventBus> = Effect.map(EventBus, (events) => {
   const counts: Record<Kind, number> = {
     dial: 0,
     handshake: 0,
@@ -75,4 +75,4 @@ export const make: Effect.Effect<Refusals["Type"]> = Effect.map(EventBus, (event
   })
 })
 
-export const layer: Layer.Layer<Refusals> = Layer.effect(Refusals, make)
+export const layer: Layer.Layer<Refusals, never, EventBus> = Layer.effect(Refusals, make)

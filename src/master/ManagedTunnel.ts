@@ -16,20 +16,16 @@ import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Supervisor from "effect/Supervisor"
 import * as Backoff from "../core/Backoff.js"
-import type { Certificates } from "../transport/Certificates.js"
 import type { Checkpoint } from "../tunnel/Checkpoint.js"
 import * as ChildFiber from "../core/ChildFiber.js"
-import type { Crypto } from "../transport/Crypto.js"
 import { noTraffic, type Status, type Traffic } from "./Instance.js"
 import type { InstanceLog } from "./InstanceLog.js"
-import type { Settings } from "../transport/Settings.js"
-import type { Transport } from "../transport/Transport.js"
 import * as Tunnel from "../tunnel/Tunnel.js"
 import type { TunnelConfig } from "../url/TunnelUrl.js"
 import type { UrlError } from "../url/UrlError.js"
 
-/** What every tunnel needs of the host. */
-export type Environment = Certificates | Crypto | Settings | Transport
+/** What every tunnel needs of its host. */
+export type Environment = Tunnel.Environment
 
 /** How it is doing; the figures are those of the last `look`. */
 export interface State {

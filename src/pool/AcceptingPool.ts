@@ -11,6 +11,7 @@ import type * as Scope from "effect/Scope"
 import type { Certificate } from "../transport/Certificates.js"
 import { Crypto } from "../transport/Crypto.js"
 import type { Deadlines } from "../core/Deadlines.js"
+import type { EventBus } from "../core/EventBus.js"
 import * as Handshake from "../wire/Handshake.js"
 import type * as Key from "../wire/Key.js"
 import * as ReplayWindow from "../wire/ReplayWindow.js"
@@ -60,7 +61,7 @@ export interface Options extends Pool.Options {
 /** A pool that the client fills. A visitor who finds it empty has the client told at once. */
 export const layer = (
   options: Options
-): Layer.Layer<Admission | Pool.Pool, never, Crypto | Deadlines | Settings | SignalBus | Transport> =>
+): Layer.Layer<Admission | Pool.Pool, never, Crypto | Deadlines | EventBus | Settings | SignalBus | Transport> =>
   Layer.scopedContext(
     Effect.gen(function* () {
       const bus = yield* SignalBus

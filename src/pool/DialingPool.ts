@@ -13,6 +13,7 @@ import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import type { Address } from "../core/Address.js"
 import { Deadlines } from "../core/Deadlines.js"
+import type { EventBus } from "../core/EventBus.js"
 import * as Handshake from "../wire/Handshake.js"
 import * as Key from "../wire/Key.js"
 import * as Pool from "./Pool.js"
@@ -49,7 +50,7 @@ export const layer = (
 ): Layer.Layer<
   Pool.Pool,
   Handshake.HandshakeError | TlsError | TransportError,
-  Deadlines | Refusals | Settings | SignalBus | Transport
+  Deadlines | EventBus | Refusals | Settings | SignalBus | Transport
 > =>
   Layer.scoped(
     Pool.Pool,

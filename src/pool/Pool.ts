@@ -75,7 +75,7 @@ export const idleOptions = (
 })
 
 /** Says where the pool stands when it became empty, is so no longer, or has another capacity; to be run after changes. */
-export const levels = (stats: () => Stats): Effect.Effect<Effect.Effect<void>> =>
+export const levels = (stats: () => Stats): Effect.Effect<Effect.Effect<void>, never, EventBus> =>
   Effect.map(EventBus, (events) => {
     let before = stats()
     return Effect.suspend(() => {

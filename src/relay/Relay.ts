@@ -53,15 +53,6 @@ export interface Options {
   readonly why?: string | undefined
 }
 
-/**
- * How the bytes of a host's tunnels are moved: by `layer`, unless the host provides a faster way that keeps the same words.
- */
-export class Way extends Context.Reference<Way>()("nodepass/Relay/Way", {
-  defaultValue: (): { readonly layer: (options?: Options) => Layer.Layer<Relay, never, Meter | Throttle> } => ({
-    layer
-  })
-}) {}
-
 interface Exchange {
   readonly near: Connection
   readonly far: Connection

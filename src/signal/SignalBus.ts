@@ -182,7 +182,7 @@ interface Waiter {
 /** One that goes on where another was suspended waits for its peer as if that had just been lost. */
 export const makeWith = (
   saved: Option.Option<Snapshot>
-): Effect.Effect<SignalBus["Type"], never, Deadlines | Refusals | Scope.Scope | Settings> =>
+): Effect.Effect<SignalBus["Type"], never, Deadlines | EventBus | Refusals | Scope.Scope | Settings> =>
   Effect.gen(function* () {
     const clock = yield* Effect.clock
     const deadlines = yield* Deadlines
@@ -549,6 +549,6 @@ export const make = makeWith(Option.none())
 
 export const layerWith = (
   saved: Option.Option<Snapshot>
-): Layer.Layer<SignalBus, never, Deadlines | Refusals | Settings> => Layer.scoped(SignalBus, makeWith(saved))
+): Layer.Layer<SignalBus, never, Deadlines | EventBus | Refusals | Settings> => Layer.scoped(SignalBus, makeWith(saved))
 
 export const layer = layerWith(Option.none())

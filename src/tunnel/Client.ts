@@ -20,8 +20,10 @@ import * as Backoff from "../core/Backoff.js"
 import * as ChildFiber from "../core/ChildFiber.js"
 import { Crypto } from "../transport/Crypto.js"
 import type { Deadlines } from "../core/Deadlines.js"
+import type { Deflate } from "../wire/Deflate.js"
 import * as DialingPool from "../pool/DialingPool.js"
 import type { Egress } from "../relay/Egress.js"
+import type { EventBus } from "../core/EventBus.js"
 import type * as Failover from "./Failover.js"
 import * as Handshake from "../wire/Handshake.js"
 import * as Key from "../wire/Key.js"
@@ -86,7 +88,7 @@ interface Standing {
 type Agreeing = Effect.Effect<
   { readonly connection: Connection; readonly agreement: Handshake.Agreement; readonly key: Key.Stretched },
   Handshake.HandshakeError | TransportError,
-  Crypto | Deadlines | Scope.Scope | Settings
+  Crypto | Deadlines | Deflate | Scope.Scope | Settings
 >
 
 /** After a control connection that stood this long the next one is tried at once. */
@@ -95,7 +97,11 @@ const healthy = Duration.seconds(1)
 /** Connects for ever, waiting between attempts as `Backoff` has it, up to the service cooldown. */
 export const run = (
   options: Options
-): Effect.Effect<never, never, Crypto | Deadlines | Egress | Router | Refusals | Scope.Scope | Settings | Transport> =>
+): Effect.Effect<
+  never,
+  never,
+  Crypto | Deadlines | Deflate | Egress | EventBus | Router | Refusals | Scope.Scope | Settings | Transport
+> =>
   Effect.gen(function* () {
     const crypto = yield* Crypto
     const { handshakeTimeout, resumeGrace, serviceCooldown } = yield* Settings

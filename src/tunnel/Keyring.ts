@@ -47,7 +47,7 @@ export interface Keyring {
 
 export const make = (
   initial: Option.Option<Redacted.Redacted>
-): Effect.Effect<Keyring, never, Crypto | Deadlines | Settings> =>
+): Effect.Effect<Keyring, never, Crypto | Deadlines | EventBus | Settings> =>
   Effect.gen(function* () {
     const deadlines = yield* Deadlines
     const events = yield* EventBus

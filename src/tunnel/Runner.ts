@@ -13,6 +13,8 @@ import * as Client from "./Client.js"
 import type { Crypto } from "../transport/Crypto.js"
 import type { DatagramRelay } from "../relay/DatagramRelay.js"
 import type { Deadlines } from "../core/Deadlines.js"
+import type { Deflate } from "../wire/Deflate.js"
+import type { EventBus } from "../core/EventBus.js"
 import { Egress } from "../relay/Egress.js"
 import * as Failover from "./Failover.js"
 import * as DatagramChannel from "../relay/DatagramChannel.js"
@@ -22,6 +24,7 @@ import { Router, type RouteTimeout } from "./Router.js"
 import type { Refusals } from "../core/Refusals.js"
 import type { Relay } from "../relay/Relay.js"
 import * as Server from "./Server.js"
+import type { SessionStore } from "./SessionStore.js"
 import { Settings } from "../transport/Settings.js"
 import type { Slots } from "../relay/Slots.js"
 import { Targets } from "../relay/Targets.js"
@@ -48,11 +51,14 @@ type Environment =
   | Crypto
   | DatagramRelay
   | Deadlines
+  | Deflate
   | Egress
+  | EventBus
   | Router
   | Refusals
   | Relay
   | Scope.Scope
+  | SessionStore
   | Settings
   | Slots
   | Targets

@@ -15,6 +15,8 @@ import * as AcceptingPool from "../pool/AcceptingPool.js"
 import type { Certificate } from "../transport/Certificates.js"
 import type { Crypto } from "../transport/Crypto.js"
 import type { Deadlines } from "../core/Deadlines.js"
+import type { Deflate } from "../wire/Deflate.js"
+import type { EventBus } from "../core/EventBus.js"
 import type { Egress } from "../relay/Egress.js"
 import * as TunnelPort from "./TunnelPort.js"
 import * as Handshake from "../wire/Handshake.js"
@@ -75,7 +77,21 @@ interface Incumbent {
  */
 export const run = (
   options: Options
-): Effect.Effect<never, never, Crypto | Deadlines | Egress | Router | Refusals | Scope.Scope | Settings | Transport> =>
+): Effect.Effect<
+  never,
+  never,
+  | Crypto
+  | Deadlines
+  | Deflate
+  | Egress
+  | EventBus
+  | Router
+  | Refusals
+  | Scope.Scope
+  | SessionStore
+  | Settings
+  | Transport
+> =>
   Effect.gen(function* () {
     const link = yield* Router
     const refusals = yield* Refusals

@@ -52,7 +52,7 @@ export interface Options {
 export const layer = ({
   remembers = false,
   visitors
-}: Options): Layer.Layer<Session, never, Egress | Pool | SignalBus> =>
+}: Options): Layer.Layer<Session, never, Egress | EventBus | Pool | SignalBus> =>
   Layer.effect(
     Session,
     Effect.gen(function* () {

@@ -1,10 +1,11 @@
 /**
- * Where a server that stops leaves its session for the one that starts after it: nowhere, unless the host provides a place.
+ * Where a server that stops stores its session, for the server process that starts next.
  *
- * What is kept says nothing of the key: without that the nonces are of no use to anybody.
+ * The stored text does not contain the tunnel key; without the key its nonces are useless.
  */
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 
@@ -53,6 +54,10 @@ export interface Place {
   readonly keep: (tunnel: string, text: string) => Effect.Effect<void, SessionStoreError>
 }
 
-export class SessionStore extends Context.Reference<SessionStore>()("nodepass/SessionStore", {
-  defaultValue: (): { readonly place: Option.Option<Place> } => ({ place: Option.none() })
-}) {}
+export class SessionStore extends Context.Tag("nodepass/SessionStore")<
+  SessionStore,
+  { readonly place: Option.Option<Place> }
+>() {}
+
+/** A server that stops ends its session; the client begins a new one with the next process. */
+export const layerNone: Layer.Layer<SessionStore> = Layer.succeed(SessionStore, { place: Option.none() })

@@ -16,6 +16,7 @@ import type { Certificates } from "../transport/Certificates.js"
 import type { Crypto } from "../transport/Crypto.js"
 import * as DatagramRelay from "../relay/DatagramRelay.js"
 import * as Deadlines from "../core/Deadlines.js"
+import * as Deflate from "../wire/Deflate.js"
 import * as Egress from "../relay/Egress.js"
 import * as EventBus from "../core/EventBus.js"
 import type * as Keyring from "./Keyring.js"
@@ -23,7 +24,9 @@ import * as Router from "./Router.js"
 import * as Meter from "../relay/Meter.js"
 import * as Refusals from "../core/Refusals.js"
 import * as Relay from "../relay/Relay.js"
+import * as RelayFactory from "../relay/RelayFactory.js"
 import * as Runner from "./Runner.js"
+import * as SessionStore from "./SessionStore.js"
 import { Settings } from "../transport/Settings.js"
 import * as Slots from "../relay/Slots.js"
 import * as Targets from "../relay/Targets.js"
@@ -66,21 +69,29 @@ export class Tunnel extends Context.Tag("nodepass/Tunnel")<
   }
 >() {}
 
+/** What a tunnel needs of its host. `NodeHost.layer` of `nodepass-effect/node` provides all but the settings. */
+export type Environment =
+  | Certificates
+  | Crypto
+  | Deflate.Deflate
+  | RelayFactory.RelayFactory
+  | SessionStore.SessionStore
+  | Settings
+  | Transport
+
 /**
  * Opens the tunnel's ports and serves until its scope closes.
  *
  * Closing is the graceful stop: the ports close, visitors being served may finish within the shutdown timeout, then
  * every socket is closed. Fails when a port cannot be opened; a peer that is away is no failure, it is waited for.
  */
-export const layer = (
-  config: TunnelConfig
-): Layer.Layer<Tunnel, Runner.OpenError, Certificates | Crypto | Settings | Transport> =>
+export const layer = (config: TunnelConfig): Layer.Layer<Tunnel, Runner.OpenError, Environment> =>
   Layer.scoped(Tunnel, make(config)).pipe(
     Layer.provide(Egress.layer({ proxy: config.proxy })),
     Layer.provide(
       Layer.mergeAll(
         DatagramRelay.layer({ idle: config.read }),
-        relay({ idle: config.read, congestion: config.congestion })
+        relayLayer({ idle: config.read, congestion: config.congestion })
       )
     ),
     Layer.provide(
@@ -98,12 +109,16 @@ export const layer = (
     )
   )
 
+/** The parts that need nothing of the machine: no compression, the portable relay, no stored sessions. */
+export const layerDefaults: Layer.Layer<Deflate.Deflate | RelayFactory.RelayFactory | SessionStore.SessionStore> =
+  Layer.mergeAll(Deflate.layerNone, RelayFactory.layerPortable, SessionStore.layerNone)
+
 // internal
 
 const bytesPerMegabit = 125_000
 
-/** As the host moves bytes. */
-const relay = (options: Relay.Options) => Layer.unwrapEffect(Effect.map(Relay.Way, ({ layer }) => layer(options)))
+const relayLayer = (options: Relay.Options) =>
+  Layer.unwrapEffect(Effect.map(RelayFactory.RelayFactory, ({ layer }) => layer(options)))
 
 const finite = (duration: Duration.Duration) => (Duration.isFinite(duration) ? duration : undefined)
 

@@ -7,6 +7,7 @@ import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import type { Crypto } from "../transport/Crypto.js"
 import type { Deadlines } from "../core/Deadlines.js"
+import type { Deflate } from "../wire/Deflate.js"
 import * as Handshake from "../wire/Handshake.js"
 import type * as Key from "../wire/Key.js"
 import { Refusals, type RefusalError } from "../core/Refusals.js"
@@ -47,7 +48,7 @@ interface Stranger {
  */
 export const serve = <R>(
   options: Options<R>
-): Effect.Effect<never, never, Crypto | Deadlines | R | Refusals | Scope.Scope | Settings> =>
+): Effect.Effect<never, never, Crypto | Deadlines | Deflate | R | Refusals | Scope.Scope | Settings> =>
   Effect.gen(function* () {
     const limit = options.limit ?? 512
     const refusals = yield* Refusals

@@ -1,7 +1,8 @@
 /**
- * Compression of large batches of signals: none, unless the host provides it. The two sides agree on it.
+ * Compression of large batches of signals. The two sides agree in the handshake on whether to use it.
  */
 import * as Context from "effect/Context"
+import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 
 export interface Codec {
@@ -11,7 +12,8 @@ export interface Codec {
   readonly inflate: (bytes: Uint8Array, limit: number) => Option.Option<Uint8Array>
 }
 
-/** How this host compresses, if it can. */
-export class Deflate extends Context.Reference<Deflate>()("nodepass/Deflate", {
-  defaultValue: (): { readonly codec: Option.Option<Codec> } => ({ codec: Option.none() })
-}) {}
+/** The codec of this host, if it has one. */
+export class Deflate extends Context.Tag("nodepass/Deflate")<Deflate, { readonly codec: Option.Option<Codec> }>() {}
+
+/** Signals are sent and accepted uncompressed only. */
+export const layerNone: Layer.Layer<Deflate> = Layer.succeed(Deflate, { codec: Option.none() })

@@ -139,7 +139,7 @@ export interface Candidate {
 export const challenge = (
   connection: Connection,
   { key, ...newcomer }: Extract<Newcomer, { _tag: "Hello" }>
-): Effect.Effect<Candidate, HandshakeError, Crypto | Deadlines | Settings> =>
+): Effect.Effect<Candidate, HandshakeError, Crypto | Deadlines | Deflate | Settings> =>
   Effect.gen(function* () {
     const crypto = yield* Crypto
     const { codec } = yield* Deflate
@@ -204,7 +204,7 @@ export const accept = (
     readonly tls: 0 | 1 | 2
     readonly resume?: Resumable | undefined
   }
-): Effect.Effect<Agreement, HandshakeError, Crypto | Deadlines | Settings> =>
+): Effect.Effect<Agreement, HandshakeError, Crypto | Deadlines | Deflate | Settings> =>
   Effect.gen(function* () {
     const crypto = yield* Crypto
     const { codec } = yield* Deflate

@@ -9,6 +9,7 @@ import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import * as Address from "../../src/core/Address.js"
 import * as Deadlines from "../../src/core/Deadlines.js"
+import * as Deflate from "../../src/wire/Deflate.js"
 import { Crypto } from "../../src/transport/Crypto.js"
 import * as Frame from "../../src/wire/Frame.js"
 import * as Handshake from "../../src/wire/Handshake.js"
@@ -27,7 +28,11 @@ const stretch = (key: string) => Key.stretch(Option.some(Redacted.make(key)))
 const world = <A, E>(
   program: (
     meet: Effect.Effect<readonly [Connection, Connection], unknown, Scope.Scope>
-  ) => Effect.Effect<A, E, Crypto | Deadlines.Deadlines | Scope.Scope | Settings.Settings | Transport>,
+  ) => Effect.Effect<
+    A,
+    E,
+    Crypto | Deadlines.Deadlines | Deflate.Deflate | Scope.Scope | Settings.Settings | Transport
+  >,
   seed = 1
 ): A => {
   const network = SimNetwork.make({ latency: Duration.millis(20) })
@@ -37,7 +42,7 @@ const world = <A, E>(
     const listener = yield* there.listen(Address.make("server", 1))
     const meet = Effect.zip(here.connect(Address.make("server", 1)), listener.accept)
     return yield* Effect.provideService(program(meet), Transport, here)
-  }).pipe(Effect.scoped, Effect.provide([Deadlines.layer, SimCrypto.layer(seed), Settings.layer()]))
+  }).pipe(Effect.scoped, Effect.provide([Deadlines.layer, Deflate.layerNone, SimCrypto.layer(seed), Settings.layer()]))
   const { exit } = Simulation.run(main, { seed })
   assert.strictEqual(network.open(), 0)
   return Exit.getOrElse(exit, (cause) => assert.fail(String(cause)))

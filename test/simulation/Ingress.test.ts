@@ -16,6 +16,7 @@ import * as SimNetwork from "../../src/testing/SimNetwork.js"
 import * as Simulation from "../../src/testing/Simulation.js"
 import * as Throttle from "../../src/relay/Throttle.js"
 import { type Listener, Transport, TransportError } from "../../src/transport/Transport.js"
+import * as EventBus from "../../src/core/EventBus.js"
 
 // The same inputs in every run.
 FastCheck.configureGlobal({ seed: 1 })
@@ -26,7 +27,7 @@ const services = Layer.mergeAll(
   Settings.layer(),
   Slots.layer(),
   Relay.layer().pipe(Layer.provide(Layer.merge(Meter.layer, Throttle.layer())))
-)
+).pipe(Layer.provide(EventBus.layerNoop))
 
 /** How many visitors were accepted and waited at once, and how many were served in the end. */
 const flood = (seed: number, visitors: number, opening: number) => {

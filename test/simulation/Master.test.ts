@@ -19,6 +19,7 @@ import * as SimCrypto from "../../src/testing/SimCrypto.js"
 import * as SimNetwork from "../../src/testing/SimNetwork.js"
 import * as Simulation from "../../src/testing/Simulation.js"
 import { type Listener, Transport } from "../../src/transport/Transport.js"
+import * as Tunnel from "../../src/tunnel/Tunnel.js"
 
 interface World {
   readonly store: InstanceStore.InstanceStore["Type"]
@@ -52,6 +53,7 @@ const inWorld = <A, E>(program: (world: World) => Effect.Effect<A, E, Scope.Scop
           host,
           SimCrypto.layer(seed),
           SimCertificates.disk(seed).layer,
+          Tunnel.layerDefaults,
           Settings.layer({ shutdownTimeout: Duration.seconds(1) })
         ])
       )

@@ -42,7 +42,13 @@ const world = <A, E>(latency: number, program: (world: World) => Effect.Effect<A
   let seed = 0
   const start: World["start"] = (host, config) =>
     Tunnel.layer(config).pipe(
-      Layer.provide([network.host(host), SimCrypto.layer(seed++), SimCertificates.disk(seed).layer, Settings.layer()]),
+      Layer.provide([
+        network.host(host),
+        SimCrypto.layer(seed++),
+        SimCertificates.disk(seed).layer,
+        Settings.layer(),
+        Tunnel.layerDefaults
+      ]),
       Layer.build,
       Effect.map((services) => Context.get(services, Tunnel.Tunnel))
     )

@@ -21,6 +21,7 @@ import * as Signal from "../../src/wire/Signal.js"
 import * as SimNetwork from "../../src/testing/SimNetwork.js"
 import * as Simulation from "../../src/testing/Simulation.js"
 import { type Connection, Transport } from "../../src/transport/Transport.js"
+import * as Deflate from "../../src/wire/Deflate.js"
 
 const protocol = Fs.readFileSync(Path.join(import.meta.dirname, "../../docs/protocol.md"), "utf8")
 const transcript = /```transcript\n([\s\S]*?)```/.exec(protocol)?.[1] ?? ""
@@ -174,7 +175,7 @@ const conversation = ({ client, key, server }: Effect.Effect.Success<typeof fixe
     yield* second[0].write(said)
     assert.deepStrictEqual(yield* heard(resumed.dialect, second[1]), [new Signal.Ack()])
     return lines
-  }).pipe(Effect.scoped, Effect.provide([Deadlines.layer, Settings.layer()]))
+  }).pipe(Effect.scoped, Effect.provide([Deadlines.layer, Deflate.layerNone, Settings.layer()]))
 
 describe("docs/protocol.md", () => {
   it.live("its transcript is what both sides say, byte for byte", () =>

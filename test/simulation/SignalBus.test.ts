@@ -21,6 +21,7 @@ import * as SimCrypto from "../../src/testing/SimCrypto.js"
 import * as SimNetwork from "../../src/testing/SimNetwork.js"
 import * as Simulation from "../../src/testing/Simulation.js"
 import { type Connection, Transport } from "../../src/transport/Transport.js"
+import * as EventBus from "../../src/core/EventBus.js"
 
 interface Line {
   readonly network: SimNetwork.SimNetwork
@@ -32,7 +33,7 @@ interface Line {
   readonly theirs: Line["ours"]
 }
 
-type Environment = Deadlines.Deadlines | Refusals.Refusals | Scope.Scope | Settings.Settings
+type Environment = Deadlines.Deadlines | EventBus.EventBus | Refusals.Refusals | Scope.Scope | Settings.Settings
 
 const world = <A, E>(
   seed: number,
@@ -60,7 +61,11 @@ const world = <A, E>(
       ours: side(ours, keys.client, keys.server),
       theirs: side(theirs, keys.server, keys.client)
     })
-  }).pipe(Effect.scoped, Effect.provide([Deadlines.layer, Refusals.layer, Settings.layer(settings)]))
+  }).pipe(
+    Effect.scoped,
+    Effect.provide([Deadlines.layer, Refusals.layer, Settings.layer(settings)]),
+    Effect.provide(EventBus.layerNoop)
+  )
   const { exit, leftover } = Simulation.run(main, { seed })
   assert.deepStrictEqual([network.open(), leftover], [0, 0])
   return Exit.getOrElse(exit, (cause) => assert.fail(String(cause)))

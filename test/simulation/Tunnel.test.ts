@@ -59,6 +59,7 @@ const host = (network: SimNetwork.SimNetwork) =>
     network.host("edge"),
     SimCrypto.layer(1),
     SimCertificates.disk(1).layer,
+    Tunnel.layerDefaults,
     Settings.layer({ shutdownTimeout: Duration.seconds(2) })
   )
 

@@ -22,6 +22,8 @@ import * as SimCrypto from "../../src/testing/SimCrypto.js"
 import * as Transport from "../../src/transport/Transport.js"
 import * as SmallWorld from "./worlds/SmallWorld.js"
 import { answer, clientConfig, hearOut, serverConfig, tunnelPort, visitorsPort } from "./worlds/SmallWorld.js"
+import * as EventBus from "../../src/core/EventBus.js"
+import * as Deflate from "../../src/wire/Deflate.js"
 
 // The same inputs in every run.
 FastCheck.configureGlobal({ seed: 1 })
@@ -217,7 +219,7 @@ describe("a stranger on the tunnel port", () => {
         const { connection } = yield* world.join("client", keys, 0)
         const early = yield* connection.read
         return [Option.map(early, Frame.toText), heard] as const
-      }).pipe(Effect.provide([Refusals.layer, Settings.layer()]))
+      }).pipe(Effect.provide([Refusals.layer, Settings.layer()]), Effect.provide(EventBus.layerNoop))
     )
     assert.deepStrictEqual(early, Option.some("for the client alone"))
     assert.deepStrictEqual(new Set(heard.map(({ text }) => text)), new Set([""]))
@@ -306,7 +308,10 @@ describe("many strangers on the tunnel port", () => {
           const alone = yield* come("alone")
           yield* Effect.forEach(hosts, come, { discard: true })
           return { peak, alone: Option.isNone(yield* Fiber.poll(alone)) }
-        }).pipe(Effect.provide([Deadlines.layer, Refusals.layer, Settings.layer(), SimCrypto.layer(seed)]))
+        }).pipe(
+          Effect.provide([Deadlines.layer, Deflate.layerNone, Refusals.layer, Settings.layer(), SimCrypto.layer(seed)]),
+          Effect.provide(EventBus.layerNoop)
+        )
       )
       assert.isAtMost(peak, limit)
       // With more places than hosts one of the others has two, and gives up the older.
@@ -397,7 +402,7 @@ describe("a second client", () => {
         const [ended, reason] = yield* Effect.timed(Fiber.join(running))
         assert.isAtMost(Duration.toSeconds(ended), trip)
         return [Duration.toSeconds(took), reason, before.keys.id === after.keys.id] as const
-      }).pipe(Effect.provide([Refusals.layer, Settings.layer()]))
+      }).pipe(Effect.provide([Refusals.layer, Settings.layer()]), Effect.provide(EventBus.layerNoop))
     )
     // Connecting, and the two steps of the handshake.
     assert.approximately(took, 3 * trip, 1e-6)

@@ -13,6 +13,7 @@ import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import { Meter } from "../../relay/Meter.js"
 import * as Relay from "../../relay/Relay.js"
+import { RelayFactory } from "../../relay/RelayFactory.js"
 import { type Bucket, Throttle } from "../../relay/Throttle.js"
 import { type Connection, TransportError } from "../../transport/Transport.js"
 import * as Errno from "../socket/Errno.js"
@@ -42,6 +43,15 @@ export const reactor = (
         )
       )
     )
+  )
+
+/** Makes the relays of a host's tunnels, which share one reactor. */
+export const layerFactory = (kernel: Kernel, options?: Reactor.Options): Layer.Layer<RelayFactory> =>
+  Layer.scoped(
+    RelayFactory,
+    Effect.map(reactor(kernel, options), (reactor) => ({
+      layer: (options) => layer({ ...options, kernel, reactor })
+    }))
   )
 
 export interface LayerOptions extends Relay.Options {

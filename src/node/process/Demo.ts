@@ -16,11 +16,9 @@ import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as Http from "node:http"
 import * as Address from "../../core/Address.js"
-import type { Certificates } from "../../transport/Certificates.js"
 import { Crypto } from "../../transport/Crypto.js"
 import type * as Runner from "../../tunnel/Runner.js"
-import type { Settings } from "../../transport/Settings.js"
-import { type Transport, TransportError } from "../../transport/Transport.js"
+import { TransportError } from "../../transport/Transport.js"
 import * as Tunnel from "../../tunnel/Tunnel.js"
 import * as TunnelUrl from "../../url/TunnelUrl.js"
 
@@ -78,9 +76,7 @@ export interface Terminal {
 }
 
 /** Runs until it is interrupted. */
-export const run = (
-  terminal: Terminal
-): Effect.Effect<void, Runner.OpenError, Certificates | Crypto | Settings | Transport> =>
+export const run = (terminal: Terminal): Effect.Effect<void, Runner.OpenError, Tunnel.Environment> =>
   Effect.gen(function* () {
     const crypto = yield* Crypto
     const key = Encoding.encodeHex(yield* crypto.randomBytes(16))

@@ -18,4 +18,4 @@ const codec: Codec = {
   }
 }
 
-export const layer: Layer.Layer<never> = Layer.succeed(Deflate, { codec: Option.some(codec) })
+export const layer: Layer.Layer<Deflate> = Layer.succeed(Deflate, { codec: Option.some(codec) })

@@ -3,10 +3,12 @@
  */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import type { Certificates } from "../../transport/Certificates.js"
-import type { Crypto } from "../../transport/Crypto.js"
 import * as Relay from "../../relay/Relay.js"
+import * as RelayFactory from "../../relay/RelayFactory.js"
+import type { Settings } from "../../transport/Settings.js"
 import { Transport } from "../../transport/Transport.js"
+import * as SessionStore from "../../tunnel/SessionStore.js"
+import type * as Tunnel from "../../tunnel/Tunnel.js"
 import { type Kernel, kernel } from "../kernel/Kernel.js"
 import * as KernelRelay from "../kernel/KernelRelay.js"
 import * as KernelTransport from "../kernel/KernelTransport.js"
@@ -29,43 +31,41 @@ export interface Options extends NodeTransport.Options {
   readonly reactors?: number | undefined
 }
 
-export const layerWith = (options: Options): Layer.Layer<Certificates | Crypto | Transport> =>
+/** What a tunnel needs, apart from its settings. */
+export type Services = Exclude<Tunnel.Environment, Settings>
+
+export const layerWith = (options: Options): Layer.Layer<Services> =>
   Layer.mergeAll(
     NodeCertificates.layer,
     NodeCrypto.layer,
     NodeDeflate.layer,
-    options.stateDirectory === undefined ? Layer.empty : NodeSessionStore.layer(options.stateDirectory),
+    options.stateDirectory === undefined ? SessionStore.layerNone : NodeSessionStore.layer(options.stateDirectory),
     sockets(options)
   )
 
-export const layer: Layer.Layer<Certificates | Crypto | Transport> = Layer.suspend(() => layerWith({}))
+export const layer: Layer.Layer<Services> = Layer.suspend(() => layerWith({}))
 
 // internal
 
-const sockets = ({ relay = "auto", ...options }: Options): Layer.Layer<Transport> =>
+const sockets = ({ relay = "auto", ...options }: Options): Layer.Layer<RelayFactory.RelayFactory | Transport> =>
   relay === "portable"
-    ? NodeTransport.layerWith(options)
+    ? Layer.merge(NodeTransport.layerWith(options), RelayFactory.layerPortable)
     : Layer.unwrapEffect(
         Effect.match(kernel, {
           onSuccess: (kernel) => ofKernel(kernel, options),
           onFailure: ({ message }) =>
             Layer.mergeAll(
               NodeTransport.layerWith(options),
-              wayWith((options) => Relay.layer({ ...options, why: message })),
+              Layer.succeed(RelayFactory.RelayFactory, {
+                layer: (options) => Relay.layer({ ...options, why: message })
+              }),
               relay === "kernel" ? Layer.effectDiscard(Effect.logWarning(`no kernel relay: ${message}`)) : Layer.empty
             )
         })
       )
 
-const ofKernel = (kernel: Kernel, { reactors, ...options }: Omit<Options, "relay">): Layer.Layer<Transport> =>
+const ofKernel = (kernel: Kernel, { reactors, ...options }: Omit<Options, "relay">) =>
   Layer.merge(
     Layer.succeed(Transport, KernelTransport.make({ ...options, kernel })),
-    Layer.unwrapScoped(
-      Effect.map(KernelRelay.reactor(kernel, { threads: reactors }), (reactor) =>
-        wayWith((options) => KernelRelay.layer({ ...options, kernel, reactor }))
-      )
-    )
+    KernelRelay.layerFactory(kernel, { threads: reactors })
   )
-
-const wayWith = (layer: (options?: Relay.Options) => ReturnType<typeof Relay.layer>): Layer.Layer<never> =>
-  Layer.succeed(Relay.Way, { layer })

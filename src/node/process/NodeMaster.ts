@@ -15,21 +15,21 @@ import * as Http from "node:http"
 import * as Https from "node:https"
 import * as ApiKey from "../../master/ApiKey.js"
 import * as Certificates from "../../transport/Certificates.js"
-import type { Crypto } from "../../transport/Crypto.js"
 import type { StoreError } from "../../master/InstanceStore.js"
 import * as Master from "../../master/Master.js"
 import * as MasterServer from "../../master/MasterServer.js"
+import type * as Tunnel from "../../tunnel/Tunnel.js"
 import type { MasterConfig } from "../../url/MasterUrl.js"
 import * as Metrics from "../../master/Metrics.js"
 import { Settings } from "../../transport/Settings.js"
-import type { Transport, TransportError } from "../../transport/Transport.js"
+import type { TransportError } from "../../transport/Transport.js"
 import * as Errno from "../socket/Errno.js"
 import * as NodeHostFigures from "./NodeHostFigures.js"
 import * as NodePage from "./NodePage.js"
 import * as NodeState from "../store/NodeState.js"
 import * as Otlp from "./Otlp.js"
 
-export type Environment = Certificates.Certificates | Crypto | Settings | Transport
+export type Environment = Tunnel.Environment
 export type OpenError = Certificates.CertificateError | StoreError | TransportError
 
 export interface Options {

@@ -9,7 +9,7 @@ import * as Path from "node:path"
 import { type Place, SessionStore, SessionStoreError } from "../../tunnel/SessionStore.js"
 
 /** The directory is made when it is first needed. */
-export const layer = (directory: string): Layer.Layer<never> =>
+export const layer = (directory: string): Layer.Layer<SessionStore> =>
   Layer.succeed(SessionStore, { place: Option.some(placeIn(directory)) })
 
 // internal

@@ -30,6 +30,7 @@ import * as SimCrypto from "../../../src/testing/SimCrypto.js"
 import * as SimNetwork from "../../../src/testing/SimNetwork.js"
 import * as Simulation from "../../../src/testing/Simulation.js"
 import { type Connection, type Listener, serve, Transport } from "../../../src/transport/Transport.js"
+import * as EventBus from "../../../src/core/EventBus.js"
 
 export interface World {
   readonly seed: number
@@ -397,7 +398,7 @@ const program = (seed: number, makeNetwork: (link: SimNetwork.Link) => SimNetwor
     const environment = (host: number) =>
       Layer.mergeAll(
         Deadlines.layer,
-        Refusals.layer,
+        Layer.provideMerge(Refusals.layer, EventBus.layerNoop),
         NodeDeflate.layer,
         SimCrypto.layer(seed * 2 + host),
         Layer.succeed(Settings.Settings, settings(scenario))

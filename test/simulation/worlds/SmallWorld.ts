@@ -30,6 +30,9 @@ import * as Transport from "../../../src/transport/Transport.js"
 import * as Tunnel from "../../../src/tunnel/Tunnel.js"
 import type { ClientConfig, ServerConfig } from "../../../src/url/TunnelUrl.js"
 import * as configs from "./configs.js"
+import * as Deflate from "../../../src/wire/Deflate.js"
+import * as EventBus from "../../../src/core/EventBus.js"
+import type { SessionStore } from "../../../src/tunnel/SessionStore.js"
 
 const key = Option.some(Redacted.make("key"))
 export const tunnelPort = Address.make("server", 1)
@@ -49,7 +52,11 @@ export const answer = ({ connection, dialect }: Pick<Attached, "connection" | "d
     const bus = yield* SignalBus.make
     yield* Effect.forkScoped(Effect.ignore(bus.run(() => Effect.void)))
     return (yield* bus.attach({ connection, dialect })).reason
-  }).pipe(Effect.scoped, Effect.provide([Deadlines.layer, Refusals.layer, Settings.layer()]))
+  }).pipe(
+    Effect.scoped,
+    Effect.provide([Deadlines.layer, Refusals.layer, Settings.layer()]),
+    Effect.provide(EventBus.layerNoop)
+  )
 
 export interface World {
   readonly network: SimNetwork.SimNetwork
@@ -85,8 +92,8 @@ export interface Options {
   /** Defaults to `11`. */
   readonly seed?: number | undefined
   readonly settings?: Partial<Settings.Settings["Type"]> | undefined
-  /** What else a host provides. Defaults to nothing. */
-  readonly host?: Layer.Layer<never> | undefined
+  /** What a host provides in place of the defaults. Defaults to nothing. */
+  readonly host?: Layer.Layer<never> | Layer.Layer<SessionStore> | undefined
   /** See `Simulation.Options`. */
   readonly turn?: number | undefined
 }
@@ -105,8 +112,9 @@ export const run = <A, E>(options: Options, program: (world: World) => Effect.Ef
         network.host(name),
         crypto(),
         SimCertificates.layer(seed),
-        NodeDeflate.layer,
         settings,
+        Tunnel.layerDefaults,
+        NodeDeflate.layer,
         options.host ?? Layer.empty
       ]),
       Layer.build,
@@ -119,7 +127,7 @@ export const run = <A, E>(options: Options, program: (world: World) => Effect.Ef
       const connection = yield* connect(name, tunnelPort)
       const agreement = yield* Handshake.accept(connection, { key: yield* Key.stretch(key), client, tls: 0 })
       return agreement._tag === "New" ? { connection, ...agreement } : assert.fail("there was nothing to resume")
-    }).pipe(Effect.provide([crypto(), Deadlines.layer, settings]))
+    }).pipe(Effect.provide([crypto(), Deadlines.layer, Deflate.layerNone, settings]))
   const join: World["join"] = (name, keys, count) =>
     Effect.gen(function* () {
       const connection = yield* connect(name, tunnelPort)

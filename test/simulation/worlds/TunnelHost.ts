@@ -30,7 +30,7 @@ export const start = ({ files = {}, seed, settings, text, transport }: Options) 
     for (const [file, content] of Object.entries(files)) yield* disk.write(file, content)
     const services = yield* Layer.build(
       Tunnel.layer(Either.getOrThrow(TunnelUrl.parse(text))).pipe(
-        Layer.provide([transport, SimCrypto.layer(seed), disk.layer, Settings.layer(settings)])
+        Layer.provide([transport, SimCrypto.layer(seed), disk.layer, Settings.layer(settings), Tunnel.layerDefaults])
       )
     )
     return Context.get(services, Tunnel.Tunnel)

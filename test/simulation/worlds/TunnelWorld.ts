@@ -231,8 +231,9 @@ const makeHost = (network: SimNetwork.SimNetwork, name: "server" | "client", con
             network.host(name),
             SimCrypto.layer(seed * 1000 + starts++),
             SimCertificates.disk(seed * 1000 + starts).layer,
-            NodeDeflate.layer,
-            Settings.layer(settings)
+            Settings.layer(settings),
+            Tunnel.layerDefaults,
+            NodeDeflate.layer
           ])
         ),
         scope
