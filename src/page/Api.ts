@@ -1,5 +1,5 @@
 /**
- * What the page asks of the master, by the key of whoever sits in front of it.
+ * Calls of the master's API with the user's API key.
  */
 import type { Event, Instance, Version } from "../master/Instance.js"
 import type { MasterInfo } from "../master/MasterApi.js"
@@ -7,7 +7,7 @@ import type { Point } from "../master/TrafficHistory.js"
 
 export type { Event, Instance, MasterInfo, Point, Version }
 
-/** An answer that is no success: the master's own sentence. */
+/** The master refused a call; the message is the master's sentence. */
 export class Refused extends Error {
   readonly status: number
   constructor(status: number, message: string) {
@@ -20,27 +20,27 @@ export interface Api {
   readonly key: string
   readonly get: <A>(path: string) => Promise<A>
   readonly send: <A>(method: "DELETE" | "PATCH" | "POST" | "PUT", path: string, body?: unknown) => Promise<Done<A>>
-  /** Each piece of a stream of text, until it ends or the signal stops it. */
+  /** Calls `onText` with each chunk of a text stream, until it ends or the signal aborts it. */
   readonly follow: (path: string, onText: (text: string) => void, options: FollowOptions) => Promise<void>
 }
 
-/** What was asked was done. */
+/** The call succeeded. */
 interface Done<A> {
   readonly value: A
-  /** Why there was nothing to do, else empty. */
+  /** Why there was nothing to do; empty otherwise. */
   readonly note: string
 }
 
 interface FollowOptions {
   readonly signal: AbortSignal
   readonly headers?: Readonly<Record<string, string>> | undefined
-  /** Called when the answer has begun. */
+  /** Called when the response starts. */
   readonly onOpen?: (() => void) | undefined
 }
 
-/** Paths are below the page's own, which is the base path of the API. */
+/** Paths are relative to the page's own, which is the base path of the API. */
 export const make = (key: string): Api => {
-  const ask = async (method: string, path: string, { body, headers, signal }: Asked = {}) => {
+  const call = async (method: string, path: string, { body, headers, signal }: CallOptions = {}) => {
     const type = body === undefined ? {} : { "Content-Type": "application/json" }
     const response = await fetch(path, {
       method,
@@ -48,24 +48,24 @@ export const make = (key: string): Api => {
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),
       ...(signal === undefined ? {} : { signal })
     })
-    if (!response.ok) throw new Refused(response.status, await sentenceOf(response))
+    if (!response.ok) throw new Refused(response.status, await messageOf(response))
     return response
   }
-  // What the master answers is what its schemas say: it is taken at its word.
+  // The response has the type that the master's schemas give it; it is not validated again.
   const json = async <A>(response: Response): Promise<A> => JSON.parse((await response.text()) || "null")
   return {
     key,
-    get: async (path) => json(await ask("GET", path)),
+    get: async (path) => json(await call("GET", path)),
     send: async (method, path, body) => {
-      const response = await ask(method, path, { body })
+      const response = await call(method, path, { body })
       return { value: await json(response), note: response.headers.get("X-NodePass-Note") ?? "" }
     },
     follow: async (path, onText, { headers, onOpen, signal }) => {
-      const response = await ask("GET", path, { headers, signal })
+      const response = await call("GET", path, { headers, signal })
       onOpen?.()
       const reader = response.body?.pipeThrough(new TextDecoderStream()).getReader()
-      for (let piece = await reader?.read(); piece !== undefined && !piece.done; piece = await reader?.read()) {
-        onText(piece.value)
+      for (let chunk = await reader?.read(); chunk !== undefined && !chunk.done; chunk = await reader?.read()) {
+        onText(chunk.value)
       }
     }
   }
@@ -73,19 +73,19 @@ export const make = (key: string): Api => {
 
 // internal
 
-interface Asked {
+interface CallOptions {
   readonly body?: unknown
   readonly headers?: Readonly<Record<string, string>> | undefined
   readonly signal?: AbortSignal | undefined
 }
 
-const sentenceOf = async (response: Response): Promise<string> => {
+const messageOf = async (response: Response): Promise<string> => {
   const text = await response.text()
   try {
     const { error }: { readonly error?: unknown } = JSON.parse(text)
     if (typeof error === "string") return error
   } catch {
-    // Whatever stands between the page and the master said something of its own.
+    // A proxy in front of the master answered with something else.
   }
   return `${response.status} ${response.statusText}`
 }

@@ -1,5 +1,5 @@
 /**
- * The page: whoever has the key sees every instance, and does with them what the API can do.
+ * The page: a list of the instances, one in detail, and the dialogs that change them.
  */
 import { useCallback, useEffect, useRef, useState } from "preact/hooks"
 import type { Api, Instance, Version } from "./Api.js"
@@ -50,21 +50,21 @@ const Master = ({ api, store }: { readonly api: Api; readonly store: Store }) =>
     [act]
   )
   const onCreate = useCallback(() => setOpen({ _tag: "Create" }), [])
-  const onDone = (instance: Instance, what: string) => setNotice(`${Format.nameOf(instance)} ${what}`)
+  const onDone = (instance: Instance, result: string) => setNotice(`${Format.nameOf(instance)} ${result}`)
 
   useEffect(() => {
-    const pressed = (event: KeyboardEvent) => {
+    const onKeyDown = (event: KeyboardEvent) => {
       if (open !== undefined || event.ctrlKey || event.metaKey || event.altKey) return
-      if (event.key === "Escape" && route !== undefined) return leave(route)
+      if (event.key === "Escape" && route !== undefined) return backToList(route)
       if (event.target instanceof HTMLElement && event.target.closest("input, textarea, select") !== null) return
-      const does = { "/": () => search.current?.focus(), n: onCreate, "?": () => setOpen({ _tag: "Keys" }) }
-      const act = Object.entries(does).find(([key]) => key === event.key)?.[1]
-      if (act === undefined) return
+      const shortcuts = { "/": () => search.current?.focus(), n: onCreate, "?": () => setOpen({ _tag: "Keys" }) }
+      const run = Object.entries(shortcuts).find(([key]) => key === event.key)?.[1]
+      if (run === undefined) return
       event.preventDefault()
-      act()
+      run()
     }
-    addEventListener("keydown", pressed)
-    return () => removeEventListener("keydown", pressed)
+    addEventListener("keydown", onKeyDown)
+    return () => removeEventListener("keydown", onKeyDown)
   }, [open, route, onCreate])
 
   const shown = route === undefined ? undefined : state.instances.get(route)
@@ -86,7 +86,7 @@ const Master = ({ api, store }: { readonly api: Api; readonly store: Store }) =>
         ) : route !== undefined && state.loaded ? (
           <article class="detail">
             <p class="empty">
-              There is no instance {route}. <a href={home}>All instances</a>
+              No instance has the id {route}. <a href={home}>All instances</a>
             </p>
           </article>
         ) : undefined}
@@ -100,8 +100,8 @@ const Master = ({ api, store }: { readonly api: Api; readonly store: Store }) =>
         <Forms.Create
           api={api}
           onClose={close}
-          onDone={(instance, what) => {
-            onDone(instance, what)
+          onDone={(instance, result) => {
+            onDone(instance, result)
             location.hash = linkTo(instance.id)
           }}
         />
@@ -114,8 +114,8 @@ const Master = ({ api, store }: { readonly api: Api; readonly store: Store }) =>
           api={api}
           instance={open.instance}
           onClose={close}
-          onDone={(instance, what) => {
-            onDone(instance, what)
+          onDone={(instance, result) => {
+            onDone(instance, result)
             location.hash = home
           }}
         />
@@ -143,8 +143,8 @@ const Master = ({ api, store }: { readonly api: Api; readonly store: Store }) =>
 
 const statusOf = ({ error, status }: Instance): string => (status === "error" ? `error: ${error}` : status)
 
-/** Back to all instances, with the focus where it came from. */
-const leave = (id: string) => {
+/** Returns to the list and puts the focus back on the instance. */
+const backToList = (id: string) => {
   location.hash = home
   document.querySelector<HTMLElement>(`td.what a[href="${linkTo(id)}"]`)?.focus()
 }

@@ -1,5 +1,5 @@
 /**
- * Traffic over time: the history that the master has kept, and then what the events say.
+ * Traffic over time: the master's history, continued by its events.
  */
 import { useEffect, useRef, useState } from "preact/hooks"
 import UPlot from "uplot"
@@ -13,7 +13,7 @@ export interface Props {
   readonly shown: Shown
 }
 
-/** How much of the past is drawn, in minutes. */
+/** The time shown. */
 const spans = [
   { label: "5 min", minutes: 5 },
   { label: "1 h", minutes: 60 },
@@ -24,7 +24,7 @@ export const Chart = ({ api, shown }: Props) => {
   const { id } = shown.instance
   const box = useRef<HTMLDivElement>(null)
   const samples = useRef<Samples.Samples>([])
-  /** How much later it is by the master's clock. */
+  /** How far the master's clock is ahead of the browser's, in milliseconds. */
   const ahead = useRef(0)
   const [minutes, setMinutes] = useState<number>(spans[0].minutes)
   const redraw = useRef<() => void>(() => {})
@@ -32,14 +32,14 @@ export const Chart = ({ api, shown }: Props) => {
   useEffect(() => {
     samples.current = []
     let isOpen = true
-    const begin = ({ points }: { readonly points: ReadonlyArray<Point> }): void => {
+    const prepend = ({ points }: { readonly points: ReadonlyArray<Point> }): void => {
       if (!isOpen) return
       samples.current = Samples.join(Samples.fromPoints(points), samples.current)
       redraw.current()
     }
-    api.get<Parameters<typeof begin>[0]>(`instances/${id}/traffic`).then(
-      begin,
-      // The chart begins now, with what the events tell.
+    api.get<Parameters<typeof prepend>[0]>(`instances/${id}/traffic`).then(
+      prepend,
+      // Without the history, the chart starts now.
       () => undefined
     )
     return () => {
@@ -55,25 +55,25 @@ export const Chart = ({ api, shown }: Props) => {
     const draw = () => new UPlot(optionsFor({ width: element.clientWidth, minutes, now }), data(), element)
     const plot = { current: draw() }
     redraw.current = () => plot.current.setData(data())
-    const again = () => {
+    const redrawAll = () => {
       plot.current.destroy()
       plot.current = draw()
     }
     const scheme = matchMedia("(prefers-color-scheme: dark)")
-    scheme.addEventListener("change", again)
+    scheme.addEventListener("change", redrawAll)
     const sizes = new ResizeObserver(() => plot.current.setSize({ width: element.clientWidth, height }))
     sizes.observe(element)
-    const timer = setInterval(redraw.current, every)
+    const timer = setInterval(redraw.current, redrawInterval)
     return () => {
       clearInterval(timer)
-      scheme.removeEventListener("change", again)
+      scheme.removeEventListener("change", redrawAll)
       sizes.disconnect()
       plot.current.destroy()
     }
   }, [id, minutes])
 
   useEffect(() => {
-    ahead.current = shown.time - shown.heard
+    ahead.current = shown.time - shown.receivedAt
     samples.current = Samples.add(samples.current, shown)
     redraw.current()
   }, [shown])
@@ -108,11 +108,12 @@ export const Chart = ({ api, shown }: Props) => {
 // internal
 
 const height = 200
-const every = 5000
-/** Bytes a second at the top of a chart where less is carried. */
-const lowest = 1024
+/** Milliseconds between two redraws. */
+const redrawInterval = 5000
+/** Lowest upper end of the scale, in bytes per second. */
+const minScale = 1024
 
-/** What lines of a chart may stand for, so that they are round numbers of KiB and so on. */
+/** Steps of the scale: powers of two, so that the labels are round numbers of KiB, MiB, … */
 const powers = Array.from({ length: 50 }, (_, power) => 2 ** power)
 
 const clock = (seconds: number, minutes: number): string =>
@@ -124,14 +125,14 @@ const clock = (seconds: number, minutes: number): string =>
 
 const colour = (name: string): string => getComputedStyle(document.documentElement).getPropertyValue(name).trim()
 
-interface Given {
+interface ChartOptions {
   readonly width: number
   readonly minutes: number
   /** Epoch milliseconds. */
   readonly now: () => number
 }
 
-const optionsFor = ({ minutes, now, width }: Given): UPlot.Options => {
+const optionsFor = ({ minutes, now, width }: ChartOptions): UPlot.Options => {
   const axis = { stroke: colour("--muted"), grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false } }
   const value = (_: UPlot, bytes: number | null) => (bytes === null ? "–" : rate(bytes))
   return {
@@ -140,7 +141,7 @@ const optionsFor = ({ minutes, now, width }: Given): UPlot.Options => {
     cursor: { y: false, drag: { x: false, y: false } },
     scales: {
       x: { range: () => [now() / 1000 - minutes * 60, now() / 1000] },
-      y: { range: (_, __, high) => [0, Math.max(high * 1.1, lowest)] }
+      y: { range: (_, __, high) => [0, Math.max(high * 1.1, minScale)] }
     },
     axes: [
       { ...axis, values: (_, values) => values.map((value) => clock(value, minutes)), space: 70, size: 30 },

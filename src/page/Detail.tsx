@@ -1,5 +1,5 @@
 /**
- * One instance: its figures, its traffic, its log, its versions, and what can be done with it.
+ * One instance: figures, traffic, log, versions and actions.
  */
 import { useEffect, useRef, useState } from "preact/hooks"
 import type { Api, Instance, Version } from "./Api.js"
@@ -25,7 +25,7 @@ export interface Props {
 export const Detail = ({ api, onAct, onDelete, onEdit, onReset, onRollBack, shown }: Props) => {
   const { instance } = shown
   const title = useRef<HTMLHeadingElement>(null)
-  // Whoever came here by the keyboard is here, not at the link that is gone or far away.
+  // Keyboard users continue here, not at the link they came from.
   useEffect(() => title.current?.focus(), [instance.id])
   const isOn = instance.status !== "stopped"
   return (
@@ -39,7 +39,7 @@ export const Detail = ({ api, onAct, onDelete, onEdit, onReset, onRollBack, show
         </h2>
         <Status status={instance.status} />
       </div>
-      {instance.error === "" ? undefined : <p class="trouble">{instance.error}</p>}
+      {instance.error === "" ? undefined : <p class="problem">{instance.error}</p>}
       <div class="actions">
         <button type="button" onClick={() => onAct(instance, isOn ? "stop" : "start")}>
           {isOn ? "Stop" : "Start"}
@@ -72,8 +72,8 @@ const Figures = ({ shown }: Pick<Props, "shown">) => {
   const { mode, ping, pool, status, tcps, udps } = shown.instance
   const figures = [
     ["Visitors", `${tcps} TCP, ${udps} UDP`],
-    ["In", `${rate(shown.rate.rx)}, ${bytes(shown.since.rx)} in all`],
-    ["Out", `${rate(shown.rate.tx)}, ${bytes(shown.since.tx)} in all`],
+    ["In", `${rate(shown.rate.rx)}, ${bytes(shown.since.rx)} in total`],
+    ["Out", `${rate(shown.rate.tx)}, ${bytes(shown.since.tx)} in total`],
     ["Pool", `${pool} ready`],
     ["Round trip", status === "running" && ping > 0 ? `${ping} ms` : "–"],
     ["Mode", String(mode)]
@@ -98,7 +98,7 @@ const Configuration = ({ instance: { config, id, meta, restart, type, url, versi
           ["URL", <code>{text(url)}</code>],
           ["With defaults", <code>{text(config)}</code>],
           ["Id", `${id}, ${type}, version ${version}`],
-          ["Restart", restart ? "with the master, and again after it broke" : "only when told to"],
+          ["Restart", restart ? "starts with the master and after a failure" : "starts on request only"],
           ["Tags", tags.length === 0 ? "–" : tags.map(([name, value]) => `${name}=${value}`).join(", ")]
         ]}
       />

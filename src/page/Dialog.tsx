@@ -1,17 +1,17 @@
 /**
- * A modal dialog with one form: Escape closes it, and the focus goes back to where it was.
+ * A modal dialog with one form. Escape closes it and returns the focus.
  */
 import type { ComponentChildren } from "preact"
 import { useEffect, useRef, useState } from "preact/hooks"
 
 export interface Props {
   readonly title: string
-  /** What the button says that does it; without it the dialog only tells. */
+  /** The label of the submit button; without it the dialog only informs. */
   readonly action?: string | undefined
   readonly danger?: boolean | undefined
-  /** The sentence of its failure is shown. */
+  /** The message of a failure is shown in the dialog. */
   readonly onSubmit?: ((fields: FormData) => Promise<void>) | undefined
-  /** What follows its success. Defaults to `onClose`. */
+  /** Called after success. Defaults to `onClose`. */
   readonly onSuccess?: (() => void) | undefined
   readonly onClose: () => void
   readonly children?: ComponentChildren
@@ -19,14 +19,14 @@ export interface Props {
 
 export const Dialog = ({ action, children, danger = false, onClose, onSubmit, onSuccess = onClose, title }: Props) => {
   const element = useRef<HTMLDialogElement>(null)
-  const [trouble, setTrouble] = useState("")
+  const [problem, setProblem] = useState("")
   const [busy, setBusy] = useState(false)
 
   useEffect(() => {
-    const before = document.activeElement
+    const previous = document.activeElement
     element.current?.showModal()
     return () => {
-      if (before instanceof HTMLElement && before.isConnected) before.focus()
+      if (previous instanceof HTMLElement && previous.isConnected) previous.focus()
     }
   }, [])
 
@@ -34,9 +34,9 @@ export const Dialog = ({ action, children, danger = false, onClose, onSubmit, on
     event.preventDefault()
     if (!(event.target instanceof HTMLFormElement) || busy || onSubmit === undefined) return
     setBusy(true)
-    setTrouble("")
+    setProblem("")
     onSubmit(new FormData(event.target)).then(onSuccess, (error: unknown) => {
-      setTrouble(error instanceof Error ? error.message : String(error))
+      setProblem(error instanceof Error ? error.message : String(error))
       setBusy(false)
     })
   }
@@ -46,8 +46,8 @@ export const Dialog = ({ action, children, danger = false, onClose, onSubmit, on
       <form onSubmit={submit}>
         <h2 id="dialog-title">{title}</h2>
         {children}
-        <p class="trouble" role="alert">
-          {trouble}
+        <p class="problem" role="alert">
+          {problem}
         </p>
         <div class="actions end">
           <button type="button" onClick={() => element.current?.close()}>

@@ -1,5 +1,5 @@
 /**
- * One endpoint of the API: what it is for, and a form that asks it.
+ * One endpoint of the API: its description and a form that calls it.
  */
 import { useRef, useState } from "preact/hooks"
 import * as OpenApi from "./OpenApi.js"
@@ -7,26 +7,26 @@ import * as OpenApi from "./OpenApi.js"
 export interface Props {
   readonly document: OpenApi.Document
   readonly endpoint: OpenApi.Endpoint
-  /** The key that is shown. */
+  /** The API key of the calls. */
   readonly apiKey: string
 }
 
 export const EndpointPanel = ({ apiKey, document, endpoint }: Props) => {
   const { method, operation, path } = endpoint
   const [answer, setAnswer] = useState("")
-  const asking = useRef<AbortController | undefined>(undefined)
+  const call = useRef<AbortController | undefined>(undefined)
   const [busy, setBusy] = useState(false)
   const schema = OpenApi.bodyOf(operation)
   const parameters = (operation.parameters ?? []).filter((parameter) => parameter.in !== "header")
 
   const submit = (event: SubmitEvent) => {
     event.preventDefault()
-    if (busy) return asking.current?.abort()
+    if (busy) return call.current?.abort()
     if (!(event.target instanceof HTMLFormElement)) return
-    const abort = (asking.current = new AbortController())
+    const abort = (call.current = new AbortController())
     setBusy(true)
     setAnswer("")
-    ask(endpoint, {
+    send(endpoint, {
       fields: new FormData(event.target),
       apiKey,
       signal: abort.signal,
@@ -78,7 +78,7 @@ export const EndpointPanel = ({ apiKey, document, endpoint }: Props) => {
           </button>
         </div>
         {answer === "" ? undefined : (
-          <pre class="log" tabIndex={0} aria-label="Answer">
+          <pre class="log" tabIndex={0} aria-label="Response">
             {answer}
           </pre>
         )}
@@ -89,17 +89,18 @@ export const EndpointPanel = ({ apiKey, document, endpoint }: Props) => {
 
 // internal
 
-interface Asking {
+interface Call {
   readonly fields: FormData
   readonly apiKey: string
   readonly signal: AbortSignal
-  /** Told of all that was answered until now. */
+  /** Called with everything received so far. */
   readonly onText: (text: string) => void
 }
 
-const most = 100_000
+/** Characters of a stream that are kept. */
+const maxLength = 100_000
 
-const ask = async ({ method, path }: OpenApi.Endpoint, { apiKey, fields, onText, signal }: Asking): Promise<void> => {
+const send = async ({ method, path }: OpenApi.Endpoint, { apiKey, fields, onText, signal }: Call): Promise<void> => {
   let url = path
   let body: string | undefined
   const query = new URLSearchParams()
@@ -126,8 +127,8 @@ const ask = async ({ method, path }: OpenApi.Endpoint, { apiKey, fields, onText,
   }
   const reader = response.body?.pipeThrough(new TextDecoderStream()).getReader()
   let text = ""
-  for (let piece = await reader?.read(); piece !== undefined && !piece.done; piece = await reader?.read()) {
-    text = (text + piece.value).slice(-most)
+  for (let chunk = await reader?.read(); chunk !== undefined && !chunk.done; chunk = await reader?.read()) {
+    text = (text + chunk.value).slice(-maxLength)
     onText(head + text)
   }
 }

@@ -1,27 +1,27 @@
 /**
- * The master's events, for as long as the page is open: taken up again where they broke off.
+ * The master's event stream; it reconnects and resumes after an interruption.
  */
 import { type Api, type Event, Refused } from "./Api.js"
 
 export interface Feed {
   readonly onEvent: (event: Event) => void
-  /** What was known is out of date: the events that follow begin with every instance. */
-  readonly onAnew: () => void
-  /** Whether events come, told at each change. */
+  /** The stream starts over: the next events list every instance. */
+  readonly onRestart: () => void
+  /** Called when the stream is connected or lost. */
   readonly onState: (live: boolean) => void
-  /** The key is no longer good; nothing more comes. */
+  /** The key was refused; the feed has ended. */
   readonly onRefused: (error: Refused) => void
 }
 
-/** Follows them until what this answers is called. */
+/** Follows the events until the returned function is called. */
 export const follow = (api: Api, feed: Feed): (() => void) => {
-  const leave = new AbortController()
+  const closed = new AbortController()
   let lastId: string | undefined
   let failures = 0
 
-  /** One answer of the master, from its first event to its end. */
-  const once = async () => {
-    const own = new AbortController()
+  /** One response of the master, from its first event to its end. */
+  const readStream = async () => {
+    const response = new AbortController()
     const reader = makeReader()
     let isFirst = true
     await api.follow(
@@ -29,18 +29,18 @@ export const follow = (api: Api, feed: Feed): (() => void) => {
       (text) => {
         for (const { event, id } of reader(text)) {
           lastId = id ?? lastId
-          if (isFirst && event.type === "initial") feed.onAnew()
+          if (isFirst && event.type === "initial") feed.onRestart()
           isFirst = false
-          // What was missed is not told again: every instance is.
+          // Missed events are not repeated. The next stream starts with every instance instead.
           if (event.type === "lagged") {
             lastId = undefined
-            return own.abort()
+            return response.abort()
           }
           feed.onEvent(event)
         }
       },
       {
-        signal: AbortSignal.any([leave.signal, own.signal]),
+        signal: AbortSignal.any([closed.signal, response.signal]),
         headers: lastId === undefined ? {} : { "Last-Event-ID": lastId },
         onOpen: () => {
           failures = 0
@@ -50,23 +50,23 @@ export const follow = (api: Api, feed: Feed): (() => void) => {
     )
   }
   const run = async (): Promise<void> => {
-    while (!leave.signal.aborted) {
+    while (!closed.signal.aborted) {
       try {
-        await once()
+        await readStream()
       } catch (error) {
         if (error instanceof Refused && (error.status === 401 || error.status === 429)) return feed.onRefused(error)
       }
-      if (leave.signal.aborted) return
+      if (closed.signal.aborted) return
       feed.onState(false)
       const wait = Math.min(300 * 2 ** failures++, 5000)
       await new Promise((resolve) => setTimeout(resolve, wait))
     }
   }
   void run()
-  return () => leave.abort()
+  return () => closed.abort()
 }
 
-/** What a piece of a stream holds of events, those included that began in the piece before. */
+/** Returns a parser that takes chunks of the stream and returns the events they complete. */
 export const makeReader = (): ((text: string) => ReadonlyArray<{ readonly event: Event; readonly id?: string }>) => {
   let rest = ""
   return (text) => {

@@ -1,5 +1,5 @@
 /**
- * Names and what is so of each.
+ * A list of names and values.
  */
 import type { ComponentChildren } from "preact"
 

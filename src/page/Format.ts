@@ -1,5 +1,5 @@
 /**
- * Figures and texts as people read them.
+ * Numbers and texts for display.
  */
 import type { Instance } from "./Api.js"
 
@@ -14,7 +14,7 @@ export const bytes = (count: number): string => {
 
 export const rate = (bytesPerSecond: number): string => `${bytes(bytesPerSecond)}/s`
 
-/** Seconds as the two largest units that are not zero. */
+/** Seconds as their two largest units, zeros left out. */
 export const duration = (seconds: number): string => {
   const parts = [
     [Math.floor(seconds / 86_400), "d"],
@@ -35,7 +35,7 @@ export const duration = (seconds: number): string => {
 /** The URL without its key. */
 export const masked = (url: string): string => url.replace(/^([^:/?#@]*:\/\/)[^/?#]*@/, "$1***@")
 
-/** The two addresses of a URL: the tunnel's, and behind it the target's. */
+/** The tunnel and target addresses of a URL. */
 export const endsOf = (url: string): string =>
   /^[^:]*:\/\/([^?#]*)/
     .exec(masked(url))?.[1]
@@ -44,7 +44,7 @@ export const endsOf = (url: string): string =>
 
 export const nameOf = ({ alias, id }: Instance): string => (alias === "" ? id : alias)
 
-/** Whether it is what was typed in order to find it. */
+/** Whether every word of the search occurs in the instance. */
 export const matches = ({ alias, config, error, id, meta, status, type, url }: Instance, words: string): boolean => {
   const tags = Object.entries(meta.tags).map(([name, value]) => `${name}=${value}`)
   const text = [alias, id, status, type, masked(url), masked(config), error, ...tags].join(" ").toLowerCase()

@@ -1,5 +1,5 @@
 /**
- * The dialogs that make, change and remove an instance.
+ * The dialogs that create, change and delete an instance.
  */
 import { useRef } from "preact/hooks"
 import type { Api, Instance, Version } from "./Api.js"
@@ -9,11 +9,11 @@ import { masked, nameOf } from "./Format.js"
 export interface Props {
   readonly api: Api
   readonly onClose: () => void
-  /** Told of what was done, and to which instance. */
-  readonly onDone: (instance: Instance, what: string) => void
+  /** Called after success with the instance and what happened to it. */
+  readonly onDone: (instance: Instance, result: string) => void
 }
 
-interface OfOne extends Props {
+interface InstanceProps extends Props {
   readonly instance: Instance
 }
 
@@ -22,22 +22,22 @@ const textOf = (fields: FormData, name: string): string => {
   return typeof value === "string" ? value.trim() : ""
 }
 
-/** What a URL may begin as, to be filled in. */
-const beginnings = [
-  { label: "Server: visitors come here", url: (key: string) => `server://${key}@:10101/:8080?mode=1` },
+/** Templates of URLs. */
+const templates = [
+  { label: "Server: visitors connect here", url: (key: string) => `server://${key}@:10101/:8080?mode=1` },
   {
-    label: "Client: in front of the service",
+    label: "Client: next to the service",
     url: (key: string) => `client://${key}@server.example:10101/127.0.0.1:3000?mode=2`
   },
   { label: "Forward a port", url: () => "client://127.0.0.1:8080/127.0.0.1:3000?mode=1" }
 ] as const
 
-const drawKey = (): string =>
+const randomKey = (): string =>
   Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("")
 
 export const Create = ({ api, onClose, onDone }: Props) => {
   const box = useRef<HTMLDivElement>(null)
-  const begin = (url: string) => {
+  const fill = (url: string) => {
     const field = box.current?.querySelector("textarea")
     if (field === null || field === undefined) return
     field.value = url
@@ -51,7 +51,7 @@ export const Create = ({ api, onClose, onDone }: Props) => {
       onSubmit={async (fields) => {
         const alias = textOf(fields, "alias")
         const body = { url: textOf(fields, "url"), ...(alias === "" ? {} : { alias }) }
-        onDone((await api.send<Instance>("POST", "instances", body)).value, "was made")
+        onDone((await api.send<Instance>("POST", "instances", body)).value, "was created")
       }}
     >
       <div ref={box}>
@@ -60,17 +60,17 @@ export const Create = ({ api, onClose, onDone }: Props) => {
           label="URL"
           rows={3}
           required
-          hint="the URL of a server or a client, as on the command line; both sides have the same key"
+          hint="a server or client URL as on the command line; both sides need the same key"
         />
       </div>
-      <div class="actions" role="group" aria-label="Begin with">
-        {beginnings.map(({ label, url }) => (
-          <button key={label} type="button" onClick={() => begin(url(drawKey()))}>
+      <div class="actions" role="group" aria-label="Templates">
+        {templates.map(({ label, url }) => (
+          <button key={label} type="button" onClick={() => fill(url(randomKey()))}>
             {label}
           </button>
         ))}
       </div>
-      <Field name="alias" label="Name" hint="what it is called here; its id where this is empty" />
+      <Field name="alias" label="Name" hint="shown instead of the id; may be empty" />
     </Dialog>
   )
 }
@@ -92,7 +92,7 @@ const tagsFrom = (text: string): Record<string, string> =>
       })
   )
 
-export const Edit = ({ api, instance, onClose, onDone }: OfOne) => (
+export const Edit = ({ api, instance, onClose, onDone }: InstanceProps) => (
   <Dialog
     title={`Edit ${nameOf(instance)}`}
     action="Save"
@@ -102,7 +102,7 @@ export const Edit = ({ api, instance, onClose, onDone }: OfOne) => (
       const url = textOf(fields, "url")
       const meta = { tags: tagsFrom(textOf(fields, "tags")) }
       const body = { alias: textOf(fields, "alias"), restart: fields.get("restart") === "on", meta }
-      // The URL last: a PUT of what is there is refused, and whoever is refused either of the two says both again.
+      // The URL last: the master refuses a PUT of the current URL, so a retry after a refused PUT must not repeat it first.
       const { value } = await api.send<Instance>("PATCH", path, body)
       if (url !== instance.url) await api.send("PUT", path, { url })
       onDone(value, "was saved")
@@ -114,18 +114,18 @@ export const Edit = ({ api, instance, onClose, onDone }: OfOne) => (
       rows={3}
       required
       value={instance.url}
-      hint="another one restarts it, as a new version"
+      hint="a change restarts the instance and adds a version"
     />
     <Field name="alias" label="Name" value={instance.alias} />
-    <Field name="tags" label="Tags" rows={2} value={tagsText(instance.meta.tags)} hint="name=value, one a line" />
+    <Field name="tags" label="Tags" rows={2} value={tagsText(instance.meta.tags)} hint="name=value, one per line" />
     <label class="check">
-      <input type="checkbox" name="restart" defaultChecked={instance.restart} /> starts with the master, and again after
-      it broke
+      <input type="checkbox" name="restart" defaultChecked={instance.restart} /> start with the master and after a
+      failure
     </label>
   </Dialog>
 )
 
-export const Delete = ({ api, instance, onClose, onDone }: OfOne) => (
+export const Delete = ({ api, instance, onClose, onDone }: InstanceProps) => (
   <Dialog
     title={`Delete ${nameOf(instance)}?`}
     action="Delete"
@@ -136,11 +136,11 @@ export const Delete = ({ api, instance, onClose, onDone }: OfOne) => (
       onDone(instance, "was deleted")
     }}
   >
-    <p>It is stopped, and its versions, counters and log are gone.</p>
+    <p>The instance stops. Its versions, counters and log are deleted.</p>
   </Dialog>
 )
 
-export const Reset = ({ api, instance, onClose, onDone }: OfOne) => (
+export const Reset = ({ api, instance, onClose, onDone }: InstanceProps) => (
   <Dialog
     title={`Reset the counters of ${nameOf(instance)}?`}
     action="Reset"
@@ -151,22 +151,28 @@ export const Reset = ({ api, instance, onClose, onDone }: OfOne) => (
       onDone(instance, "counts from zero")
     }}
   >
-    <p>What it has carried so far is forgotten.</p>
+    <p>The traffic counted so far is discarded.</p>
   </Dialog>
 )
 
-export const RollBack = ({ api, instance, onClose, onDone, version }: OfOne & { readonly version: Version }) => (
+export const RollBack = ({
+  api,
+  instance,
+  onClose,
+  onDone,
+  version
+}: InstanceProps & { readonly version: Version }) => (
   <Dialog
-    title={`Back to version ${version.version}?`}
+    title={`Roll back to version ${version.version}?`}
     action="Roll back"
     onClose={onClose}
     onSubmit={async () => {
       await api.send("POST", `instances/${instance.id}/rollback`, { version: version.version })
-      onDone(instance, `is as in version ${version.version} again`)
+      onDone(instance, `was rolled back to version ${version.version}`)
     }}
   >
     <p>
-      It is restarted with <code>{masked(version.url)}</code>, as a new version.
+      The instance restarts with <code>{masked(version.url)}</code> as a new version.
     </p>
   </Dialog>
 )

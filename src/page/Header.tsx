@@ -1,5 +1,5 @@
 /**
- * What stands at the top: the master's name and figures, and what can be done with it.
+ * The header: the master's name, its figures and its actions.
  */
 import { bytes, duration, rate } from "./Format.js"
 import type { Store } from "./Store.js"
@@ -7,7 +7,7 @@ import type { Store } from "./Store.js"
 export interface Props {
   readonly store: Store
   readonly onCreate: () => void
-  readonly onOpen: (what: "About" | "Keys") => void
+  readonly onOpen: (dialog: "About" | "Keys") => void
 }
 
 export const Header = ({ onCreate, onOpen, store: { signOut, state } }: Props) => {
@@ -19,7 +19,7 @@ export const Header = ({ onCreate, onOpen, store: { signOut, state } }: Props) =
       <div class="title">
         <h1>{info === undefined || info.alias === "" ? "nodepass" : info.alias}</h1>
         <span class={`live ${live ? "yes" : "no"}`} role="status">
-          {live ? "live" : "not connected: trying again"}
+          {live ? "live" : "not connected; retrying"}
         </span>
       </div>
       <p class="master">
@@ -37,7 +37,7 @@ export const Header = ({ onCreate, onOpen, store: { signOut, state } }: Props) =
         <a href="docs" class="button">
           API
         </a>
-        <button type="button" class="keys" onClick={() => onOpen("Keys")} aria-label="Keys of the keyboard">
+        <button type="button" class="keys" onClick={() => onOpen("Keys")} aria-label="Keyboard shortcuts">
           ?
         </button>
         <button type="button" onClick={signOut}>

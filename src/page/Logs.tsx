@@ -1,16 +1,16 @@
 /**
- * The log of an instance: the last lines, and those that come, for as long as whoever reads stays at its end.
+ * The log of an instance: the last lines and new ones. It scrolls along while the reader is at its end.
  */
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks"
 import { type Api, Refused } from "./Api.js"
 
-const most = 1000
-/** So near to the end is at the end, in pixels. */
-const near = 24
+const maxLines = 1000
+/** This close to the end counts as the end, in pixels. */
+const endMargin = 24
 
 export const Logs = ({ api, id }: { readonly api: Api; readonly id: string }) => {
   const [lines, setLines] = useState<ReadonlyArray<string>>([])
-  const [trouble, setTrouble] = useState("")
+  const [problem, setProblem] = useState("")
   const [tries, setTries] = useState(0)
   const box = useRef<HTMLPreElement>(null)
   const isAtEnd = useRef(true)
@@ -19,17 +19,18 @@ export const Logs = ({ api, id }: { readonly api: Api; readonly id: string }) =>
     const abort = new AbortController()
     let rest = ""
     setLines([])
-    setTrouble("")
+    setProblem("")
     isAtEnd.current = true
-    const take = (text: string) => {
+    const append = (text: string) => {
       const parts = (rest + text).split("\n")
       rest = parts.pop() ?? ""
-      setLines((before) => [...before, ...parts].slice(-most))
+      setLines((before) => [...before, ...parts].slice(-maxLines))
     }
-    api.follow(`instances/${id}/logs?follow=true&lines=${most}`, take, { signal: abort.signal }).then(
-      () => setTrouble("the log ended"),
+    api.follow(`instances/${id}/logs?follow=true&lines=${maxLines}`, append, { signal: abort.signal }).then(
+      () => setProblem("the log ended"),
       (error: unknown) => {
-        if (!abort.signal.aborted) setTrouble(error instanceof Refused ? error.message : "the log broke off")
+        if (!abort.signal.aborted)
+          setProblem(error instanceof Refused ? error.message : "the connection to the log was lost")
       }
     )
     return () => abort.abort()
@@ -50,16 +51,16 @@ export const Logs = ({ api, id }: { readonly api: Api; readonly id: string }) =>
         role="log"
         aria-labelledby="logs-title"
         onScroll={({ currentTarget: { clientHeight, scrollHeight, scrollTop } }) => {
-          isAtEnd.current = scrollHeight - scrollTop - clientHeight < near
+          isAtEnd.current = scrollHeight - scrollTop - clientHeight < endMargin
         }}
       >
-        {lines.length === 0 ? "nothing was logged yet" : lines.join("\n")}
+        {lines.length === 0 ? "no log lines yet" : lines.join("\n")}
       </pre>
-      {trouble === "" ? undefined : (
-        <p class="trouble" role="status">
-          {trouble}{" "}
+      {problem === "" ? undefined : (
+        <p class="problem" role="status">
+          {problem}{" "}
           <button type="button" onClick={() => setTries(tries + 1)}>
-            Read it again
+            Reload
           </button>
         </p>
       )}

@@ -1,5 +1,5 @@
 /**
- * The dialogs about the master itself: its name, its key, and the keys of the keyboard.
+ * The dialogs about the master: its name, its API key, and the keyboard shortcuts.
  */
 import { useRef } from "preact/hooks"
 import type { Api, Instance, MasterInfo } from "./Api.js"
@@ -14,7 +14,7 @@ export interface Props {
 
 export interface AboutProps extends Props {
   readonly info: MasterInfo
-  /** A new API key is wanted. */
+  /** Called when the user asks for a new API key. */
   readonly onNewKey: () => void
 }
 
@@ -22,7 +22,7 @@ export const About = ({ api, info, onClose, onNewKey }: AboutProps) => {
   const facts = [
     ["Machine", `${info.name}, ${info.os} ${info.arch}`],
     ["Version", info.ver],
-    ["Up", `${duration(info.uptime)}, the machine ${duration(info.sysup)}`],
+    ["Up", `${duration(info.uptime)}; the machine ${duration(info.sysup)}`],
     ["Memory", `${bytes(info.mem_used)} of ${bytes(info.mem_total)}`],
     ["Network", `${bytes(info.netrx)} in, ${bytes(info.nettx)} out`],
     ["Disks", `${bytes(info.diskr)} read, ${bytes(info.diskw)} written`],
@@ -52,8 +52,8 @@ export const NewKey = ({ api, onClose, onKey }: Props & { readonly onKey: (key: 
   const key = useRef("")
   return (
     <Dialog
-      title="Make a new API key?"
-      action="Make a new key"
+      title="Create a new API key?"
+      action="Create a new key"
       danger
       onClose={onClose}
       onSubmit={async () => {
@@ -61,30 +61,30 @@ export const NewKey = ({ api, onClose, onKey }: Props & { readonly onKey: (key: 
       }}
       onSuccess={() => onKey(key.current)}
     >
-      <p>The present one is worth nothing from then on, to you and to everybody else who has it.</p>
+      <p>The current key stops working at once, for you and for everybody else who uses it.</p>
     </Dialog>
   )
 }
 
-/** Shows the new key, this once. */
+/** Shows the new key once. */
 export const ShowKey = ({ apiKey, onClose }: { readonly apiKey: string; readonly onClose: () => void }) => (
   <Dialog title="The new API key" onClose={onClose}>
-    <p>It is shown this once. You are signed in with it.</p>
+    <p>It is shown only once. You are signed in with it.</p>
     <Field name="key" label="API key" value={apiKey} />
   </Dialog>
 )
 
-const keys: ReadonlyArray<readonly [key: string, what: string]> = [
-  ["/", "find instances"],
-  ["↑ ↓", "from one instance to the next, in the table"],
-  ["Enter", "look at the instance"],
-  ["n", "make one"],
-  ["Esc", "back to all of them; close a dialog"],
-  ["?", "these keys"]
+const keys: ReadonlyArray<readonly [key: string, meaning: string]> = [
+  ["/", "search instances"],
+  ["↑ ↓", "move between instances in the list"],
+  ["Enter", "open the instance"],
+  ["n", "create an instance"],
+  ["Esc", "return to the list; close a dialog"],
+  ["?", "these shortcuts"]
 ]
 
 export const Keys = ({ onClose }: Pick<Props, "onClose">) => (
-  <Dialog title="Keys" onClose={onClose}>
+  <Dialog title="Keyboard shortcuts" onClose={onClose}>
     <Facts rows={keys} />
   </Dialog>
 )

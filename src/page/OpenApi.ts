@@ -1,5 +1,5 @@
 /**
- * As much of an OpenAPI text as a page about it reads.
+ * The parts of an OpenAPI document that the API page uses.
  */
 
 export interface Document {
@@ -38,14 +38,14 @@ export interface Schema {
   readonly required?: ReadonlyArray<string> | undefined
 }
 
-/** One thing that may be asked. */
+/** One method of one path. */
 export interface Endpoint {
   readonly method: string
   readonly path: string
   readonly operation: Operation
 }
 
-/** All endpoints, by the group that they are of. */
+/** All endpoints by group. */
 export const groupsOf = ({ paths }: Document): ReadonlyArray<readonly [name: string, ReadonlyArray<Endpoint>]> => {
   const groups = new Map<string, Array<Endpoint>>()
   for (const [path, methods] of Object.entries(paths)) {
@@ -57,11 +57,11 @@ export const groupsOf = ({ paths }: Document): ReadonlyArray<readonly [name: str
   return [...groups]
 }
 
-/** The schema of a body that is sent. */
+/** The schema of the request body. */
 export const bodyOf = ({ requestBody }: Operation): Schema | undefined =>
   requestBody?.content?.["application/json"]?.schema
 
-/** A value that the schema allows, to be changed by whoever sends it. */
+/** An example value for the schema, to be edited by the user. */
 export const sampleOf = (document: Document, schema: Schema | undefined): unknown => {
   const { anyOf, enum: values, properties, type } = resolved(document, schema)
   if (values !== undefined) return values[0]
@@ -72,7 +72,7 @@ export const sampleOf = (document: Document, schema: Schema | undefined): unknow
   return type === "array" ? [] : type === "boolean" ? true : type === "number" || type === "integer" ? 1 : ""
 }
 
-/** The schema as a text in the manner of TypeScript, references by their names. */
+/** The schema in TypeScript notation; references by name. */
 export const textOf = (schema: Schema | undefined): string => {
   if (schema === undefined) return "unknown"
   const { $ref, anyOf, enum: values, items, properties, required = [], type } = schema

@@ -1,5 +1,5 @@
 /**
- * All instances: how each is doing, found by words, reached by the arrow keys.
+ * The list of instances: status and figures, a text search, arrow keys to move.
  */
 import type { RefObject } from "preact"
 import { useMemo, useState } from "preact/hooks"
@@ -11,9 +11,9 @@ import type { Shown, State } from "./State.js"
 
 export interface Props {
   readonly state: State
-  /** Which one is looked at. */
+  /** The id of the selected instance. */
   readonly selected: string | undefined
-  /** Where words are typed. */
+  /** The search field. */
   readonly search: RefObject<HTMLInputElement | null>
   readonly onSwitch: (instance: Instance) => void
   readonly onCreate: () => void
@@ -39,8 +39,8 @@ export const Overview = ({ onCreate, onSwitch, search, selected, state }: Props)
         <input
           ref={search}
           type="search"
-          placeholder="Find ( / )"
-          aria-label="Find instances by name, id, address or tag"
+          placeholder="Search ( / )"
+          aria-label="Search instances by name, id, address or tag"
           value={words}
           onInput={({ currentTarget }) => setWords(currentTarget.value)}
         />
@@ -57,14 +57,14 @@ export const Overview = ({ onCreate, onSwitch, search, selected, state }: Props)
       ) : (
         <p class="empty">
           {!state.loaded ? (
-            "Asking the master…"
+            "Loading instances…"
           ) : all.length > 0 ? (
-            "None is so."
+            "No instance matches."
           ) : (
             <>
-              There are none yet.{" "}
+              No instances yet.{" "}
               <button type="button" class="primary" onClick={onCreate}>
-                Make the first
+                Create the first one
               </button>
             </>
           )}
@@ -82,7 +82,7 @@ interface TableProps extends Pick<Props, "onSwitch" | "selected"> {
 
 const columns = ["Instance", "Status", "Visitors", "In", "Out", "Pool", "Round trip", ""] as const
 
-/** The roles are said, since on a narrow screen a row is not laid out as one. */
+/** Explicit roles, because the narrow layout does not display rows as table rows. */
 const Table = ({ onSwitch, selected, shown }: TableProps) => (
   <table class="instances" role="table" onKeyDown={moveFocus}>
     <thead role="rowgroup">
@@ -108,7 +108,7 @@ interface RowProps extends Pick<Props, "onSwitch"> {
 }
 
 const Row = ({ isSelected, onSwitch, shown }: RowProps) =>
-  // Of hundreds a few change at a time: the others are not drawn.
+  // Of hundreds of rows a few change at a time; the others are not rendered again.
   useMemo(() => {
     const { instance } = shown
     const { error, id, ping, pool, status, tcps, type, udps, url } = instance
@@ -129,10 +129,10 @@ const Row = ({ isSelected, onSwitch, shown }: RowProps) =>
         <td role="cell" class="figure" data-label="Visitors">
           {tcps + udps}
         </td>
-        <td role="cell" class="figure" data-label="In" title={`${bytes(shown.since.rx)} in all`}>
+        <td role="cell" class="figure" data-label="In" title={`${bytes(shown.since.rx)} in total`}>
           {rate(shown.rate.rx)}
         </td>
-        <td role="cell" class="figure" data-label="Out" title={`${bytes(shown.since.tx)} in all`}>
+        <td role="cell" class="figure" data-label="Out" title={`${bytes(shown.since.tx)} in total`}>
           {rate(shown.rate.tx)}
         </td>
         <td role="cell" class="figure" data-label="Pool">
@@ -154,7 +154,7 @@ const Row = ({ isSelected, onSwitch, shown }: RowProps) =>
     )
   }, [shown, isSelected, onSwitch])
 
-/** Up and down go from one instance to the next. */
+/** The arrow keys move the focus between instances. */
 const moveFocus = (event: KeyboardEvent) => {
   const by = event.key === "ArrowDown" ? 1 : event.key === "ArrowUp" ? -1 : 0
   if (by === 0 || !(event.currentTarget instanceof HTMLElement)) return

@@ -1,21 +1,21 @@
 /**
- * Which instance is looked at, as the address of the page has it, so that the browser's own back and reload work.
+ * The selected instance, kept in the page's address so that the browser's back and reload work.
  */
 import { useEffect, useState } from "preact/hooks"
 
-/** Where the instance is looked at. */
+/** The address of an instance. */
 export const linkTo = (id: string): string => `#/${id}`
 
-/** Nobody is looked at. */
+/** The address of the list. */
 export const home = "#/"
 
-/** The instance that is looked at, if one is. */
+/** The id of the selected instance. */
 export const useRoute = (): string | undefined => {
   const [route, setRoute] = useState(read)
   useEffect(() => {
-    const changed = () => setRoute(read())
-    addEventListener("hashchange", changed)
-    return () => removeEventListener("hashchange", changed)
+    const onHashChange = () => setRoute(read())
+    addEventListener("hashchange", onHashChange)
+    return () => removeEventListener("hashchange", onHashChange)
   }, [])
   return route
 }

@@ -1,10 +1,10 @@
 /**
- * What an instance had carried at each moment, and the rates between: what a chart is drawn from.
+ * Byte counts of an instance over time, and the rates between them: the data of the chart.
  */
 import type { Point } from "./Api.js"
 import type { Shown } from "./State.js"
 
-/** Bytes since the instance was made or reset, at an epoch millisecond. */
+/** Bytes since the instance was created or reset. `time` is in epoch milliseconds. */
 interface Sample {
   readonly time: number
   readonly rx: number
@@ -13,18 +13,18 @@ interface Sample {
 
 export type Samples = ReadonlyArray<Sample>
 
-/** The master's history. */
+/** Samples of the master's history. */
 export const fromPoints = (points: ReadonlyArray<Point>): Samples =>
   points.map(({ tcprx, tcptx, time, udprx, udptx }) => ({ time, rx: tcprx + udprx, tx: tcptx + udptx }))
 
-/** With what an event told; those too near to the one before change nothing. */
+/** Adds the sample of an event, unless it is too close to the last one. */
 export const add = (samples: Samples, { since }: Shown): Samples => {
   const last = samples.at(-1)
   if (last === undefined) return [since]
-  if (since.time - last.time < nearest) return samples
-  // Nothing was told since, because nothing was carried until a moment ago.
-  const quiet = since.time - last.time > longest ? [{ ...last, time: since.time - usual }] : []
-  return [...samples, ...quiet, since].slice(-most)
+  if (since.time - last.time < minDistance) return samples
+  // There were no events in between because the instance was idle.
+  const idle = since.time - last.time > maxDistance ? [{ ...last, time: since.time - usualDistance }] : []
+  return [...samples, ...idle, since].slice(-maxSamples)
 }
 
 /** Epoch seconds, and bytes a second in and out, up to `now` in epoch milliseconds. */
@@ -39,27 +39,28 @@ export const rates = (samples: Samples, now: number): [Array<number>, Array<numb
     const before = samples[at - 1]
     if (before === undefined) return
     const seconds = (sample.time - before.time) / 1000
-    // A reset counts as nothing carried.
+    // A reset counts as no traffic.
     put(sample.time, Math.max(0, sample.rx - before.rx) / seconds, Math.max(0, sample.tx - before.tx) / seconds)
   })
   const last = samples.at(-1)
-  if (last !== undefined && now - last.time > longest) {
-    put(last.time + usual, 0, 0)
+  if (last !== undefined && now - last.time > maxDistance) {
+    put(last.time + usualDistance, 0, 0)
     put(now, 0, 0)
   }
   return data
 }
 
-/** The history, and behind it what was told meanwhile. */
+/** The history, followed by the samples of events received meanwhile. */
 export const join = (history: Samples, live: Samples): Samples => {
   const last = history.at(-1)?.time ?? -Infinity
-  return [...history, ...live.filter(({ time }) => time - last >= nearest)].slice(-most)
+  return [...history, ...live.filter(({ time }) => time - last >= minDistance)].slice(-maxSamples)
 }
 
 // internal
 
-/** Milliseconds between two samples: at least, as a rule, and so many that something is left out. */
-const nearest = 500
-const usual = 5000
-const longest = 8000
-const most = 4000
+/** Milliseconds between two samples. */
+const minDistance = 500
+const usualDistance = 5000
+/** A larger distance means that the instance was idle. */
+const maxDistance = 8000
+const maxSamples = 4000

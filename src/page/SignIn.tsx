@@ -1,5 +1,5 @@
 /**
- * Where the API key is entered.
+ * The sign-in form.
  */
 import { useState } from "preact/hooks"
 import type { Store } from "./Store.js"
@@ -27,13 +27,13 @@ export const SignIn = ({ store: { signIn, state } }: { readonly store: Store }) 
           autocomplete="off"
           autocapitalize="none"
           spellcheck={false}
-          aria-describedby="key-hint key-trouble"
+          aria-describedby="key-hint key-problem"
         />
         <small id="key-hint" class="hint">
-          The master showed it at its first start. It is kept for this tab, until the tab is closed.
+          The master printed it at its first start. This tab keeps it until it is closed.
         </small>
-        <p id="key-trouble" class="trouble" role="alert">
-          {state.trouble}
+        <p id="key-problem" class="problem" role="alert">
+          {state.problem}
         </p>
         <div class="actions">
           <button type="submit" class="primary" disabled={busy}>

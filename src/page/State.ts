@@ -1,5 +1,5 @@
 /**
- * What the page knows, and what the master's events make of it: the one place where that changes.
+ * The page's model, and how the master's events change it. Nothing else changes it.
  */
 import type { Api, Event, Instance, MasterInfo } from "./Api.js"
 
@@ -9,25 +9,25 @@ interface Rate {
   readonly tx: number
 }
 
-/** An instance as the last event had it. */
+/** An instance as of its last event. */
 export interface Shown {
   readonly instance: Instance
-  /** By the master's clock, epoch milliseconds. */
+  /** Time of the event on the master's clock, in epoch milliseconds. */
   readonly time: number
-  /** By this page's clock, epoch milliseconds. */
-  readonly heard: number
-  /** Between the figures of `since` and those before. */
+  /** When it was received, on this page's clock, in epoch milliseconds. */
+  readonly receivedAt: number
+  /** Computed from `since` and the sample before it. */
   readonly rate: Rate
   readonly since: Rate & { readonly time: number }
 }
 
 export interface State {
   readonly api: Api | undefined
-  /** Why the key was refused, or the master cannot be asked. */
-  readonly trouble: string
-  /** Whether events come. */
+  /** Why the key was refused, or why the master cannot be reached. */
+  readonly problem: string
+  /** Whether the event stream is connected. */
   readonly live: boolean
-  /** The first events have come. */
+  /** The first events have arrived. */
   readonly loaded: boolean
   readonly info: MasterInfo | undefined
   readonly instances: ReadonlyMap<string, Shown>
@@ -35,15 +35,15 @@ export interface State {
 
 export type Action =
   | { readonly _tag: "SignedIn"; readonly api: Api; readonly info: MasterInfo }
-  | { readonly _tag: "SignedOut"; readonly why: string }
+  | { readonly _tag: "SignedOut"; readonly reason: string }
   | { readonly _tag: "Live"; readonly live: boolean }
   | { readonly _tag: "Info"; readonly info: MasterInfo; readonly now: number }
-  /** `anew`: nothing of before counts. */
-  | { readonly _tag: "Events"; readonly events: ReadonlyArray<Event>; readonly anew: boolean; readonly now: number }
+  /** `replaces`: the events list every instance; earlier ones are dropped. */
+  | { readonly _tag: "Events"; readonly events: ReadonlyArray<Event>; readonly replaces: boolean; readonly now: number }
 
 export const nothing: State = {
   api: undefined,
-  trouble: "",
+  problem: "",
   live: false,
   loaded: false,
   info: undefined,
@@ -55,29 +55,29 @@ export const reduce = (state: State, action: Action): State => {
     case "SignedIn":
       return { ...nothing, api: action.api, info: action.info }
     case "SignedOut":
-      return { ...nothing, trouble: action.why }
+      return { ...nothing, problem: action.reason }
     case "Live":
       return { ...state, live: action.live }
     case "Info":
-      return { ...state, info: action.info, instances: quieted(state.instances, action.now) }
+      return { ...state, info: action.info, instances: withIdleRates(state.instances, action.now) }
     case "Events": {
-      const before = action.anew ? new Map<string, Shown>() : state.instances
-      return { ...state, instances: told(before, action.events, action.now), loaded: true }
+      const before = action.replaces ? new Map<string, Shown>() : state.instances
+      return { ...state, instances: withEvents(before, action.events, action.now), loaded: true }
     }
   }
 }
 
 // internal
 
-/** Figures nearer to each other than this say nothing of a rate, in milliseconds; the same figures, nearer than that. */
-const nearest = { other: 200, same: 4000 }
-/** An instance of which nothing is heard for so long moves nothing. */
-const silence = 12_000
-/** The entry that stands for the key. */
+/** Samples closer than this give no useful rate, in milliseconds; unchanged samples need the longer distance. */
+const minDistance = { changed: 200, unchanged: 4000 }
+/** Without an event for so long, the rate of an instance is zero, in milliseconds. */
+const idleAfter = 12_000
+/** The entry of the API key. */
 const keyId = "********"
-const still: Rate = { rx: 0, tx: 0 }
+const zero: Rate = { rx: 0, tx: 0 }
 
-const told = (before: State["instances"], events: ReadonlyArray<Event>, now: number): State["instances"] => {
+const withEvents = (before: State["instances"], events: ReadonlyArray<Event>, now: number): State["instances"] => {
   const instances = new Map(before)
   for (const { instance, time, type } of events) {
     if (instance === null || instance.id === keyId) continue
@@ -87,19 +87,19 @@ const told = (before: State["instances"], events: ReadonlyArray<Event>, now: num
   return instances
 }
 
-const next = (before: Shown | undefined, instance: Instance, time: number, heard: number): Shown => {
+const next = (before: Shown | undefined, instance: Instance, time: number, receivedAt: number): Shown => {
   const sums = { time, rx: instance.tcprx + instance.udprx, tx: instance.tcptx + instance.udptx }
-  if (before === undefined) return { instance, time, heard, rate: still, since: sums }
+  if (before === undefined) return { instance, time, receivedAt, rate: zero, since: sums }
   const { rate, since } = before
   const millis = time - since.time
   const isSame = sums.rx === since.rx && sums.tx === since.tx
-  if (millis < nearest[isSame ? "same" : "other"]) return { instance, time, heard, rate, since }
-  const each = (way: keyof Rate) => (Math.max(0, sums[way] - since[way]) * 1000) / millis
-  return { instance, time, heard, rate: { rx: each("rx"), tx: each("tx") }, since: sums }
+  if (millis < minDistance[isSame ? "unchanged" : "changed"]) return { instance, time, receivedAt, rate, since }
+  const perSecond = (direction: keyof Rate) => (Math.max(0, sums[direction] - since[direction]) * 1000) / millis
+  return { instance, time, receivedAt, rate: { rx: perSecond("rx"), tx: perSecond("tx") }, since: sums }
 }
 
-const quieted = (instances: State["instances"], now: number): State["instances"] => {
-  const isOver = ({ heard, rate }: Shown) => rate.rx + rate.tx > 0 && now - heard > silence
-  if (![...instances.values()].some(isOver)) return instances
-  return new Map(Array.from(instances, ([id, shown]) => [id, isOver(shown) ? { ...shown, rate: still } : shown]))
+const withIdleRates = (instances: State["instances"], now: number): State["instances"] => {
+  const isIdle = ({ receivedAt, rate }: Shown) => rate.rx + rate.tx > 0 && now - receivedAt > idleAfter
+  if (![...instances.values()].some(isIdle)) return instances
+  return new Map(Array.from(instances, ([id, shown]) => [id, isIdle(shown) ? { ...shown, rate: zero } : shown]))
 }

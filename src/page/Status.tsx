@@ -1,5 +1,5 @@
 /**
- * The status of an instance, by colour and by word.
+ * The status of an instance, as a word and a colour.
  */
 import type { Instance } from "./Api.js"
 

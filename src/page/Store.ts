@@ -1,5 +1,5 @@
 /**
- * The page's state at work: it is signed in, follows the master's events, and asks how the machine is.
+ * The page's store: signs in, follows the master's events, and polls the master's figures.
  */
 import { useEffect, useReducer } from "preact/hooks"
 import * as Api from "./Api.js"
@@ -15,12 +15,12 @@ export interface Store {
 export const useStore = (): Store => {
   const [state, dispatch] = useReducer(reduce, nothing)
 
-  const signOut = (why: string) => {
+  const signOut = (reason: string) => {
     sessionStorage.removeItem(keyName)
-    dispatch({ _tag: "SignedOut", why })
+    dispatch({ _tag: "SignedOut", reason })
   }
   const signIn = async (key: string) => {
-    // Anything else cannot stand in a header.
+    // Other characters are not allowed in a header.
     if (!/^[\x21-\x7e]+$/.test(key)) return signOut("API key: expected 32 hex digits")
     const api = Api.make(key)
     sessionStorage.setItem(keyName, key)
@@ -40,49 +40,50 @@ export const useStore = (): Store => {
   useEffect(() => {
     const { api } = state
     if (api === undefined) return
-    const look = () => {
+    const refreshInfo = () => {
       if (document.hidden) return
       api.get<Api.MasterInfo>("info").then(
         (info) => dispatch({ _tag: "Info", info, now: Date.now() }),
         () => undefined
       )
     }
-    const timer = setInterval(look, infoEvery)
-    // Several events at once are drawn once.
+    const timer = setInterval(refreshInfo, infoInterval)
+    // Events that arrive together are rendered once.
     let events: Array<Api.Event> = []
-    let anew = false
+    let replaces = false
     const flush = () => {
-      dispatch({ _tag: "Events", events, anew, now: Date.now() })
+      dispatch({ _tag: "Events", events, replaces, now: Date.now() })
       events = []
-      anew = false
+      replaces = false
     }
-    const leave = EventFeed.follow(api, {
-      onAnew: () => {
+    const unfollow = EventFeed.follow(api, {
+      onRestart: () => {
         events.length = 0
-        anew = true
+        replaces = true
       },
       onEvent: (event) => {
-        if (event.type !== "log" && events.push(event) === 1) setTimeout(flush, together)
+        if (event.type !== "log" && events.push(event) === 1) setTimeout(flush, batchDelay)
       },
       onState: (live) => dispatch({ _tag: "Live", live }),
-      // Unless there is another key by now.
+      // A newer key may be in use by now.
       onRefused: ({ message }) => rememberedKey() === api.key && signOut(message)
     })
     return () => {
       clearInterval(timer)
-      leave()
+      unfollow()
     }
   }, [state.api])
 
   return { state, signIn, signOut: () => signOut("") }
 }
 
-/** The key that was entered in this tab. */
+/** The key entered in this tab. */
 export const rememberedKey = (): string => sessionStorage.getItem(keyName) ?? ""
 
 // internal
 
-/** Kept for the session of this tab, and nowhere else. */
+/** In the session storage of this tab only. */
 const keyName = "nodepass-key"
-const infoEvery = 5000
-const together = 50
+const infoInterval = 5000
+/** Milliseconds that events are collected before they are rendered. */
+const batchDelay = 50

@@ -1,5 +1,5 @@
 /**
- * Every URL that an instance had, and the way back to it.
+ * The versions of an instance's URL, with a rollback to each.
  */
 import { useEffect, useState } from "preact/hooks"
 import type { Api, Instance, Version } from "./Api.js"
@@ -13,13 +13,13 @@ interface Props {
 
 export const Versions = ({ api, instance, onRollBack }: Props) => {
   const [versions, setVersions] = useState<ReadonlyArray<Version>>([])
-  const [trouble, setTrouble] = useState("")
+  const [problem, setProblem] = useState("")
 
   useEffect(() => {
     let open = true
     api.get<ReadonlyArray<Version>>(`instances/${instance.id}/versions`).then(
       (versions) => open && setVersions(versions),
-      (error: unknown) => open && setTrouble(error instanceof Error ? error.message : String(error))
+      (error: unknown) => open && setProblem(error instanceof Error ? error.message : String(error))
     )
     return () => {
       open = false
@@ -49,8 +49,8 @@ export const Versions = ({ api, instance, onRollBack }: Props) => {
           </li>
         ))}
       </ul>
-      <p class="trouble" role="alert">
-        {trouble}
+      <p class="problem" role="alert">
+        {problem}
       </p>
     </section>
   )

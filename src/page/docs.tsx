@@ -1,5 +1,5 @@
 /**
- * The page about the API: every endpoint of its OpenAPI text, and a form to ask each.
+ * The API page: every endpoint of the OpenAPI document, with a form to call it.
  */
 import { render } from "preact"
 import { useEffect, useState } from "preact/hooks"
@@ -9,13 +9,13 @@ import { rememberedKey } from "./Store.js"
 
 const Docs = () => {
   const [document, setDocument] = useState<OpenApi.Document>()
-  const [trouble, setTrouble] = useState("")
+  const [problem, setProblem] = useState("")
   const [apiKey, setApiKey] = useState(rememberedKey)
   useEffect(() => {
     fetch("openapi.json")
       .then((response) => response.json())
       .then(setDocument)
-      .catch((error: unknown) => setTrouble(String(error)))
+      .catch((error: unknown) => setProblem(String(error)))
   }, [])
   return (
     <>
@@ -45,7 +45,7 @@ const Docs = () => {
       </header>
       <main class="docs">
         {document === undefined
-          ? trouble || "Reading openapi.json…"
+          ? problem || "Loading openapi.json…"
           : OpenApi.groupsOf(document).map(([name, endpoints]) => (
               <section key={name} aria-labelledby={`group-${name}`}>
                 <h2 id={`group-${name}`}>{name}</h2>

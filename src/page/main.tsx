@@ -1,5 +1,5 @@
 /**
- * The page of the master, at the base path of its API.
+ * The master's page, served at the base path of its API.
  */
 import { render } from "preact"
 import { App } from "./App.js"

@@ -7,7 +7,7 @@ import { folder } from "./command/Program.js"
 
 const keyId = "********"
 
-if (program === undefined) console.log("The master's page is not looked at: this machine has no Chromium.")
+if (program === undefined) console.log("The tests of the master's page are skipped: this machine has no Chromium.")
 
 describe.skipIf(program === undefined)("the master's page, in a browser", { timeout: 60_000 }, () => {
   let browser: Browser
@@ -36,7 +36,7 @@ describe.skipIf(program === undefined)("the master's page, in a browser", { time
     for (const { id } of await call("GET", "instances")) if (id !== keyId) await call("DELETE", `instances/${id}`)
   })
 
-  /** The master of the one state, at this port. */
+  /** Starts the master on this port; all of them share one state folder. */
   const start = async (port: number): Promise<Nodepass> => {
     const env = { NP_REPORT_INTERVAL: "200ms", NP_SHUTDOWN_TIMEOUT: "100ms" }
     const started = world.start([`master://127.0.0.1:${port}?state=${state}`], env)
@@ -70,7 +70,7 @@ describe.skipIf(program === undefined)("the master's page, in a browser", { time
   const row = (page: Page, name: string) => page.getByRole("row").filter({ hasText: name })
   const heading = (page: Page, name: string) => page.getByRole("heading", { name, exact: true })
 
-  it("asks for the key, keeps it for the tab alone, and forgets it when told to", async () => {
+  it("asks for the API key, keeps it in the tab only, and drops it at sign-out", async () => {
     const page = await visit()
     await page.getByLabel("API key of this master").fill("0".repeat(32))
     await page.keyboard.press("Enter")
@@ -90,11 +90,11 @@ describe.skipIf(program === undefined)("the master's page, in a browser", { time
     assert.strictEqual(await page.evaluate("sessionStorage.length"), 0)
   })
 
-  it("shows what happens as it happens, to every window", async () => {
+  it("shows changes in every window as they happen", async () => {
     const [page, other] = [await visit(), await visit()]
     await signIn(page)
     await signIn(other)
-    await page.getByText("There are none yet.").waitFor()
+    await page.getByText("No instances yet.").waitFor()
     const { id } = await create(await forward(), "bridge")
     for (const one of [page, other]) await row(one, "bridge").getByText("running").waitFor()
     await row(page, "bridge").getByRole("button", { name: "Stop bridge" }).click()
@@ -102,15 +102,15 @@ describe.skipIf(program === undefined)("the master's page, in a browser", { time
     await call("PATCH", `instances/${id}`, { alias: "viaduct", action: "start" })
     for (const one of [page, other]) await row(one, "viaduct").getByText("running").waitFor()
     await call("DELETE", `instances/${id}`)
-    for (const one of [page, other]) await one.getByText("There are none yet.").waitFor()
+    for (const one of [page, other]) await one.getByText("No instances yet.").waitFor()
   })
 
-  it("makes, changes, rolls back and deletes instances, and says what the master refuses", async () => {
+  it("creates, changes, rolls back and deletes instances, and shows what the master refuses", async () => {
     const page = await visit()
     await signIn(page)
     await page.getByRole("button", { name: "New instance" }).click()
     const dialog = page.getByRole("dialog")
-    await dialog.getByRole("button", { name: "Server: visitors come here" }).click()
+    await dialog.getByRole("button", { name: "Server: visitors connect here" }).click()
     assert.match(await dialog.getByLabel("URL").inputValue(), /^server:\/\/[0-9a-f]{32}@:10101\/:8080\?mode=1$/)
     const url = await forward()
     await dialog.getByLabel("URL").fill(`${url}&slot=-1`)
@@ -119,15 +119,15 @@ describe.skipIf(program === undefined)("the master's page, in a browser", { time
     await dialog.getByText("slot=-1: expected a whole number").waitFor()
     await dialog.getByLabel("URL").fill(url)
     await dialog.getByRole("button", { name: "Create" }).click()
-    // It is looked at once it is there.
+    // The page opens the new instance.
     await heading(page, "bridge").waitFor()
-    await page.getByText("bridge was made").waitFor()
+    await page.getByText("bridge was created").waitFor()
 
     await page.getByRole("button", { name: "Edit" }).click()
     const save = dialog.getByRole("button", { name: "Save" })
     await dialog.getByLabel("URL").fill(`${url}&slot=none`)
     await dialog.getByLabel("Tags").fill(`env=${"x".repeat(300)}`)
-    await dialog.getByLabel("starts with the master").uncheck()
+    await dialog.getByLabel("start with the master").uncheck()
     await save.click()
     await dialog.getByText("expected a text of at most 256 characters").waitFor()
     await dialog.getByLabel("Tags").fill("env=prod\nteam=net")
@@ -136,13 +136,13 @@ describe.skipIf(program === undefined)("the master's page, in a browser", { time
     await dialog.getByLabel("URL").fill(`${url}&slot=5`)
     await save.click()
     await page.getByText("env=prod, team=net").waitFor()
-    await page.getByText("only when told to").waitFor()
+    await page.getByText("starts on request only").waitFor()
     const versions = page.getByRole("region", { name: "Versions" })
     await versions.getByText("slot=5").waitFor()
 
     await versions.getByRole("button", { name: "Roll back to version 1" }).click()
     await dialog.getByRole("button", { name: "Roll back" }).click()
-    await page.getByText("is as in version 1 again").waitFor()
+    await page.getByText("was rolled back to version 1").waitFor()
     await versions.getByRole("listitem").filter({ hasText: "current" }).getByText("3", { exact: true }).waitFor()
     const [instance] = await call("GET", "instances")
     assert.deepInclude(instance, { alias: "bridge", url: `${url}&log=info`, restart: false, version: 3 })
@@ -159,11 +159,11 @@ describe.skipIf(program === undefined)("the master's page, in a browser", { time
 
     await page.getByRole("button", { name: "Delete" }).click()
     await dialog.getByRole("button", { name: "Delete" }).click()
-    await page.getByText("There are none yet.").waitFor()
+    await page.getByText("No instances yet.").waitFor()
     assert.strictEqual((await call("GET", "instances")).length, 1)
   })
 
-  it("says why one is in error, and hides keys until they are asked for", async () => {
+  it("shows why an instance is in error, and hides keys until asked", async () => {
     const taken = await world.listen(() => {})
     await create(`server://hush@127.0.0.1:${taken.port}/127.0.0.1:9?mode=2`, "blocked")
     const page = await visit()
@@ -177,7 +177,7 @@ describe.skipIf(program === undefined)("the master's page, in a browser", { time
     await configuration.getByText("server://hush@").first().waitFor()
   })
 
-  it("draws traffic from the events, with the visitors, the pool and the round trip of now", async () => {
+  it("draws traffic, visitors, pool and round trip from events", async () => {
     const target = await world.listen((socket) => socket.pipe(socket))
     const [tunnel, visits] = [await world.freePort(), await world.freePort()]
     await create(`server://key@127.0.0.1:${tunnel}/127.0.0.1:${visits}?mode=1&tls=1`, "web, public side")
@@ -202,7 +202,7 @@ describe.skipIf(program === undefined)("the master's page, in a browser", { time
       await page.getByRole("img", { name: /^Traffic: [\d.]+ [KM]iB\/s in, [\d.]+ [KM]iB\/s out$/ }).waitFor()
       await page.getByText("1 TCP, 0 UDP").waitFor()
       await page
-        .getByText(/iB\/s, [\d.]+ [KM]iB in all/)
+        .getByText(/iB\/s, [\d.]+ [KM]iB in total/)
         .first()
         .waitFor()
       assert.notStrictEqual(await drawn(), before)
@@ -214,13 +214,13 @@ describe.skipIf(program === undefined)("the master's page, in a browser", { time
     }
   })
 
-  /** The one in the README, of a chart that has something to show. */
+  /** The screenshot in the README, with a chart that shows some traffic. */
   const picture = async (page: Page) => {
     await page.waitForTimeout(25_000)
     await page.screenshot({ path: "docs/page.png" })
   }
 
-  it("is used without a mouse", async () => {
+  it("works without a mouse", async () => {
     const page = await visit()
     await signIn(page)
     const { keyboard } = page
@@ -239,7 +239,7 @@ describe.skipIf(program === undefined)("the master's page, in a browser", { time
     await keyboard.type("sec")
     await row(page, "first").waitFor({ state: "detached" })
     await keyboard.press("Tab")
-    await page.getByLabel("Find instances").fill("")
+    await page.getByLabel("Search instances").fill("")
     await row(page, "first").waitFor()
     await page.getByRole("link", { name: "first" }).focus()
     await keyboard.press("ArrowDown")
@@ -249,21 +249,21 @@ describe.skipIf(program === undefined)("the master's page, in a browser", { time
     await heading(page, "second").waitFor({ state: "detached" })
     assert.strictEqual(await page.evaluate("document.activeElement.textContent"), "second")
     await keyboard.press("?")
-    await page.getByRole("dialog", { name: "Keys" }).waitFor()
+    await page.getByRole("dialog", { name: "Keyboard shortcuts" }).waitFor()
     await keyboard.press("Escape")
     await page.getByRole("dialog").waitFor({ state: "detached" })
     assert.strictEqual(await page.evaluate("document.activeElement.textContent"), "second")
   })
 
-  it("comes back by itself when the master does, with what is so by then", async () => {
+  it("reconnects when the master is back, and shows the state it has then", async () => {
     const { id } = await create(await forward(), "going")
     await create(await forward(), "staying")
     const page = await visit()
     await signIn(page)
     await row(page, "going").waitFor()
     await master.stop("SIGKILL")
-    await page.getByText("not connected: trying again").waitFor()
-    // Elsewhere for a while, where the page hears nothing of it.
+    await page.getByText("not connected; retrying").waitFor()
+    // Change the state from another port, which the page does not know.
     const elsewhere = await world.freePort()
     const other = await start(elsewhere)
     await fetch(`http://127.0.0.1:${elsewhere}/api/v1/instances/${id}`, {
@@ -277,13 +277,13 @@ describe.skipIf(program === undefined)("the master's page, in a browser", { time
     await row(page, "staying").getByText("running").waitFor()
   })
 
-  it("makes a new key and goes on with it, and sends everybody else away", async () => {
+  it("creates a new API key, keeps using it, and signs out other windows", async () => {
     const [page, other] = [await visit(), await visit()]
     await signIn(page)
     await signIn(other)
     await page.getByRole("button", { name: "Master" }).click()
     await page.getByRole("button", { name: "New API key" }).click()
-    await page.getByRole("button", { name: "Make a new key" }).click()
+    await page.getByRole("button", { name: "Create a new key" }).click()
     const shown = page.getByRole("dialog", { name: "The new API key" })
     const fresh = await shown.getByLabel("API key").inputValue()
     assert.match(fresh, /^[0-9a-f]{32}$/)
@@ -295,7 +295,7 @@ describe.skipIf(program === undefined)("the master's page, in a browser", { time
     await row(page, "bridge").getByText("running").waitFor()
   })
 
-  it("has no barriers, light and dark, and fits a phone", async () => {
+  it("passes axe-core in light and dark, and fits a phone", async () => {
     await create(await forward(), "a name that is longer than most screens of phones are wide, and goes on behind that")
     const { id } = await create(await forward(), "short")
     const phone = { viewport: { width: 360, height: 740 }, isMobile: true, hasTouch: true }
@@ -324,7 +324,7 @@ describe.skipIf(program === undefined)("the master's page, in a browser", { time
     assert.strictEqual(grounds.size, 2)
   })
 
-  it("has a page about the API, which asks what it is told to, streams included", async () => {
+  it("has an API page that calls endpoints, streams included", async () => {
     await create(await forward(), "bridge")
     const page = await visit()
     await signIn(page)
@@ -332,10 +332,10 @@ describe.skipIf(program === undefined)("the master's page, in a browser", { time
     const endpoint = (text: string) => page.locator("details").filter({ has: page.getByText(text, { exact: true }) })
     const list = endpoint("/api/v1/instances").filter({ hasText: "GET" })
     await list.locator("summary").click()
-    // The key is known in this tab.
+    // This tab has the key already.
     await list.getByRole("button", { name: "Send" }).click()
     await list
-      .getByLabel("Answer")
+      .getByLabel("Response")
       .filter({ hasText: /^200 OK[\s\S]*"alias": "bridge"/ })
       .waitFor()
     const get = endpoint("/api/v1/instances/{id}").filter({ hasText: "GET" })
@@ -343,19 +343,19 @@ describe.skipIf(program === undefined)("the master's page, in a browser", { time
     await get.getByLabel("id").fill("ffffffff")
     await get.getByRole("button", { name: "Send" }).click()
     await get
-      .getByLabel("Answer")
+      .getByLabel("Response")
       .filter({ hasText: /^404 [\s\S]*ffffffff: there is none/ })
       .waitFor()
     const events = endpoint("/api/v1/events")
     await events.locator("summary").click()
     await events.getByRole("button", { name: "Send" }).click()
     await events
-      .getByLabel("Answer")
+      .getByLabel("Response")
       .filter({ hasText: /event: instance/ })
       .waitFor()
     await events.getByRole("button", { name: "Stop" }).click()
     await events.getByRole("button", { name: "Send" }).waitFor()
-    // What is asked without a key is refused, and that is shown too; the browser complains of it as well.
+    // A refused call is shown too; the browser logs it as an error.
     const [window] = windows
     assert.deepStrictEqual(
       window?.complaints.filter((text) => !/ 404 /.test(text)),
@@ -363,7 +363,7 @@ describe.skipIf(program === undefined)("the master's page, in a browser", { time
     )
   })
 
-  it("asks nobody but the master, and nothing that its policy forbids", async () => {
+  it("contacts the master only, and violates no content security policy", async () => {
     await create(await forward(), "bridge")
     const page = await visit()
     await signIn(page)

@@ -40,12 +40,12 @@ const texts = { mid: "", alias: "", os: "", arch: "", ver: "", name: "", log: ""
 const memory = { mem_total: 0, mem_used: 0, mem_free: 0, swap_total: 0, swap_used: 0, swap_free: 0 }
 const info = { ...texts, ...memory, cpu: 0, netrx: 0, nettx: 0, diskr: 0, diskw: 0, sysup: 0, uptime: 0 }
 
-const after = (events: ReadonlyArray<Event>, state = nothing, anew = false) =>
-  reduce(state, { _tag: "Events", events, anew, now: start })
+const after = (events: ReadonlyArray<Event>, state = nothing, replaces = false) =>
+  reduce(state, { _tag: "Events", events, replaces, now: start })
 
-describe("what the page knows", () => {
+describe("the page's state", () => {
   it.prop(
-    "is what the last event of each instance said, without those that were deleted and the entry of the key",
+    "holds each instance as of its last event, without deleted ones and the entry of the API key",
     [
       FastCheck.array(
         FastCheck.record({
@@ -77,13 +77,13 @@ describe("what the page knows", () => {
     }
   )
 
-  it("forgets what a fresh list does not have", () => {
+  it("drops instances that a new list does not contain", () => {
     const before = after([event("initial", 0, instance("00000001")), event("initial", 0, instance("00000002"))])
     const now = after([event("initial", 9, instance("00000002"))], before, true)
     assert.deepStrictEqual([...now.instances.keys()], ["00000002"])
   })
 
-  it("tells rates from what was carried between events, and none once nothing is heard", () => {
+  it("computes rates between events, and zero without events", () => {
     const at = (millis: number, tcprx: number, udptx: number) =>
       event("update", millis, instance("00000001", { tcprx, udptx }))
     const rateOf = (state: typeof nothing) => state.instances.get("00000001")?.rate
@@ -103,13 +103,13 @@ describe("a chart's samples", () => {
   const shown = (millis: number, rx: number): Shown => ({
     instance: instance("00000001"),
     time: millis,
-    heard: millis,
+    receivedAt: millis,
     rate: { rx: 0, tx: 0 },
     since: { time: millis, rx, tx: 0 }
   })
 
   it.prop(
-    "carry as much as the instance did, at moments that rise",
+    "add up to the bytes of the instance, at increasing times",
     [
       FastCheck.array(
         FastCheck.tuple(FastCheck.integer({ min: 0, max: 60_000 }), FastCheck.integer({ min: 0, max: 1_000_000 })),
@@ -137,7 +137,7 @@ describe("a chart's samples", () => {
     }
   )
 
-  it("show what came after a silence in the moment before it was told, and the silence until now", () => {
+  it("put traffic after an idle time right before its event, and show the idle time until now", () => {
     const samples = Samples.add(Samples.add([], shown(0, 0)), shown(60_000, 5000))
     assert.deepStrictEqual(Samples.rates(samples, 80_000), [
       [55, 60, 65, 80],
@@ -146,7 +146,7 @@ describe("a chart's samples", () => {
     ])
   })
 
-  it("begin with the master's history, and go on with what is told after", () => {
+  it("start with the master's history and continue with events", () => {
     const point = (time: number, tcprx: number) => ({ time, ...noTraffic, tcprx, tcps: 0, udps: 0 })
     const live = Samples.add([], shown(10_000, 70))
     const joined = Samples.join(Samples.fromPoints([point(0, 0), point(5000, 50), point(10_000, 70)]), live)
@@ -193,7 +193,7 @@ describe("texts", () => {
     )
   })
 
-  it("are as people write them", () => {
+  it("are formatted for people", () => {
     assert.deepStrictEqual([0, 1023, 1536, 1024 ** 2 * 250, 3.4].map(Format.bytes), [
       "0 B",
       "1023 B",
