@@ -1,7 +1,33 @@
 /**
- * A managed tunnel as the master's API shows it: the model, and what happens to it.
+ * A managed tunnel as the master's API shows it, its events and versions, and the changes that callers may request.
  */
+import * as DateTime from "effect/DateTime"
+import type * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
+
+/** No instance has this id. */
+export class NoInstance extends Schema.TaggedError<NoInstance>()("NoInstance", { id: Schema.String }) {
+  override get message(): string {
+    return `instance ${this.id}: not found`
+  }
+}
+
+/** The instance already has this URL. */
+export class SameUrl extends Schema.TaggedError<SameUrl>()("SameUrl", { id: Schema.String }) {
+  override get message(): string {
+    return `url: instance ${this.id} already has this URL`
+  }
+}
+
+/** The instance has no URL of this version. */
+export class NoVersion extends Schema.TaggedError<NoVersion>()("NoVersion", {
+  id: Schema.String,
+  version: Schema.Number
+}) {
+  override get message(): string {
+    return `version=${this.version}: instance ${this.id} has no such version`
+  }
+}
 
 /** 8 lower-case hex digits. */
 export const Id = Schema.String.pipe(Schema.pattern(/^[0-9a-f]{8}$/), Schema.brand("InstanceId")).annotations({
@@ -10,10 +36,10 @@ export const Id = Schema.String.pipe(Schema.pattern(/^[0-9a-f]{8}$/), Schema.bra
 })
 export type Id = typeof Id.Type
 
-/** The entry that stands for the API key: its `url` is the key. */
+/** The id of the list entry that represents the API key: its `url` is the key. */
 export const keyId = "********"
 
-/** A text of at most so many characters, none of them a control character. */
+/** At most `limit` characters, no control characters. */
 const text = (limit: number) =>
   Schema.String.pipe(
     Schema.filter((value) => Array.from(value).length <= limit && !/[\p{Cc}\p{Cs}]/u.test(value), {
@@ -21,7 +47,7 @@ const text = (limit: number) =>
     })
   ).annotations({
     message: () => ({
-      message: `expected a text of at most ${limit} characters, none a control character`,
+      message: `expected a text of at most ${limit} characters without control characters`,
       override: true
     })
   })
@@ -32,27 +58,27 @@ const peer = { sid: text(256), type: text(256), alias: text(256) }
 
 export const Peer = Schema.Struct(peer).annotations({ identifier: "Peer" })
 
-/** What is to be changed of it; what is left out stays. */
+/** Changes to a peer; omitted fields stay as they are. */
 export const PatchPeer = Schema.partial(Schema.Struct(peer)).annotations({
   identifier: "PatchPeer",
   parseOptions: { onExcessProperty: "error" }
 })
 export type PatchPeer = typeof PatchPeer.Type
 
-const tagsMost = 64
+const maxTags = 64
 export const Tags = Schema.Record({ key: text(256), value: text(256) }).pipe(
-  Schema.filter((tags) => Object.keys(tags).length <= tagsMost || `expected at most ${tagsMost} tags`, {
-    jsonSchema: { maxProperties: tagsMost }
+  Schema.filter((tags) => Object.keys(tags).length <= maxTags || `expected at most ${maxTags} tags`, {
+    jsonSchema: { maxProperties: maxTags }
   })
 )
 
-/** What dashboards keep with an instance. */
+/** Data that dashboards store with an instance. The master does not use it. */
 export const Meta = Schema.Struct({ peer: Peer, tags: Tags }).annotations({ identifier: "Meta" })
 export type Meta = typeof Meta.Type
 
 export const noMeta: Meta = { peer: { sid: "", type: "", alias: "" }, tags: {} }
 
-/** Bytes, over all restarts: what came from the other end of the tunnel, and what went to it. */
+/** Bytes received from (`rx`) and sent to (`tx`) the other end of the tunnel, summed over all restarts. */
 export const Traffic = Schema.Struct({
   tcprx: Schema.Number,
   tcptx: Schema.Number,
@@ -63,34 +89,39 @@ export type Traffic = typeof Traffic.Type
 
 export const noTraffic: Traffic = { tcprx: 0, tcptx: 0, udprx: 0, udptx: 0 }
 
-/** `running`: its ports are open. `error`: it could not begin or broke; see `error`. */
+/** `running`: its ports are open. `error`: it could not start, or it failed; the field `error` has the reason. */
 export const Status = Schema.Literal("running", "stopped", "error")
 export type Status = typeof Status.Type
 
-/** The entry of the API key has the empty type and status. */
+/** The list entry of the API key has an empty type and status. */
 export const Instance = Schema.Struct({
   id: Schema.Union(Id, Schema.Literal(keyId)),
   alias: Schema.String,
   type: Schema.Literal("client", "server", ""),
   status: Schema.Union(Status, Schema.Literal("")),
   url: Schema.String.annotations({ description: "as given, completed with the master's log and tls" }),
-  config: Schema.String.annotations({ description: "the URL with every default spelled out" }),
-  restart: Schema.Boolean.annotations({ description: "whether it starts with the master, and again after it broke" }),
+  config: Schema.String.annotations({ description: "the URL with all defaults written out" }),
+  restart: Schema.Boolean.annotations({
+    description: "whether it starts with the master, and restarts after a failure"
+  }),
   meta: Meta,
-  mode: Schema.Number.annotations({ description: "the mode in force; the URL's while it does not run" }),
-  ping: Schema.Number.annotations({ description: "round trip of the control connection, ms" }),
-  pool: Schema.Number.annotations({ description: "pool connections ready" }),
-  tcps: Schema.Number.annotations({ description: "TCP visitors now" }),
-  udps: Schema.Number.annotations({ description: "UDP visitors now" }),
+  mode: Schema.Number.annotations({
+    description: "the mode in use; the mode of the URL while the instance is not running"
+  }),
+  ping: Schema.Number.annotations({ description: "round-trip time of the control connection, ms" }),
+  pool: Schema.Number.annotations({ description: "idle pool connections" }),
+  tcps: Schema.Number.annotations({ description: "current TCP visitors" }),
+  udps: Schema.Number.annotations({ description: "current UDP visitors" }),
   ...Traffic.fields,
-  error: Schema.String.annotations({ description: "why the status is error, else empty" }),
-  version: Schema.Number.annotations({ description: "of its URL; the first is 1" })
+  error: Schema.String.annotations({ description: "the reason if the status is error, otherwise empty" }),
+  version: Schema.Number.annotations({ description: "version of the URL, counted from 1" })
 }).annotations({ identifier: "Instance" })
 export type Instance = typeof Instance.Type
 
 /**
- * `initial`: it was there when the subscriber came. `log`: a line of its log, in `logs`. `lagged`: the subscriber was too
- * slow, `logs` says how many events it lost. `shutdown`: the master ends, and with it the stream.
+ * `initial`: an instance that existed when the subscription started. `log`: `logs` is a line of the instance's log.
+ * `lagged`: the subscriber read too slowly, `logs` has the number of events lost. `shutdown`: the master stops, and the
+ * stream ends.
  */
 export const Event = Schema.Struct({
   type: Schema.Literal("initial", "create", "update", "delete", "log", "shutdown", "lagged"),
@@ -101,7 +132,7 @@ export const Event = Schema.Struct({
 }).annotations({ identifier: "Event" })
 export type Event = typeof Event.Type
 
-/** A URL that the instance had, or has. */
+/** A present or earlier URL of an instance. */
 export const Version = Schema.Struct({
   version: Schema.Number,
   url: Schema.String,
@@ -110,3 +141,23 @@ export const Version = Schema.Struct({
   current: Schema.Boolean
 }).annotations({ identifier: "Version" })
 export type Version = typeof Version.Type
+
+export type Action = "start" | "stop" | "restart" | "reset"
+
+/** Changes to an instance; omitted fields stay as they are. */
+export interface Patch {
+  readonly alias?: string | undefined
+  readonly restart?: boolean | undefined
+  readonly meta?: { readonly peer?: PatchPeer | undefined; readonly tags?: Meta["tags"] | undefined } | undefined
+  readonly action?: Action | undefined
+}
+
+/** The result of a patch. */
+export interface Patched {
+  readonly instance: Instance
+  /** Why the action had no effect. */
+  readonly note: Option.Option<string>
+}
+
+/** RFC 3339 in UTC, from epoch milliseconds. */
+export const formatTime = (millis: number): string => DateTime.formatIso(DateTime.unsafeMake(millis))

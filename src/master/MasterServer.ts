@@ -21,10 +21,10 @@ import { ApiKey, type KeyRefused } from "./ApiKey.js"
 import { Crypto } from "../transport/Crypto.js"
 import * as EventStream from "./EventStream.js"
 import { HostFigures } from "./HostFigures.js"
-import { type Instance, keyId, noMeta, noTraffic } from "./Instance.js"
+import { type Instance, keyId, noMeta, type NoInstance, noTraffic, type NoVersion, type SameUrl } from "./Instance.js"
 import type { StoreError } from "./InstanceStore.js"
 import type * as Journal from "./Journal.js"
-import { Master, type NoInstance, type NoVersion, type SameUrl } from "./Master.js"
+import { Master } from "./Master.js"
 import {
   at,
   BadRequest,
@@ -363,9 +363,9 @@ const open = (api: Api, { config }: Options) =>
         handlers
           .handle("health", () =>
             Effect.gen(function* () {
-              const trouble = Option.toArray(yield* master.trouble)
+              const problem = Option.toArray(yield* master.storeProblem)
               const pending = yield* master.pending
-              const reasons = [...trouble, ...pending]
+              const reasons = [...problem, ...pending]
               const health = {
                 live: { ok: true, reasons: ["requests are answered"] },
                 ready: {

@@ -139,7 +139,7 @@ describe("the master's API", () => {
     assert.strictEqual((await call("PATCH", `/instances/${id}`, { action: "stop" })).json.status, "stopped")
     assert.strictEqual((await call("PATCH", `/instances/${id}`, { action: "start" })).json.status, "running")
     const again = await call("PATCH", `/instances/${id}`, { action: "start" })
-    assert.deepStrictEqual([again.status, again.headers.get("x-nodepass-note")], [200, "it is running already"])
+    assert.deepStrictEqual([again.status, again.headers.get("x-nodepass-note")], [200, "already running"])
     for (const action of ["restart", "reset"]) {
       assert.strictEqual((await call("PATCH", `/instances/${id}`, { action })).json.status, "running")
     }
@@ -237,16 +237,16 @@ describe("the master's API", () => {
         ["PATCH", `/instances/${id}`, { meta: { peer: 1 } }, 400, /^meta\.peer: expected an object$/],
         ["PATCH", `/instances/${id}`, { meta: { tags: [] } }, 400, /^meta\.tags: expected an object$/],
         ["PATCH", `/instances/${id}`, { meta: { peer: { name: "x" } } }, 400, /^meta\.peer\.name: is no field/],
-        ["PATCH", `/instances/${id}`, { alias: "a\u0007" }, 400, /^alias: expected a text of at most 256/],
-        ["PATCH", `/instances/${id}`, '{"alias":"\\ud800"}', 400, /^alias: expected a text of at most 256/],
+        ["PATCH", `/instances/${id}`, { alias: "a\u0007" }, 400, /^alias: expected a text of at most 256 characters/],
+        ["PATCH", `/instances/${id}`, '{"alias":"\\ud800"}', 400, /^alias: expected a text of at most 256 characters/],
         ["POST", `/instances/${id}/rollback`, { version: 1e300 }, 400, /^version: expected a whole number from 1$/],
         ["PUT", `/instances/${id}`, { url: "" }, 400, /^url is missing: expected server:/],
         ["GET", "/tcping", undefined, 400, /^target: is missing$/],
         ["GET", "/tcping?target=nowhere", undefined, 400, /^target=nowhere: expected host:port$/],
         ["GET", `/instances/${id}/traffic?step=0`, undefined, 400, /^step: /],
         ["GET", `/instances/${id}/logs?follow=maybe`, undefined, 400, /^follow: /],
-        ["GET", "/instances/ffffffff", undefined, 404, /^instance ffffffff: there is none$/],
-        ["DELETE", "/instances/ffffffff", undefined, 404, /^instance ffffffff: there is none$/],
+        ["GET", "/instances/ffffffff", undefined, 404, /^instance ffffffff: not found$/],
+        ["DELETE", "/instances/ffffffff", undefined, 404, /^instance ffffffff: not found$/],
         ["GET", "/nowhere", undefined, 404, /^path .*nowhere: there is none$/],
         ["DELETE", "/instances", undefined, 405, /^method DELETE: expected one of GET, POST$/],
         ["PUT", `/instances/${keyId}`, { url }, 403, /the API key cannot be given a URL$/],

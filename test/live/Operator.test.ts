@@ -46,7 +46,7 @@ describe("the commands of operators", () => {
       assert.deepStrictEqual(await nodepass("instances", "rm", id), { code: 0, out: "", error: "" })
       await events.line(new RegExp(` delete {2}${id}`))
       const gone = await nodepass("instances", "get", id)
-      assert.deepStrictEqual([gone.code, gone.error], [1, `nodepass: instance ${id}: there is none\n`])
+      assert.deepStrictEqual([gone.code, gone.error], [1, `nodepass: instance ${id}: not found\n`])
 
       await master.stop()
       const away = await nodepass("info")

@@ -344,7 +344,7 @@ describe.skipIf(program === undefined)("the master's page, in a browser", { time
     await get.getByRole("button", { name: "Send" }).click()
     await get
       .getByLabel("Response")
-      .filter({ hasText: /^404 [\s\S]*ffffffff: there is none/ })
+      .filter({ hasText: /^404 [\s\S]*ffffffff: not found/ })
       .waitFor()
     const events = endpoint("/api/v1/events")
     await events.locator("summary").click()

@@ -10,7 +10,7 @@ import * as Option from "effect/Option"
 import * as Random from "effect/Random"
 import type * as Scope from "effect/Scope"
 import * as Address from "../../src/core/Address.js"
-import type { Event, Instance } from "../../src/master/Instance.js"
+import type { Action, Event, Instance } from "../../src/master/Instance.js"
 import * as InstanceStore from "../../src/master/InstanceStore.js"
 import * as Master from "../../src/master/Master.js"
 import * as Settings from "../../src/transport/Settings.js"
@@ -200,11 +200,10 @@ describe("Master", () => {
       Effect.gen(function* () {
         const master = yield* start
         const { id } = yield* master.create({ url: forward(8080) })
-        const act = (action: Master.Action) =>
-          Effect.map(master.patch(id, { action }), ({ note }) => Option.getOrNull(note))
-        assert.strictEqual(yield* act("start"), "it is running already")
+        const act = (action: Action) => Effect.map(master.patch(id, { action }), ({ note }) => Option.getOrNull(note))
+        assert.strictEqual(yield* act("start"), "already running")
         assert.strictEqual(yield* act("stop"), null)
-        assert.strictEqual(yield* act("stop"), "it is stopped already")
+        assert.strictEqual(yield* act("stop"), "already stopped")
         assert.strictEqual(yield* act("restart"), null)
         assert.strictEqual((yield* master.get(id)).status, "running")
       })
@@ -288,6 +287,7 @@ describe("Master", () => {
         const master = yield* start
         const { id } = yield* master.create({ url: forward(8080) })
         yield* visit(8080)
+        assert.deepStrictEqual(bytesOf(yield* master.get(id)), [5, 10])
         const { instance } = yield* master.patch(id, { action: "reset" })
         assert.deepStrictEqual(bytesOf(instance), [0, 0])
         assert.deepStrictEqual((yield* store.list)[0]?.traffic.tcprx, 0)
@@ -366,7 +366,7 @@ describe("Master", () => {
         for (const now of [true, false, true]) {
           away = now
           yield* Effect.sleep("6 seconds")
-          assert.deepStrictEqual(yield* master.trouble, now ? Option.some(error.message) : Option.none())
+          assert.deepStrictEqual(yield* master.storeProblem, now ? Option.some(error.message) : Option.none())
         }
       })
     ))
@@ -387,10 +387,10 @@ describe("Master", () => {
         const error = yield* Effect.flip(master.create({ url: forward(8080) }))
         assert.strictEqual(error.message, "state disk: it is full")
         assert.deepStrictEqual(yield* master.list, [])
-        assert.deepStrictEqual(yield* master.trouble, Option.some(error.message))
+        assert.deepStrictEqual(yield* master.storeProblem, Option.some(error.message))
         full = false
         yield* master.create({ url: forward(8080) })
-        assert.deepStrictEqual(yield* master.trouble, Option.none())
+        assert.deepStrictEqual(yield* master.storeProblem, Option.none())
       })
     ))
 

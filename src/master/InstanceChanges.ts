@@ -1,0 +1,162 @@
+/**
+ * The changes of instances: create, patch, replace, roll back, remove. Each is stored first, then made.
+ */
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import type * as Either from "effect/Either"
+import * as Encoding from "effect/Encoding"
+import * as Option from "effect/Option"
+import type { Crypto } from "../transport/Crypto.js"
+import * as TunnelUrl from "../url/TunnelUrl.js"
+import type { UrlError } from "../url/UrlError.js"
+import {
+  type Action,
+  Id,
+  type Instance,
+  type Meta,
+  type NoInstance,
+  noMeta,
+  noTraffic,
+  NoVersion,
+  type Patch,
+  type Patched,
+  type PatchPeer,
+  SameUrl
+} from "./Instance.js"
+import type { InstanceStore, StoreError } from "./InstanceStore.js"
+import type { Instances } from "./Instances.js"
+import * as ManagedInstance from "./ManagedInstance.js"
+import type { StoreHealth } from "./StoreHealth.js"
+
+/** Documented at `Master`. */
+export interface InstanceChanges {
+  readonly create: (given: {
+    readonly url: string
+    readonly alias?: string | undefined
+  }) => Effect.Effect<Instance, StoreError | UrlError>
+  readonly patch: (id: string, patch: Patch) => Effect.Effect<Patched, NoInstance | StoreError>
+  readonly replace: (id: string, url: string) => Effect.Effect<Instance, NoInstance | SameUrl | StoreError | UrlError>
+  readonly rollback: (
+    id: string,
+    version: number
+  ) => Effect.Effect<Instance, NoInstance | NoVersion | SameUrl | StoreError | UrlError>
+  readonly remove: (id: string) => Effect.Effect<void, NoInstance | StoreError>
+}
+
+export interface Options {
+  readonly crypto: Crypto["Type"]
+  readonly store: InstanceStore["Type"]
+  readonly health: StoreHealth
+  readonly instances: Instances
+  /** Adds the master's defaults to a URL. Fails when the result is invalid. */
+  readonly complete: (url: string) => Either.Either<string, UrlError>
+}
+
+export const make = ({ complete, crypto, health, instances, store }: Options): InstanceChanges => {
+  const newId = Effect.repeat(
+    Effect.map(crypto.randomBytes(4), (bytes) => Id.make(Encoding.encodeHex(bytes))),
+    { while: (id) => instances.has(id) }
+  )
+
+  const setUrl = (instance: ManagedInstance.ManagedInstance, url: string) =>
+    Effect.gen(function* () {
+      const { id, stored } = instance
+      const config = TunnelUrl.parse(url)
+      yield* config
+      if (stored.url === url) return yield* new SameUrl({ id })
+      const version = stored.version + 1
+      const time = yield* Clock.currentTimeMillis
+      yield* health.track(store.saveUrl({ id, version, url, time }))
+      instance.stored = { ...stored, url, version }
+      instance.config = config
+      yield* instance.tunnel.restart
+      instances.publish("update", instance)
+      return yield* ManagedInstance.read(instance)
+    })
+
+  /** Runs the action. Returns the reason when it had no effect. */
+  const act = ({ id, tunnel }: ManagedInstance.ManagedInstance, action: Action) => {
+    switch (action) {
+      case "start":
+        return Effect.map(tunnel.start, (started) => (started ? Option.none() : Option.some("already running")))
+      case "stop":
+        return Effect.map(tunnel.stop, (stopped) => (stopped ? Option.none() : Option.some("already stopped")))
+      case "restart":
+        return Effect.as(tunnel.restart, Option.none<string>())
+      case "reset":
+        return tunnel.reset.pipe(
+          Effect.zipRight(
+            Effect.suspend(() => health.track(store.saveTraffic(new Map([[id, tunnel.state().traffic]]))))
+          ),
+          Effect.as(Option.none<string>())
+        )
+    }
+  }
+
+  return {
+    create: ({ alias = "", url }) =>
+      Effect.gen(function* () {
+        const completed = yield* complete(url)
+        const id = yield* newId
+        const created = yield* Clock.currentTimeMillis
+        const stored = {
+          id,
+          alias,
+          url: completed,
+          restart: true,
+          meta: noMeta,
+          traffic: noTraffic,
+          version: 1,
+          created
+        }
+        yield* health.track(store.insert(stored))
+        const instance = yield* instances.open(stored)
+        // Listed once its first start has ended, however it ended: the event `create` has the resulting status.
+        const list = Effect.sync(() => {
+          instances.add(instance)
+          instances.publish("create", instance)
+        })
+        yield* Effect.ensuring(instance.tunnel.start, list)
+        return yield* ManagedInstance.read(instance)
+      }).pipe(Effect.uninterruptible),
+    patch: (id, { action, alias, meta, restart }) =>
+      instances.change(id, (instance) =>
+        Effect.gen(function* () {
+          if (alias !== undefined || restart !== undefined || meta !== undefined) {
+            const { stored } = instance
+            const fields = {
+              alias: alias ?? stored.alias,
+              restart: restart ?? stored.restart,
+              meta: { peer: patchedPeer(stored.meta.peer, meta?.peer), tags: meta?.tags ?? stored.meta.tags }
+            }
+            yield* health.track(store.save(instance.id, fields))
+            instance.stored = { ...stored, ...fields }
+            instances.publish("update", instance)
+          }
+          const note = action === undefined ? Option.none<string>() : yield* act(instance, action)
+          return { instance: yield* ManagedInstance.read(instance), note }
+        })
+      ),
+    replace: (id, url) =>
+      instances.change(id, (instance) => Effect.flatMap(complete(url), (completed) => setUrl(instance, completed))),
+    rollback: (id, version) =>
+      instances.change(id, (instance) =>
+        Effect.gen(function* () {
+          const versions = yield* health.track(store.versions(instance.id))
+          const found = versions.find((other) => other.version === version)
+          return found === undefined ? yield* new NoVersion({ id, version }) : yield* setUrl(instance, found.url)
+        })
+      ),
+    remove: (id) =>
+      instances.change(id, (instance) =>
+        Effect.zipRight(health.track(store.remove(instance.id)), instances.remove(instance))
+      )
+  }
+}
+
+// internal
+
+const patchedPeer = (
+  peer: Meta["peer"],
+  { alias = peer.alias, sid = peer.sid, type = peer.type }: PatchPeer = {}
+): Meta["peer"] => ({ sid, type, alias })
