@@ -1,5 +1,5 @@
 /**
- * What the first byte of a connection asks the target for, and the sizes both ends of a measurement read and write by.
+ * The requests that the first byte of a connection makes of the target, and the sizes that both ends read and write.
  */
 export const asks = { echo: 1, sink: 2, source: 3, answer: 4 } as const
 

@@ -1,5 +1,5 @@
 /**
- * The chart of README.md: each figure of the tunnel beside that of two Node pipes, to the right of the line when it is better.
+ * The chart of README.md: each figure of the tunnel relative to two Node pipes. Bars to the right are better.
  */
 import * as Path from "node:path"
 import { type Figure, type Results, ratio } from "./Results.js"
@@ -7,7 +7,7 @@ import { type Figure, type Results, ratio } from "./Results.js"
 export const file = Path.join(import.meta.dirname, "chart.svg")
 
 const [labels, width, step, top] = [330, 760, 22, 58]
-/** Twice as good is as far to the right as half as good is to the left, up to this many doublings. */
+/** The scale is logarithmic, up to this many doublings to each side. */
 const doublings = 3
 const middle = labels + (width - labels) / 2
 const scale = (width - labels - 90) / 2 / doublings
@@ -48,14 +48,14 @@ const mark = (times: number, bottom: number): string =>
   `<line class="${times === 1 ? "one" : "grid"}" x1="${at(times).toFixed(1)}" x2="${at(times).toFixed(1)}" y1="${top}" y2="${bottom}"/>` +
   `<text class="quiet" x="${at(times).toFixed(1)}" y="${top - 6}" text-anchor="middle">${times < 1 ? `1/${1 / times}` : times}</text>\n`
 
-/** An SVG without fonts or images of its own, for light pages and dark ones. */
+/** An SVG without embedded fonts or images, for light and dark pages. */
 export const make = ({ figures }: Results): string => {
   const shown = figures.filter((figure) => Number.isFinite(ratio(figure, "pipes")) && !figure.name.startsWith("desc"))
   const bottom = top + shown.length * step
   const marks = [-3, -2, -1, 0, 1, 2, 3].map((doubled) => mark(2 ** doubled, bottom))
   return (
     `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${bottom + 10}" role="img">\n` +
-    `<title>The tunnel beside two Node pipes</title>\n<style>${style}</style>\n` +
+    `<title>The tunnel compared with two Node pipes</title>\n<style>${style}</style>\n` +
     `<text class="title" x="10" y="20">Times as good as two Node pipes</text>\n` +
     `${marks.join("")}${shown.map(bar).join("")}</svg>\n`
   )

@@ -25,9 +25,9 @@ export const markdown = ({ cores, failures, figures, idle, node, relay }: Result
     return `| ${[`${figure.name}${unit}`, ...cells, text(ratio(figure, "pipes")), text(ratio(figure, "direct"))].join(" | ")} |\n`
   })
   return (
-    `![The tunnel beside two Node pipes](bench/chart.svg)\n\n` +
-    `On ${cores} shared cores, Node ${node}, \`NP_RELAY=${relay}\`, load and target on the same cores; ${idle} idle visitors. ` +
-    `The two sides are two processes, and so are the two pipes; in the lines of TLS the way between the pipes has TLS 1.3.\n\n` +
+    `![The tunnel compared with two Node pipes](bench/chart.svg)\n\n` +
+    `On ${cores} shared cores, Node ${node}, \`NP_RELAY=${relay}\`, load generator and target on the same cores; ${idle} idle visitors. ` +
+    `Client and server are two processes, and so are the two pipes; in the TLS rows the connection between the pipes uses TLS 1.3.\n\n` +
     `| ${["", ...columns.map((name) => titles[name] ?? name), "tunnel / pipes", "tunnel / direct"].join(" | ")} |\n` +
     `| --- |${" --: |".repeat(columns.length + 2)}\n` +
     `${rows.join("")}\nVisitors who were not served: ${failures}.\n`

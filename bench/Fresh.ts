@@ -1,5 +1,5 @@
 /**
- * What is measured on processes of its own: how soon they serve, and what visitors cost who sit idle.
+ * Measurements on fresh processes: time until they serve, and memory and descriptors of idle visitors.
  */
 import * as Program from "./Program.js"
 import type { Figure } from "./Results.js"
@@ -10,15 +10,15 @@ export interface Options {
   readonly target: number
   readonly visitors: Visitors
   readonly rounds: number
-  /** How many visitors are to sit idle: as many of them as come in 15 s. */
+  /** Idle visitors to open; fewer if they do not connect within 15 s. */
   readonly idle: number
-  /** Which figures are wanted, by name. */
+  /** Measures only figures whose name matches. */
   readonly only: RegExp
 }
 
 export interface Outcome {
   readonly figures: ReadonlyArray<Figure>
-  /** How many sat idle, of the way with the fewest. */
+  /** Idle visitors that were open, of the way with the fewest. */
   readonly idle: number
   /** Visitors of the tunnel who were not served. */
   readonly failed: number
@@ -27,7 +27,7 @@ export interface Outcome {
 const kinds = [Ways.pipes, Ways.tunnel]
 const wait = (millis: number) => new Promise((resolve) => setTimeout(resolve, millis))
 
-/** Both sides are started at the same moment, and visited until somebody is served. */
+/** Both sides start at the same moment; visits are repeated until one is served. */
 const startToFirst = async ({ rounds, target, visitors }: Options): Promise<Outcome> => {
   const times = new Map<string, Array<number>>()
   for (let round = 0; round < rounds; round++) {
@@ -45,7 +45,7 @@ const startToFirst = async ({ rounds, target, visitors }: Options): Promise<Outc
 }
 const startName = "start to the first visitor served"
 
-/** All sit at the same time, so that what takes time to settle does so for each way. */
+/** All ways are measured at the same time, so that each gets the same time to settle. */
 const idle = async ({ idle, target, visitors }: Options): Promise<Outcome> => {
   const ways: Array<Ways.Way> = []
   for (const kind of kinds) {

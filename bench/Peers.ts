@@ -1,5 +1,5 @@
 /**
- * Other tunnels, measured the same way when they are on PATH: plain where they can be, with the configuration that their manuals begin with.
+ * Other tunnels found on PATH, measured in the same way: without encryption where possible, with the configuration their manuals start with.
  */
 import { spawnSync } from "node:child_process"
 import * as Fs from "node:fs"
@@ -13,7 +13,7 @@ import * as Program from "./Program.js"
 import * as Stage from "./Stage.js"
 import * as Ways from "./Ways.js"
 
-/** Ports, and a way to put a file into the run's folder that gives back its path. */
+/** Ports, and a function that writes a file into the run's folder and returns its path. */
 interface Place {
   readonly target: number
   readonly visitors: number
@@ -24,7 +24,7 @@ interface Place {
 interface Peer {
   readonly name: string
   readonly needs: ReadonlyArray<string>
-  /** The far side first: it is waited for until its port takes connections, `control` unless named. */
+  /** In order of start. The first one is started, and the next after its port (`control` by default) accepts connections. */
   readonly commands: (place: Place) => ReadonlyArray<readonly [command: string, ...args: ReadonlyArray<string>]>
   readonly control?: number
 }
@@ -157,13 +157,13 @@ const haproxy: Peer = {
 
 const all: ReadonlyArray<Peer> = [nodepass, frp, rathole, chisel, bore, ssh, haproxy]
 
-/** Where a command is: on PATH, or where systems keep their daemons. */
+/** The path of a command, on PATH or in the folders of system daemons. */
 const find = (command: string): string | undefined =>
   [...(process.env["PATH"] ?? "").split(":"), "/usr/sbin"]
     .map((folder) => Path.join(folder, command))
     .find((file) => Fs.statSync(file, { throwIfNoEntry: false })?.isFile() === true)
 
-/** Whether it is a script: the `nodepass` on PATH may be this very project, installed. */
+/** Whether it is a script: `nodepass` on PATH may be this project. */
 const isScript = (file: string) => Fs.readFileSync(file).subarray(0, 2).toString("latin1") === "#!"
 
 const listens = (port: number) =>
@@ -192,14 +192,14 @@ const begin = async (peer: Peer, target: number, visitors: Stage.Visitors): Prom
   return Ways.served({ name: peer.name, port, hops: hops.toReversed() }, visitors)
 }
 
-/** Starts those that are here; says of each other one why it is left out. */
+/** Starts the peers that are installed; prints why each of the others is skipped. */
 export const start = async (target: number, visitors: Stage.Visitors): Promise<ReadonlyArray<Ways.Way>> => {
   const ways: Array<Ways.Way> = []
   for (const peer of all) {
     const missing = peer.needs.filter((command) => find(command) === undefined)
     try {
       if (missing.length > 0) throw new Error(`no ${missing.join(" and no ")} on PATH`)
-      if (peer === nodepass && isScript(find("nodepass") ?? "")) throw new Error("the one on PATH is a script")
+      if (peer === nodepass && isScript(find("nodepass") ?? "")) throw new Error("the command on PATH is a script")
       ways.push(await begin(peer, target, visitors))
     } catch (error) {
       console.log(`${peer.name}: skipped, ${error instanceof Error ? error.message : String(error)}`)

@@ -1,5 +1,5 @@
 /**
- * Processes started for a measurement, what they use, and their end: none outlives this one.
+ * Processes of a measurement: start, resource usage, end. None outlives this process.
  */
 import { type ChildProcess, spawn } from "node:child_process"
 import * as Fs from "node:fs"
@@ -8,13 +8,13 @@ import process from "node:process"
 export interface Program {
   readonly pid: number
   readonly child: ChildProcess
-  /** The line it said last. */
+  /** The last line of its output. */
   readonly said: () => string
 }
 
 export interface Options {
   readonly env?: NodeJS.ProcessEnv | undefined
-  /** Gives it a channel for messages. Defaults to none. */
+  /** Opens an IPC channel. Defaults to none. */
   readonly ipc?: boolean | undefined
 }
 
@@ -37,23 +37,23 @@ export const start = (command: string, args: ReadonlyArray<string>, options?: Op
   return program
 }
 
-/** Kills a program and those it has started. */
+/** Kills a program and its children. */
 export const stop = (program: Program) => {
   for (const pid of program.pid === 0 ? [] : tree(program.pid)) {
     try {
       process.kill(pid, "SIGKILL")
     } catch {
-      // It has ended by itself.
+      // It has exited already.
     }
   }
   running.delete(program)
 }
 
-/** The first line it says. */
+/** The first line of its output. */
 export const line = (program: Program): Promise<string> =>
   new Promise((resolve, reject) => {
     program.child.stdout?.once("data", (text: string) => resolve(text.trim()))
-    program.child.once("exit", (code) => reject(new Error(`ended with ${code}: ${program.said()}`)))
+    program.child.once("exit", (code) => reject(new Error(`exited with ${code}: ${program.said()}`)))
   })
 
 const read = (file: string) => {
@@ -64,7 +64,7 @@ const read = (file: string) => {
   }
 }
 
-/** A process and all below it, as far as the system tells. */
+/** A process and its descendants, as far as /proc shows them. */
 const tree = (pid: number): ReadonlyArray<number> => {
   const children = read(`/proc/${pid}/task/${pid}/children`).split(" ").filter(Boolean)
   return [pid, ...children.flatMap((child) => tree(Number(child)))]
@@ -72,7 +72,7 @@ const tree = (pid: number): ReadonlyArray<number> => {
 
 const sum = (values: ReadonlyArray<number>) => values.reduce((left, right) => left + right, 0)
 
-/** Seconds of CPU that programs have used, in user space and for them in the kernel, 1/100 s at the finest. */
+/** CPU seconds of programs, user and system, in steps of 1/100 s. */
 export const cpuSeconds = (programs: ReadonlyArray<Program>): number =>
   sum(
     programs
@@ -83,7 +83,7 @@ export const cpuSeconds = (programs: ReadonlyArray<Program>): number =>
       })
   )
 
-/** KiB of memory that a program has resident. */
+/** Resident memory of a program, in KiB. */
 export const residentKiB = ({ pid }: Program): number =>
   Number(/VmRSS:\s+(\d+)/.exec(read(`/proc/${pid}/status`))?.[1] ?? Number.NaN)
 
@@ -95,6 +95,6 @@ export const descriptors = ({ pid }: Program): number => {
   }
 }
 
-/** How many files a process may open. */
+/** The limit of open files of a process. */
 export const descriptorLimit = (): number =>
   Number(/Max open files\s+(\d+)/.exec(read("/proc/self/limits"))?.[1] ?? 1024)

@@ -1,10 +1,10 @@
 /**
- * What a run of the benchmark wrote down: figures, each of several ways, and what they are asked to be.
+ * The results of a benchmark run: figures for each way, and their goals.
  */
 import * as Fs from "node:fs"
 import * as Path from "node:path"
 
-/** What the tunnel's value is held to: this many times that of another way, or this much. At most it when less is better. */
+/** The goal of the tunnel's value: a multiple of another way's value, or an absolute value. A maximum where less is better. */
 export interface Asked {
   readonly pipes?: number
   readonly direct?: number
@@ -15,7 +15,7 @@ export interface Figure {
   readonly name: string
   readonly unit: string
   readonly better: "more" | "less"
-  /** By the name of the way; one that was not measured is missing. */
+  /** By way; a way that was not measured is missing. */
   readonly values: Readonly<Record<string, number>>
   readonly asked?: Asked | undefined
 }
@@ -25,9 +25,9 @@ export interface Results {
   readonly node: string
   readonly relay: string
   readonly rounds: number
-  /** Milliseconds that are counted of each turn. */
+  /** Milliseconds of one measurement. */
   readonly turn: number
-  /** Visitors who sat idle. */
+  /** Idle visitors. */
   readonly idle: number
   readonly figures: ReadonlyArray<Figure>
   /** Visitors of the tunnel who were not served. */
@@ -38,22 +38,22 @@ export const file = Path.join(import.meta.dirname, "results.json")
 
 export const load = (): Results => JSON.parse(Fs.readFileSync(file, "utf8")) as Results
 
-/** How many times the other way's value the tunnel's is; not a number when the other has none above zero. */
+/** The tunnel's value divided by another way's; NaN if that is missing or zero. */
 export const ratio = ({ values }: Figure, other: string): number => {
   const { tunnel = Number.NaN, [other]: by = 0 } = values
   return by > 0 ? tunnel / by : Number.NaN
 }
 
-/** The ways that figures tell of, in the order of the tables. */
+/** The ways in the figures, in the order of the tables. */
 export const waysOf = (figures: ReadonlyArray<Figure>): ReadonlyArray<string> => [
   ...new Set(["direct", "pipes", "tunnel", ...figures.flatMap(({ values }) => Object.keys(values))])
 ]
 
-/** Three digits that count, or a dash. */
+/** Three significant digits, or a dash. */
 export const text = (value: number | undefined): string =>
   value === undefined || !Number.isFinite(value) ? "–" : value.toFixed(value < 10 ? 2 : value < 100 ? 1 : 0)
 
-/** One line for each thing asked: what was reached, and what was asked. */
+/** One line per goal: the value reached and the goal. */
 export const goals = ({ failures, figures }: Pick<Results, "figures" | "failures">): ReadonlyArray<string> => {
   const lines: Array<string> = []
   const add = (name: string, better: Figure["better"], reached: number, asked: number) => {

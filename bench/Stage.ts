@@ -1,5 +1,5 @@
 /**
- * The processes that a measurement is made with: the target, the visitors, and a temporary folder with all of them compiled.
+ * The processes of a measurement (target and visitors), compiled into a temporary folder.
  */
 import * as Esbuild from "esbuild"
 import * as Fs from "node:fs"
@@ -9,11 +9,11 @@ import process from "node:process"
 import type { Job, Outcome } from "./load.js"
 import * as Program from "./Program.js"
 
-/** Removed when this process ends. */
+/** Removed when this process exits. */
 export const folder = Fs.mkdtempSync(Path.join(Os.tmpdir(), "nodepass-bench-"))
 process.on("exit", () => Fs.rmSync(folder, { recursive: true, force: true }))
 
-/** Plain JavaScript, so that a pipe starts as fast as a Node program can. */
+/** Plain JavaScript, so that a pipe starts as fast as any Node program. */
 await Esbuild.build({
   entryPoints: ["load", "pipe", "target"].map((name) => Path.join(import.meta.dirname, `${name}.ts`)),
   outdir: folder,
@@ -32,7 +32,7 @@ export const start = (
 ): Program.Program => Program.start(process.execPath, [Path.join(folder, `${name}.mjs`), ...args.map(String)], options)
 
 export interface Visitors {
-  /** Gives a job to them; one that takes far too long is ended, with its process, and has `failed`. */
+  /** Runs a job. A job that exceeds its limit is killed with its process and counts as failed. */
   readonly run: (job: Job) => Promise<Outcome>
 }
 

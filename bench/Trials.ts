@@ -1,5 +1,5 @@
 /**
- * What is measured in turns: the job of one turn, and the figures that come out of all of them.
+ * The measurements: the job of one measurement, and the figures computed from all of its outcomes.
  */
 import type { Outcome } from "./load.js"
 import * as Program from "./Program.js"
@@ -8,21 +8,21 @@ import type { Visitors } from "./Stage.js"
 import type { Way } from "./Ways.js"
 
 export interface Trial {
-  /** Which ways take part: the plain ones, with peers or without, or those with TLS between their hops. */
+  /** The ways that take part: plain ones, plain ones and peers, or those with TLS between the hops. */
   readonly ways: "plain" | "peers" | "secured"
   readonly figures: ReadonlyArray<
     Omit<Figure, "values"> & { readonly of: (outcomes: ReadonlyArray<Outcome>) => number }
   >
   readonly turn: (way: Way) => Promise<Outcome>
-  /** Defaults to the run's. */
+  /** Defaults to the rounds of the run. */
   readonly rounds?: number | undefined
 }
 
 export interface Options {
-  /** Milliseconds that a turn counts. */
+  /** Milliseconds of one measurement. */
   readonly millis: number
   readonly visitors: Visitors
-  /** Further ones, for the load beside. */
+  /** Visitors in a second process, for concurrent load. */
   readonly others: Visitors
 }
 
@@ -31,7 +31,7 @@ const median = (field: string) => (outcomes: ReadonlyArray<Outcome>) => {
   return values.toSorted((left, right) => left - right)[Math.floor(values.length / 2)] ?? Number.NaN
 }
 
-/** CPU seconds of all turns by all their bytes: one turn alone is too short for a clock of 1/100 s. */
+/** CPU seconds of all measurements divided by all their bytes: a single one is too short for a clock of 1/100 s. */
 const cpuPerGiB = (outcomes: ReadonlyArray<Outcome>) => {
   const whole = outcomes.filter(({ cpu, mebibytes }) => cpu !== undefined && mebibytes !== undefined)
   const sum = (field: string) => whole.reduce((sum, outcome) => sum + (outcome[field] ?? 0), 0)

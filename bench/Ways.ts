@@ -1,5 +1,5 @@
 /**
- * The ways from a visitor to the target: straight, through two plain Node hops, through the tunnel.
+ * The ways from a visitor to the target: direct, through two plain Node pipes, through the tunnel.
  */
 import * as Path from "node:path"
 import process from "node:process"
@@ -11,9 +11,9 @@ import * as Stage from "./Stage.js"
 
 export interface Way {
   readonly name: string
-  /** Where visitors come to. */
+  /** The port that visitors connect to. */
   readonly port: number
-  /** The processes between visitor and target, in this order. */
+  /** The processes between visitor and target, in order. */
   readonly hops: ReadonlyArray<Program.Program>
 }
 
@@ -30,7 +30,7 @@ const { cert, private: key } = await Selfsigned.generate([{ name: "commonName", 
   algorithm: "sha256"
 })
 
-/** Two processes of `pipe.ts`, in which bytes do what `stream.pipe` makes of them. */
+/** Two processes of `pipe.ts`, which use `stream.pipe`. */
 export const pipes = async (target: number, options?: Options): Promise<Way> => {
   const [port, middle] = [await freePort(), await freePort()]
   const env = { ...process.env, BENCH_PEM: `${cert}\n${key}` }
@@ -39,7 +39,7 @@ export const pipes = async (target: number, options?: Options): Promise<Way> => 
   return { name: "pipes", port, hops }
 }
 
-/** The built command, server and client, started at the same moment with every default but the limit of visitors. */
+/** The built command, server and client, started at the same moment with all defaults except `slot`. */
 export const tunnel = async (target: number, options?: Options): Promise<Way> => {
   const [port, control] = [await freePort(), await freePort()]
   const query = options?.secured === true ? "&tls=1" : ""
@@ -51,12 +51,12 @@ export const tunnel = async (target: number, options?: Options): Promise<Way> =>
   return { name: "tunnel", port, hops: urls.map((url) => Program.start(process.execPath, [command, url])) }
 }
 
-/** Waits until a visitor has been served; throws with the last words of a hop when none is in 10 s. */
+/** Waits until a visitor has been served. Throws with the last output of the hops after 10 s. */
 export const served = async (way: Way, visitors: Stage.Visitors): Promise<Way> => {
   const { failed } = await visitors.run({ what: "first", port: way.port })
   if (failed === 0) return way
   stop(way)
-  throw new Error(`no visitor was served (${way.hops.map((hop) => hop.said()).join("; ") || "no word why"})`)
+  throw new Error(`no visitor was served (${way.hops.map((hop) => hop.said()).join("; ") || "no output"})`)
 }
 
 export const stop = (way: Way) => {

@@ -1,10 +1,10 @@
 /**
- * `npm run bench`: what the tunnel costs, as ratios within one run.
+ * `npm run bench`: the cost of the tunnel, as ratios within one run.
  *
- * Every way takes its turn in every round, so that a noisy minute is everybody's; a figure is the median of the rounds.
+ * Every way is measured in every round, so that noise affects all of them; a figure is the median of the rounds.
  *
- * `--quick` for short turns, one round and no peers; `--only <regex>` for some figures; `--relay portable|kernel|auto` for the
- * tunnel's relay. A whole run writes results.json, chart.svg, and the table of README.md.
+ * `--quick` takes short measurements, one round and no peers; `--only <regex>` measures some figures; `--relay portable|kernel|auto`
+ * chooses the tunnel's relay. A complete run writes results.json, chart.svg and the table of README.md.
  */
 import * as Fs from "node:fs"
 import * as Os from "node:os"
@@ -29,13 +29,13 @@ if (options.relay !== undefined) process.env["NP_RELAY"] = options.relay
 const quick = options.quick === true
 const only = new RegExp(options.only ?? "", "i")
 const rounds = quick ? 1 : 5
-/** Peers are there for comparison only. */
+/** Peers are for comparison only, so fewer rounds are enough. */
 const peerRounds = 3
 const millis = quick ? 150 : 250
 const warming = 4000
 
 setTimeout(() => {
-  console.error("given up after five minutes")
+  console.error("bench: stopped after five minutes")
   process.exit(1)
 }, 300_000).unref()
 
@@ -57,8 +57,7 @@ const secured = isNeeded("secured")
   : []
 const ways = { plain, peers: [...plain, ...peers], secured }
 
-// The first turn is nobody's cold start: compilers and pools have seen bulk and visitors by then. V8 takes thousands of
-// visitors to compile what serves one.
+// Warm-up: V8 needs thousands of visitors to compile the code that serves one.
 for (const { port } of quick ? [] : [...ways.peers, ...secured]) {
   await visitors.run({ what: "source", port, streams: 8, millis })
   await visitors.run({ what: "visitors", port, concurrency: 32, millis: warming })
@@ -67,7 +66,7 @@ for (const { port } of quick ? [] : [...ways.peers, ...secured]) {
 const relay = process.env["NP_RELAY"] ?? "auto"
 const columns = ["direct", "pipes", "tunnel", ...peers.map(({ name }) => name)]
 console.log(
-  `\n${Os.cpus().length} cores, Node ${process.version}, relay ${relay}; median of ${rounds}, turns of ${millis} ms\n`
+  `\n${Os.cpus().length} cores, Node ${process.version}, relay ${relay}; median of ${rounds}, ${millis} ms each\n`
 )
 console.log(Figures.head(columns))
 
@@ -98,17 +97,16 @@ for (const trial of trials) {
 }
 for (const way of [...plain, ...peers, ...secured]) Ways.stop(way)
 
-// A hop has two descriptors for a visitor and up to one more while they change hands, and the tunnel's pool beside.
+// A hop needs two descriptors per visitor, one more while the visitor starts, and those of the pool.
 const wanted = quick ? 500 : 5000
 const limit = Math.min(wanted, Math.floor((Program.descriptorLimit() - 2000) / 3))
 const { failed, idle, ...fresh } = await Fresh.measure({ target, visitors, rounds: quick ? 1 : 3, idle: limit, only })
 for (const figure of fresh.figures) add(figure)
 failures += failed
-if (limit < wanted)
-  console.log(`a process may open ${Program.descriptorLimit()} files here: ${limit} idle visitors at most`)
-if (idle > 0) console.log(`idle visitors: ${idle}${idle < limit ? `, more did not come in time` : ""}`)
+if (limit < wanted) console.log(`a process may open ${Program.descriptorLimit()} files: at most ${limit} idle visitors`)
+if (idle > 0) console.log(`idle visitors: ${idle}${idle < limit ? `, more did not connect in time` : ""}`)
 
-console.log(`\nvisitors of the tunnel who were not served: ${failures}\n\nreached / asked`)
+console.log(`\nvisitors of the tunnel that were not served: ${failures}\n\nreached / goal`)
 for (const line of Results.goals({ figures, failures })) console.log(line)
 
 if (!quick && options.only === undefined) {

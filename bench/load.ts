@@ -1,5 +1,5 @@
 /**
- * The visitors of a measurement, in a process of their own: one job at a time comes as a message, and its outcome goes back.
+ * The visitors of a measurement, in a separate process. Jobs arrive as messages, one at a time; the outcome is sent back.
  */
 import * as Dgram from "node:dgram"
 import { once } from "node:events"
@@ -7,7 +7,7 @@ import * as Net from "node:net"
 import process from "node:process"
 import { asks, bulkBytes, host } from "./Ask.js"
 
-/** What to do at which port; `millis` is how long to count, after a fifth of it to warm up. */
+/** The job and its port. `millis` is the time that counts, after a warm-up of a fifth of it. */
 export type Job =
   | { readonly what: "sink" | "source"; readonly port: number; readonly streams: number; readonly millis: number }
   | { readonly what: "visitors"; readonly port: number; readonly concurrency: number; readonly millis: number }
@@ -25,7 +25,7 @@ const scrap = Buffer.alloc(bulkBytes)
 const wait = (millis: number) => new Promise((resolve) => setTimeout(resolve, millis))
 const open = new Set<Net.Socket>()
 
-/** Opens a connection that reads into one buffer, and asks. */
+/** Opens a connection that reads into one buffer, and sends the request byte. */
 const connect = (port: number, ask: keyof typeof asks, heard: (bytes: number) => void): Net.Socket => {
   const callback = (bytes: number) => {
     heard(bytes)
@@ -38,13 +38,13 @@ const connect = (port: number, ask: keyof typeof asks, heard: (bytes: number) =>
   return socket
 }
 
-/** Closes whatever is open in so long: who is not served by then has failed. */
+/** Closes every open connection after this time; visitors that are not served by then have failed. */
 const cut = (millis: number) =>
   setTimeout(() => {
     for (const socket of open) socket.destroy()
   }, millis)
 
-/** MiB a second over that many streams, and the MiB of the whole turn. */
+/** MiB per second over all streams, and the MiB of the whole measurement. */
 const throughput = async (port: number, what: "sink" | "source", streams: number, millis: number): Promise<Outcome> => {
   let read = 0
   const sockets = Array.from({ length: streams }, () => connect(port, what, (bytes) => (read += bytes)))
@@ -66,7 +66,7 @@ const throughput = async (port: number, what: "sink" | "source", streams: number
   return { rate, mebibytes, failed }
 }
 
-/** One visit: connect, ask, be answered, be closed. */
+/** One visit: connect, request, response, close. */
 const visit = (port: number): Promise<boolean> =>
   new Promise((resolve) => {
     let answered = false
@@ -97,7 +97,7 @@ const burst = async (port: number, count: number): Promise<Outcome> => {
   return { millis: performance.now() - start, failed: served.filter((answered) => !answered).length }
 }
 
-/** Microseconds of a 64-byte round trip. */
+/** Microseconds of 64-byte round trips. */
 const latency = async (port: number, millis: number): Promise<Outcome> => {
   const question = Buffer.alloc(64)
   const times: Array<number> = []
@@ -122,7 +122,7 @@ const latency = async (port: number, millis: number): Promise<Outcome> => {
   return { p50: at(0.5), p99: at(0.99), failed: performance.now() < end ? 1 : 0 }
 }
 
-/** Datagrams echoed a second, 16 under way; one that is lost is given up after a moment. */
+/** Datagrams echoed per second, 16 in flight; a lost one is given up after a timeout. */
 const datagrams = async (port: number, bytes: number, millis: number): Promise<Outcome> => {
   const socket = Dgram.createSocket("udp4")
   socket.on("error", () => {}).connect(port, host)
@@ -150,7 +150,7 @@ const datagrams = async (port: number, bytes: number, millis: number): Promise<O
   return { rate, failed: echoed === 0 ? 1 : 0 }
 }
 
-/** Visits until one is served. */
+/** Repeats visits until one is served. */
 const first = async (port: number): Promise<Outcome> => {
   const limit = cut(10_000)
   const end = performance.now() + 10_000
@@ -163,7 +163,7 @@ const first = async (port: number): Promise<Outcome> => {
   return { failed: served ? 0 : 1 }
 }
 
-/** Opens up to that many visitors, 64 at a time, each echoed one byte, as many as come in 15 s; and keeps them. */
+/** Opens up to this many visitors within 15 s, 64 at a time, each with one echoed byte, and keeps them open. */
 const hold = async (port: number, count: number): Promise<Outcome> => {
   const waiting = new Set<Net.Socket>()
   let [left, held, failed] = [count, 0, 0]

@@ -1,6 +1,6 @@
 /**
- * A plain Node hop: what comes to a port is piped to another, and back, TCP and UDP. `seal` makes the way on TLS 1.3, `open`
- * takes it from there: the tunnel that anybody would write first.
+ * A plain Node hop: pipes a port to another one and back, TCP and UDP. `seal` uses TLS 1.3 towards the
+ * next hop, `open` accepts it. The simplest tunnel one can write.
  */
 import * as Dgram from "node:dgram"
 import * as Net from "node:net"

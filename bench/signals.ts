@@ -1,9 +1,9 @@
 /**
- * What launches cost on the control connection: two signal buses in this process, over a TCP connection of the loopback, and
- * every write and byte of both sides counted, acknowledgements too. `npm run signals -- --seconds N`.
+ * Cost of launches on the control connection: two signal buses in this process over a loopback TCP connection;
+ * the writes and bytes of both sides are counted, acknowledgements included. `npm run signals -- --seconds N`.
  *
- * `alone` has each line in a write of its own, and no launches share one; `together` is how it is done where deflating was
- * not agreed on, `deflated` where it was.
+ * `alone` sends each line in its own write and one launch per line; `together` is the normal way without compression,
+ * `deflated` the normal way with it.
  */
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
@@ -34,7 +34,7 @@ if (!(seconds > 0)) {
 }
 
 const ways = ["alone", "together", "deflated"] as const
-/** Launches in each of so many bursts a second. */
+/** Launches per burst, and bursts per second. */
 const loads = [
   { name: "one a second", burst: 1, every: 1000 },
   { name: "1,000 a second, one by one", burst: 1, every: 1 },
@@ -97,7 +97,7 @@ const measure = (way: (typeof ways)[number], load: (typeof loads)[number]) =>
     const start = performance.now()
     const before = { ...count }
     for (let n = 0; n < total;) {
-      // By the clock: a timer of Node's is late by a millisecond or so.
+      // Paced by the clock, because Node's timers are late by a millisecond or so.
       const due = start + (n / load.burst) * load.every - performance.now()
       yield* due > 0 ? Effect.sleep(due) : Effect.yieldNow()
       for (let at = 0; at < load.burst; at++, n++) {

@@ -1,5 +1,5 @@
 /**
- * The target of a measurement, in a process of its own, TCP and UDP: does what the first byte asks. Prints its port.
+ * The target of a measurement, in a separate process, TCP and UDP. It serves the request of the first byte, and prints its port.
  */
 import * as Dgram from "node:dgram"
 import * as Net from "node:net"
@@ -8,7 +8,7 @@ import { asks, bulkBytes, host } from "./Ask.js"
 const blob = Buffer.alloc(bulkBytes, 7)
 const scrap = Buffer.alloc(bulkBytes)
 
-/** Node gives `onread` to sockets that connect only; without it each read allocates, a third of the target's CPU. */
+/** Node offers `onread` only for sockets that connect; without it each read allocates, a third of the target's CPU. */
 const withBuffer = (accepted: Net.Socket, onread: Net.OnReadOpts): Net.Socket => {
   const bare = accepted as unknown as { _handle: object | null }
   const handle = bare._handle
