@@ -1,14 +1,24 @@
+import { randomInt } from "node:crypto"
 import { defineConfig } from "vitest/config"
 
 export default defineConfig({
   test: {
-    include: ["test/**/*.test.ts"],
-    setupFiles: ["test/turn.ts"],
-    testTimeout: 30_000,
-    hookTimeout: 30_000,
+    setupFiles: ["test/setup.ts"],
+    env: { NODEPASS_SEED: process.env["NODEPASS_SEED"] ?? String(randomInt(2 ** 31)) },
+    // For tests that hang; none waits for a time that a busy machine could exceed.
+    testTimeout: 120_000,
+    hookTimeout: 120_000,
     watch: false,
     dangerouslyIgnoreUnhandledErrors: false,
-    pool: "forks",
-    poolOptions: { forks: { maxForks: 2, minForks: 1 } }
+    poolOptions: {
+      threads: { isolate: false, minThreads: 1, maxThreads: 1 },
+      forks: { minForks: 1, maxForks: 2 }
+    },
+    projects: [
+      // Virtual time and pure functions: one thread loads the modules once for all files.
+      { extends: true, test: { name: "simulated", include: ["test/{unit,simulation}/**/*.test.ts"], pool: "threads" } },
+      // Real sockets and processes: they wait more than they compute, so they share the cores with the thread.
+      { extends: true, test: { name: "live", include: ["test/live/**/*.test.ts"], pool: "forks" } }
+    ]
   }
 })

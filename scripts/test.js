@@ -1,5 +1,8 @@
 /**
- * `npm test`: the checks, then the tests; arguments go to vitest. The last line says how many passed and failed.
+ * `npm test`: the checks, then the tests; the last line has how many passed and failed.
+ *
+ * `--long` draws as many random inputs as `test/Runs.ts` has for a long run, and `--no-checks` leaves the checks out. All
+ * other arguments go to vitest.
  */
 import { mkdtempSync, readFileSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
@@ -21,13 +24,17 @@ const checkBuild = async () => {
   }
 }
 
-/** Runs vitest; a file that does not load, or an error outside any test, counts as one failure. */
-const test = async () => {
+/**
+ * Runs vitest; a file that does not load, or an error outside any test, counts as one failure.
+ *
+ * @param {ReadonlyArray<string>} args
+ */
+const test = async (args) => {
   const folder = mkdtempSync(join(tmpdir(), "nodepass-test-"))
   const report = join(folder, "report.json")
   const reporters = ["--reporter=default", "--reporter=json", `--outputFile.json=${report}`]
   try {
-    const code = await inTerminal([tool("vitest"), "run", ...reporters, ...process.argv.slice(2)])
+    const code = await inTerminal([tool("vitest"), "run", ...reporters, ...args])
     const count = counted(report)
     return code !== 0 && count.failed === 0 ? { ...count, failed: 1 } : count
   } finally {
@@ -51,7 +58,11 @@ const counted = (report) => {
 
 await run(async () => {
   install()
-  const counts = [await checkBuild(), await check(), await test()]
+  const own = new Set(process.argv.slice(2).filter((arg) => ["--long", "--no-checks"].includes(arg)))
+  const rest = process.argv.slice(2).filter((arg) => !own.has(arg))
+  if (own.has("--long")) process.env["NODEPASS_TEST"] = "long"
+  const checks = own.has("--no-checks") ? [] : [await check()]
+  const counts = [await checkBuild(), ...checks, await test(rest)]
   const passed = counts.reduce((sum, count) => sum + count.passed, 0)
   const failed = counts.reduce((sum, count) => sum + count.failed, 0)
   if (failed > 0) process.exitCode = 1
