@@ -10,6 +10,7 @@ import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import type { Level } from "../core/LogLine.js"
+import * as TlsMode from "../core/TlsMode.js"
 import { Crypto } from "../transport/Crypto.js"
 import { Settings } from "../transport/Settings.js"
 import * as TunnelUrl from "../url/TunnelUrl.js"
@@ -198,7 +199,7 @@ const startReports = ({ health, instances, store, traffic }: ReportOptions) =>
 /** The URL with what the master has for it where it says nothing: `log`, and for servers `tls`, `crt` and `key`. */
 const complete = (
   text: string,
-  { log = "info", tls = { _tag: "Plain" } }: Options
+  { log = "info", tls = { mode: "plain" } }: Options
 ): Either.Either<string, UrlError> => {
   const given = text.trim()
   const whole = given === "" ? "" : withMissing(given, tls, log)
@@ -209,8 +210,8 @@ const withMissing = (url: string, tls: TunnelUrl.ServerTls, log: Level): string 
   const has = (name: string) => new RegExp(`[?&]${name}=`).test(url)
   const isServer = /^server:/i.test(url)
   const add: Array<string> = has("log") ? [] : [`log=${log}`]
-  if (isServer && !has("tls")) add.push(`tls=${tls._tag === "Files" ? "2" : tls._tag === "SelfSigned" ? "1" : "0"}`)
-  if (isServer && tls._tag === "Files" && (!has("tls") || /[?&]tls=2(&|$)/.test(url))) {
+  if (isServer && !has("tls")) add.push(`tls=${TlsMode.toDigit(tls.mode)}`)
+  if (isServer && tls.mode === "verified" && (!has("tls") || /[?&]tls=2(&|$)/.test(url))) {
     if (!has("crt")) add.push(`crt=${encoded(tls.crt)}`)
     if (!has("key")) add.push(`key=${encoded(tls.key)}`)
   }

@@ -44,6 +44,7 @@ import * as Metrics from "./Metrics.js"
 import * as Page from "./Page.js"
 import * as Requests from "./Requests.js"
 import { Transport } from "../transport/Transport.js"
+import * as TlsMode from "../core/TlsMode.js"
 import type { UrlError } from "../url/UrlError.js"
 
 export interface Options {
@@ -292,9 +293,9 @@ const system = (api: Api, { config, version }: Options) =>
           ver: version,
           name: host.name,
           log: config.log,
-          tls: tls._tag === "Files" ? "2" : tls._tag === "SelfSigned" ? "1" : "0",
-          crt: tls._tag === "Files" ? tls.crt : "",
-          key: tls._tag === "Files" ? tls.key : ""
+          tls: TlsMode.toDigit(tls.mode),
+          crt: tls.mode === "verified" ? tls.crt : "",
+          key: tls.mode === "verified" ? tls.key : ""
         } satisfies MasterInfo
       })
       return handlers

@@ -34,6 +34,7 @@ import * as Session from "./Session.js"
 import { Settings } from "../transport/Settings.js"
 import type { Terms } from "../wire/Signal.js"
 import * as SignalBus from "../signal/SignalBus.js"
+import type { TlsMode } from "../core/TlsMode.js"
 import type { TlsError, Trust } from "../transport/Tls.js"
 import { type Connection, Transport, TransportError } from "../transport/Transport.js"
 
@@ -54,8 +55,8 @@ export interface Options {
   /** Told what becomes of it. */
   readonly tell: (outcome: Failover.Outcome) => void
   readonly keyring: Keyring
-  /** How data connections must be secured at least, as the URL counts. */
-  readonly tls: 0 | 1 | 2
+  /** The weakest mode that the server may secure data connections with. */
+  readonly tls: TlsMode
   /** PEM texts of authorities trusted besides the system's, as they are now. */
   readonly authorities: Effect.Effect<ReadonlyArray<string>>
   /** Idle pool connections at least. */
@@ -123,7 +124,7 @@ export const run = (
     })
 
     const trustIn = (terms: Terms): Effect.Effect<Option.Option<Trust>> =>
-      terms.tls === 2
+      terms.tls === "verified"
         ? Effect.map(authorities, (authorities) => Option.some({ _tag: "Authority", name: address.host, authorities }))
         : Effect.succeed(Option.map(terms.fingerprint, (fingerprint) => ({ _tag: "Pinned", fingerprint })))
 

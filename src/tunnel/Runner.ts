@@ -219,7 +219,7 @@ const through = (config: ClientConfig, visitors: Scope.Scope) =>
           tell,
           keyring,
           min: config.min,
-          tls: demands[config.tls],
+          tls: config.tls,
           authorities,
           openPort: (where) => settle(address, where)
         })
@@ -241,21 +241,19 @@ const through = (config: ClientConfig, visitors: Scope.Scope) =>
     } satisfies Runner
   })
 
-const demands = { any: 0, encrypted: 1, verified: 2 } as const
-
 /** The certificate that data connections are secured by, at each moment. */
 const certificateOf = ({ tls }: ServerConfig) =>
   Effect.gen(function* () {
     const certificates = yield* Certificates.Certificates
     const { reloadInterval } = yield* Settings
-    switch (tls._tag) {
-      case "Plain":
-        return { tls: 0, certificate: Option.none() } as const
-      case "SelfSigned":
-        return { tls: 1, certificate: Option.some(Effect.succeed(yield* certificates.selfSigned)) } as const
-      case "Files": {
+    switch (tls.mode) {
+      case "plain":
+        return { tls: tls.mode, certificate: Option.none() } as const
+      case "self-signed":
+        return { tls: tls.mode, certificate: Option.some(Effect.succeed(yield* certificates.selfSigned)) } as const
+      case "verified": {
         const { get } = yield* Certificates.current(tls, { reloadInterval })
-        return { tls: 2, certificate: Option.some(get) } as const
+        return { tls: tls.mode, certificate: Option.some(get) } as const
       }
     }
   })

@@ -30,6 +30,7 @@ import * as SessionState from "./SessionState.js"
 import { Settings } from "../transport/Settings.js"
 import { Terms, toText } from "../wire/Signal.js"
 import * as SignalBus from "../signal/SignalBus.js"
+import type { TlsMode } from "../core/TlsMode.js"
 import type { Connection, Listener, Transport } from "../transport/Transport.js"
 
 export interface Options {
@@ -37,8 +38,8 @@ export interface Options {
   readonly keyring: Keyring.Keyring
   /** Idle pool connections at most. */
   readonly max: number
-  /** How data connections are secured, and for 1 and 2 by what, when a connection comes. */
-  readonly tls: 0 | 1 | 2
+  readonly tls: TlsMode
+  /** The certificate for the next connection, unless `tls` is `plain`. */
   readonly certificate: Option.Option<Effect.Effect<Certificate>>
   /** Whether visitors come to the server or to the client. */
   readonly receiver: "server" | "client"
@@ -99,7 +100,7 @@ export const run = (
     const tunnel = yield* Effect.scope
     const deciding = yield* Effect.makeSemaphore(1)
     const { certificate, max, receiver, tls } = options
-    const pinned = tls === 1 ? yield* Effect.transposeOption(certificate) : Option.none()
+    const pinned = tls === "self-signed" ? yield* Effect.transposeOption(certificate) : Option.none()
     const terms = new Terms({ max, receiver, tls, fingerprint: Option.map(pinned, ({ fingerprint }) => fingerprint) })
     const visitors = receiver === "server" ? "local" : "remote"
     const { place } = yield* SessionStore

@@ -6,9 +6,10 @@ import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as Address from "../core/Address.js"
+import * as TlsMode from "../core/TlsMode.js"
 import { Level } from "../core/LogLine.js"
 import * as Parameter from "./Parameter.js"
-import { lines, type Row, ServerTls } from "./TunnelUrl.js"
+import { lines, type Row, ServerTls, tlsFrom } from "./TunnelUrl.js"
 import { masked, refuse, type UrlError } from "./UrlError.js"
 import * as UrlQuery from "./UrlQuery.js"
 
@@ -52,7 +53,7 @@ export const parse = (text: string): Either.Either<MasterConfig, UrlError> =>
       address,
       prefix: prefix === "" ? "/api" : prefix,
       log: values.log,
-      tls: yield* tlsOf(values),
+      tls: yield* tlsFrom(values),
       state: Option.map(Option.fromNullable(values.state), Redacted.make),
       metrics: values.metrics
     } satisfies MasterConfig
@@ -90,21 +91,8 @@ export const report = (config: MasterConfig): string => [format(config), "", ...
 
 const textsOf = ({ log, metrics, state, tls }: MasterConfig): Readonly<Record<string, string>> => ({
   log,
-  tls: tls._tag === "Files" ? "2" : tls._tag === "SelfSigned" ? "1" : "0",
-  ...(tls._tag === "Files" ? { crt: tls.crt, key: tls.key } : {}),
+  tls: TlsMode.toDigit(tls.mode),
+  ...(tls.mode === "verified" ? { crt: tls.crt, key: tls.key } : {}),
   ...Option.match(state, { onNone: () => ({}), onSome: (state) => ({ state: masked(Redacted.value(state)) }) }),
   metrics
 })
-
-const tlsOf = ({ crt, key, tls }: typeof Parameter.Master.Type): Either.Either<ServerTls, UrlError> =>
-  Either.gen(function* () {
-    if (tls === "2") {
-      if (crt === undefined) return yield* refuse("crt", "", "the certificate's file, since tls=2")
-      if (key === undefined) return yield* refuse("key", "", "the file of crt's key, since tls=2")
-      return { _tag: "Files", crt, key } as const
-    }
-    for (const [name, file] of Object.entries({ crt, key })) {
-      if (file !== undefined) return yield* refuse(name, file, `no ${name} file unless tls=2`)
-    }
-    return tls === "1" ? ({ _tag: "SelfSigned" } as const) : ({ _tag: "Plain" } as const)
-  })

@@ -6,6 +6,7 @@ import * as Option from "effect/Option"
 import * as ParseResult from "effect/ParseResult"
 import * as Schema from "effect/Schema"
 import * as GoDuration from "../core/GoDuration.js"
+import * as TlsMode from "../core/TlsMode.js"
 import { Level } from "../core/LogLine.js"
 
 export type Role = "server" | "client" | "master"
@@ -84,7 +85,7 @@ const serverTls = make({
   expected: "0 (plain), 1 (self-signed, made in memory) or 2 (the files crt and key)",
   meaning:
     "how data connections are secured: 0 not at all; 1 by a certificate made at start, which the client is told; 2 by crt and key, which the client verifies",
-  schema: Schema.Literal("0", "1", "2")
+  schema: TlsMode.FromDigit
 })
 
 const crt = make({
@@ -109,7 +110,7 @@ const masterTls = make({
   default: "0",
   expected: "0 (http), 1 (https, self-signed, made in memory) or 2 (https, the files crt and key)",
   meaning: "how the API is secured: 0 http; 1 https by a certificate made at start; 2 https by crt and key",
-  schema: Schema.Literal("0", "1", "2")
+  schema: TlsMode.FromDigit
 })
 
 const clientTls = make({
@@ -119,7 +120,7 @@ const clientTls = make({
   expected: "0 (as the server has it), 1 (encrypted) or 2 (encrypted, and the certificate verified)",
   meaning:
     "what is demanded of the server: 0 nothing; 1 encrypted data connections; 2 a certificate for its host from a trusted authority",
-  schema: Schema.transformLiterals(["0", "any"], ["1", "encrypted"], ["2", "verified"])
+  schema: TlsMode.FromDigit
 })
 
 const ca = make({

@@ -7,6 +7,7 @@ import * as ParseResult from "effect/ParseResult"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as Address from "../core/Address.js"
+import * as TlsMode from "../core/TlsMode.js"
 import { Level } from "../core/LogLine.js"
 import * as Parameter from "./Parameter.js"
 import { masked, refuse, type UrlError } from "./UrlError.js"
@@ -43,13 +44,12 @@ const common = {
   congestion: Schema.String
 }
 
-/** How a server's data connections are secured. */
+/** How a server's data connections, or a master's API, are secured. */
 export const ServerTls = Schema.Union(
-  Schema.TaggedStruct("Plain", {}),
-  /** By a certificate made at start, whose fingerprint the client is told in the handshake. */
-  Schema.TaggedStruct("SelfSigned", {}),
-  /** By these PEM files, which the client verifies. */
-  Schema.TaggedStruct("Files", { crt: Schema.String, key: Schema.String })
+  Schema.Struct({ mode: Schema.Literal("plain") }),
+  Schema.Struct({ mode: Schema.Literal("self-signed") }),
+  /** `crt` and `key` are the paths of PEM files. */
+  Schema.Struct({ mode: Schema.Literal("verified"), crt: Schema.String, key: Schema.String })
 )
 export type ServerTls = typeof ServerTls.Type
 
@@ -71,8 +71,8 @@ export const ClientConfig = Schema.TaggedStruct("Client", {
   standbys: Schema.Array(Schema.typeSchema(Address.Address)),
   /** Whether it goes through the first server that is there, or through all of them at once. */
   servers: Schema.Literal("failover", "all"),
-  /** What is demanded of the server: nothing, encrypted data connections, or also a certificate that is verified. */
-  tls: Schema.Literal("any", "encrypted", "verified"),
+  /** The weakest mode that the server may have. */
+  tls: TlsMode.TlsMode,
   /** A PEM file of authorities trusted besides the system's, where the server's certificate is verified. */
   authorities: Schema.OptionFromSelf(Schema.String),
   /** Whether it forwards alone, or serves with a server; `auto`: the former where it can listen at its tunnel address. */
@@ -173,6 +173,25 @@ export const lines = (rows: ReadonlyArray<Row>): ReadonlyArray<string> => {
   return rows.map(line)
 }
 
+/** What `tls`, `crt` and `key` say together. */
+export const tlsFrom = (values: {
+  readonly tls: TlsMode.TlsMode
+  readonly crt?: string | undefined
+  readonly key?: string | undefined
+}): Either.Either<ServerTls, UrlError> =>
+  Either.gen(function* () {
+    const { crt, key, tls: mode } = values
+    if (mode === "verified") {
+      if (crt === undefined) return yield* refuse("crt", "", "the certificate's file, since tls=2")
+      if (key === undefined) return yield* refuse("key", "", "the file of crt's key, since tls=2")
+      return { mode, crt, key }
+    }
+    for (const [name, file] of Object.entries({ crt, key })) {
+      if (file !== undefined) return yield* refuse(name, file, `no ${name} file unless tls=2`)
+    }
+    return { mode }
+  })
+
 // internal
 
 const roles = { Server: "waits for a client", Client: "connects to a server, or forwards alone" }
@@ -203,9 +222,9 @@ const serverTexts = ({ balance, congestion, key: _, proxyIn, tls, ...values }: S
     "proxy-in": proxyIn,
     lb: balance,
     cc: congestion,
-    tls: tls._tag === "Files" ? "2" : tls._tag === "SelfSigned" ? "1" : "0"
+    tls: tls.mode
   }),
-  ...(tls._tag === "Files" ? { crt: tls.crt, key: tls.key } : {})
+  ...(tls.mode === "verified" ? { crt: tls.crt, key: tls.key } : {})
 })
 
 const clientTexts = ({
@@ -229,21 +248,11 @@ const build = (role: Parameter.Role, ends: Ends, texts: UrlQuery.Texts): Either.
 const buildServer = ({ standbys: _, ...ends }: Ends, texts: UrlQuery.Texts): Either.Either<ServerConfig, UrlError> =>
   Either.gen(function* () {
     const values = Schema.decodeUnknownSync(Parameter.Server)(texts)
-    const { check, crt, key, log, max, mode, rate, read, slot, proxy } = values
+    const { check, log, max, mode, rate, read, slot, proxy } = values
     if (mode === "receive" && ends.targets.length > 1) {
       return yield* refuse("target", ends.targets.join(","), "one host:port with mode=1, since visitors come to it")
     }
-    if (values.tls === "2" && crt === undefined) return yield* refuse("crt", "", "the certificate's file, since tls=2")
-    if (values.tls === "2" && key === undefined) return yield* refuse("key", "", "the file of crt's key, since tls=2")
-    for (const [name, file] of Object.entries({ crt, key })) {
-      if (values.tls !== "2" && file !== undefined) return yield* refuse(name, file, `no ${name} file unless tls=2`)
-    }
-    const tls: ServerTls =
-      values.tls === "0"
-        ? { _tag: "Plain" }
-        : values.tls === "1"
-          ? { _tag: "SelfSigned" }
-          : { _tag: "Files", crt: crt ?? "", key: key ?? "" }
+    const tls = yield* tlsFrom(values)
     const common = {
       log,
       read,
@@ -266,7 +275,7 @@ const buildClient = (ends: Ends, texts: UrlQuery.Texts): Either.Either<ClientCon
       const given = [ends.tunnel, ...ends.standbys].join(",")
       return yield* refuse("tunnel", given, "one host:port with mode=1, since visitors come to it")
     }
-    if (mode === "forward" && tls !== "any") {
+    if (mode === "forward" && tls !== "plain") {
       return yield* refuse("tls", texts["tls"] ?? "", "0 with mode=1, which has no server to demand it of")
     }
     // There is no connecting to every interface: the client means the server on its own machine.

@@ -35,6 +35,7 @@ import * as Frame from "./Frame.js"
 import * as Key from "./Key.js"
 import { Settings } from "../transport/Settings.js"
 import * as Signal from "./Signal.js"
+import * as TlsMode from "../core/TlsMode.js"
 import type { TlsError, Trust } from "../transport/Tls.js"
 import { type Connection, Transport, type TransportError } from "../transport/Transport.js"
 
@@ -193,7 +194,7 @@ export const resume = (
  * Client: proves itself on a fresh control connection, and either goes on with the session before, where the server still
  * has it, or takes the server's terms for a new one.
  *
- * `tls` is what it must offer at least, as a client's URL counts. Fails with `NoAnswer`, `WrongKey` (an impostor
+ * `tls` is the weakest mode that the terms may have. Fails with `NoAnswer`, `WrongKey` (an impostor
  * answers), `Busy`, `Downgrade`, `Version`, `Malformed` or `TimedOut`.
  */
 export const accept = (
@@ -201,7 +202,7 @@ export const accept = (
   options: {
     readonly key: Key.Stretched
     readonly client: string
-    readonly tls: 0 | 1 | 2
+    readonly tls: TlsMode.TlsMode
     readonly resume?: Resumable | undefined
   }
 ): Effect.Effect<Agreement, HandshakeError, Crypto | Deadlines | Deflate | Settings> =>
@@ -231,7 +232,7 @@ export const accept = (
       return { _tag: "Resumed", keys, dialect, received: Number(received) - 1 } as const
     }
     const terms = yield* Effect.mapError(decodeTerms(answer), () => malformed(connection))
-    if (terms.tls < options.tls) return yield* refuse("Downgrade", connection)
+    if (TlsMode.isWeaker(terms.tls, options.tls)) return yield* refuse("Downgrade", connection)
     return { _tag: "New", terms, keys, dialect } as const
   }).pipe(inTime(connection))
 

@@ -10,6 +10,7 @@ import * as Option from "effect/Option"
 import * as ParseResult from "effect/ParseResult"
 import * as Schema from "effect/Schema"
 import * as Address from "../core/Address.js"
+import * as TlsMode from "../core/TlsMode.js"
 
 const connectionId = /^[0-9a-f]{8}$/
 
@@ -24,13 +25,13 @@ export const isConnectionId = (text: string | undefined): text is ConnectionId =
 const fingerprint = /^[0-9a-f]{64}$/
 
 /**
- * The server's terms: how many pool connections at most, who receives visitors, how data connections are secured (`tls`
- * as in the server's URL), and for `1` the fingerprint of its certificate, 64 lower-case hex digits.
+ * The server's terms: how many pool connections at most, who receives visitors, how data connections are secured, and
+ * for `self-signed` the fingerprint of its certificate, 64 lower-case hex digits.
  */
 export class Terms extends Schema.TaggedClass<Terms>()("Terms", {
   max: Schema.Int.pipe(Schema.between(1, 65535)),
   receiver: Schema.Literal("server", "client"),
-  tls: Schema.Literal(0, 1, 2),
+  tls: TlsMode.TlsMode,
   fingerprint: Schema.OptionFromSelf(Schema.String.pipe(Schema.pattern(fingerprint)))
 }) {}
 
@@ -156,7 +157,7 @@ const kinds = { Demand: "d", Keep: "k", Flush: "0", Ping: "i", Pong: "o", Ack: "
 
 const termsText = ({ fingerprint, max, receiver, tls }: Terms): string => {
   const pinned = Option.match(fingerprint, { onNone: () => "", onSome: (digits) => `?fp=${digits}` })
-  return `np://${max}/${receiver === "server" ? "-" : "+"}${pinned}#${tls}`
+  return `np://${max}/${receiver === "server" ? "-" : "+"}${pinned}#${TlsMode.toDigit(tls)}`
 }
 
 const otherFrom = (text: string, kind: string): Either.Either<Signal, string> => {
@@ -191,11 +192,12 @@ const termsFrom = (
   kind: string,
   digits: string | undefined
 ): Either.Either<Signal, string> => {
-  const tls = kind === "0" ? 0 : kind === "1" ? 1 : kind === "2" ? 2 : undefined
+  const tls = Option.getOrUndefined(TlsMode.fromDigit(kind))
   if (tls === undefined || Number(max) < 1 || Number(max) > 65535) {
     return Either.left("expected np://<1 to 65535>/<- or +>#<0, 1 or 2>")
   }
-  if (digits === undefined ? tls === 1 : !fingerprint.test(digits)) return Either.left("expected a fingerprint in fp")
+  if (digits === undefined ? tls === "self-signed" : !fingerprint.test(digits))
+    return Either.left("expected a fingerprint in fp")
   const receiver = flow === "-" ? "server" : "client"
   return Either.right(new Terms({ max: Number(max), receiver, tls, fingerprint: Option.fromNullable(digits) }))
 }

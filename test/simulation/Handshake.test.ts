@@ -70,7 +70,7 @@ describe("Handshake", () => {
           }).pipe(Effect.tapError(() => theirs.reset))
           return yield* Effect.all(
             [
-              Effect.either(Handshake.accept(ours, { key: yield* stretch(left), client, tls: 0 })),
+              Effect.either(Handshake.accept(ours, { key: yield* stretch(left), client, tls: "plain" })),
               Effect.either(server)
             ],
             { concurrency: 2 }
@@ -117,7 +117,7 @@ describe("Handshake", () => {
       Effect.gen(function* () {
         const key = yield* stretch("key")
         const [ours, theirs] = yield* meet
-        yield* Effect.fork(Effect.ignore(Handshake.accept(ours, { key, client, tls: 0 })))
+        yield* Effect.fork(Effect.ignore(Handshake.accept(ours, { key, client, tls: "plain" })))
         const recorded = Option.getOrThrow(yield* said(theirs))
         const [again, server] = yield* meet
         yield* again.write(recorded)
@@ -136,7 +136,7 @@ describe("Handshake", () => {
         const [ours, theirs] = yield* meet
         const welcome = `//control?nonce=${"0".repeat(32)}&s=0&mac=${"0".repeat(32)}#welcome\n`
         yield* Effect.fork(Effect.zipRight(said(theirs), Effect.ignore(theirs.write(utf8.encode(welcome)))))
-        return (yield* Effect.flip(Handshake.accept(ours, { key: yield* stretch("key"), client, tls: 0 }))).reason
+        return (yield* Effect.flip(Handshake.accept(ours, { key: yield* stretch("key"), client, tls: "plain" }))).reason
       })
     )
     assert.strictEqual(reason, "WrongKey")
@@ -197,14 +197,14 @@ describe("Handshake", () => {
   })
 
   it.each([
-    [0, "np://9/+#0", "agreed"],
-    [1, "np://9/+#0", "Downgrade"],
-    [2, "np://9/+#0", "Downgrade"],
-    [2, `np://9/+?fp=${"0".repeat(64)}#1`, "Downgrade"],
-    [1, `np://9/+?fp=${"0".repeat(64)}#1`, "agreed"],
-    [1, "np://9/+#2", "agreed"],
-    [2, "np://9/+#2", "agreed"]
-  ] as const)("a client that demands tls=%i and is offered %s: %s", (tls, terms, outcome) => {
+    ["plain", "np://9/+#0", "agreed"],
+    ["self-signed", "np://9/+#0", "Downgrade"],
+    ["verified", "np://9/+#0", "Downgrade"],
+    ["verified", `np://9/+?fp=${"0".repeat(64)}#1`, "Downgrade"],
+    ["self-signed", `np://9/+?fp=${"0".repeat(64)}#1`, "agreed"],
+    ["self-signed", "np://9/+#2", "agreed"],
+    ["verified", "np://9/+#2", "agreed"]
+  ] as const)("a client that demands tls %s and is offered %s: %s", (tls, terms, outcome) => {
     const seen = world((meet) =>
       Effect.gen(function* () {
         const key = yield* stretch("key")

@@ -44,7 +44,7 @@ const others = [
   launchOf(Signal.ConnectionId.make("3d733362"), 50_123),
   launchOf(Signal.ConnectionId.make("dbaab913"), 50_124)
 ]
-const terms = new Signal.Terms({ max: 1024, receiver: "server", tls: 0, fingerprint: Option.none() })
+const terms = new Signal.Terms({ max: 1024, receiver: "server", tls: "plain", fingerprint: Option.none() })
 
 /** The real primitives; chance gives the nonces of the transcript. */
 const fixed = Effect.gen(function* () {
@@ -105,7 +105,7 @@ const conversation = ({ client, key, server }: Effect.Effect.Success<typeof fixe
       Effect.all(
         [
           Effect.provideService(
-            Handshake.accept(left, { key, client: process, tls: 0, resume: before?.ours }),
+            Handshake.accept(left, { key, client: process, tls: "plain", resume: before?.ours }),
             Crypto,
             client
           ),

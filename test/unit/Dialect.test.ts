@@ -113,7 +113,7 @@ describe("the native dialect", () => {
   it("every signal arrives as it was sent", () => {
     const { ours, theirs } = dialects()
     const signals = [
-      new Signal.Terms({ max: 9, receiver: "client", tls: 0, fingerprint: Option.none() }),
+      new Signal.Terms({ max: 9, receiver: "client", tls: "plain", fingerprint: Option.none() }),
       new Signal.Ping(),
       new Signal.Pong(),
       new Signal.Flush(),

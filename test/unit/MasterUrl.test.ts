@@ -11,7 +11,7 @@ describe("MasterUrl", () => {
   it("has a default for everything but the address", () => {
     const config = parse("master://:9090")
     assert.strictEqual(MasterUrl.format(config), "master://:9090/api?log=info&tls=0&metrics=key")
-    assert.deepInclude(config, { prefix: "/api", log: "info", tls: { _tag: "Plain" }, metrics: "key" })
+    assert.deepInclude(config, { prefix: "/api", log: "info", tls: { mode: "plain" }, metrics: "key" })
     assert.isTrue(Option.isNone(config.state))
   })
 

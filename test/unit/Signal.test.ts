@@ -22,11 +22,14 @@ const signal: FastCheck.Arbitrary<Signal.Signal> = FastCheck.oneof(
   FastCheck.record({
     max: FastCheck.integer({ min: 1, max: 65535 }),
     receiver: FastCheck.constantFrom("server" as const, "client" as const),
-    tls: FastCheck.constantFrom(0 as const, 1 as const, 2 as const),
+    tls: FastCheck.constantFrom("plain" as const, "self-signed" as const, "verified" as const),
     fingerprint: FastCheck.hexaString({ minLength: 64, maxLength: 64 })
   }).map(
     ({ fingerprint, ...terms }) =>
-      new Signal.Terms({ ...terms, fingerprint: terms.tls === 1 ? Option.some(fingerprint) : Option.none() })
+      new Signal.Terms({
+        ...terms,
+        fingerprint: terms.tls === "self-signed" ? Option.some(fingerprint) : Option.none()
+      })
   ),
   FastCheck.record({
     protocol: FastCheck.constantFrom("tcp" as const, "udp" as const),

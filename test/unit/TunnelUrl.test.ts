@@ -44,8 +44,8 @@ const server = FastCheck.record({
   ...common,
   tunnel: address,
   tls: FastCheck.oneof(
-    FastCheck.constantFrom({ _tag: "Plain" } as const, { _tag: "SelfSigned" } as const),
-    FastCheck.record({ _tag: FastCheck.constant("Files" as const), crt: file, key: file })
+    FastCheck.constantFrom({ mode: "plain" } as const, { mode: "self-signed" } as const),
+    FastCheck.record({ mode: FastCheck.constant("verified" as const), crt: file, key: file })
   ),
   mode: FastCheck.constantFrom(...(["auto", "receive", "send"] as const)),
   max: count
@@ -57,7 +57,7 @@ const client = FastCheck.record({
   tunnel: named,
   standbys: FastCheck.array(named, { maxLength: 3 }),
   servers: FastCheck.constantFrom(...(["failover", "all"] as const)),
-  tls: FastCheck.constantFrom(...(["any", "encrypted", "verified"] as const)),
+  tls: FastCheck.constantFrom(...(["plain", "self-signed", "verified"] as const)),
   authorities: FastCheck.option(file).map(Option.fromNullable),
   mode: FastCheck.constantFrom(...(["auto", "forward", "through"] as const)),
   min: count
@@ -73,7 +73,7 @@ const config: FastCheck.Arbitrary<TunnelUrl.TunnelConfig> = FastCheck.oneof(serv
     ) &&
     (config.mode !== "forward" || serversOf(config).length === 1) &&
     (config.mode !== "receive" || config.targets.length === 1) &&
-    (config.mode !== "forward" || config.tls === "any")
+    (config.mode !== "forward" || config.tls === "plain")
 )
 
 const ok = (text: string) => Either.getOrThrow(TunnelUrl.parse(text))
@@ -172,7 +172,7 @@ describe("a command URL", () => {
       _tag: "Server",
       tunnel: Address.make("", 10101),
       targets: [Address.make("", 8080)],
-      tls: { _tag: "Plain" },
+      tls: { mode: "plain" },
       max: 1024
     })
     assert.deepStrictEqual(ok("client://example.org:10101/[::1]:8080"), {
@@ -180,7 +180,7 @@ describe("a command URL", () => {
       _tag: "Client",
       tunnel: Address.make("example.org", 10101),
       targets: [Address.make("::1", 8080)],
-      tls: "any",
+      tls: "plain",
       authorities: Option.none(),
       standbys: [],
       servers: "failover",

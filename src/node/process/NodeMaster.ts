@@ -66,7 +66,7 @@ export const run = (options: Options): Effect.Effect<never, OpenError, Environme
     const { config } = options
     const port = address._tag === "TcpAddress" ? address.port : 0
     const host = config.address.host === "" ? "localhost" : config.address.host
-    const scheme = config.tls._tag === "Plain" ? "http" : "https"
+    const scheme = config.tls.mode === "plain" ? "http" : "https"
     const page = `${scheme}://${host.includes(":") ? `[${host}]` : host}:${port}/`
     const url = `${page.slice(0, -1)}${config.prefix}/v1`
     if (yield* apiKey.isMissing) {
@@ -92,12 +92,12 @@ const httpServer = (
     const { handshakeTimeout, reloadInterval } = yield* Settings
     const patience = Duration.toMillis(handshakeTimeout)
     const options = { headersTimeout: patience, requestTimeout: 3 * patience, keepAliveTimeout: 60_000 }
-    if (config.tls._tag === "Plain") return holding(graceful(Http.createServer(options)))
+    if (config.tls.mode === "plain") return holding(graceful(Http.createServer(options)))
     const certificates = yield* Certificates.Certificates
     const server = Https.createServer({ ...options, handshakeTimeout: patience, minVersion: "TLSv1.2" })
     const show = ({ chain, key }: Certificates.Certificate) =>
       Effect.sync(() => server.setSecureContext({ cert: chain, key: Redacted.value(key), minVersion: "TLSv1.2" }))
-    if (config.tls._tag === "SelfSigned") {
+    if (config.tls.mode === "self-signed") {
       const certificate = yield* certificates.selfSigned
       yield* Effect.annotateLogs(Effect.logInfo("certificate made for the API"), {
         fingerprint: certificate.fingerprint

@@ -321,7 +321,12 @@ const program = (seed: number, makeNetwork: (link: SimNetwork.Link) => SimNetwor
           )
           const before = standing.client
           const resume = before && { keys: before.keys, received: before.bus.received() }
-          const agreement = yield* Handshake.accept(connection, { key, client: "0123456789abcdef", tls: 0, resume })
+          const agreement = yield* Handshake.accept(connection, {
+            key,
+            client: "0123456789abcdef",
+            tls: "plain",
+            resume
+          })
           const { dialect } = agreement
           if (agreement._tag === "Resumed" && before !== undefined) {
             resumed++
@@ -353,7 +358,7 @@ const program = (seed: number, makeNetwork: (link: SimNetwork.Link) => SimNetwor
           yield* Handshake.grant(
             connection,
             candidate,
-            new Signal.Terms({ max: 9, receiver: "server", tls: 0, fingerprint: Option.none() })
+            new Signal.Terms({ max: 9, receiver: "server", tls: "plain", fingerprint: Option.none() })
           )
           return yield* bus.attach({ connection, dialect })
         }).pipe(Effect.ensuring(connection.reset), Effect.ignore)

@@ -125,7 +125,7 @@ export const run = <A, E>(options: Options, program: (world: World) => Effect.Ef
   const attach: World["attach"] = (name, client) =>
     Effect.gen(function* () {
       const connection = yield* connect(name, tunnelPort)
-      const agreement = yield* Handshake.accept(connection, { key: yield* Key.stretch(key), client, tls: 0 })
+      const agreement = yield* Handshake.accept(connection, { key: yield* Key.stretch(key), client, tls: "plain" })
       return agreement._tag === "New" ? { connection, ...agreement } : assert.fail("there was nothing to resume")
     }).pipe(Effect.provide([crypto(), Deadlines.layer, Deflate.layerNone, settings]))
   const join: World["join"] = (name, keys, count) =>

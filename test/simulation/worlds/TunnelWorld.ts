@@ -64,7 +64,7 @@ interface Scenario {
   readonly link: SimNetwork.Link
   readonly min: number
   readonly max: number
-  readonly tls: "Plain" | "SelfSigned"
+  readonly tls: "plain" | "self-signed"
   readonly slot: number
   readonly visits: ReadonlyArray<Visit>
   readonly datagramVisits: ReadonlyArray<DatagramVisit.DatagramVisit>
@@ -135,7 +135,7 @@ const draw: Effect.Effect<Scenario> = Effect.gen(function* () {
     },
     min: yield* oneOf(1, 2, 8),
     max,
-    tls: yield* oneOf("Plain", "SelfSigned"),
+    tls: yield* oneOf("plain", "self-signed"),
     slot: yield* oneOf(1, 4, 1000, 1000, 1000),
     visits: yield* Effect.forEach(
       Array.from({ length: visits }, (_, id) => id),
@@ -271,14 +271,14 @@ const program = (seed: number, network: (link: SimNetwork.Link) => SimNetwork.Si
     const server = configs.server({
       ...common,
       mode: scenario.receiver === "server" ? "receive" : "send",
-      tls: { _tag: scenario.tls },
+      tls: { mode: scenario.tls },
       max: scenario.max,
       targets: [scenario.receiver === "server" ? visitorsAt("server") : dialsTarget]
     })
     const client = configs.client({
       ...common,
       mode: "through",
-      tls: scenario.tls === "Plain" ? "any" : "encrypted",
+      tls: scenario.tls,
       min: scenario.min,
       targets: [scenario.receiver === "client" ? visitorsAt("client") : dialsTarget]
     })
