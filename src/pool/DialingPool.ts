@@ -50,7 +50,7 @@ export const layer = (
 ): Layer.Layer<
   Pool.Pool,
   Handshake.HandshakeError | TlsError | TransportError,
-  Deadlines | EventBus | Refusals | Settings | SignalBus | Transport
+  Deadlines | EventBus | PoolPolicy.PoolPolicy | Refusals | Settings | SignalBus | Transport
 > =>
   Layer.scoped(
     Pool.Pool,
@@ -63,13 +63,14 @@ export const layer = (
       const wake = yield* Effect.acquireRelease(Queue.dropping<void>(1), Queue.shutdown)
       const concurrency = options.concurrency ?? 128
       const dials = yield* FiberSet.make<void>()
-      const policy: PoolPolicy.Options = {
+      const policy = yield* PoolPolicy.PoolPolicy
+      const bounds: PoolPolicy.Options = {
         minCapacity: Math.min(options.min, options.max),
         maxCapacity: options.max,
         minInterval: settings.minPoolInterval,
         maxInterval: settings.maxPoolInterval
       }
-      let { capacity } = PoolPolicy.initial(policy)
+      let capacity = Math.min(policy.initialCapacity(bounds), options.max)
       let asked = 0
       let short = false
       let troubled = false
@@ -157,7 +158,7 @@ export const layer = (
       )
 
       const adapt = Effect.gen(function* () {
-        const driver = yield* Schedule.driver(PoolPolicy.schedule(policy))
+        const driver = yield* Schedule.driver(policy.schedule(bounds))
         let before = { at: yield* Clock.currentTimeMillis, taken: 0, opened: 0, failed: 0 }
         while (true) {
           const now = { at: yield* Clock.currentTimeMillis, taken: connections.taken(), opened, failed }
@@ -169,7 +170,10 @@ export const layer = (
             failed: now.failed - before.failed
           }
           before = now
-          capacity = (yield* Effect.orDie(driver.next(seen))).capacity
+          const next = yield* Effect.option(driver.next(seen))
+          // A policy that has ended leaves its last capacity in force.
+          if (Option.isNone(next)) yield* Effect.sleep(bounds.maxInterval)
+          else capacity = Math.min(next.value.capacity, options.max)
           if (connections.idle() > capacity) yield* surplus
           yield* Queue.offer(wake, undefined)
         }

@@ -1,9 +1,11 @@
 /**
  * How many connections a pool should hold and how often to look: a pure function of what the last fill saw, and the
- * same as a `Schedule`.
+ * same as a `Schedule`. A host can provide a policy of its own.
  */
+import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
 import * as Decision from "effect/ScheduleDecision"
 import * as Interval from "effect/ScheduleInterval"
@@ -36,6 +38,21 @@ export interface Options {
   readonly minInterval: Duration.Duration
   readonly maxInterval: Duration.Duration
 }
+
+/** What a dialing pool follows. `layer` adapts to the rate of visitors. */
+export class PoolPolicy extends Context.Tag("nodepass/PoolPolicy")<
+  PoolPolicy,
+  {
+    /** Connections to keep idle before the first output of the schedule. */
+    readonly initialCapacity: (options: Options) => number
+    /**
+     * Takes what happened since the last step, waits until the next step is due, and yields the connections to keep idle.
+     *
+     * The pool keeps at most `maxCapacity`. When the schedule ends, the pool keeps the last capacity.
+     */
+    readonly schedule: (options: Options) => Schedule.Schedule<{ readonly capacity: number }, Seen>
+  }
+>() {}
 
 export const initial = (options: Options): State => ({
   capacity: options.minCapacity,
@@ -91,6 +108,12 @@ export const schedule = (options: Options): Schedule.Schedule<State, Seen> =>
       Decision.continueWith(Interval.after(now + Duration.toMillis(moved.interval)))
     ])
   })
+
+/** Adapts the capacity to the rate of visitors, as `next` does. */
+export const layer: Layer.Layer<PoolPolicy> = Layer.succeed(PoolPolicy, {
+  initialCapacity: (options) => initial(options).capacity,
+  schedule
+})
 
 // internal
 

@@ -21,7 +21,6 @@ import * as ChildFiber from "../core/ChildFiber.js"
 import { Crypto } from "../transport/Crypto.js"
 import type { Deadlines } from "../core/Deadlines.js"
 import type { Deflate } from "../wire/Deflate.js"
-import * as DialingPool from "../pool/DialingPool.js"
 import type { Egress } from "../relay/Egress.js"
 import type { EventBus } from "../core/EventBus.js"
 import type * as Failover from "./Failover.js"
@@ -33,7 +32,10 @@ import type { Refusals } from "../core/Refusals.js"
 import * as Session from "./Session.js"
 import { Settings } from "../transport/Settings.js"
 import type { Terms } from "../wire/Signal.js"
-import * as SignalBus from "../signal/SignalBus.js"
+import type * as SignalBus from "../signal/SignalBus.js"
+import { SignalBusFactory } from "../signal/SignalBusFactory.js"
+import { PoolFactory } from "../pool/PoolFactory.js"
+import type { PoolPolicy } from "../pool/PoolPolicy.js"
 import type { TlsMode } from "../core/TlsMode.js"
 import type { TlsError, Trust } from "../transport/Tls.js"
 import { type Connection, Transport, TransportError } from "../transport/Transport.js"
@@ -101,12 +103,26 @@ export const run = (
 ): Effect.Effect<
   never,
   never,
-  Crypto | Deadlines | Deflate | Egress | EventBus | Router | Refusals | Scope.Scope | Settings | Transport
+  | Crypto
+  | Deadlines
+  | Deflate
+  | Egress
+  | EventBus
+  | PoolFactory
+  | PoolPolicy
+  | Router
+  | Refusals
+  | Scope.Scope
+  | Settings
+  | SignalBusFactory
+  | Transport
 > =>
   Effect.gen(function* () {
     const crypto = yield* Crypto
     const { handshakeTimeout, resumeGrace, serviceCooldown } = yield* Settings
+    const buses = yield* SignalBusFactory
     const link = yield* Router
+    const pools = yield* PoolFactory
     const transport = yield* Transport
     const tunnel = yield* Effect.scope
     const client = Encoding.encodeHex(yield* crypto.randomBytes(8))
@@ -147,8 +163,8 @@ export const run = (
         return yield* Effect.gen(function* () {
           const services = yield* Layer.buildWithScope(
             Session.layer({ visitors, remembers: isOneOfSeveral }).pipe(
-              Layer.provideMerge(DialingPool.layer({ address, keys, min, max: terms.max, visitors, trust })),
-              Layer.provide(SignalBus.layer)
+              Layer.provideMerge(pools.dialing({ address, keys, min, max: terms.max, visitors, trust })),
+              Layer.provide(buses.layer())
             ),
             scope
           )

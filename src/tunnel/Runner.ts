@@ -31,6 +31,9 @@ import { Targets } from "../relay/Targets.js"
 import { Transport, type TransportError } from "../transport/Transport.js"
 import type { ClientConfig, ServerConfig, TunnelConfig } from "../url/TunnelUrl.js"
 import { refuse, type UrlError } from "../url/UrlError.js"
+import type { PoolFactory } from "../pool/PoolFactory.js"
+import type { PoolPolicy } from "../pool/PoolPolicy.js"
+import type { SignalBusFactory } from "../signal/SignalBusFactory.js"
 
 /** A role at work. */
 export interface Runner {
@@ -54,12 +57,15 @@ type Environment =
   | Deflate
   | Egress
   | EventBus
+  | PoolFactory
+  | PoolPolicy
   | Router
   | Refusals
   | Relay
   | Scope.Scope
   | SessionStore
   | Settings
+  | SignalBusFactory
   | Slots
   | Targets
   | Transport

@@ -29,7 +29,10 @@ import { SessionStore } from "./SessionStore.js"
 import * as SessionState from "./SessionState.js"
 import { Settings } from "../transport/Settings.js"
 import { Terms, toText } from "../wire/Signal.js"
-import * as SignalBus from "../signal/SignalBus.js"
+import type * as SignalBus from "../signal/SignalBus.js"
+import { SignalBusFactory } from "../signal/SignalBusFactory.js"
+import { PoolFactory } from "../pool/PoolFactory.js"
+import type { PoolPolicy } from "../pool/PoolPolicy.js"
 import type { TlsMode } from "../core/TlsMode.js"
 import type { Connection, Listener, Transport } from "../transport/Transport.js"
 
@@ -86,15 +89,20 @@ export const run = (
   | Deflate
   | Egress
   | EventBus
+  | PoolFactory
+  | PoolPolicy
   | Router
   | Refusals
   | Scope.Scope
   | SessionStore
   | Settings
+  | SignalBusFactory
   | Transport
 > =>
   Effect.gen(function* () {
+    const buses = yield* SignalBusFactory
     const link = yield* Router
+    const pools = yield* PoolFactory
     const refusals = yield* Refusals
     const { resumeGrace } = yield* Settings
     const tunnel = yield* Effect.scope
@@ -182,8 +190,8 @@ export const run = (
         const pool = { max, visitors, certificate, saved: Option.getOrUndefined(saved)?.pool } as const
         const services = yield* Layer.buildWithScope(
           Session.layer({ visitors }).pipe(
-            Layer.provideMerge(AcceptingPool.layer(pool)),
-            Layer.provide(SignalBus.layerWith(Option.map(saved, ({ bus }) => bus)))
+            Layer.provideMerge(pools.accepting(pool)),
+            Layer.provide(buses.layer({ saved: Option.getOrUndefined(saved)?.bus }))
           ),
           scope
         )

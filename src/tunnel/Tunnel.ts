@@ -34,6 +34,9 @@ import * as Throttle from "../relay/Throttle.js"
 import type { Transport } from "../transport/Transport.js"
 import type { TunnelEvent } from "../core/TunnelEvent.js"
 import type { TunnelConfig } from "../url/TunnelUrl.js"
+import * as PoolFactory from "../pool/PoolFactory.js"
+import * as PoolPolicy from "../pool/PoolPolicy.js"
+import * as SignalBusFactory from "../signal/SignalBusFactory.js"
 
 export class Tunnel extends Context.Tag("nodepass/Tunnel")<
   Tunnel,
@@ -70,14 +73,7 @@ export class Tunnel extends Context.Tag("nodepass/Tunnel")<
 >() {}
 
 /** What a tunnel needs of its host. `NodeHost.layer` of `nodepass-effect/node` provides all but the settings. */
-export type Environment =
-  | Certificates
-  | Crypto
-  | Deflate.Deflate
-  | RelayFactory.RelayFactory
-  | SessionStore.SessionStore
-  | Settings
-  | Transport
+export type Environment = Certificates | Crypto | Parts | Settings | Transport
 
 /**
  * Opens the tunnel's ports and serves until its scope closes.
@@ -109,9 +105,27 @@ export const layer = (config: TunnelConfig): Layer.Layer<Tunnel, Runner.OpenErro
     )
   )
 
-/** The parts that need nothing of the machine: no compression, the portable relay, no stored sessions. */
-export const layerDefaults: Layer.Layer<Deflate.Deflate | RelayFactory.RelayFactory | SessionStore.SessionStore> =
-  Layer.mergeAll(Deflate.layerNone, RelayFactory.layerPortable, SessionStore.layerNone)
+/** Parts of a tunnel that a host can replace by a layer of its own. */
+export type Parts =
+  | Deflate.Deflate
+  | PoolFactory.PoolFactory
+  | PoolPolicy.PoolPolicy
+  | RelayFactory.RelayFactory
+  | SessionStore.SessionStore
+  | SignalBusFactory.SignalBusFactory
+
+/**
+ * The default parts, which need nothing of the machine: our pool, its adaptive policy and our signal bus, the portable
+ * relay, no compression, no stored sessions.
+ */
+export const layerDefaults: Layer.Layer<Parts> = Layer.mergeAll(
+  Deflate.layerNone,
+  PoolFactory.layer,
+  PoolPolicy.layer,
+  RelayFactory.layerPortable,
+  SessionStore.layerNone,
+  SignalBusFactory.layer
+)
 
 // internal
 

@@ -2,11 +2,12 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import process from "node:process"
 import * as Embed from "../../examples/embed.js"
+import * as OwnPolicy from "../../examples/pool-policy.js"
 
 const sockets = () => process.getActiveResourcesInfo().filter((name) => name.startsWith("TCP")).length
 
-/** Sockets that were destroyed leave the list when their close callbacks have run. */
-const settled = Effect.async<void>((resume) => {
+/** Completes when no socket is open: a destroyed one leaves the list after its close callback has run. */
+const allClosed = Effect.async<void>((resume) => {
   const look = () => (sockets() === 0 ? resume(Effect.void) : setImmediate(look))
   look()
 })
@@ -16,7 +17,14 @@ describe("embedding", () => {
     Effect.gen(function* () {
       assert.strictEqual(sockets(), 0)
       assert.strictEqual(yield* Effect.provide(Embed.program, Embed.live), "hello")
-      yield* settled
+      yield* allClosed
+    })
+  )
+
+  it.live("a host's own pool policy decides how many connections wait for visitors", () =>
+    Effect.gen(function* () {
+      assert.strictEqual(yield* Effect.provide(OwnPolicy.program, OwnPolicy.live), 8)
+      yield* allClosed
     })
   )
 })

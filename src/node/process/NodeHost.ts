@@ -7,8 +7,7 @@ import * as Relay from "../../relay/Relay.js"
 import * as RelayFactory from "../../relay/RelayFactory.js"
 import type { Settings } from "../../transport/Settings.js"
 import { Transport } from "../../transport/Transport.js"
-import * as SessionStore from "../../tunnel/SessionStore.js"
-import type * as Tunnel from "../../tunnel/Tunnel.js"
+import * as Tunnel from "../../tunnel/Tunnel.js"
 import { type Kernel, kernel } from "../kernel/Kernel.js"
 import * as KernelRelay from "../kernel/KernelRelay.js"
 import * as KernelTransport from "../kernel/KernelTransport.js"
@@ -36,10 +35,12 @@ export type Services = Exclude<Tunnel.Environment, Settings>
 
 export const layerWith = (options: Options): Layer.Layer<Services> =>
   Layer.mergeAll(
+    // A later layer replaces the same part of an earlier one.
+    Tunnel.layerDefaults,
     NodeCertificates.layer,
     NodeCrypto.layer,
     NodeDeflate.layer,
-    options.stateDirectory === undefined ? SessionStore.layerNone : NodeSessionStore.layer(options.stateDirectory),
+    options.stateDirectory === undefined ? Layer.empty : NodeSessionStore.layer(options.stateDirectory),
     sockets(options)
   )
 

@@ -32,7 +32,6 @@ import type { ClientConfig, ServerConfig } from "../../../src/url/TunnelUrl.js"
 import * as configs from "./configs.js"
 import * as Deflate from "../../../src/wire/Deflate.js"
 import * as EventBus from "../../../src/core/EventBus.js"
-import type { SessionStore } from "../../../src/tunnel/SessionStore.js"
 
 const key = Option.some(Redacted.make("key"))
 export const tunnelPort = Address.make("server", 1)
@@ -93,7 +92,7 @@ export interface Options {
   readonly seed?: number | undefined
   readonly settings?: Partial<Settings.Settings["Type"]> | undefined
   /** What a host provides in place of the defaults. Defaults to nothing. */
-  readonly host?: Layer.Layer<never> | Layer.Layer<SessionStore> | undefined
+  readonly host?: Layer.Layer<never> | undefined
   /** See `Simulation.Options`. */
   readonly turn?: number | undefined
 }
