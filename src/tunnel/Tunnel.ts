@@ -26,13 +26,16 @@ import * as Refusals from "../core/Refusals.js"
 import * as Relay from "../relay/Relay.js"
 import * as RelayFactory from "../relay/RelayFactory.js"
 import * as Runner from "./Runner.js"
+import type { Session } from "./Session.js"
 import * as SessionStore from "./SessionStore.js"
 import { Settings } from "../transport/Settings.js"
 import * as Slots from "../relay/Slots.js"
 import * as Targets from "../relay/Targets.js"
 import * as Throttle from "../relay/Throttle.js"
+import * as SignalCounts from "../signal/SignalCounts.js"
 import type { Transport } from "../transport/Transport.js"
 import type { TunnelEvent } from "../core/TunnelEvent.js"
+import * as TunnelMetrics from "./TunnelMetrics.js"
 import type { TunnelConfig } from "../url/TunnelUrl.js"
 import * as PoolFactory from "../pool/PoolFactory.js"
 import * as PoolPolicy from "../pool/PoolPolicy.js"
@@ -97,6 +100,7 @@ export const layer = (config: TunnelConfig): Layer.Layer<Tunnel, Runner.OpenErro
           Router.layer({ choose: config._tag === "Client" && config.servers === "all" ? "turns" : "preferred" }),
           Meter.layer,
           Refusals.layer,
+          SignalCounts.layer,
           Slots.layer({ limit: config.slot }),
           Targets.layer({ targets: config.targets, balance: config.balance, check: finite(config.check) }),
           Throttle.layer({ rate: Number.isFinite(config.rate) ? config.rate * bytesPerMegabit : undefined })
@@ -144,36 +148,26 @@ const make = (config: TunnelConfig) =>
     const refusals = yield* Refusals.Refusals
     const relay = yield* Relay.Relay
     const datagramRelay = yield* DatagramRelay.DatagramRelay
+    const signals = yield* SignalCounts.SignalCounts
     const { reportInterval } = yield* Settings
+    const metrics = yield* TunnelMetrics.begin(config)
     let stopping = false
+    let opened: Runner.Runner | undefined
 
-    // Closed in this order: the ports, then after the drain the visitors.
-    const visitors = yield* Effect.acquireRelease(Scope.make(), (scope, exit) => Scope.close(scope, exit))
-    yield* Effect.addFinalizer((exit) => {
-      stopping = true
-      return Exit.isFailure(exit) && !Exit.isInterrupted(exit) ? Effect.void : drain
-    })
-
-    const role = yield* Runner.open(config, visitors)
-    yield* Effect.logInfo(`relay: ${relay.way}`)
-
-    const stands = Effect.map(link.sessions, (sessions) => sessions.some(({ bus }) => bus.isAttached()))
-    const status = Effect.map(stands, (stands): Status =>
-      stopping ? "stopping" : role.alone || stands ? "serving" : "waiting"
+    const status = Effect.map(link.sessions, (sessions): Status =>
+      stopping ? "stopping" : opened?.alone === true || sessions.some(isAttached) ? "serving" : "waiting"
     )
-    const checkpoint = Effect.gen(function* () {
+    const figures = Effect.gen(function* () {
       const sessions = yield* link.sessions
+      const attached = sessions.filter(isAttached)
       const pools = yield* Effect.forEach(sessions, ({ pool }) => pool.stats)
-      const trips = yield* Effect.forEach(
-        sessions.filter(({ bus }) => bus.isAttached()),
-        ({ bus }) => bus.roundTrip
-      )
+      const trips = yield* Effect.forEach(attached, ({ bus }) => bus.roundTrip)
       const sum = (figure: "idle" | "capacity" | "waiting") => pools.reduce((sum, pool) => sum + pool[figure], 0)
       const tcp = yield* relay.count
       const udp = yield* datagramRelay.count
-      const figures = {
+      const fields = {
         status: yield* status,
-        mode: role.mode,
+        mode: opened?.mode ?? 1,
         ping: Option.map(Option.firstSomeOf(trips), Duration.toMillis),
         pool: { idle: sum("idle"), capacity: sum("capacity"), waiting: sum("waiting") },
         tcps: tcp.live,
@@ -182,12 +176,34 @@ const make = (config: TunnelConfig) =>
         ...traffic,
         refused: yield* refusals.counts
       }
-      return new Checkpoint(figures, { disableValidation: true })
+      return {
+        checkpoint: new Checkpoint(fields, { disableValidation: true }),
+        visitors: { tcp: tcp.total, udp: udp.total },
+        signals,
+        sessions: attached.length
+      }
     })
+    const checkpoint = Effect.map(figures, (figures) => {
+      metrics.publish(figures)
+      return figures.checkpoint
+    })
+
+    // Runs last: visitors who were let finish have counted until now.
+    yield* Effect.addFinalizer(() => (opened === undefined ? Effect.void : Effect.map(figures, metrics.end)))
+    // Closed in this order: the ports, then after the drain the visitors.
+    const visitors = yield* Effect.acquireRelease(Scope.make(), (scope, exit) => Scope.close(scope, exit))
+    yield* Effect.addFinalizer((exit) => {
+      stopping = true
+      return Exit.isFailure(exit) && !Exit.isInterrupted(exit) ? Effect.void : drain
+    })
+
+    const role = (opened = yield* Runner.open(config, visitors))
+    yield* Effect.logInfo(`relay: ${relay.way}`)
+
     const checkpoints = Stream.repeatEffectWithSchedule(checkpoint, Schedule.spaced(reportInterval))
-    if (config.log === "event") {
-      yield* Effect.forkScoped(Stream.runForEach(checkpoints, ({ line }) => Effect.logInfo(line)))
-    }
+    // Each checkpoint publishes the metrics.
+    const report = ({ line }: Checkpoint) => (config.log === "event" ? Effect.logInfo(line) : Effect.void)
+    yield* Effect.forkScoped(Stream.runForEach(checkpoints, report))
 
     return Tunnel.of({
       config,
@@ -203,6 +219,8 @@ const make = (config: TunnelConfig) =>
       addresses: Effect.sync(() => ({ tunnel: role.tunnel, visitors: role.visitors() }))
     })
   })
+
+const isAttached = ({ bus }: Session["Type"]): boolean => bus.isAttached()
 
 const drain = Effect.gen(function* () {
   const relay = yield* Relay.Relay
