@@ -100,7 +100,7 @@ export const layer = (
             let reset: Effect.Effect<void> = Effect.void
             const took = Effect.tap(Effect.tapError(take(launch.id), count("launch")), (far) => {
               reset = far.reset
-              return Effect.tapError(slots.acquire(launch.protocol), count("slot"))
+              return Effect.tapError(slots.acquire, count("slot"))
             })
             const carried =
               launch.protocol === "tcp"

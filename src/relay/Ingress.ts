@@ -103,7 +103,7 @@ export const serve = <E extends RefusalError>({
       const count = (kind: Kind) => (error: RefusalError) => refusals.count(kind, error, { details })
       // Everything of the visit is in the scope of the visitor's connection.
       const opened = Effect.gen(function* () {
-        yield* Effect.tapError(slots.acquire("tcp"), count("slot"))
+        yield* Effect.tapError(slots.acquire, count("slot"))
         const visit = yield* Effect.tapError(visitOf(visitor), count("header"))
         const far = yield* Effect.tapError(open(visit), count(refusal))
         yield* entered

@@ -128,7 +128,7 @@ export const serve = <E extends RefusalError>({
       Effect.uninterruptibleMask((restore) =>
         Effect.gen(function* () {
           const scope = yield* Scope.fork(parent, ExecutionStrategy.sequential)
-          const slot = yield* Effect.either(Scope.extend(slots.acquire("udp"), scope))
+          const slot = yield* Effect.either(Scope.extend(slots.acquire, scope))
           if (slot._tag === "Left") {
             yield* Scope.close(scope, Exit.void)
             yield* refusals.count("slot", slot.left, { details: { visitor: String(visitor), protocol: "udp" } })

@@ -5,36 +5,35 @@ import * as FastCheck from "effect/FastCheck"
 import * as Simulation from "../../src/testing/Simulation.js"
 import * as Slots from "../../src/relay/Slots.js"
 
-const visit = FastCheck.record({
-  protocol: FastCheck.constantFrom("tcp" as const, "udp" as const),
-  arrives: FastCheck.nat(50),
-  stays: FastCheck.nat(50)
-})
+const visit = FastCheck.record({ arrives: FastCheck.nat(50), stays: FastCheck.nat(50) })
 
 describe("Slots", () => {
   it.prop(
     "holds at most `limit`, and none once every visit has ended",
     { seed: FastCheck.integer(), limit: FastCheck.integer({ min: 1, max: 5 }), visits: FastCheck.array(visit) },
     ({ limit, seed, visits }) => {
+      let held = 0
       let peak = 0
       const program = Effect.gen(function* () {
         const slots = yield* Slots.Slots
-        const stay = ({ arrives, protocol, stays }: (typeof visits)[number]) =>
+        const stay = ({ arrives, stays }: (typeof visits)[number]) =>
           Effect.gen(function* () {
             yield* Effect.sleep(arrives)
-            yield* slots.acquire(protocol)
-            const { tcp, udp } = yield* slots.held
-            peak = Math.max(peak, tcp + udp)
+            yield* slots.acquire
+            peak = Math.max(peak, ++held)
+            yield* Effect.addFinalizer(() => Effect.sync(() => held--))
             yield* Effect.sleep(stays)
           }).pipe(
             Effect.scoped,
             Effect.catchTag("SlotsFull", () => Effect.void)
           )
         yield* Effect.forEach(visits, stay, { concurrency: "unbounded" })
-        return yield* slots.held
+        // All are free again: exactly `limit` can be held.
+        yield* Effect.scoped(Effect.replicateEffect(slots.acquire, limit))
+        return yield* Effect.flip(Effect.scoped(Effect.replicateEffect(slots.acquire, limit + 1)))
       })
       const { exit } = Simulation.run(Effect.provide(program, Slots.layer({ limit })), { seed })
-      assert.deepStrictEqual(exit, Exit.succeed({ tcp: 0, udp: 0 }))
+      assert.deepStrictEqual(exit, Exit.succeed(new Slots.SlotsFull({ limit })))
       assert.isAtMost(peak, limit)
     }
   )
