@@ -10,6 +10,7 @@ import * as Scope from "effect/Scope"
 import * as Address from "../../src/core/Address.js"
 import { type DatagramSocket, Transport, type TransportError } from "../../src/transport/Transport.js"
 import type { World } from "./Transport.js"
+import { runs } from "../Runs.js"
 
 const here = Address.make("127.0.0.1", 0)
 
@@ -60,7 +61,7 @@ export const suite = (name: string, world: World): unknown =>
             )
           })
         ),
-      { fastCheck: { numRuns: 20 } }
+      { fastCheck: { numRuns: runs(8, 20) } }
     )
 
     law("an answer goes to whoever asked, by the address the question came from", () =>

@@ -10,6 +10,7 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import { Id, type Meta, noMeta, noTraffic } from "../../src/master/Instance.js"
 import * as InstanceStore from "../../src/master/InstanceStore.js"
+import { runs } from "../Runs.js"
 
 const id = (number: number) => Id.make(number.toString(16).padStart(8, "0"))
 
@@ -130,7 +131,7 @@ export const suite = (
           })
         )
       ),
-      { numRuns: 15 }
+      { numRuns: runs(8, 15) }
     ))
 
   it("brings back a backup in the place of what was there", () =>

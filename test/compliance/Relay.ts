@@ -18,6 +18,7 @@ import * as Relay from "../../src/relay/Relay.js"
 import * as Throttle from "../../src/relay/Throttle.js"
 import { type Connection, Transport, type TransportError } from "../../src/transport/Transport.js"
 import { readable } from "./Transport.js"
+import { runs } from "../Runs.js"
 
 export interface World {
   readonly transport: Layer.Layer<Transport>
@@ -175,7 +176,7 @@ export const suite = (name: string, world: World): unknown =>
             assert.deepStrictEqual(yield* counts, { live: 0, total: 1 })
           })
         ),
-      { fastCheck: { numRuns: 25, interruptAfterTimeLimit: 15_000 } }
+      { fastCheck: { numRuns: runs(10, 25), interruptAfterTimeLimit: 15_000 } }
     )
 
     law(

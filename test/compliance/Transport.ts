@@ -12,6 +12,7 @@ import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as Address from "../../src/core/Address.js"
 import { type Connection, type Listener, serve, Transport, type TransportError } from "../../src/transport/Transport.js"
+import { runs } from "../Runs.js"
 
 export interface World {
   /** Runs a program whose scopes are closed then, and fails when anything is left open. */
@@ -163,7 +164,7 @@ export const suite = (name: string, world: World): unknown =>
             assert.isTrue(Buffer.from(pattern(down)).equals(atClient))
           })
         ),
-      { fastCheck: { numRuns: 20 } }
+      { fastCheck: { numRuns: runs(8, 20) } }
     )
 
     law("each end knows its own address and the other's", () =>
@@ -305,7 +306,7 @@ export const suite = (name: string, world: World): unknown =>
             yield* Fiber.join(writing)
           })
         ),
-      { fastCheck: { numRuns: 20 } }
+      { fastCheck: { numRuns: runs(8, 20) } }
     )
 
     law("bytes put back are read again, the last put back first", () =>

@@ -28,6 +28,7 @@ import {
   type World
 } from "../compliance/Relay.js"
 import { overTls } from "../compliance/Tls.js"
+import { runs } from "../Runs.js"
 
 const viaKernel: World = {
   transport: Layer.effect(
@@ -124,7 +125,7 @@ describe.runIf(process.platform === "linux")("on Linux", () => {
             })
           )
         }),
-      { fastCheck: { numRuns: 12, interruptAfterTimeLimit: 10_000 } }
+      { fastCheck: { numRuns: runs(6, 12), interruptAfterTimeLimit: 10_000 } }
     )
 
     it.live("without a grant no more than a little passes, one way, and the other way is open", () =>

@@ -21,6 +21,7 @@ import * as NodeHost from "../../src/node/process/NodeHost.js"
 import * as NodeMaster from "../../src/node/process/NodeMaster.js"
 import * as Settings from "../../src/transport/Settings.js"
 import { freePort } from "./command/freePort.js"
+import { runs } from "../Runs.js"
 
 interface Answer {
   readonly status: number
@@ -471,7 +472,7 @@ describe("the master's API", () => {
         assert.deepStrictEqual(Object.keys(answer.json), ["error"], shown)
         assert.match(answer.json.error, /^[^\n]{1,600}$/, shown)
       }),
-      { numRuns: 400 }
+      { numRuns: runs(120, 400) }
     )
     assert.strictEqual((await call("GET", "/health")).status, 200)
   })

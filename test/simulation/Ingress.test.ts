@@ -17,9 +17,7 @@ import * as Simulation from "../../src/testing/Simulation.js"
 import * as Throttle from "../../src/relay/Throttle.js"
 import { type Listener, Transport, TransportError } from "../../src/transport/Transport.js"
 import * as EventBus from "../../src/core/EventBus.js"
-
-// The same inputs in every run.
-FastCheck.configureGlobal({ seed: 1 })
+import { runs } from "../Runs.js"
 
 const services = Layer.mergeAll(
   Deadlines.layer,
@@ -77,6 +75,6 @@ describe("Ingress", () => {
       assert.strictEqual(served, visitors)
       assert.isAtMost(peak, opening)
     },
-    { fastCheck: { numRuns: 60 } }
+    { fastCheck: { numRuns: runs(25, 60) } }
   )
 })

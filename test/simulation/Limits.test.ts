@@ -11,6 +11,7 @@ import * as Scope from "effect/Scope"
 import * as Address from "../../src/core/Address.js"
 import * as Transport from "../../src/transport/Transport.js"
 import * as LimitWorld from "./worlds/LimitWorld.js"
+import { runs } from "../Runs.js"
 
 const { sides, visitorsAt } = LimitWorld
 const protocol = FastCheck.constantFrom("tcp" as const, "udp" as const)
@@ -51,7 +52,7 @@ describe("slot", () => {
         })
       )
     },
-    { fastCheck: { numRuns: 16 }, timeout: 60_000 }
+    { fastCheck: { numRuns: runs(6, 16) }, timeout: 60_000 }
   )
 })
 
@@ -84,7 +85,7 @@ describe("read", () => {
       assert.isAtLeast(stayed, limit - 20)
       assert.isAtMost(stayed, limit + 2500 + (side === "dialler" && protocol === "udp" ? 2000 : 0))
     },
-    { fastCheck: { numRuns: 10 } }
+    { fastCheck: { numRuns: runs(4, 10) } }
   )
 
   it.each(sides)("0 never does: %s", (side) => {
@@ -128,7 +129,7 @@ describe("read", () => {
         })
       )
     },
-    { fastCheck: { numRuns: 12 } }
+    { fastCheck: { numRuns: runs(5, 12) } }
   )
 })
 
@@ -193,7 +194,7 @@ describe("rate", () => {
         })
       )
     },
-    { fastCheck: { numRuns: 3 }, timeout: 60_000 }
+    { fastCheck: { numRuns: runs(2, 3) }, timeout: 60_000 }
   )
 })
 
@@ -271,7 +272,7 @@ describe("a UDP session", () => {
         })
       )
     },
-    { fastCheck: { numRuns: 10 } }
+    { fastCheck: { numRuns: runs(4, 10) } }
   )
 
   it("drops the newest where its way is full, counts it, and holds a bounded number of bytes", () => {
@@ -339,7 +340,7 @@ describe("a TCP reader that stops", () => {
         })
       )
     },
-    { fastCheck: { numRuns: 10 } }
+    { fastCheck: { numRuns: runs(4, 10) } }
   )
 })
 
@@ -372,7 +373,7 @@ describe("a timeout", () => {
         })
       )
     },
-    { fastCheck: { numRuns: 10 } }
+    { fastCheck: { numRuns: runs(4, 10) } }
   )
 
   it.prop(
@@ -398,7 +399,7 @@ describe("a timeout", () => {
         })
       )
     },
-    { fastCheck: { numRuns: 10 } }
+    { fastCheck: { numRuns: runs(4, 10) } }
   )
 
   it.prop(
@@ -415,7 +416,7 @@ describe("a timeout", () => {
         })
       )
     },
-    { fastCheck: { numRuns: 10 } }
+    { fastCheck: { numRuns: runs(4, 10) } }
   )
 
   it.prop(
@@ -431,7 +432,7 @@ describe("a timeout", () => {
           })
       )
     },
-    { fastCheck: { numRuns: 10 } }
+    { fastCheck: { numRuns: runs(4, 10) } }
   )
 
   it.prop(
@@ -449,6 +450,6 @@ describe("a timeout", () => {
           })
       )
     },
-    { fastCheck: { numRuns: 10 } }
+    { fastCheck: { numRuns: runs(4, 10) } }
   )
 })

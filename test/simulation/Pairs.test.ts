@@ -5,6 +5,7 @@ import { makeWorld, type World } from "../live/command/Nodepass.js"
 import * as TunnelUrl from "../../src/url/TunnelUrl.js"
 import * as PairWorld from "./worlds/PairWorld.js"
 import * as WrongUrl from "./worlds/WrongUrl.js"
+import { runs } from "../Runs.js"
 
 describe("a pair of URLs that fit each other", () => {
   it.prop(
@@ -13,7 +14,7 @@ describe("a pair of URLs that fit each other", () => {
     ([pair]) => {
       assert.strictEqual(PairWorld.run(pair).join("; "), "")
     },
-    { fastCheck: { numRuns: 40 }, timeout: 120_000 }
+    { fastCheck: { numRuns: runs(15, 40) }, timeout: 120_000 }
   )
 })
 
@@ -31,7 +32,7 @@ describe("a URL with one thing wrong in it", () => {
       assert.match(message, /^[^\p{Cc}\u2028\u2029]+: expected [^\p{Cc}\u2028\u2029]+$/u)
       assert.isTrue(message.startsWith(`${part}=`) || message.startsWith(`${part} is missing:`), `${part}: ${message}`)
     },
-    { fastCheck: { numRuns: 1000 } }
+    { fastCheck: { numRuns: runs(300, 1000) } }
   )
 
   let world: World

@@ -18,9 +18,6 @@ import * as Simulation from "../../src/testing/Simulation.js"
 import * as SmallWorld from "./worlds/SmallWorld.js"
 import { answer, clientConfig, hearOut, serverConfig, visitorsPort } from "./worlds/SmallWorld.js"
 
-// The same inputs in every run.
-FastCheck.configureGlobal({ seed: 1 })
-
 const seconds = (count: number) => Effect.sleep(Duration.seconds(count))
 const patience = Duration.toSeconds(Settings.defaults.poolGetTimeout)
 const visitor: Visit = { protocol: "tcp", visitor: Address.make("198.51.100.1", 5), entry: Option.none() }

@@ -1,7 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as FastCheck from "effect/FastCheck"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
@@ -11,9 +10,6 @@ import * as Signal from "../../src/wire/Signal.js"
 import type * as Tunnel from "../../src/tunnel/Tunnel.js"
 import * as SmallWorld from "./worlds/SmallWorld.js"
 import { clientConfig, serverConfig } from "./worlds/SmallWorld.js"
-
-// The same inputs in every run.
-FastCheck.configureGlobal({ seed: 1 })
 
 const seconds = (count: number) => Effect.sleep(Duration.seconds(count))
 

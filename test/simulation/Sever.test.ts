@@ -9,9 +9,7 @@ import * as Frame from "../../src/wire/Frame.js"
 import { type Connection, serve, Transport } from "../../src/transport/Transport.js"
 import * as SmallWorld from "./worlds/SmallWorld.js"
 import { clientConfig, serverConfig, tunnelPort, visitorsPort } from "./worlds/SmallWorld.js"
-
-// The same inputs in every run.
-FastCheck.configureGlobal({ seed: 1 })
+import { runs } from "../Runs.js"
 
 const middle = Address.make("middle", 1)
 const target = Address.make("target", 81)
@@ -113,6 +111,6 @@ describe("a control connection that is cut, and nothing else", () => {
       )
       assert.deepStrictEqual([talked, served, begun], [40, visits.map(() => 1), 1])
     },
-    { fastCheck: { numRuns: 50 }, timeout: 120_000 }
+    { fastCheck: { numRuns: runs(15, 50) }, timeout: 120_000 }
   )
 })

@@ -18,6 +18,7 @@ import * as Simulation from "../../src/testing/Simulation.js"
 import * as Targets from "../../src/relay/Targets.js"
 import { serve, Transport, TransportError } from "../../src/transport/Transport.js"
 import { readAll } from "./worlds/TunnelWorld.js"
+import { runs } from "../Runs.js"
 
 interface World {
   /** Dials for a visitor and returns which target answered; the visitor stays until the scope closes. */
@@ -161,7 +162,7 @@ describe("Targets", () => {
       for (const target of targets) assert.strictEqual(together.filter((one) => one === target).length, rounds)
       assert.isAtMost(spread(live), 1)
     },
-    { fastCheck: { numRuns: 25 } }
+    { fastCheck: { numRuns: runs(10, 25) } }
   )
 
   it.prop(
@@ -221,7 +222,7 @@ describe("Targets", () => {
         })
       )
     },
-    { fastCheck: { numRuns: 25 } }
+    { fastCheck: { numRuns: runs(10, 25) } }
   )
 
   const hosts = FastCheck.uniqueArray(FastCheck.ipV4(), { minLength: 1, maxLength: 20 })
@@ -246,7 +247,7 @@ describe("Targets", () => {
         if (target !== gone % n) assert.strictEqual(after[index], target)
       }
     },
-    { fastCheck: { numRuns: 25 } }
+    { fastCheck: { numRuns: runs(10, 25) } }
   )
 
   it("hash spreads the visitors of one network evenly", () => {
@@ -353,7 +354,7 @@ describe("Targets", () => {
       assert.deepStrictEqual([tried, served.filter(of(0)).length], [2, 1])
       assert.strictEqual(after.filter(of(0)).length, 4)
     },
-    { fastCheck: { numRuns: 15 } }
+    { fastCheck: { numRuns: runs(6, 15) } }
   )
 
   it.prop(
@@ -428,7 +429,7 @@ describe("Targets", () => {
         "INFO target answers again"
       ])
     },
-    { fastCheck: { numRuns: 15 } }
+    { fastCheck: { numRuns: runs(6, 15) } }
   )
 
   it("probes start at once, come as often as asked, and are not exchanges", () => {

@@ -24,9 +24,7 @@ import * as SmallWorld from "./worlds/SmallWorld.js"
 import { answer, clientConfig, hearOut, serverConfig, tunnelPort, visitorsPort } from "./worlds/SmallWorld.js"
 import * as EventBus from "../../src/core/EventBus.js"
 import * as Deflate from "../../src/wire/Deflate.js"
-
-// The same inputs in every run.
-FastCheck.configureGlobal({ seed: 1 })
+import { runs } from "../Runs.js"
 
 const link = { latency: Duration.millis(10) }
 const world = <A, E>(program: (world: SmallWorld.World) => Effect.Effect<A, E, Scope.Scope>): A =>
@@ -118,7 +116,7 @@ describe("a stranger on the tunnel port", () => {
       assert.strictEqual(text, "")
       assert.isAtMost(seconds, timeout + trip)
     },
-    { fastCheck: { numRuns: 60 } }
+    { fastCheck: { numRuns: runs(20, 60) } }
   )
 
   it("who dribbles a byte each second is closed within the handshake timeout all the same", () => {
@@ -268,7 +266,7 @@ describe("many strangers on the tunnel port", () => {
       )
       assert.deepStrictEqual(times[1], times[0])
     },
-    { fastCheck: { numRuns: 20 } }
+    { fastCheck: { numRuns: runs(8, 20) } }
   )
 
   it.prop(
@@ -317,7 +315,7 @@ describe("many strangers on the tunnel port", () => {
       // With more places than hosts one of the others has two, and gives up the older.
       assert.isTrue(alone || limit < 4)
     },
-    { fastCheck: { numRuns: 60 } }
+    { fastCheck: { numRuns: runs(20, 60) } }
   )
 })
 

@@ -11,9 +11,7 @@ import * as Frame from "../../src/wire/Frame.js"
 import * as Key from "../../src/wire/Key.js"
 import * as Signal from "../../src/wire/Signal.js"
 import * as SimCrypto from "../../src/testing/SimCrypto.js"
-
-// The same inputs in every run.
-FastCheck.configureGlobal({ seed: 1 })
+import { runs } from "../Runs.js"
 
 const crypto = Effect.runSync(Effect.provide(Crypto, SimCrypto.layer(1)))
 const utf8 = new TextEncoder()
@@ -149,7 +147,7 @@ describe("the native dialect", () => {
       // Only a line that is missing at the end goes unnoticed, and only until the next one.
       assert.isTrue(heard.length <= count && (edits.length > 0 || (heard.length === count && refused.length === 0)))
     },
-    { fastCheck: { numRuns: 1000 } }
+    { fastCheck: { numRuns: runs(300, 1000) } }
   )
 
   it.prop(

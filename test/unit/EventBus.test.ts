@@ -9,6 +9,7 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as EventBus from "../../src/core/EventBus.js"
 import type { TunnelEvent } from "../../src/core/TunnelEvent.js"
+import { runs } from "../Runs.js"
 
 const event = (times: number): TunnelEvent => ({ _tag: "Refused", kind: "slot", why: "full", times })
 const numberOf = (event: TunnelEvent) => (event._tag === "Refused" ? event.times : Number.NaN)
@@ -63,7 +64,7 @@ describe("EventBus", () => {
             }
           }
         ),
-        { numRuns: 100 }
+        { numRuns: runs(30, 100) }
       )
     )
   )

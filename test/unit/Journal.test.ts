@@ -4,6 +4,7 @@ import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as Journal from "../../src/master/Journal.js"
+import { runs } from "../Runs.js"
 
 const make = (limit: number, sizes = Infinity) =>
   Journal.make<number>({ limit, size: { limit: sizes, of: (entry) => entry } })
@@ -36,7 +37,7 @@ describe("Journal", () => {
         assert.strictEqual(yield* journal.next, all.length)
         assert.deepStrictEqual(yield* journal.last(limit), all.slice(-limit))
       }),
-    { fastCheck: { numRuns: 50 } }
+    { fastCheck: { numRuns: runs(20, 50) } }
   )
 
   it.effect.prop(
@@ -51,7 +52,7 @@ describe("Journal", () => {
         assert.isTrue(sum <= limit || kept.length === 1)
         assert.deepStrictEqual(kept, entries.slice(entries.length - kept.length))
       }),
-    { fastCheck: { numRuns: 50 } }
+    { fastCheck: { numRuns: runs(20, 50) } }
   )
 
   it.effect("a reader who has everything waits for the next entry, and hears of the end", () =>

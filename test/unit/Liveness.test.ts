@@ -2,9 +2,6 @@ import { assert, describe, it } from "@effect/vitest"
 import * as FastCheck from "effect/FastCheck"
 import * as Liveness from "../../src/signal/Liveness.js"
 
-// The same inputs in every run.
-FastCheck.configureGlobal({ seed: 1 })
-
 const interval = 5000
 /** A peer that answered so, each gap in report intervals, and then fell silent. */
 const after = (gaps: ReadonlyArray<number>) => {

@@ -7,9 +7,6 @@ import * as Outbox from "../../src/signal/Outbox.js"
 import type { Numbered } from "../../src/wire/Dialect.js"
 import * as Signal from "../../src/wire/Signal.js"
 
-// The same inputs in every run.
-FastCheck.configureGlobal({ seed: 1 })
-
 const launch = (port: number) =>
   Signal.makeLaunch({
     protocol: "tcp",

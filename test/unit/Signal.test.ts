@@ -5,6 +5,7 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as Address from "../../src/core/Address.js"
 import * as Signal from "../../src/wire/Signal.js"
+import { runs } from "../Runs.js"
 
 const encode = Schema.encodeSync(Signal.FromText)
 const decode = Schema.decodeEither(Signal.FromText)
@@ -77,7 +78,7 @@ describe("Signal.FromText", () => {
       assert.deepStrictEqual(Either.getRight(Signal.fromText(text)), Either.getRight(decode(text)))
       assert.strictEqual(Signal.toText(signal), encode(signal))
     },
-    { fastCheck: { numRuns: 1000 } }
+    { fastCheck: { numRuns: runs(300, 1000) } }
   )
 
   it("a kind it does not know is a signal to pass over", () => {

@@ -9,6 +9,7 @@ import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import * as Simulation from "../../src/testing/Simulation.js"
 import * as Throttle from "../../src/relay/Throttle.js"
+import { runs } from "../Runs.js"
 
 const world = <A>(program: Effect.Effect<A, never, Scope.Scope>): A => {
   const { exit, leftover } = Simulation.run(Effect.scoped(program), { seed: 1, maxSteps: 5_000_000 })
@@ -70,7 +71,7 @@ describe("Throttle", () => {
     ([rate, chunks]) => {
       within(world(Effect.flatMap(Throttle.makeBucket(rate), (bucket) => demand(bucket, chunks, 3))), rate, 3)
     },
-    { fastCheck: { numRuns: 12 } }
+    { fastCheck: { numRuns: runs(5, 12) } }
   )
 
   it.prop(
@@ -84,7 +85,7 @@ describe("Throttle", () => {
         3
       )
     },
-    { fastCheck: { numRuns: 12 } }
+    { fastCheck: { numRuns: runs(5, 12) } }
   )
 
   it("a long silence is not made up for at once", () => {
@@ -117,7 +118,7 @@ describe("Throttle", () => {
       const mean = total(after) / count
       for (const share of shares) assert.isTrue(Math.abs(share / mean - 1) <= 0.1, `${share} of ${mean}`)
     },
-    { fastCheck: { numRuns: 8 } }
+    { fastCheck: { numRuns: runs(4, 8) } }
   )
 
   it("who wants little waits no longer than a round of the others", () => {

@@ -7,6 +7,7 @@ import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as Address from "../../src/core/Address.js"
 import * as TunnelUrl from "../../src/url/TunnelUrl.js"
+import { runs } from "../Runs.js"
 
 const name = FastCheck.oneof(FastCheck.ipV4(), FastCheck.ipV6(), FastCheck.domain())
 const host = FastCheck.oneof(name, FastCheck.constantFrom("", "localhost"))
@@ -127,7 +128,7 @@ describe("a command URL", () => {
         assert.match(result.left.message, /: expected /)
       }
     },
-    { fastCheck: { numRuns: 1000 } }
+    { fastCheck: { numRuns: runs(300, 1000) } }
   )
 
   it.prop(
@@ -150,7 +151,7 @@ describe("a command URL", () => {
         if (Either.isLeft(result)) assert.notInclude(JSON.stringify(result.left) + result.left.message, key)
       }
     },
-    { fastCheck: { numRuns: 500 } }
+    { fastCheck: { numRuns: runs(200, 500) } }
   )
 
   it("means what the documentation says when it says nothing", () => {
