@@ -12,7 +12,7 @@ import * as Schema from "effect/Schema"
 import { Crypto } from "../transport/Crypto.js"
 import type { StoreError } from "./InstanceStore.js"
 import { Master } from "./Master.js"
-import type { Ticket } from "./MasterApi.js"
+import type { Ticket } from "./ApiPayloads.js"
 
 /** `Throttled`: its address has been wrong too often, and is not listened to for `seconds`. */
 export class KeyRefused extends Schema.TaggedError<KeyRefused>()("KeyRefused", {

@@ -3,6 +3,7 @@
  */
 import * as DateTime from "effect/DateTime"
 import type * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 
 /** No instance has this id. */
@@ -117,6 +118,26 @@ export const Instance = Schema.Struct({
   version: Schema.Number.annotations({ description: "version of the URL, counted from 1" })
 }).annotations({ identifier: "Instance" })
 export type Instance = typeof Instance.Type
+
+/** The list entry that represents the API key. */
+export const keyEntry = (key: Redacted.Redacted, masterId: string): Instance => ({
+  id: keyId,
+  alias: "",
+  type: "",
+  status: "",
+  url: Redacted.value(key),
+  config: masterId,
+  restart: false,
+  meta: noMeta,
+  mode: 0,
+  ping: 0,
+  pool: 0,
+  tcps: 0,
+  udps: 0,
+  ...noTraffic,
+  error: "",
+  version: 1
+})
 
 /**
  * `initial`: an instance that existed when the subscription started. `log`: `logs` is a line of the instance's log.

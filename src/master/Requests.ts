@@ -12,7 +12,8 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import * as Stream from "effect/Stream"
-import { type at, NotReady } from "./MasterApi.js"
+import { NotReady } from "./ApiErrors.js"
+import type { withPrefix } from "./MasterApi.js"
 import { Metrics } from "./Metrics.js"
 
 export interface Table {
@@ -23,7 +24,7 @@ export interface Table {
 }
 
 /** The paths of the API and of its pages, which may only be read, and what may be asked of them. */
-export const table = (api: ReturnType<typeof at>, pages: ReadonlyArray<string>): Table => {
+export const table = (api: ReturnType<typeof withPrefix>, pages: ReadonlyArray<string>): Table => {
   const rows = pages.map((path) => ({ method: "GET", pattern: patternOf(path) }))
   let base = ""
   HttpApi.reflect(api, {

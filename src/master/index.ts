@@ -4,7 +4,9 @@
  * Start with `Master`; `MasterServer` answers its API, `MasterClient` calls it.
  */
 export * as MasterUrl from "../url/MasterUrl.js"
+export * as ApiErrors from "./ApiErrors.js"
 export * as ApiKey from "./ApiKey.js"
+export * as ApiPayloads from "./ApiPayloads.js"
 export * as HostFigures from "./HostFigures.js"
 export * as Instance from "./Instance.js"
 export * as InstanceStore from "./InstanceStore.js"

@@ -2,7 +2,7 @@
  * Calls of the master's API with the user's API key.
  */
 import type { Event, Instance, Version } from "../master/Instance.js"
-import type { MasterInfo } from "../master/MasterApi.js"
+import type { MasterInfo } from "../master/ApiPayloads.js"
 import type { Point } from "../master/TrafficHistory.js"
 
 export type { Event, Instance, MasterInfo, Point, Version }

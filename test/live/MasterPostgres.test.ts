@@ -64,7 +64,10 @@ describe.skipIf(Postgres.found === undefined)("a master whose state is in Postgr
         // What it knows it says, and what it runs it runs on.
         assert.deepStrictEqual((await call("GET", `/instances/${id}`)).json.status, "running")
         await postgres.start()
-        assert.deepStrictEqual(await ready(200), { ok: true, reasons: ["all that it keeps is at work"] })
+        assert.deepStrictEqual(await ready(200), {
+          ok: true,
+          reasons: ["all instances have been started and the store works"]
+        })
         assert.strictEqual((await patch(`kept ${round}`)).status, 200)
       }
       const moved = await call("PUT", `/instances/${id}`, { url: await forward() })

@@ -1,0 +1,146 @@
+/**
+ * The endpoints below `/instances`.
+ */
+import * as HttpApiBuilder from "@effect/platform/HttpApiBuilder"
+import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Stream from "effect/Stream"
+import { BadRequest, badUrl, Forbidden, notFound, notStored, sameUrl } from "./ApiErrors.js"
+import { ApiKey } from "./ApiKey.js"
+import { keyEntry, keyId } from "./Instance.js"
+import type * as Journal from "./Journal.js"
+import { Master } from "./Master.js"
+import { Caller, type withPrefix } from "./MasterApi.js"
+import * as Requests from "./Requests.js"
+
+export const layer = (api: ReturnType<typeof withPrefix>) =>
+  HttpApiBuilder.group(api, "instances", (handlers) =>
+    Effect.gen(function* () {
+      const master = yield* Master
+      const apiKey = yield* ApiKey
+      const callersKey = Effect.gen(function* () {
+        const { key } = yield* Caller
+        const { mid } = yield* master.identity
+        return keyEntry(key, mid)
+      })
+      const newKey = Effect.gen(function* () {
+        const key = yield* Effect.catchAll(apiKey.renew, notStored)
+        const { mid } = yield* master.identity
+        return keyEntry(key, mid)
+      })
+
+      return handlers
+        .handle("list", () => Effect.zipWith(master.list, callersKey, (list, key) => [...list, key]))
+        .handle(
+          "create",
+          ({ payload }) => master.create(payload).pipe(Effect.catchTags({ UrlError: badUrl, StoreError: notStored })),
+          { uninterruptible: true }
+        )
+        .handle("get", ({ path: { id } }) => (id === keyId ? callersKey : Effect.catchAll(master.get(id), notFound)))
+        .handle(
+          "patch",
+          ({ path: { id }, payload }) =>
+            Effect.gen(function* () {
+              if (id === keyId) {
+                const isRestart = Object.keys(payload).join() === "action" && payload.action === "restart"
+                return yield* isRestart
+                  ? newKey
+                  : new BadRequest({ error: "action: expected restart and no other field for the API key" })
+              }
+              const patched = master.patch(id, payload)
+              const { instance, note } = yield* Effect.catchTags(patched, {
+                NoInstance: notFound,
+                StoreError: notStored
+              })
+              if (Option.isSome(note)) yield* Requests.noting(note.value)
+              return instance
+            }),
+          { uninterruptible: true }
+        )
+        .handle(
+          "put",
+          ({ path: { id }, payload: { url } }) =>
+            master
+              .replace(id, url)
+              .pipe(
+                Effect.catchTags({ NoInstance: notFound, StoreError: notStored, UrlError: badUrl, SameUrl: sameUrl }),
+                unlessKey(id, "given a URL")
+              ),
+          { uninterruptible: true }
+        )
+        .handle(
+          "remove",
+          ({ path: { id } }) =>
+            master
+              .remove(id)
+              .pipe(Effect.catchTags({ NoInstance: notFound, StoreError: notStored }), unlessKey(id, "deleted")),
+          { uninterruptible: true }
+        )
+        .handle("versions", ({ path: { id } }) =>
+          master.versions(id).pipe(Effect.catchTags({ NoInstance: notFound, StoreError: notStored }))
+        )
+        .handle(
+          "rollback",
+          ({ path: { id }, payload: { version } }) =>
+            master.rollback(id, version).pipe(
+              Effect.catchTags({
+                NoInstance: notFound,
+                NoVersion: notFound,
+                StoreError: notStored,
+                UrlError: badUrl,
+                SameUrl: sameUrl
+              }),
+              unlessKey(id, "rolled back")
+            ),
+          { uninterruptible: true }
+        )
+        .handleRaw("logs", ({ path: { id }, urlParams: { follow = false, lines = 1000 } }) =>
+          Effect.gen(function* () {
+            const journal = yield* Effect.catchAll(master.logs(id), notFound)
+            const next = yield* journal.next
+            const last = Stream.make(yield* journal.last(lines))
+            if (!follow) return textResponse(last)
+            return textResponse(Stream.interruptWhen(Stream.concat(last, linesFrom(journal, next)), apiKey.renewed))
+          })
+        )
+        .handle("traffic", ({ path: { id }, urlParams: { since = 0, step = 1 } }) =>
+          Effect.map(Effect.catchAll(master.traffic(id), notFound), (history) => ({
+            step,
+            points: history.read(since, step)
+          }))
+        )
+    })
+  )
+
+// internal
+
+/** Fails instead when the id is that of the API key. */
+const unlessKey =
+  (id: string, what: string) =>
+  <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E | Forbidden, R> =>
+    id === keyId ? Effect.fail(new Forbidden({ error: `id=${keyId}: the API key cannot be ${what}` })) : self
+
+const textResponse = (lines: Stream.Stream<ReadonlyArray<string>>): HttpServerResponse.HttpServerResponse =>
+  HttpServerResponse.stream(
+    Stream.map(lines, (lines) => utf8.encode(lines.map((line) => `${line}\n`).join(""))),
+    {
+      contentType: "text/plain; charset=utf-8",
+      headers: { "cache-control": "no-cache", "x-accel-buffering": "no" }
+    }
+  )
+
+const utf8 = new TextEncoder()
+
+const linesFrom = (journal: Journal.Journal<string>, from: number): Stream.Stream<ReadonlyArray<string>> =>
+  Stream.unfoldEffect(from, (from) =>
+    Effect.map(
+      journal.read(from, linesPerRead),
+      Option.map(({ entries, first, lost }) => {
+        const note = lost > 0 ? [`… ${lost} lines lost: read too slowly`] : []
+        return [[...note, ...entries], first + entries.length] as const
+      })
+    )
+  )
+
+const linesPerRead = 200

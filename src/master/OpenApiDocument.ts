@@ -1,0 +1,48 @@
+/**
+ * Makes the OpenAPI document that @effect/platform generates say what the master sends.
+ */
+import * as Predicate from "effect/Predicate"
+import * as Schema from "effect/Schema"
+
+/**
+ * Documents requests that cannot be decoded as `Failure`, since the master answers them like every other error.
+ *
+ * Removes schemas that nothing refers to then, duplicates, and unions of one member.
+ */
+export const transform = (document: Record<string, unknown>): Record<string, unknown> => {
+  const transformed = transformValue(document)
+  return Predicate.isRecord(transformed) ? transformed : document
+}
+
+// internal
+
+const unused = ["HttpApiDecodeError", "Issue", "PropertyKey"]
+
+const isDecodeError = Schema.is(Schema.Struct({ $ref: Schema.Literal("#/components/schemas/HttpApiDecodeError") }))
+
+const transformValue = (value: unknown): unknown => {
+  if (isDecodeError(value)) return { $ref: "#/components/schemas/Failure" }
+  if (Array.isArray(value)) return withoutDuplicates(value.map(transformValue))
+  if (!Predicate.isRecord(value)) return value
+  const entries = Object.entries(value).flatMap(([name, part]) =>
+    unused.includes(name) && Predicate.isRecord(part) && !("$ref" in part)
+      ? []
+      : [[name, transformValue(part)] as const]
+  )
+  const transformed = Object.fromEntries(entries)
+  const { allOf, anyOf } = transformed
+  return onlyMember(anyOf) ?? onlyMember(allOf) ?? transformed
+}
+
+const onlyMember = (values: unknown): Record<string, unknown> | undefined =>
+  Array.isArray(values) && values.length === 1 && Predicate.isRecord(values[0]) ? values[0] : undefined
+
+const withoutDuplicates = (values: ReadonlyArray<unknown>): ReadonlyArray<unknown> => {
+  const texts = new Set<string>()
+  return values.filter((value) => {
+    const text = JSON.stringify(value)
+    if (texts.has(text)) return false
+    texts.add(text)
+    return true
+  })
+}
