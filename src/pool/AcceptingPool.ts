@@ -1,5 +1,5 @@
 /**
- * The pool of the side that takes the connections in: newcomers of the tunnel port who prove that they belong to it.
+ * The pool of the server: it admits the connections on the tunnel port that prove to belong to its session.
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -23,18 +23,22 @@ import { SignalBus } from "../signal/SignalBus.js"
 import type { TlsError } from "../transport/Tls.js"
 import type { Connection, Transport, TransportError } from "../transport/Transport.js"
 
-/** Every place for an idle connection is taken. */
+/** The client opened more connections than the terms allow. The connection is closed. */
 export class PoolFull extends Schema.TaggedError<PoolFull>()("PoolFull", { limit: Schema.Number }) {
   override get message(): string {
     return `the client opened more than ${this.limit} idle pool connections`
   }
 }
 
-/** Where an authenticated newcomer of the tunnel port is brought into the pool of its session. */
+/** Admits connections on the tunnel port to the pool of their session. */
 export class Admission extends Context.Tag("nodepass/AcceptingPool/Admission")<
   Admission,
   {
-    /** Checks the newcomer's seal by `keys`, gives it an id and keeps it; `scope` is then the pool's to close. */
+    /**
+     * Authenticates the connection by `keys`, gives it an id and adds it to the pool, which closes `scope` from then on.
+     *
+     * `line` is the first line that the connection sent.
+     */
     readonly admit: (
       connection: Connection,
       options: { readonly keys: Key.SessionKeys; readonly line: string; readonly scope: Scope.CloseableScope }
@@ -43,109 +47,123 @@ export class Admission extends Context.Tag("nodepass/AcceptingPool/Admission")<
   }
 >() {}
 
-/** What keeps ids and numbers different in a session that another process goes on with. */
+/** What another process needs to continue the session without using an id or a count twice. */
 export interface Snapshot {
-  /** What the next id is made from. */
+  /** The last id, as a number. */
   readonly ids: number
-  /** The first number that a newcomer may bring. */
+  /** The lowest count that a new connection may have. */
   readonly joins: number
 }
 
 export interface Options extends Pool.Options {
-  /** The certificate in force when a connection comes, where data connections are secured. */
+  /** Reads the certificate in force, where pool connections use TLS. */
   readonly certificate: Option.Option<Effect.Effect<Certificate>>
-  /** What it goes on with. Defaults to a new session. */
+  /** Of the session that is continued. Defaults to a new session. */
   readonly saved?: Snapshot | undefined
 }
 
-/** A pool that the client fills. A visitor who finds it empty has the client told at once. */
+/** A pool that the client fills. When a visitor waits for a connection, the pool asks the client for one at once. */
 export const layer = (
   options: Options
 ): Layer.Layer<Admission | Pool.Pool, never, Crypto | Deadlines | EventBus | Settings | SignalBus | Transport> =>
   Layer.scopedContext(
     Effect.gen(function* () {
-      const bus = yield* SignalBus
       const settings = yield* Settings
-      const environment = yield* Effect.context<Deadlines | Settings | Transport>()
       const ids = yield* makeIds(options.saved?.ids)
-      let joins = options.saved?.joins ?? 0
-      const seen = ReplayWindow.make(joins)
       const wake = yield* Effect.acquireRelease(Queue.dropping<void>(1), Queue.shutdown)
-
-      const connections: IdleConnections.IdleConnections = yield* IdleConnections.make({
+      const connections = yield* IdleConnections.make({
         ...Pool.idleOptions(options, settings),
         onDemand: () => {
           if (connections.waiting() > 0 || connections.idle() === 0) wake.unsafeOffer(undefined)
         }
       })
-
       const stats = (): Pool.Stats => ({
         idle: connections.idle(),
         capacity: options.max,
         waiting: connections.waiting()
       })
-      const level = yield* Pool.levels(stats)
-
-      yield* Queue.take(wake).pipe(
-        Effect.flatMap(() => {
-          const count = connections.waiting()
-          return count === 0 ? level : Effect.zipRight(bus.send(new Demand({ count })), level)
-        }),
-        Effect.forever,
-        Effect.ignore,
-        Effect.forkScoped
-      )
+      const publishLevel = yield* Pool.makeLevelPublisher(stats)
+      yield* Effect.forkScoped(sendDemands(wake, connections.waiting, publishLevel))
 
       const pool = Pool.Pool.of({
         ...Pool.operations(connections, options),
         warm: () => Effect.void,
         stats: Effect.sync(stats)
       })
-
-      let securing = 0
-      const secured = (connection: Connection, proof: { readonly keys: Key.SessionKeys; readonly count: number }) =>
-        Option.match(options.certificate, {
-          onNone: () => Effect.succeed(connection),
-          onSome: (current) =>
-            Effect.suspend(() => {
-              securing++
-              return Effect.flatMap(current, (certificate) =>
-                Handshake.secured(connection, { ...proof, certificate })
-              ).pipe(Effect.provide(environment), Effect.ensuring(Effect.sync(() => securing--)))
-            })
-        })
-
-      const admission = Admission.of({
-        admit: (connection, { keys, line, scope }) =>
-          Effect.gen(function* () {
-            const count = yield* Handshake.joined(connection, { keys, line })
-            joins = Math.max(joins, count + 1)
-            if (!seen(count))
-              return yield* new Handshake.HandshakeError({ reason: "Malformed", peer: connection.remote })
-            if (connections.open() + securing >= options.max) return yield* new PoolFull({ limit: options.max })
-            const inner = yield* secured(connection, { keys, count })
-            const id = ids.next()
-            // The id goes out before anybody can take the connection, so that nothing overtakes it on the wire.
-            yield* Handshake.admit(inner, { keys, count, id })
-            yield* connections.add({ id, connection: inner, scope })
-            yield* level
-          }).pipe(
-            // As an idle one is closed: whoever it was given to must not take an end for an answer.
-            Effect.onError(() => connection.reset)
-          ),
-        saved: () => ({ ids: ids.last(), joins })
-      })
-
+      const admission = yield* makeAdmission(options, connections, ids, publishLevel)
       return Context.make(Pool.Pool, pool).pipe(Context.add(Admission, admission))
     })
   )
 
 // internal
 
-/** Ids that are all different until 2^32 were made: steps of an odd width from a random start, or from the last. */
-const makeIds = (
-  last: number | undefined
-): Effect.Effect<{ readonly next: () => ConnectionId; readonly last: () => number }, never, Crypto> =>
+/** Sends a `Demand` whenever visitors wait, until the session is over. */
+const sendDemands = (wake: Queue.Dequeue<void>, waiting: () => number, publishLevel: Effect.Effect<void>) =>
+  Effect.flatMap(SignalBus, (bus) =>
+    Queue.take(wake).pipe(
+      Effect.flatMap(() => {
+        const count = waiting()
+        return count === 0 ? publishLevel : Effect.zipRight(bus.send(new Demand({ count })), publishLevel)
+      }),
+      Effect.forever,
+      Effect.ignore
+    )
+  )
+
+const makeAdmission = (
+  { certificate, max, saved }: Options,
+  connections: IdleConnections.IdleConnections,
+  ids: Ids,
+  publishLevel: Effect.Effect<void>
+) =>
+  Effect.gen(function* () {
+    const environment = yield* Effect.context<Deadlines | Settings | Transport>()
+    let joins = saved?.joins ?? 0
+    const isUnused = ReplayWindow.make(joins)
+    /** TLS handshakes under way, which count as idle connections do. */
+    let securing = 0
+
+    const secure = (connection: Connection, proof: { readonly keys: Key.SessionKeys; readonly count: number }) =>
+      Option.match(certificate, {
+        onNone: () => Effect.succeed(connection),
+        onSome: (current) =>
+          Effect.suspend(() => {
+            securing++
+            return Effect.flatMap(current, (certificate) =>
+              Handshake.secured(connection, { ...proof, certificate })
+            ).pipe(Effect.provide(environment), Effect.ensuring(Effect.sync(() => securing--)))
+          })
+      })
+
+    const admit: Admission["Type"]["admit"] = (connection, { keys, line, scope }) =>
+      Effect.gen(function* () {
+        const count = yield* Handshake.joined(connection, { keys, line })
+        joins = Math.max(joins, count + 1)
+        if (!isUnused(count)) {
+          return yield* new Handshake.HandshakeError({ reason: "Malformed", peer: connection.remote })
+        }
+        if (connections.open() + securing >= max) return yield* new PoolFull({ limit: max })
+        const secured = yield* secure(connection, { keys, count })
+        const id = ids.next()
+        // The id is sent before a taker can write to the connection.
+        yield* Handshake.admit(secured, { keys, count, id })
+        yield* connections.add({ id, connection: secured, scope })
+        yield* publishLevel
+      }).pipe(
+        // A reset, as for every idle connection: no visitor may take its end for an answer.
+        Effect.onError(() => connection.reset)
+      )
+
+    return Admission.of({ admit, saved: () => ({ ids: ids.last(), joins }) })
+  })
+
+interface Ids {
+  readonly next: () => ConnectionId
+  readonly last: () => number
+}
+
+/** Ids that repeat only after 2^32 steps: steps of an odd width from a random start, or from the last id. */
+const makeIds = (last: number | undefined): Effect.Effect<Ids, never, Crypto> =>
   Effect.gen(function* () {
     const crypto = yield* Crypto
     const random = yield* crypto.randomBytes(4)

@@ -1,5 +1,5 @@
 /**
- * The pool of the side that opens the connections: kept filled, a little ahead of its visitors.
+ * The pool of the client: it opens the connections, and keeps as many idle as its policy asks for.
  */
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
@@ -18,7 +18,7 @@ import * as Handshake from "../wire/Handshake.js"
 import * as Key from "../wire/Key.js"
 import * as Pool from "./Pool.js"
 import * as PoolPolicy from "./PoolPolicy.js"
-import { Refusals } from "../core/Refusals.js"
+import { type RefusalError, Refusals } from "../core/Refusals.js"
 import { Settings } from "../transport/Settings.js"
 import * as IdleConnections from "./IdleConnections.js"
 import { Keep } from "../wire/Signal.js"
@@ -27,23 +27,23 @@ import type { TlsError, Trust } from "../transport/Tls.js"
 import { Transport, TransportError } from "../transport/Transport.js"
 
 export interface Options extends Pool.Options {
-  /** The session's, as they are now. */
+  /** The keys that the session has now. */
   readonly keys: () => Key.SessionKeys
   /** The server's tunnel address. */
   readonly address: Address
-  /** Idle connections at least; `max` where that is lower. */
+  /** The fewest idle connections to keep; `max` where that is lower. */
   readonly min: number
-  /** What the server's certificate is held to, where data connections are secured. */
+  /** How the server's certificate is verified, where pool connections use TLS. */
   readonly trust: Option.Option<Trust>
-  /** Handshakes under way at most. Defaults to `128`. */
+  /** The most handshakes at a time. Defaults to `128`. */
   readonly concurrency?: number | undefined
 }
 
 /**
  * A pool that opens its connections.
  *
- * It refills on the policy's interval, and at once when a visitor waits or more than half of it is gone. Where data
- * connections are secured the first one is opened before the layer is built, which fails with what is wrong with it.
+ * It refills at the policy's interval, and at once when a visitor waits or less than half of the capacity is idle. With
+ * TLS the first connection is opened before the layer is built, which then fails as that does.
  */
 export const layer = (
   options: Options
@@ -51,147 +51,211 @@ export const layer = (
   Pool.Pool,
   Handshake.HandshakeError | TlsError | TransportError,
   Deadlines | EventBus | PoolPolicy.PoolPolicy | Refusals | Settings | SignalBus | Transport
-> =>
-  Layer.scoped(
-    Pool.Pool,
-    Effect.gen(function* () {
-      const bus = yield* SignalBus
-      const deadlines = yield* Deadlines
-      const refusals = yield* Refusals
-      const settings = yield* Settings
-      const transport = yield* Transport
-      const wake = yield* Effect.acquireRelease(Queue.dropping<void>(1), Queue.shutdown)
-      const concurrency = options.concurrency ?? 128
-      const dials = yield* FiberSet.make<void>()
-      const policy = yield* PoolPolicy.PoolPolicy
-      const bounds: PoolPolicy.Options = {
-        minCapacity: Math.min(options.min, options.max),
-        maxCapacity: options.max,
-        minInterval: settings.minPoolInterval,
-        maxInterval: settings.maxPoolInterval
+> => Layer.scoped(Pool.Pool, make(options))
+
+// internal
+
+/** What the parts of a pool share. */
+interface Supply {
+  readonly connections: IdleConnections.IdleConnections
+  readonly dials: FiberSet.FiberSet<void>
+  /** Wakes the refill. */
+  readonly wake: Queue.Queue<void>
+  /** Connections to keep idle. */
+  capacity: number
+  /** Connections that the server asked for, in addition. */
+  requested: number
+  /** Dials under way. */
+  opening: number
+  /** Dials that succeeded so far, and that failed. */
+  opened: number
+  failed: number
+  /** The last dial failed. */
+  failing: boolean
+  /** The last refill dialled less than it wanted: the end of a dial is followed by another refill. */
+  short: boolean
+}
+
+const make = (options: Options) =>
+  Effect.gen(function* () {
+    const settings = yield* Settings
+    const policy = yield* PoolPolicy.PoolPolicy
+    const bounds: PoolPolicy.Options = {
+      minCapacity: Math.min(options.min, options.max),
+      maxCapacity: options.max,
+      minInterval: settings.minPoolInterval,
+      maxInterval: settings.maxPoolInterval
+    }
+    const wake = yield* Effect.acquireRelease(Queue.dropping<void>(1), Queue.shutdown)
+    const dials = yield* FiberSet.make<void>()
+    const connections = yield* IdleConnections.make({
+      ...Pool.idleOptions(options, settings),
+      onDemand: () => {
+        const low = connections.idle() + supply.opening < supply.capacity / 2
+        if (low || supply.requested > 0 || connections.waiting() > supply.opening) wake.unsafeOffer(undefined)
       }
-      let capacity = Math.min(policy.initialCapacity(bounds), options.max)
-      let asked = 0
-      let short = false
-      let troubled = false
-      let opening = 0
-      let opened = 0
-      let failed = 0
-      let count = 0
+    })
+    const supply: Supply = {
+      connections,
+      dials,
+      wake,
+      capacity: Math.min(policy.initialCapacity(bounds), options.max),
+      requested: 0,
+      opening: 0,
+      opened: 0,
+      failed: 0,
+      failing: false,
+      short: false
+    }
+    const stats = (): Pool.Stats => ({
+      idle: connections.idle(),
+      capacity: supply.capacity,
+      waiting: connections.waiting()
+    })
+    const publishLevel = yield* Pool.makeLevelPublisher(stats)
+    const open = yield* makeOpen(options, (pooled) => {
+      supply.opened++
+      supply.failing = false
+      return Effect.zipRight(connections.add(pooled), publishLevel)
+    })
+    const refill = yield* makeRefill(options, supply, open)
+    const operations = Pool.operations(connections, options)
+    const bus = yield* SignalBus
+    const dropSurplus = Effect.suspend(() => {
+      const { capacity } = supply
+      // Only the side that hands the connections out may close them.
+      return options.visitors === "local"
+        ? operations.trim(capacity)
+        : Effect.ignore(bus.send(new Keep({ count: capacity })))
+    })
 
-      const connections: IdleConnections.IdleConnections = yield* IdleConnections.make({
-        ...Pool.idleOptions(options, settings),
-        onDemand: () => {
-          const low = connections.idle() + opening < capacity / 2
-          if (low || asked > 0 || connections.waiting() > opening) wake.unsafeOffer(undefined)
-        }
-      })
+    if (Option.isSome(options.trust)) yield* open
+    yield* refill
+    yield* Effect.forkScoped(followPolicy(policy, bounds, supply, dropSurplus))
+    yield* Effect.forkScoped(
+      Effect.forever(Queue.take(wake).pipe(Effect.zipRight(refill), Effect.zipRight(publishLevel)))
+    )
 
-      const stats = (): Pool.Stats => ({ idle: connections.idle(), capacity, waiting: connections.waiting() })
-      const level = yield* Pool.levels(stats)
+    return Pool.Pool.of({
+      ...operations,
+      warm: (visitors) =>
+        Effect.suspend(() => {
+          supply.requested = Math.max(supply.requested, visitors)
+          return Effect.asVoid(Queue.offer(wake, undefined))
+        }),
+      stats: Effect.sync(stats)
+    })
+  })
 
-      const { address } = options
-      const connect = deadlines.limit(transport.connect(address), {
-        duration: settings.handshakeTimeout,
-        onTimeout: () => new TransportError({ operation: "connect", reason: "TimedOut", address })
-      })
-
-      const { keys, trust } = options
-      const clock = yield* Effect.clock
-      const began = clock.unsafeCurrentTimeMillis()
-      // Handshakes under way count at most one block back.
-      const lifetime = Duration.toMillis(Duration.max(settings.keyLifetime, settings.handshakeTimeout))
-      /** A number that no pool connection had before, in a later block once this one's keys are old. */
-      const number = () => {
-        const block = Math.floor((clock.unsafeCurrentTimeMillis() - began) / lifetime)
-        count = Math.max(count, block * Key.blockLength)
-        return count++
-      }
-      const open = Effect.uninterruptibleMask((restore) =>
-        Effect.flatMap(Scope.make(), (scope) => {
-          // By a reset: it may have been launched already, and its visitor must not take an end for an answer.
-          const entered = Effect.flatMap(connect, (connection) =>
-            Effect.onError(
-              Handshake.enter(connection, { keys: keys(), count: number(), trust }),
-              () => connection.reset
-            )
-          )
-          return Effect.matchCauseEffect(restore(Scope.extend(entered, scope)), {
-            onFailure: (cause) => Effect.zipRight(Scope.close(scope, Exit.failCause(cause)), Effect.failCause(cause)),
-            onSuccess: (entered) => {
-              opened++
-              troubled = false
-              return Effect.zipRight(connections.add({ ...entered, scope }), level)
-            }
-          })
+/** Opens one connection, authenticates it and adds it to the pool. */
+const makeOpen = (
+  { address, keys, trust }: Options,
+  add: (pooled: IdleConnections.PoolConnection) => Effect.Effect<void>
+) =>
+  Effect.gen(function* () {
+    const deadlines = yield* Deadlines
+    const transport = yield* Transport
+    const { handshakeTimeout } = yield* Settings
+    const nextCount = yield* makeCounter
+    const connect = deadlines.limit(transport.connect(address), {
+      duration: handshakeTimeout,
+      onTimeout: () => new TransportError({ operation: "connect", reason: "TimedOut", address })
+    })
+    const enter = Effect.flatMap(connect, (connection) =>
+      Effect.onError(
+        Handshake.enter(connection, { keys: keys(), count: nextCount(), trust }),
+        // The server may have launched it already, and its visitor must not take an end for an answer.
+        () => connection.reset
+      )
+    )
+    return Effect.uninterruptibleMask((restore) =>
+      Effect.flatMap(Scope.make(), (scope) =>
+        Effect.matchCauseEffect(restore(Scope.extend(enter, scope)), {
+          onFailure: (cause) => Effect.zipRight(Scope.close(scope, Exit.failCause(cause)), Effect.failCause(cause)),
+          onSuccess: (entered) => add({ ...entered, scope })
         })
       )
-      const dial = Effect.matchEffect(open, {
-        onFailure: (error) => {
-          opening--
-          failed++
-          troubled = true
-          return refusals.count("dial", error, { details: { tunnel: String(address) } })
-        },
-        onSuccess: () => {
-          opening--
-          if (short) wake.unsafeOffer(undefined)
-          return Effect.void
-        }
-      })
+    )
+  })
 
-      const refill = Effect.suspend(() => {
-        const wanted = Math.max(capacity - connections.idle(), connections.waiting(), asked) - opening
-        // While they fail one at a time is tried, so that what is wrong for all does not become a flood.
-        const together = troubled ? 1 : concurrency
-        const missing = Math.min(wanted, options.max - connections.idle() - opening, together - opening)
-        short = missing < wanted
-        if (missing <= 0) return Effect.void
-        asked = Math.max(0, asked - missing)
-        opening += missing
-        return Effect.replicateEffect(FiberSet.run(dials, dial), missing, { discard: true })
-      })
+/** Numbers that no pool connection of the session had before, from a later block once the keys of the block are old. */
+const makeCounter = Effect.gen(function* () {
+  const { handshakeTimeout, keyLifetime } = yield* Settings
+  const clock = yield* Effect.clock
+  const start = clock.unsafeCurrentTimeMillis()
+  // So long that a handshake under way is at most one block behind.
+  const lifetime = Duration.toMillis(Duration.max(keyLifetime, handshakeTimeout))
+  let count = 0
+  return () => {
+    const block = Math.floor((clock.unsafeCurrentTimeMillis() - start) / lifetime)
+    count = Math.max(count, block * Key.blockLength)
+    return count++
+  }
+})
 
-      const takes = Pool.operations(connections, options)
-      const surplus = Effect.suspend(() =>
-        options.visitors === "local" ? takes.trim(capacity) : Effect.ignore(bus.send(new Keep({ count: capacity })))
-      )
-
-      const adapt = Effect.gen(function* () {
-        const driver = yield* Schedule.driver(policy.schedule(bounds))
-        let before = { at: yield* Clock.currentTimeMillis, taken: 0, opened: 0, failed: 0 }
-        while (true) {
-          const now = { at: yield* Clock.currentTimeMillis, taken: connections.taken(), opened, failed }
-          const seen = {
-            elapsed: now.at - before.at,
-            idle: connections.idle(),
-            taken: now.taken - before.taken,
-            opened: now.opened - before.opened,
-            failed: now.failed - before.failed
-          }
-          before = now
-          const next = yield* Effect.option(driver.next(seen))
-          // A policy that has ended leaves its last capacity in force.
-          if (Option.isNone(next)) yield* Effect.sleep(bounds.maxInterval)
-          else capacity = Math.min(next.value.capacity, options.max)
-          if (connections.idle() > capacity) yield* surplus
-          yield* Queue.offer(wake, undefined)
-        }
-      })
-
-      if (Option.isSome(trust)) yield* open
-      yield* refill
-      yield* Effect.forkScoped(adapt)
-      yield* Effect.forkScoped(Effect.forever(Queue.take(wake).pipe(Effect.zipRight(refill), Effect.zipRight(level))))
-
-      return Pool.Pool.of({
-        ...takes,
-        warm: (visitors) =>
-          Effect.suspend(() => {
-            asked = Math.max(asked, visitors)
-            return Effect.asVoid(Queue.offer(wake, undefined))
-          }),
-        stats: Effect.sync(stats)
-      })
+/** Dials the connections that are missing, each in a fiber of its own. */
+const makeRefill = <E extends RefusalError, R>(
+  { address, concurrency = 128, max }: Options,
+  supply: Supply,
+  open: Effect.Effect<void, E, R>
+) =>
+  Effect.gen(function* () {
+    const refusals = yield* Refusals
+    const { connections, dials, wake } = supply
+    const dial = Effect.matchEffect(open, {
+      onFailure: (error) => {
+        supply.opening--
+        supply.failed++
+        supply.failing = true
+        return refusals.count("dial", error, { details: { tunnel: String(address) } })
+      },
+      onSuccess: () => {
+        supply.opening--
+        if (supply.short) wake.unsafeOffer(undefined)
+        return Effect.void
+      }
     })
-  )
+    return Effect.suspend(() => {
+      const { capacity, failing, opening, requested } = supply
+      const wanted = Math.max(capacity - connections.idle(), connections.waiting(), requested) - opening
+      // After a failure one dial at a time: what is wrong with all of them must not become a flood.
+      const atOnce = failing ? 1 : concurrency
+      const missing = Math.min(wanted, max - connections.idle() - opening, atOnce - opening)
+      supply.short = missing < wanted
+      if (missing <= 0) return Effect.void
+      supply.requested = Math.max(0, requested - missing)
+      supply.opening += missing
+      return Effect.replicateEffect(FiberSet.run(dials, dial), missing, { discard: true })
+    })
+  })
+
+/** Sets the capacity by the policy, step by step, for ever. */
+const followPolicy = (
+  policy: PoolPolicy.PoolPolicy["Type"],
+  bounds: PoolPolicy.Options,
+  supply: Supply,
+  dropSurplus: Effect.Effect<void>
+) =>
+  Effect.gen(function* () {
+    const { connections, wake } = supply
+    const driver = yield* Schedule.driver(policy.schedule(bounds))
+    let last = { at: yield* Clock.currentTimeMillis, taken: 0, opened: 0, failed: 0 }
+    while (true) {
+      const { failed, opened } = supply
+      const now = { at: yield* Clock.currentTimeMillis, taken: connections.taken(), opened, failed }
+      const observed: PoolPolicy.Observed = {
+        elapsed: now.at - last.at,
+        idle: connections.idle(),
+        taken: now.taken - last.taken,
+        opened: now.opened - last.opened,
+        failed: now.failed - last.failed
+      }
+      last = now
+      const next = yield* Effect.option(driver.next(observed))
+      // A policy that has ended leaves its last capacity in force.
+      if (Option.isNone(next)) yield* Effect.sleep(bounds.maxInterval)
+      else supply.capacity = Math.min(next.value.capacity, bounds.maxCapacity)
+      if (connections.idle() > supply.capacity) yield* dropSurplus
+      yield* Queue.offer(wake, undefined)
+    }
+  })

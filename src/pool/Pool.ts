@@ -1,8 +1,8 @@
 /**
- * Connections between the two sides, opened and authenticated before anybody needs them, each handed out once.
+ * Connections between the two sides, opened and authenticated before a visitor needs one. Each is handed out once.
  *
- * The client opens them (`DialingPool`), the server takes them in (`AcceptingPool`). Whichever side visitors come to
- * takes any idle one and names it to the other, which takes it by that name.
+ * The client opens them (`DialingPool`), the server accepts them (`AcceptingPool`). The side that visitors connect to
+ * takes any idle connection and sends its id in a launch; the other side takes it by that id.
  */
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
@@ -15,19 +15,19 @@ import type * as IdleConnections from "./IdleConnections.js"
 import { ConnectionId } from "../wire/Signal.js"
 import type { Connection } from "../transport/Transport.js"
 
-/** The peer named a connection that died, was flushed or never arrived. */
+/** The launched connection failed, was flushed or did not arrive in time. */
 export class NotPooled extends Schema.TaggedError<NotPooled>()("NotPooled", { id: ConnectionId }) {
   override get message(): string {
-    return `pool connection ${this.id} is gone`
+    return `pool connection ${this.id} was closed or did not arrive in time`
   }
 }
 
 export interface Stats {
   /** Connections ready to be handed out. */
   readonly idle: number
-  /** Idle connections the pool tends to; on the accepting side, all it would take in. */
+  /** Connections that the pool keeps idle; on the accepting side, the most that it accepts. */
   readonly capacity: number
-  /** Visitors who wait for a connection. */
+  /** Visitors that wait for a connection. */
   readonly waiting: number
 }
 
@@ -43,23 +43,23 @@ export class Pool extends Context.Tag("nodepass/Pool")<
     /** Fails every taker that waits for any connection with `PeerAway`. */
     readonly rejectWaiting: () => void
     /**
-     * Takes the connection the peer named. The caller's scope owns it.
+     * Takes the connection that the peer launched. The caller's scope owns it.
      *
-     * A name may come before its connection does, so this waits up to `handshakeTimeout`, then fails with `NotPooled`.
+     * A launch may arrive before its connection, so this waits up to `handshakeTimeout`, then fails with `NotPooled`.
      */
     readonly take: (id: ConnectionId) => Effect.Effect<Connection, NotPooled, Scope.Scope>
-    /** Opens this many connections at once, as far as the capacity allows; no-op where the other side opens them. */
+    /** Opens this many connections now, as far as `max` allows; does nothing on the accepting side. */
     readonly warm: (count: number) => Effect.Effect<void>
-    /** Closes idle connections down to this many, where visitors come to this side; no-op where they do not. */
+    /** Closes idle connections until `limit` remain; does nothing where visitors connect to the other side. */
     readonly trim: (limit: number) => Effect.Effect<void>
     readonly stats: Effect.Effect<Stats>
   }
 >() {}
 
 export interface Options {
-  /** Idle connections at most. */
+  /** The most idle connections. */
   readonly max: number
-  /** Whether visitors come to this side, which then takes any connection, or to the other, which names one. */
+  /** Which side visitors connect to: `local` takes any connection, `remote` the one that the peer launched. */
   readonly visitors: "local" | "remote"
 }
 
@@ -74,14 +74,14 @@ export const idleOptions = (
   launchTimeout: Duration.sum(poolGetTimeout, handshakeTimeout)
 })
 
-/** Says where the pool stands when it became empty, is so no longer, or has another capacity; to be run after changes. */
-export const levels = (stats: () => Stats): Effect.Effect<Effect.Effect<void>, never, EventBus> =>
+/** Publishes `PoolLevel` if the pool became empty, is no longer empty, or has another capacity. Run it after changes. */
+export const makeLevelPublisher = (stats: () => Stats): Effect.Effect<Effect.Effect<void>, never, EventBus> =>
   Effect.map(EventBus, (events) => {
-    let before = stats()
+    let last = stats()
     return Effect.suspend(() => {
       const now = stats()
-      if (now.capacity === before.capacity && (now.idle === 0) === (before.idle === 0)) return Effect.void
-      before = now
+      if (now.capacity === last.capacity && (now.idle === 0) === (last.idle === 0)) return Effect.void
+      last = now
       return events.publish(() => ({ _tag: "PoolLevel", ...now }))
     })
   })
@@ -98,6 +98,6 @@ export const operations = (
       onFailure: () => new NotPooled({ id }),
       onSuccess: ({ connection }) => connection
     }),
-  // Only the side that hands connections out can close one and hit no launch under way.
+  // Only the side that takes any connection can close one without hitting a launch on its way.
   trim: (limit) => (visitors === "local" ? connections.trim(limit) : Effect.void)
 })

@@ -1,6 +1,6 @@
 /**
- * How many connections a pool should hold and how often to look: a pure function of what the last fill saw, and the
- * same as a `Schedule`. A host can provide a policy of its own.
+ * How many connections a pool keeps idle and how often it checks: a pure function from what was observed to the next
+ * state, and the same as a `Schedule`. A host can provide a policy of its own.
  */
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
@@ -13,21 +13,21 @@ import * as Interval from "effect/ScheduleInterval"
 export interface State {
   /** Connections to keep idle. */
   readonly capacity: number
-  /** The wait before the next look. */
+  /** The wait before the next step. */
   readonly interval: Duration.Duration
-  /** Visitors a second, smoothed over some two seconds. */
+  /** Visitors per second, averaged over about two seconds. */
   readonly rate: number
 }
 
-/** What happened since the last look. */
-export interface Seen {
-  /** Milliseconds since the last look. */
+/** What was observed since the last step. */
+export interface Observed {
+  /** Milliseconds since the last step. */
   readonly elapsed: number
   /** Connections idle now. */
   readonly idle: number
   /** Connections handed out. */
   readonly taken: number
-  /** Connections opened, and tried in vain. */
+  /** Dials that succeeded, and that failed. */
   readonly opened: number
   readonly failed: number
 }
@@ -39,7 +39,7 @@ export interface Options {
   readonly maxInterval: Duration.Duration
 }
 
-/** What a dialing pool follows. `layer` adapts to the rate of visitors. */
+/** Decides how many connections a dialing pool keeps idle. `layer` adapts to the rate of visitors. */
 export class PoolPolicy extends Context.Tag("nodepass/PoolPolicy")<
   PoolPolicy,
   {
@@ -50,7 +50,7 @@ export class PoolPolicy extends Context.Tag("nodepass/PoolPolicy")<
      *
      * The pool keeps at most `maxCapacity`. When the schedule ends, the pool keeps the last capacity.
      */
-    readonly schedule: (options: Options) => Schedule.Schedule<{ readonly capacity: number }, Seen>
+    readonly schedule: (options: Options) => Schedule.Schedule<{ readonly capacity: number }, Observed>
   }
 >() {}
 
@@ -60,22 +60,23 @@ export const initial = (options: Options): State => ({
   rate: 0
 })
 
-const memoryMillis = 2000
-const stepMillis = 100
-
 /**
- * One move of the policy.
+ * One step of the policy.
  *
- * Capacity rises to what a second at the present rate will take, at most doubling; it sinks by an eighth of the excess
- * while nearly everything stays idle, and by a fifth when most attempts fail. The interval shortens while the pool is low, and lengthens while it is full or attempts fail.
+ * The capacity grows to what one second at the present rate takes, at most doubling. It shrinks by an eighth of the
+ * excess while more than 80 % of it is idle, and by a fifth when more than 80 % of the dials fail. The interval
+ * shortens while less than 20 % is idle; it lengthens while more than 80 % is idle or more than 80 % of the dials fail.
  */
-export const next = (state: State, seen: Seen, options: Options): State => {
-  const fresh = 1 - Math.exp(-seen.elapsed / memoryMillis)
-  const rate = seen.elapsed > 0 ? state.rate * (1 - fresh) + ((seen.taken * 1000) / seen.elapsed) * fresh : state.rate
-  const idle = seen.idle / state.capacity
+export const next = (state: State, observed: Observed, options: Options): State => {
+  const weight = 1 - Math.exp(-observed.elapsed / averagedMillis)
+  const rate =
+    observed.elapsed > 0
+      ? state.rate * (1 - weight) + ((observed.taken * 1000) / observed.elapsed) * weight
+      : state.rate
+  const idle = observed.idle / state.capacity
   const low = idle < 0.2
   const full = idle > 0.8
-  const failing = seen.failed > 4 * seen.opened
+  const failing = observed.failed > 4 * observed.opened
   const wanted = Math.max(options.minCapacity, Math.ceil(rate))
   const capacity = failing
     ? Math.floor(state.capacity * 0.8)
@@ -98,14 +99,14 @@ export const next = (state: State, seen: Seen, options: Options): State => {
   }
 }
 
-/** The policy as a `Schedule`: fed what was seen, it yields the new state after its interval. */
-export const schedule = (options: Options): Schedule.Schedule<State, Seen> =>
-  Schedule.makeWithState(initial(options), (now, seen: Seen, state) => {
-    const moved = next(state, seen, options)
+/** The policy as a `Schedule`: takes what was observed and yields the new state after its interval. */
+export const schedule = (options: Options): Schedule.Schedule<State, Observed> =>
+  Schedule.makeWithState(initial(options), (now, observed: Observed, state) => {
+    const following = next(state, observed, options)
     return Effect.succeed([
-      moved,
-      moved,
-      Decision.continueWith(Interval.after(now + Duration.toMillis(moved.interval)))
+      following,
+      following,
+      Decision.continueWith(Interval.after(now + Duration.toMillis(following.interval)))
     ])
   })
 
@@ -116,5 +117,9 @@ export const layer: Layer.Layer<PoolPolicy> = Layer.succeed(PoolPolicy, {
 })
 
 // internal
+
+/** The time constant of the average rate. */
+const averagedMillis = 2000
+const stepMillis = 100
 
 const clamp = (n: number, min: number, max: number): number => Math.min(Math.max(n, min), max)

@@ -28,12 +28,12 @@ const clientConfig = configs.client({ ...common, mode: "through", targets: [targ
 
 interface World {
   readonly network: SimNetwork.SimNetwork
-  /** Starts a side on a host of its own; it stops with the scope. */
+  /** Starts one side on the named host; it stops with the scope. */
   readonly start: (
     host: string,
     config: ClientConfig | ServerConfig
   ) => Effect.Effect<Tunnel.Tunnel["Type"], OpenError, Scope.Scope>
-  /** Asks the target, and hears its answer. */
+  /** Connects as a visitor, sends a byte and returns the answer. */
   readonly visit: Effect.Effect<string, Transport.TransportError>
 }
 
@@ -83,7 +83,7 @@ const idle = (tunnel: Tunnel.Tunnel["Type"]) => Effect.map(tunnel.checkpoint, ({
 const seconds = (count: number) => Effect.sleep(Duration.seconds(count))
 
 describe("the pool of a tunnel", () => {
-  it("is filled to its minimum, and no further than the server's maximum", () => {
+  it("is filled to its minimum, and never beyond the server's maximum", () => {
     const [plenty, few] = [1024, 5].map((max) =>
       world(20, ({ start }) =>
         Effect.gen(function* () {
@@ -103,7 +103,7 @@ describe("the pool of a tunnel", () => {
     )
   })
 
-  it("serves a burst of 500 visitors at once to the last, in a few round trips, and shrinks back", () => {
+  it("serves all of 500 visitors that come at once within a few round trips, and shrinks back", () => {
     const latency = 25
     const [answers, took, later] = world(latency, ({ start, visit }) =>
       Effect.gen(function* () {
@@ -125,7 +125,7 @@ describe("the pool of a tunnel", () => {
     assert.isAtMost(later, 70)
   })
 
-  it("a visitor who finds it empty is served at once, not after the interval", () => {
+  it("a visitor that finds it empty is served at once, not after the interval", () => {
     const latency = 10
     const took = world(latency, ({ start, visit }) =>
       Effect.gen(function* () {
@@ -136,11 +136,11 @@ describe("the pool of a tunnel", () => {
         return Duration.toMillis(took)
       })
     )
-    // A launch, a pool connection in two round trips, a dial, and the answer's way back.
+    // A launch, a pool connection in two round trips, a dial, and the answer.
     assert.isAtMost(took, 14 * 2 * latency)
   })
 
-  it("replaces what dies", () => {
+  it("replaces connections that fail", () => {
     const filled = world(20, ({ network, start }) =>
       Effect.gen(function* () {
         const server = yield* start("server", serverConfig)
@@ -148,7 +148,7 @@ describe("the pool of a tunnel", () => {
         yield* seconds(3)
         const first = { seen: false }
         yield* network.cut("server", "client", {
-          // All but the control connection, which is the oldest.
+          // All except the control connection, which is the oldest.
           where: () => first.seen || !(first.seen = true)
         })
         yield* seconds(3)
@@ -158,7 +158,7 @@ describe("the pool of a tunnel", () => {
     assert.strictEqual(filled, 64)
   })
 
-  it("a flush replaces every connection and harms no visitor", () => {
+  it("a flush replaces every connection and interrupts no visitor", () => {
     const [answers, filled] = world(20, ({ start, visit }) =>
       Effect.gen(function* () {
         const server = yield* start("server", serverConfig)
