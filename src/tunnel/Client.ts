@@ -162,7 +162,7 @@ export const run = (
         const keys = () => proof.keys
         return yield* Effect.gen(function* () {
           const services = yield* Layer.buildWithScope(
-            Session.layer({ visitors, remembers: isOneOfSeveral }).pipe(
+            Session.layer({ visitors, tracksVisitors: isOneOfSeveral }).pipe(
               Layer.provideMerge(pools.dialing({ address, keys, min, max: terms.max, visitors, trust })),
               Layer.provide(buses.layer())
             ),
@@ -177,7 +177,7 @@ export const run = (
             ),
             Effect.forkIn(scope)
           )
-          yield* Scope.addFinalizer(scope, session.bus.leave)
+          yield* Scope.addFinalizer(scope, session.leave)
           return (standing = here)
         }).pipe(Effect.onError((cause) => Scope.close(scope, Exit.failCause(cause))))
       })
@@ -209,7 +209,7 @@ export const run = (
     const control = (stands: (what: "connected" | "connected again") => Effect.Effect<void>) =>
       Effect.gen(function* () {
         const before = standing
-        const resume = before && { keys: before.proof().keys, received: before.session.bus.received() }
+        const resume = before && { keys: before.proof().keys, received: before.session.received() }
         const inForce = yield* keyring.inForce
         const { agreement, connection, key } = yield* agree(inForce, resume)
         const { dialect, keys } = agreement
@@ -218,17 +218,17 @@ export const run = (
         if (agreement._tag === "Resumed" && before !== undefined) {
           if (!Key.same(before.proof().key, key)) before.renew({ key, keys })
           yield* stands("connected again")
-          return yield* speak(before.session.bus, { connection, dialect, received: agreement.received })
+          return yield* speak(before.session, { connection, dialect, received: agreement.received })
         }
         if (agreement._tag === "Resumed") return yield* Effect.dieMessage("resumed, with nothing to resume")
         const { session } = yield* begin({ key, keys }, agreement.terms)
         yield* stands("connected")
-        return yield* speak(session.bus, { connection, dialect })
+        return yield* speak(session, { connection, dialect })
       }).pipe(Effect.merge, Effect.ensuring(Effect.sync(() => (current = undefined))), Effect.scoped)
 
     /** Until the control connection is lost; what stops closes it. */
-    const speak = (bus: SignalBus.SignalBus["Type"], line: SignalBus.Line) =>
-      Effect.flatMap(bus.attach(line), (lost) => (lost.reason === "Stopped" ? Effect.never : Effect.succeed(lost)))
+    const speak = ({ attach }: Session.Session["Type"], line: SignalBus.Line) =>
+      Effect.flatMap(attach(line), (lost) => (lost.reason === "Stopped" ? Effect.never : Effect.succeed(lost)))
 
     let said = ""
     const attempt = Effect.gen(function* () {

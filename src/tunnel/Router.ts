@@ -1,5 +1,5 @@
 /**
- * The way to the other side, by whichever session has a control connection now. Visitors who come while none has wait here.
+ * Routes visitors to the other side, through a session that has a control connection. Visitors wait while none has.
  */
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
@@ -13,13 +13,13 @@ import { Settings } from "../transport/Settings.js"
 import type { Visit } from "../wire/Signal.js"
 import type { Connection } from "../transport/Transport.js"
 
-/** No connection to the other side came in time: it is away, or its pool does not keep up. */
+/** A visitor got no connection in time. `Away`: no session has a control connection. `Busy`: the pool has no idle connection. */
 export class RouteTimeout extends Schema.TaggedError<RouteTimeout>()("RouteTimeout", {
   reason: Schema.Literal("Away", "Busy"),
   waited: Schema.DurationFromSelf
 }) {
   override get message(): string {
-    const why = this.reason === "Away" ? "the other side is away" : "the pool does not keep up"
+    const why = this.reason === "Away" ? "the other side is away" : "the pool has no idle connection"
     return `no connection to the other side within ${Duration.format(this.waited)}: ${why}`
   }
 }
@@ -28,16 +28,15 @@ export class Router extends Context.Tag("nodepass/Router")<
   Router,
   {
     /**
-     * A connection to the target for this visitor, by a session that has a control connection, or the next to have one,
-     * of those in which visitors come to this side.
+     * Opens a connection to a target for this visitor, through a session whose visitors connect to this side.
      *
-     * Waits up to `poolGetTimeout`, then fails with `RouteTimeout`. The caller's scope owns the connection. When the other
-     * side does not take the launch, which shows later, the fiber that called this is interrupted.
+     * Waits up to `poolGetTimeout`, then fails with `RouteTimeout`. The caller's scope owns the connection. When the peer
+     * does not take the launch, the connection is reset later.
      */
     readonly open: (visit: Visit) => Effect.Effect<Connection, RouteTimeout, Scope.Scope>
-    /** The session stands until the scope closes; visitors go by it while it has a control connection. */
+    /** Adds the session until the scope closes. Visitors go through it while it has a control connection. */
     readonly use: (session: Session["Type"], options?: UseOptions) => Effect.Effect<void, never, Scope.Scope>
-    /** The sessions that stand, the preferred first. */
+    /** The sessions in use, the preferred first. */
     readonly sessions: Effect.Effect<ReadonlyArray<Session["Type"]>>
     /** Completes once a session has a control connection. */
     readonly ready: Effect.Effect<void>
@@ -50,7 +49,7 @@ export interface UseOptions {
 }
 
 export interface Options {
-  /** Whether visitors go by the preferred of several sessions, or by each in turn. Defaults to the former. */
+  /** Whether visitors go through the preferred session, or through all of them in turn. Defaults to `preferred`. */
   readonly choose?: "preferred" | "turns" | undefined
 }
 
@@ -60,68 +59,55 @@ export const layer = (options?: Options): Layer.Layer<Router, never, Deadlines |
     Effect.gen(function* () {
       const deadlines = yield* Deadlines
       const { poolGetTimeout } = yield* Settings
+      /** A session has a control connection. */
       const ready = yield* Effect.makeLatch(false)
-      const leads = yield* Effect.makeLatch(false)
+      /** A session has one and serves visitors of this side. */
+      const routable = yield* Effect.makeLatch(false)
       /** In order of rank. */
-      let standing: ReadonlyArray<Standing> = []
+      let routes: ReadonlyArray<Route> = []
       let turn = 0
 
       const choose = (): Session["Type"] | undefined => {
-        const attached = standing.filter(isWay)
-        const at = options?.choose === "turns" ? turn++ % Math.max(attached.length, 1) : 0
-        return attached[at]?.session
+        const candidates = routes.filter(isRoutable)
+        const at = options?.choose === "turns" ? turn++ % Math.max(candidates.length, 1) : 0
+        return candidates[at]?.session
       }
-      const settle = () => {
-        for (const [latch, opens] of [[ready, isAttached] as const, [leads, isWay] as const]) {
-          if (standing.some(opens)) latch.unsafeOpen()
+      const updateLatches = () => {
+        for (const [latch, opens] of [[ready, isAttached] as const, [routable, isRoutable] as const]) {
+          if (routes.some(opens)) latch.unsafeOpen()
           else latch.unsafeClose()
         }
       }
 
-      const attempt = (visit: Visit, refused: Effect.Effect<void>): Effect.Effect<Connection, never, Scope.Scope> =>
+      const attempt = (visit: Visit): Effect.Effect<Connection, never, Scope.Scope> =>
         Effect.suspend(() => {
           const session = choose()
           return session === undefined
-            ? Effect.zipRight(leads.await, attempt(visit, refused))
-            : Effect.catchAll(session.open(visit, refused), () => attempt(visit, refused))
+            ? Effect.zipRight(routable.await, attempt(visit))
+            : Effect.catchAll(session.open(visit), () => attempt(visit))
         })
+      const onTimeout = () =>
+        new RouteTimeout({ reason: choose() === undefined ? "Away" : "Busy", waited: poolGetTimeout })
 
       return Router.of({
-        open: (visit) =>
-          Effect.withFiberRuntime((visitor) =>
-            deadlines.limit(
-              attempt(
-                visit,
-                Effect.sync(() => visitor.unsafeInterruptAsFork(visitor.id()))
-              ),
-              {
-                duration: poolGetTimeout,
-                onTimeout: () =>
-                  new RouteTimeout({ reason: choose() === undefined ? "Away" : "Busy", waited: poolGetTimeout })
-              }
-            )
-          ),
+        open: (visit) => deadlines.limit(attempt(visit), { duration: poolGetTimeout, onTimeout }),
         use: (session, { rank = 0 } = {}) =>
           Effect.asVoid(
             Effect.acquireRelease(
               Effect.sync(() => {
-                standing = [...standing, { session, rank }].toSorted((left, right) => left.rank - right.rank)
-                settle()
-                return session.bus.watch((attached) => {
-                  settle()
-                  // There may be another one that is not away.
-                  if (!attached) session.pool.rejectWaiting()
-                })
+                routes = [...routes, { session, rank }].toSorted((left, right) => left.rank - right.rank)
+                updateLatches()
+                return session.watch(updateLatches)
               }),
               (unwatch) =>
                 Effect.sync(() => {
                   unwatch()
-                  standing = standing.filter((one) => one.session !== session)
-                  settle()
+                  routes = routes.filter((route) => route.session !== session)
+                  updateLatches()
                 })
             )
           ),
-        sessions: Effect.sync(() => standing.map(({ session }) => session)),
+        sessions: Effect.sync(() => routes.map(({ session }) => session)),
         ready: ready.await
       })
     })
@@ -129,12 +115,12 @@ export const layer = (options?: Options): Layer.Layer<Router, never, Deadlines |
 
 // internal
 
-interface Standing {
+interface Route {
   readonly session: Session["Type"]
   readonly rank: number
 }
 
-const isAttached = ({ session }: Standing): boolean => session.bus.isAttached()
+const isAttached = ({ session }: Route): boolean => session.isAttached()
 
-/** Several servers need not agree on which side visitors come to. */
-const isWay = ({ session }: Standing): boolean => session.visitors === "local" && session.bus.isAttached()
+/** Several servers need not agree on the side that visitors connect to. */
+const isRoutable = ({ session }: Route): boolean => session.visitors === "local" && session.isAttached()

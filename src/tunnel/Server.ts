@@ -120,7 +120,7 @@ export const run = (
       Effect.suspend(() => {
         const before = incumbent
         if (before === undefined) return Effect.succeed(true)
-        const alive = before.client === client ? Effect.succeed(false) : before.session.bus.probe(probeTimeout)
+        const alive = before.client === client ? Effect.succeed(false) : before.session.probe(probeTimeout)
         return Effect.flatMap(alive, (alive) => (alive ? Effect.succeed(false) : Effect.as(close(before), true)))
       })
 
@@ -137,8 +137,8 @@ export const run = (
         const { admission, client, proofs, session } = here
         const [{ keys, nonces }] = proofs
         return here.over || !SessionState.isKept(state)
-          ? session.bus.leave
-          : Effect.flatMap(session.bus.suspend, (bus) =>
+          ? session.leave
+          : Effect.flatMap(session.suspend, (bus) =>
               SessionState.keep(state, { client, keys, nonces, bus, pool: admission.saved() })
             )
       })
@@ -164,7 +164,7 @@ export const run = (
       { key, ...line }: SignalBus.Line & { readonly key: Key.Stretched }
     ) => {
       here.control = { connection, key }
-      const speak = Effect.flatMap(here.session.bus.attach(line), ({ message, reason }) => {
+      const speak = Effect.flatMap(here.session.attach(line), ({ message, reason }) => {
         // Who stays away without a word may come back.
         const mayReturn = reason !== "Superseded" && reason !== "Left" && reason !== "Stopped"
         if (!mayReturn || !here.serving) return Effect.void
@@ -261,13 +261,12 @@ export const run = (
     /** The client goes on with its session: relays, pool and outbox are as they were. */
     const goOn = (arrival: TunnelPort.Arrival, candidate: Handshake.Candidate, here: Incumbent, proof: Proof) =>
       Effect.gen(function* () {
-        const { bus } = here.session
         const { connection } = arrival
         const { dialect, key, keys, nonces } = candidate
         // Before the client hears of it, and joins by them.
         const others = here.proofs.filter((other) => other !== proof).slice(0, Keyring.limit)
         here.proofs = Key.same(proof.key, key) ? [proof, ...others] : [{ key, keys, nonces }, proof, ...others]
-        yield* Handshake.resume(connection, candidate, { keys: proof.keys, received: bus.received() })
+        yield* Handshake.resume(connection, candidate, { keys: proof.keys, received: here.session.received() })
         const received = Option.match(candidate.resume, { onNone: () => -1, onSome: ({ received }) => received })
         yield* attach(arrival, here, { connection, dialect, key, received })
         yield* Effect.annotateLogs(Effect.logInfo("client is back"), { client: String(connection.remote) })

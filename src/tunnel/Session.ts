@@ -1,119 +1,162 @@
 /**
- * What two sides have agreed on: the signal bus, over one control connection after the other, the pool, and the launches
- * that come in.
+ * One session between a client and a server: its pool and its signal bus behind one service, and the handling of the
+ * peer's signals. It outlives its control connections.
  */
 import * as Context from "effect/Context"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import type * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import { Egress } from "../relay/Egress.js"
 import { EventBus } from "../core/EventBus.js"
-import { Pool } from "../pool/Pool.js"
+import * as Pool from "../pool/Pool.js"
 import { type PoolClosed, PeerAway } from "../pool/IdleConnections.js"
 import * as Signal from "../wire/Signal.js"
-import { type Delivered, SignalBus, type SignalBusClosed } from "../signal/SignalBus.js"
+import * as SignalBus from "../signal/SignalBus.js"
 import type { Connection } from "../transport/Transport.js"
 
-/** The session ended, or lost its control connection, before the visitor had a connection; another one may serve it. */
-export type SessionOver = PoolClosed | SignalBusClosed | PeerAway
+/** The session ended, or lost its control connection, before the visitor had a connection. Another session may serve it. */
+export type SessionOver = PoolClosed | SignalBus.SignalBusClosed | PeerAway
 
 export class Session extends Context.Tag("nodepass/Session")<
   Session,
   {
-    /**
-     * A pool connection on its way to the target, launched for this visitor. The caller's scope owns it.
-     *
-     * When the other side does not take the launch the connection is reset, and `refused` called, at any time after.
-     */
-    readonly open: (
-      visit: Signal.Visit,
-      refused: Effect.Effect<void>
-    ) => Effect.Effect<Connection, SessionOver, Scope.Scope>
-    /** Serves the peer's signals until the session is over. */
-    readonly run: Effect.Effect<never, SignalBusClosed>
-    /** Has every idle pool connection replaced, e.g. after the network changed. */
-    readonly flush: Effect.Effect<void, SignalBusClosed>
-    /** Resets everybody who is being served: the other side is given up for dead. */
-    readonly abandon: Effect.Effect<void>
-    /** Whether visitors come to this side or to the other. */
+    /** Whether visitors connect to this side or to the other. */
     readonly visitors: "local" | "remote"
-    readonly bus: SignalBus["Type"]
-    readonly pool: Pool["Type"]
+    /**
+     * Takes a pool connection for this visitor and launches it: the peer connects it to a target.
+     *
+     * The caller's scope owns the connection. When the peer does not take the launch, the connection is reset later.
+     */
+    readonly open: (visit: Signal.Visit) => Effect.Effect<Connection, SessionOver, Scope.Scope>
+    /** Handles the peer's signals until the session is over. Run it once. */
+    readonly run: Effect.Effect<never, SignalBus.SignalBusClosed>
+    /** Replaces every idle pool connection, e.g. after the network changed. */
+    readonly flush: Effect.Effect<void, SignalBus.SignalBusClosed>
+    /** Resets the connection of every visitor of this session. Only where `tracksVisitors` is set. */
+    readonly abandon: Effect.Effect<void>
+    readonly stats: Effect.Effect<Pool.Stats>
+
+    /** Uses this control connection in place of the previous one; completes with the reason when it is lost. */
+    readonly attach: (line: SignalBus.Line) => Effect.Effect<SignalBus.ControlLost>
+    /** Whether the session has a control connection. */
+    readonly isAttached: () => boolean
+    /** Calls the listener when the session gets or loses its control connection, until the returned function is called. */
+    readonly watch: (listener: (attached: boolean) => void) => () => void
+    /** The highest number of a peer's signal that was handled; `-1` before the first. */
+    readonly received: () => number
+    /** Round trip of the last ping; `None` before the first answer. */
+    readonly roundTrip: Effect.Effect<Option.Option<Duration.Duration>>
+    /** Pings the peer; whether anything was received from it within that time. */
+    readonly probe: (within: Duration.DurationInput) => Effect.Effect<boolean>
+
+    /** Sends the peer a `Bye`, if it is attached, and waits until that is on its way. */
+    readonly leave: Effect.Effect<void>
+    /** Stops without a `Bye`; the snapshot is what another process needs to continue the session. */
+    readonly suspend: Effect.Effect<SignalBus.Snapshot>
   }
 >() {}
 
 export interface Options {
-  /** Whether visitors come to this side or to the other. */
+  /** Whether visitors connect to this side or to the other. */
   readonly visitors: "local" | "remote"
-  /** Whether it is to remember who is being served, for `abandon`. Defaults to not. */
-  readonly remembers?: boolean | undefined
+  /** Whether to keep track of the visitors' connections, for `abandon`. Defaults to `false`. */
+  readonly tracksVisitors?: boolean | undefined
 }
 
-export const layer = ({
-  remembers = false,
-  visitors
-}: Options): Layer.Layer<Session, never, Egress | EventBus | Pool | SignalBus> =>
-  Layer.effect(
+export const layer = (
+  options: Options
+): Layer.Layer<Session, never, Egress | EventBus | Pool.Pool | SignalBus.SignalBus> =>
+  Layer.scoped(
     Session,
     Effect.gen(function* () {
-      const bus = yield* SignalBus
-      const egress = yield* Egress
-      const events = yield* EventBus
-      const pool = yield* Pool
-
-      const served = new Set<Connection>()
-      const remember = (connection: Connection) =>
-        remembers
-          ? Effect.acquireRelease(
-              Effect.sync(() => served.add(connection)),
-              () => Effect.sync(() => served.delete(connection))
-            )
-          : Effect.void
-      const take = (id: Signal.ConnectionId) => Effect.tap(pool.take(id), remember)
-
-      const launched = (direction: "sent" | "received", { protocol, visitor }: Signal.Visit) =>
-        events.publish(() => ({ _tag: "Launched", direction, protocol, visitor }))
-      const receive = (signal: Delivered): Effect.Effect<void> => {
-        switch (signal._tag) {
-          case "Launch":
-            return visitors === "remote"
-              ? Effect.zipRight(launched("received", signal), egress.launch(signal, remembers ? take : pool.take))
-              : Effect.logWarning("a launch was passed over: in this tunnel visitors come to this side only")
-          case "Demand":
-            return pool.warm(signal.count)
-          case "Flush":
-            return pool.trim(0)
-          case "Keep":
-            return pool.trim(signal.count)
-          case "Terms":
-            return Effect.logDebug("terms are settled in the handshake; these were passed over")
-        }
-      }
-
+      const bus = yield* SignalBus.SignalBus
+      const pool = yield* Pool.Pool
+      const visitors = yield* makeVisitors(options)
+      // A visitor that waits for a connection is free to go through another session.
+      const unwatch = bus.watch((attached) => {
+        if (!attached) pool.rejectWaiting()
+      })
+      yield* Effect.addFinalizer(() => Effect.sync(unwatch))
       return Session.of({
-        open: (visit, refused) =>
-          Effect.flatMap(pool.takeAny, ({ connection, id }) => {
-            const { entry, protocol, visitor } = visit
-            const launch = Effect.suspend((): Effect.Effect<void, SessionOver, Scope.Scope> =>
-              bus.isAttached()
-                ? bus.launch(
-                    Signal.makeLaunch({ protocol, id, visitor, entry }),
-                    Effect.zipRight(connection.reset, refused)
-                  )
-                : new PeerAway()
-            )
-            return Effect.tapError(launch, () => connection.reset).pipe(
-              Effect.zipRight(launched("sent", visit)),
-              Effect.zipRight(remember(connection)),
-              Effect.as(connection)
-            )
-          }),
-        run: bus.run(receive),
-        flush: visitors === "local" ? pool.trim(0) : bus.send(new Signal.Flush()),
-        abandon: Effect.suspend(() => Effect.forEach(served, ({ reset }) => reset, { discard: true })),
-        visitors,
-        bus,
-        pool
+        visitors: options.visitors,
+        open: visitors.open,
+        run: bus.run(visitors.receive),
+        flush: options.visitors === "local" ? pool.trim(0) : bus.send(new Signal.Flush()),
+        abandon: visitors.abandon,
+        stats: pool.stats,
+        attach: bus.attach,
+        isAttached: bus.isAttached,
+        watch: bus.watch,
+        received: bus.received,
+        roundTrip: bus.roundTrip,
+        probe: bus.probe,
+        leave: bus.leave,
+        suspend: bus.suspend
       })
     })
   )
+
+// internal
+
+/** Launches in both directions: those of this side's visitors, and those that the peer sends. */
+const makeVisitors = ({ tracksVisitors = false, visitors }: Options) =>
+  Effect.gen(function* () {
+    const bus = yield* SignalBus.SignalBus
+    const egress = yield* Egress
+    const events = yield* EventBus
+    const pool = yield* Pool.Pool
+
+    const served = new Set<Connection>()
+    const track = (connection: Connection) =>
+      tracksVisitors
+        ? Effect.acquireRelease(
+            Effect.sync(() => served.add(connection)),
+            () => Effect.sync(() => served.delete(connection))
+          )
+        : Effect.void
+    const take = tracksVisitors ? (id: Signal.ConnectionId) => Effect.tap(pool.take(id), track) : pool.take
+    const launched = (direction: "sent" | "received", { protocol, visitor }: Signal.Visit) =>
+      events.publish(() => ({ _tag: "Launched", direction, protocol, visitor }))
+
+    const launch = (visit: Signal.Visit, { connection, id }: { connection: Connection; id: Signal.ConnectionId }) =>
+      Effect.suspend((): Effect.Effect<void, SessionOver, Scope.Scope> =>
+        bus.isAttached()
+          ? bus.launch(
+              Signal.makeLaunch({ protocol: visit.protocol, id, visitor: visit.visitor, entry: visit.entry }),
+              connection.reset
+            )
+          : new PeerAway()
+      )
+
+    const receive = (signal: SignalBus.Delivered): Effect.Effect<void> => {
+      switch (signal._tag) {
+        case "Launch":
+          return visitors === "remote"
+            ? Effect.zipRight(launched("received", signal), egress.launch(signal, take))
+            : Effect.logWarning("ignored a launch from the peer: in this tunnel visitors connect to this side")
+        case "Demand":
+          return pool.warm(signal.count)
+        case "Flush":
+          return pool.trim(0)
+        case "Keep":
+          return pool.trim(signal.count)
+        case "Terms":
+          return Effect.logDebug("ignored terms from the peer: they are agreed on in the handshake")
+      }
+    }
+
+    return {
+      receive,
+      open: (visit: Signal.Visit) =>
+        Effect.flatMap(pool.takeAny, (taken) =>
+          Effect.tapError(launch(visit, taken), () => taken.connection.reset).pipe(
+            Effect.zipRight(launched("sent", visit)),
+            Effect.zipRight(track(taken.connection)),
+            Effect.as(taken.connection)
+          )
+        ),
+      abandon: Effect.suspend(() => Effect.forEach(served, ({ reset }) => reset, { discard: true }))
+    }
+  })

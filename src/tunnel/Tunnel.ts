@@ -160,8 +160,8 @@ const make = (config: TunnelConfig) =>
     const figures = Effect.gen(function* () {
       const sessions = yield* link.sessions
       const attached = sessions.filter(isAttached)
-      const pools = yield* Effect.forEach(sessions, ({ pool }) => pool.stats)
-      const trips = yield* Effect.forEach(attached, ({ bus }) => bus.roundTrip)
+      const pools = yield* Effect.forEach(sessions, ({ stats }) => stats)
+      const trips = yield* Effect.forEach(attached, ({ roundTrip }) => roundTrip)
       const sum = (figure: "idle" | "capacity" | "waiting") => pools.reduce((sum, pool) => sum + pool[figure], 0)
       const tcp = yield* relay.count
       const udp = yield* datagramRelay.count
@@ -220,7 +220,7 @@ const make = (config: TunnelConfig) =>
     })
   })
 
-const isAttached = ({ bus }: Session["Type"]): boolean => bus.isAttached()
+const isAttached = (session: Session["Type"]): boolean => session.isAttached()
 
 const drain = Effect.gen(function* () {
   const relay = yield* Relay.Relay

@@ -34,25 +34,29 @@ const makeSession = (name: string, capacity: number, visitors: "local" | "remote
     )
     const never = Effect.never
     let isOver = false
-    let tell: (attached: boolean) => void = constVoid
+    let publish: (attached: boolean) => void = constVoid
     const session: Session["Type"] = {
       open: () => open,
       run: never,
       flush: Effect.void,
       abandon: Effect.void,
       visitors,
-      bus: {
-        isAttached: () => !isOver,
-        watch: (listener: typeof tell) => {
-          tell = listener
-          return () => (tell = constVoid)
-        }
-      } as never,
-      pool: { rejectWaiting: () => {} } as never
+      stats: never,
+      attach: () => never,
+      isAttached: () => !isOver,
+      watch: (listener) => {
+        publish = listener
+        return () => (publish = constVoid)
+      },
+      received: () => -1,
+      roundTrip: Effect.succeedNone,
+      probe: () => never,
+      leave: Effect.void,
+      suspend: never
     }
     const end = Effect.suspend(() => {
       isOver = true
-      tell(false)
+      publish(false)
       return over.open
     })
     return { session, end }
@@ -191,7 +195,7 @@ describe("a visitor of a tunnel", () => {
 
   it.each([
     ["no client is there", "Away", "the other side is away"],
-    ["the client fills no pool", "Busy", "the pool does not keep up"]
+    ["the client fills no pool", "Busy", "the pool has no idle connection"]
   ] as const)("for whom %s is reset after the wait, and counted", (_, reason, sentence) => {
     const [stayed, refused, said] = SmallWorld.run({}, ({ attach, connect, log, start }) =>
       Effect.gen(function* () {
