@@ -1,5 +1,5 @@
 /**
- * How fast bytes may pass, all visitors together: a token bucket each way, and turns that are fair to everybody.
+ * How fast bytes may pass, all visitors together: a token bucket for each direction, shared fairly by all that wait.
  */
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
@@ -9,23 +9,26 @@ import type * as Scope from "effect/Scope"
 
 export interface Bucket {
   /**
-   * How many of the wanted bytes may pass now: at least one, at most `wanted`; waits for its turn.
+   * Takes tokens for up to `wanted` bytes and returns how many bytes may pass, at least 1; waits for its turn.
    *
    * Cancel safe: an interrupted wait has taken nothing.
    */
   readonly take: (wanted: number) => Effect.Effect<number>
-  /** Waits for its turn and lets all of them pass, e.g. a datagram, which cannot be cut; what was not there is owed. */
+  /**
+   * Waits for its turn and takes tokens for all bytes, e.g. of a datagram, which cannot be cut. Missing tokens are owed:
+   * the next takers wait until they have come in.
+   */
   readonly takeWhole: (bytes: number) => Effect.Effect<void>
-  /** Settles what was taken and did not pass, or below zero what passed and was not taken. */
-  readonly giveBack: (bytes: number) => void
+  /** Returns the tokens of bytes that did not pass; below zero, takes tokens for bytes that passed without any. */
+  readonly refund: (bytes: number) => void
 }
 
 export class Throttle extends Context.Tag("nodepass/Throttle")<
   Throttle,
   {
-    /** Towards the other end of the tunnel; `undefined` where there is no limit, so that the data path need not ask. */
+    /** Towards the other end of the tunnel; `undefined` without a limit: the data path then asks nothing. */
     readonly tx: Bucket | undefined
-    /** And back. */
+    /** From the other end of the tunnel. */
     readonly rx: Bucket | undefined
   }
 >() {}
@@ -43,85 +46,76 @@ export const layer = ({ rate }: Options = {}): Layer.Layer<Throttle> =>
       : Effect.all({ tx: makeBucket(rate), rx: makeBucket(rate) })
   )
 
-interface Waiter {
-  readonly wanted: number
-  readonly whole: boolean
-  readonly grant: (bytes: number) => void
-}
-
 /**
- * Who finds tokens and nobody waiting takes them at once. The others stand in a row; one timer for all of them hands out
- * what has come in since, a share to each in turn, so that who wants little waits no longer than a round.
+ * A taker that finds tokens and an empty queue takes them at once. The others wait in the queue. One timer for all of
+ * them hands out the tokens that have come in, a share to each in turn, so that a small wish waits one round at most.
+ *
+ * Not a `Semaphore`, which serves each waiter in full before the next one: small wishes would wait for all large ones.
  */
 export const makeBucket = (rate: number): Effect.Effect<Bucket, never, Scope.Scope> =>
   Effect.gen(function* () {
     const scope = yield* Effect.scope
     const clock = yield* Effect.clock
-    const most = rate * (Duration.toMillis(burst) / 1000)
-    const row = new Set<Waiter>()
-    let tokens = most
-    let at = clock.unsafeCurrentTimeMillis()
+    const burstBytes = rate * (Duration.toMillis(burst) / 1000)
+    const queue = new Set<PendingGrant>()
+    let tokens = burstBytes
+    let refilledAt = clock.unsafeCurrentTimeMillis()
     let ticking = false
 
     const refill = () => {
       const now = clock.unsafeCurrentTimeMillis()
-      // A clock that is set back adds nothing, and is not waited for.
-      // Somebody who waited may have what came in while this process was busy.
-      const room = row.size > 0 ? 2 * most : most
-      tokens = Math.min(room, tokens + (Math.max(0, now - at) * rate) / 1000)
-      at = now
+      // While takers wait the bucket holds twice as much, for a process that was busy when the timer was due.
+      const limit = queue.size > 0 ? 2 * burstBytes : burstBytes
+      // A clock that was set back adds nothing.
+      tokens = Math.min(limit, tokens + (Math.max(0, now - refilledAt) * rate) / 1000)
+      refilledAt = now
     }
 
-    /** A share to each who stands in the row now; who wants more stands behind then. */
+    /** Grants a share to each taker that waits now. A taker that wants more queues again. */
     const serveRound = () => {
-      const share = Math.max(least, Math.min(largest, Math.ceil(tokens / row.size)))
-      for (const waiter of Array.from(row)) {
+      const share = Math.max(minShareBytes, Math.min(maxShareBytes, Math.ceil(tokens / queue.size)))
+      for (const pending of Array.from(queue)) {
         if (tokens <= 0) return
-        row.delete(waiter)
-        const passing = waiter.whole ? waiter.wanted : Math.min(waiter.wanted, share)
+        queue.delete(pending)
+        const passing = pending.whole ? pending.wanted : Math.min(pending.wanted, share)
         tokens -= passing
-        waiter.grant(passing)
+        pending.grant(passing)
       }
     }
-    /** Rounds until nothing is left, or nobody stands there. */
-    const serveRow: Effect.Effect<void> = Effect.suspend(() => {
-      if (tokens <= 0 || row.size === 0) return Effect.void
+    const serveQueue: Effect.Effect<void> = Effect.suspend(() => {
+      if (tokens <= 0 || queue.size === 0) return Effect.void
       serveRound()
-      return Effect.zipRight(Effect.yieldNow(), serveRow)
+      return Effect.zipRight(Effect.yieldNow(), serveQueue)
     })
-
     const tick: Effect.Effect<void> = Effect.suspend(() => {
-      if (row.size === 0) {
+      if (queue.size === 0) {
         ticking = false
         return Effect.void
       }
       const owed = Duration.millis((Math.max(0, -tokens) / rate) * 1000)
       return Effect.sleep(Duration.sum(interval, owed)).pipe(
         Effect.zipRight(Effect.sync(refill)),
-        Effect.zipRight(serveRow),
+        Effect.zipRight(serveQueue),
         Effect.zipRight(tick)
       )
     })
 
     const wait = (wanted: number, whole: boolean): Effect.Effect<number> =>
       Effect.async<number>((resume) => {
-        const waiter: Waiter = { wanted, whole, grant: (bytes) => resume(Effect.succeed(bytes)) }
-        row.add(waiter)
-        return Effect.sync(() => row.delete(waiter))
+        const pending: PendingGrant = { wanted, whole, grant: (bytes) => resume(Effect.succeed(bytes)) }
+        queue.add(pending)
+        return Effect.sync(() => queue.delete(pending))
       })
-    const queue = (wanted: number, whole: boolean): Effect.Effect<number> =>
-      Effect.suspend(() => {
-        if (ticking) return wait(wanted, whole)
-        ticking = true
-        return Effect.zipRight(Effect.forkIn(tick, scope), wait(wanted, whole))
-      })
-
+    const waitTicking = (wanted: number, whole: boolean): Effect.Effect<number> => {
+      ticking = true
+      return Effect.zipRight(Effect.forkIn(tick, scope), wait(wanted, whole))
+    }
     const take = (wanted: number, whole: boolean): Effect.Effect<number> =>
       Effect.suspend(() => {
-        if (ticking) return queue(wanted, whole)
+        if (ticking) return wait(wanted, whole)
         refill()
-        if (tokens <= 0) return queue(wanted, whole)
-        const passing = whole ? wanted : Math.min(wanted, Math.max(least, Math.floor(tokens)))
+        if (tokens <= 0) return waitTicking(wanted, whole)
+        const passing = whole ? wanted : Math.min(wanted, Math.max(minShareBytes, Math.floor(tokens)))
         tokens -= passing
         return Effect.succeed(passing)
       })
@@ -129,7 +123,7 @@ export const makeBucket = (rate: number): Effect.Effect<Bucket, never, Scope.Sco
     return {
       take: (wanted) => take(wanted, false),
       takeWhole: (bytes) => Effect.asVoid(take(bytes, true)),
-      giveBack: (bytes) => {
+      refund: (bytes) => {
         tokens += bytes
       }
     }
@@ -137,9 +131,16 @@ export const makeBucket = (rate: number): Effect.Effect<Bucket, never, Scope.Sco
 
 // internal
 
-/** What may pass at once after silence. */
+interface PendingGrant {
+  readonly wanted: number
+  /** Grants all that is wanted, in place of a share. */
+  readonly whole: boolean
+  readonly grant: (bytes: number) => void
+}
+
+/** What may pass at once after a pause. */
 const burst = Duration.millis(50)
-/** Between two looks at the row. */
+/** Between two rounds of the queue. */
 const interval = Duration.millis(10)
-/** Bytes in a share. */
-const [least, largest] = [512, 64 * 1024]
+const minShareBytes = 512
+const maxShareBytes = 64 * 1024

@@ -60,7 +60,7 @@ const granting = (share: number, keep: (bytes: number) => void): Throttle.Bucket
       })
     ),
   takeWhole: () => Effect.die("no datagrams here"),
-  giveBack: (bytes) => keep(-bytes)
+  refund: (bytes) => keep(-bytes)
 })
 
 /** With the reactor in hand. */
@@ -134,7 +134,7 @@ describe.runIf(process.platform === "linux")("on Linux", () => {
         const never: Throttle.Bucket = {
           take: () => Effect.zipRight(Deferred.succeed(wanted, void 0), Effect.never),
           takeWhole: () => Effect.never,
-          giveBack: () => {}
+          refund: () => {}
         }
         const throttle = Layer.succeed(Throttle.Throttle, { tx: never, rx: granting(1000, () => {}) })
         yield* run(

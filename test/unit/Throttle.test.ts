@@ -19,15 +19,15 @@ const world = <A>(program: Effect.Effect<A, never, Scope.Scope>): A => {
 
 interface Passed {
   readonly at: number
-  readonly who: number
+  readonly connection: number
   readonly bytes: number
 }
 
-/** So many connections that always have something to send, each in chunks of its own size. */
+/** Connections that always have something to send, each in chunks of the given size. */
 const demand = (bucket: Throttle.Bucket, chunks: ReadonlyArray<number>, seconds: number, whole = false) =>
   Effect.gen(function* () {
     const passed: Array<Passed> = []
-    const connection = (chunk: number, who: number) =>
+    const send = (chunk: number, connection: number) =>
       Effect.forever(
         Effect.gen(function* () {
           for (let left = chunk; left > 0;) {
@@ -35,11 +35,11 @@ const demand = (bucket: Throttle.Bucket, chunks: ReadonlyArray<number>, seconds:
             if (whole) yield* bucket.takeWhole(left)
             assert.isTrue(bytes >= 1 && bytes <= left)
             left -= bytes
-            passed.push({ at: yield* Clock.currentTimeMillis, who, bytes })
+            passed.push({ at: yield* Clock.currentTimeMillis, connection, bytes })
           }
         })
       )
-    const fibers = yield* Effect.forEach(chunks, (chunk, who) => Effect.fork(connection(chunk, who)))
+    const fibers = yield* Effect.forEach(chunks, (chunk, connection) => Effect.fork(send(chunk, connection)))
     yield* Effect.sleep(seconds * 1000)
     yield* Fiber.interruptAll(fibers)
     return passed
@@ -58,7 +58,7 @@ const within = (passed: ReadonlyArray<Passed>, rate: number, seconds: number) =>
 }
 
 describe("Throttle", () => {
-  it("asks nothing of the data path where there is no limit", () => {
+  it("has no buckets without a limit, so that the data path asks nothing", () => {
     const { rx, tx } = world(
       Effect.map(Layer.build(Throttle.layer()), (services) => Context.get(services, Throttle.Throttle))
     )
@@ -66,7 +66,7 @@ describe("Throttle", () => {
   })
 
   it.prop(
-    "under constant demand any two seconds pass what the rate says, within a tenth",
+    "under constant demand, any two seconds pass what the rate allows, within a tenth",
     [rate, chunks],
     ([rate, chunks]) => {
       within(world(Effect.flatMap(Throttle.makeBucket(rate), (bucket) => demand(bucket, chunks, 3))), rate, 3)
@@ -75,7 +75,7 @@ describe("Throttle", () => {
   )
 
   it.prop(
-    "so do datagrams, which pass whole",
+    "datagrams, which pass whole, keep the rate as well",
     [FastCheck.integer({ min: 1, max: 200 }), FastCheck.integer({ min: 1000, max: 16_384 })],
     ([megabits, size]) => {
       const rate = megabits * 125_000
@@ -88,7 +88,7 @@ describe("Throttle", () => {
     { fastCheck: { numRuns: runs(5, 12) } }
   )
 
-  it("a long silence is not made up for at once", () => {
+  it("a long pause saves up no more than a burst", () => {
     const passed = world(
       Effect.gen(function* () {
         const bucket = yield* Throttle.makeBucket(1_250_000)
@@ -100,7 +100,7 @@ describe("Throttle", () => {
   })
 
   it.prop(
-    "connections that all want more get the same, within a tenth",
+    "connections that all want more get equal shares, within a tenth",
     [FastCheck.integer({ min: 2, max: 40 }), FastCheck.integer({ min: 5, max: 100 })],
     ([count, megabits]) => {
       const passed = world(
@@ -112,16 +112,18 @@ describe("Throttle", () => {
           )
         )
       )
-      // The first to come finds what was saved up.
+      // The first connection takes the initial burst.
       const after = passed.filter(({ at }) => at > 1000)
-      const shares = Array.from({ length: count }, (_, who) => total(after.filter((one) => one.who === who)))
+      const shares = Array.from({ length: count }, (_, index) =>
+        total(after.filter(({ connection }) => connection === index))
+      )
       const mean = total(after) / count
       for (const share of shares) assert.isTrue(Math.abs(share / mean - 1) <= 0.1, `${share} of ${mean}`)
     },
     { fastCheck: { numRuns: runs(4, 8) } }
   )
 
-  it("who wants little waits no longer than a round of the others", () => {
+  it("a small wish waits no longer than one round of the others", () => {
     const longest = world(
       Effect.gen(function* () {
         const bucket = yield* Throttle.makeBucket(1_250_000)
@@ -146,7 +148,7 @@ describe("Throttle", () => {
     assert.isAtMost(longest, 30)
   })
 
-  it("one timer serves everybody, and none is left when nobody waits", () => {
+  it("one timer serves all that wait, and none runs when nothing waits", () => {
     const sleeps = (connections: number) => {
       let count = 0
       world(
@@ -186,7 +188,7 @@ describe("Throttle", () => {
     assert.strictEqual(passed, 62_500)
   })
 
-  it("a clock that is set back stops nobody", () => {
+  it("a clock that is set back delays nothing", () => {
     const took = world(
       Effect.gen(function* () {
         const clock = yield* Effect.clock

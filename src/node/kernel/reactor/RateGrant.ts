@@ -36,7 +36,7 @@ export const make = ({ bucket, fork, grant }: Options): RateGrant => {
     },
     settle: (passed) => {
       taking?.unsafeInterruptAsFork(taking.id())
-      bucket.giveBack(granted - passed)
+      bucket.refund(granted - passed)
     }
   }
 }
