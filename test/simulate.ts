@@ -1,8 +1,11 @@
 /**
- * More worlds than the tests run: `npm run simulate -- --seeds N --seed S`.
+ * Whole tunnels in simulated worlds: `npm run simulate -- --seeds N --seed S`.
+ *
+ * `--log` prints what the tunnels log; a world that breaks a law always does.
  */
+import * as FastCheck from "effect/FastCheck"
 import { parseArgs } from "node:util"
-import { run } from "./simulation/worlds/TunnelWorld.js"
+import * as TunnelWorld from "./simulation/worlds/TunnelWorld.js"
 
 const { values } = parseArgs({
   options: { seeds: { type: "string" }, seed: { type: "string" }, log: { type: "boolean" } }
@@ -17,13 +20,14 @@ if (!Number.isSafeInteger(first) || !Number.isSafeInteger(count) || count < 1) {
 let violations = 0
 const total = { served: 0, refused: 0 }
 for (let seed = first; seed < first + count; seed++) {
-  const world = run(seed)
-  total.served += world.served
-  total.refused += world.refused
-  if (values.log === true) for (const line of world.log) console.log(line)
-  for (const broken of world.broken) {
-    violations++
-    console.log(`seed ${seed}: ${broken}`)
+  for (const scenario of FastCheck.sample(TunnelWorld.scenario, { seed, numRuns: 1 })) {
+    const { broken, log, refused, served } = TunnelWorld.run(scenario)
+    total.served += served
+    total.refused += refused
+    violations += broken.length
+    if (values.log === true || broken.length > 0) for (const line of log) console.log(line)
+    if (broken.length > 0) console.log(FastCheck.stringify(scenario))
+    for (const law of broken) console.log(`seed ${seed}: ${law}`)
   }
 }
 console.log(`${total.served} visitors served, ${total.refused} refused`)

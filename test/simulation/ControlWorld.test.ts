@@ -1,27 +1,27 @@
-import { assert, describe, it } from "@effect/vitest"
+import { assert, describe } from "@effect/vitest"
+import * as FastCheck from "effect/FastCheck"
+import { runs } from "../Runs.js"
+import { it } from "./Simulated.js"
 import * as ControlWorld from "./worlds/ControlWorld.js"
 
-const seeds = (first: number, count: number) => Array.from({ length: count }, (_, index) => first + index)
-
-describe("signals in simulated worlds", () => {
-  it.each(seeds(0, 15).map((index) => 100 * index))(
-    "100 worlds from seed %i keep every law",
-    (first) => {
-      const broken = seeds(first, 100).flatMap((seed) =>
-        ControlWorld.run(seed).broken.map((law) => `seed ${seed}: ${law}`)
-      )
-      assert.deepStrictEqual(broken, [])
-    },
-    120_000
+describe("signals in a simulated world", () => {
+  it.drawn(
+    "keep every law whatever happens to their connection",
+    ControlWorld.scenario,
+    runs(200, 1600),
+    (scenario) => {
+      const { broken, log } = ControlWorld.run(scenario)
+      assert.deepStrictEqual(broken, [], log.join("\n"))
+    }
   )
 
-  it("sessions are gone on with in many of them, and launches refused in some", () => {
-    const worlds = seeds(0, 120).map(ControlWorld.run)
-    assert.isAbove(worlds.filter(({ resumed }) => resumed > 0).length, 30)
-    assert.isAbove(worlds.filter(({ refused }) => refused > 0).length, 3)
+  it("belong to a session that is resumed in many worlds, and some launches are refused", () => {
+    const worlds = FastCheck.sample(ControlWorld.scenario, { seed: 1, numRuns: 80 }).map(ControlWorld.run)
+    assert.isAbove(worlds.filter(({ resumed }) => resumed > 0).length, 20)
+    assert.isAbove(worlds.filter(({ refused }) => refused > 0).length, 2)
   })
 
-  it.each(seeds(2000, 4))("seed %i is one history", (seed) => {
-    assert.deepStrictEqual(ControlWorld.run(seed), ControlWorld.run(seed))
+  it.drawn("have one history for one scenario", ControlWorld.scenario, runs(4, 8), (scenario) => {
+    assert.deepStrictEqual(ControlWorld.run(scenario), ControlWorld.run(scenario))
   })
 })

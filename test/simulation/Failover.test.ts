@@ -19,7 +19,7 @@ import * as Simulation from "../../src/testing/Simulation.js"
 import * as Transport from "../../src/transport/Transport.js"
 import type * as Tunnel from "../../src/tunnel/Tunnel.js"
 import * as TunnelHost from "./worlds/TunnelHost.js"
-import { readAll } from "./worlds/TunnelWorld.js"
+import { readAll } from "../Bytes.js"
 
 const utf8 = new TextEncoder()
 const names = ["first", "second", "third"] as const

@@ -14,7 +14,7 @@ import * as Throttle from "../../src/relay/Throttle.js"
 import * as SimNetwork from "../../src/testing/SimNetwork.js"
 import * as Simulation from "../../src/testing/Simulation.js"
 import { type Connection, Transport } from "../../src/transport/Transport.js"
-import { readAll } from "./worlds/TunnelWorld.js"
+import { readAll } from "../Bytes.js"
 
 interface Line {
   /** The outer ends: what the visitor and the target hold. */

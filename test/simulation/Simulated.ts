@@ -1,7 +1,8 @@
 /**
  * Programs in virtual time on a simulated network. Each must end by itself and close all that it opened.
  *
- * `it.simulated` and `it.simulated.prop` are tests of such programs. A failure shows the seed and the inputs, shrunk.
+ * `it.simulated` and `it.simulated.prop` are tests of such programs, `it.drawn` one of a whole world that is drawn as a
+ * value. A failure shows the seed and the smallest inputs that fail.
  */
 import * as vitest from "@effect/vitest"
 import * as Cause from "effect/Cause"
@@ -70,17 +71,30 @@ const prop = <const Arbitraries extends ReadonlyArray<FastCheck.Arbitrary<unknow
   arbitraries: Arbitraries,
   { seeds, ...options }: TestOptions<R>,
   program: (values: Values<Arbitraries>, world: World) => Effect.Effect<A, E, R | Scope.Scope>
+) => {
+  const values = FastCheck.tuple(...arbitraries) as unknown as FastCheck.Arbitrary<Values<Arbitraries>>
+  const draws = FastCheck.tuple(FastCheck.noShrink(FastCheck.nat()), values)
+  return drawn(name, draws, seeds, ([seed, values]) => {
+    run({ ...options, seed }, (world) => program(values, world))
+  })
+}
+
+/** A test that checks each of so many values. A failure shows the smallest value that fails. */
+const drawn = <A>(
+  name: string,
+  arbitrary: FastCheck.Arbitrary<A>,
+  count: number | undefined,
+  check: (value: A) => void
 ) =>
   vitest.it(name, async () => {
-    const values = FastCheck.tuple(...arbitraries) as unknown as FastCheck.Arbitrary<Values<Arbitraries>>
-    const property = FastCheck.asyncProperty(FastCheck.integer(), values, async (seed, values) => {
-      run({ ...options, seed }, (world) => program(values, world))
+    const property = FastCheck.asyncProperty(arbitrary, async (value) => {
+      check(value)
       await nextTurn()
     })
-    await FastCheck.assert(property, seeds === undefined ? {} : { numRuns: seeds })
+    await FastCheck.assert(property, count === undefined ? {} : { numRuns: count })
   })
 
-export const it = Object.assign(vitest.it, { simulated: Object.assign(simulated, { prop }) })
+export const it = Object.assign(vitest.it, { drawn, simulated: Object.assign(simulated, { prop }) })
 
 // internal
 

@@ -17,7 +17,7 @@ import * as SimNetwork from "../../src/testing/SimNetwork.js"
 import * as Simulation from "../../src/testing/Simulation.js"
 import * as Targets from "../../src/relay/Targets.js"
 import { serve, Transport, TransportError } from "../../src/transport/Transport.js"
-import { readAll } from "./worlds/TunnelWorld.js"
+import { readAll } from "../Bytes.js"
 import { runs } from "../Runs.js"
 
 interface World {

@@ -1,14 +1,15 @@
 /**
- * The signals of one tunnel in a simulated world, without its bytes: two sides that meet through somebody in the middle, who
- * cuts, holds, repeats and forges what they say, all drawn by a seed.
+ * The signals of one tunnel in a simulated world, without its bytes: two sides, and an attacker between them who cuts, delays,
+ * repeats, forges, drops and reorders what they send.
  *
- * `run` says which laws were broken, which is none in every world.
+ * A scenario is a value that FastCheck draws and shrinks; `run` returns the laws that were broken in it, in words.
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as FastCheck from "effect/FastCheck"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
@@ -32,42 +33,48 @@ import * as Simulation from "../../../src/testing/Simulation.js"
 import { type Connection, type Listener, serve, Transport } from "../../../src/transport/Transport.js"
 import * as EventBus from "../../../src/core/EventBus.js"
 
-export interface World {
-  readonly seed: number
+export interface Outcome {
   /** Laws broken, in words. */
   readonly broken: ReadonlyArray<string>
-  /** The whole history in one text: equal seeds, equal fingerprints. */
+  /** Equal scenarios have equal fingerprints. */
   readonly fingerprint: string
   readonly launched: number
   readonly refused: number
-  /** Times that a session was gone on with. */
+  /** How often a session was resumed. */
   readonly resumed: number
   readonly log: ReadonlyArray<string>
 }
 
-type Fault =
-  /** The control connection breaks when so many bytes more have passed, both ways together. */
-  | { readonly _tag: "Cut"; readonly bytes: number }
-  /** Nothing passes and nothing fails. */
-  | { readonly _tag: "Partition"; readonly millis: number }
-  /** A side stands still, as under SIGSTOP: nothing it waits for comes, and its connections hold. */
-  | { readonly _tag: "Stop"; readonly side: "server" | "client"; readonly millis: number }
-  /** The middle says again what it heard before, on this connection or an earlier one, or noise. */
-  | { readonly _tag: "Forge"; readonly count: number }
-  /** The middle holds back what it hears. */
-  | { readonly _tag: "Hold"; readonly millis: number }
-  /** The middle keeps lines to itself, or says them behind what comes after them. */
-  | { readonly _tag: "Take" | "Swap"; readonly count: number }
+type Side = "server" | "client"
 
-interface Scenario {
+type Fault = { readonly atMillis: number } &
+  /** The control connection is reset after so many more bytes, both ways together. */
+  (
+    | { readonly _tag: "Cut"; readonly bytes: number }
+    /** Nothing arrives and nothing fails. */
+    | { readonly _tag: "Partition"; readonly millis: number }
+    /** A side stands still, as under SIGSTOP: no timer and no read of it completes, and its connections stay open. */
+    | { readonly _tag: "Stop"; readonly side: Side; readonly millis: number }
+    /** The attacker sends noise, or lines that it recorded on this connection or an earlier one. */
+    | { readonly _tag: "Forge"; readonly count: number }
+    /** The attacker delays what it receives. */
+    | { readonly _tag: "Hold"; readonly millis: number }
+    /** The attacker drops lines, or sends them behind those that follow them. */
+    | { readonly _tag: "Drop" | "Swap"; readonly count: number }
+  )
+
+export interface Scenario {
+  readonly seed: number
   readonly link: SimNetwork.Link
-  readonly sender: "server" | "client"
-  /** Seconds of a side for each of the world's. */
+  readonly sender: Side
+  /** Seconds of a side for each second of the world. */
   readonly rates: { readonly server: number; readonly client: number }
-  /** Milliseconds that a side's time of day is ahead of the world's. */
+  /** Milliseconds by which a side's time of day is ahead of the world's. */
   readonly ahead: { readonly server: number; readonly client: number }
+  /** When each launch is asked for, in milliseconds. */
   readonly launches: ReadonlyArray<number>
-  readonly faults: ReadonlyArray<readonly [atMillis: number, fault: Fault]>
+  readonly faults: ReadonlyArray<Fault>
+  /** Signals that may wait in the outbox. */
   readonly limit: number
   /** Milliseconds that a key lasts. */
   readonly lifetime: number
@@ -86,49 +93,78 @@ const settings = ({ lifetime, limit }: Scenario): Settings.Settings["Type"] => (
   resumeGrace: Duration.millis(grace)
 })
 
-const between = (low: number, high: number) => Random.nextIntBetween(low, high + 1)
+const { constant, constantFrom, integer, nat, oneof, record } = FastCheck
+
+const side = constantFrom<Side>("server", "client")
+const atMillis = nat(6000)
+const fault: FastCheck.Arbitrary<Fault> = oneof(
+  {
+    weight: 3,
+    arbitrary: record({ _tag: constant("Cut" as const), atMillis, bytes: oneof(nat(300), nat(2000), nat(2000)) })
+  },
+  {
+    weight: 1,
+    arbitrary: record({
+      _tag: constant("Partition" as const),
+      atMillis,
+      millis: constantFrom(50, 1500, 3000, 2 * grace)
+    })
+  },
+  {
+    weight: 1,
+    arbitrary: record({
+      _tag: constant("Stop" as const),
+      atMillis,
+      side,
+      millis: constantFrom(300, 1500, 4500, 2 * grace)
+    })
+  },
+  {
+    weight: 1,
+    arbitrary: record({ _tag: constant("Forge" as const), atMillis, count: integer({ min: 1, max: 30 }) })
+  },
+  {
+    weight: 1,
+    arbitrary: record({ _tag: constant("Hold" as const), atMillis, millis: integer({ min: 1, max: 1000 }) })
+  },
+  {
+    weight: 1,
+    arbitrary: record({
+      _tag: constantFrom("Drop" as const, "Swap" as const),
+      atMillis,
+      count: integer({ min: 1, max: 3 })
+    })
+  }
+)
+
+export const scenario: FastCheck.Arbitrary<Scenario> = record({
+  seed: FastCheck.noShrink(nat(1_000_000)),
+  link: record({
+    latency: constantFrom(0, 1, 20, 150),
+    jitter: constantFrom(0, 0, 30),
+    window: integer({ min: 3, max: 16 }),
+    segment: constantFrom(65_536, 700, 200)
+  }),
+  sender: side,
+  rates: record({ server: constantFrom(1, 1, 0.8, 1.25), client: constantFrom(1, 1, 0.8, 1.25) }),
+  ahead: record({ server: constantFrom(0, 0, 86_400_000), client: constantFrom(0, 0, -3_600_000) }),
+  launches: constantFrom(10, 2000, 6000).chain((until) =>
+    oneof(
+      { weight: 5, arbitrary: FastCheck.array(nat(until), { minLength: 1, maxLength: 12, size: "max" }) },
+      { weight: 1, arbitrary: FastCheck.array(nat(until), { minLength: 40, maxLength: 60, size: "max" }) }
+    ).map((launches) => launches.toSorted((left, right) => left - right))
+  ),
+  faults: oneof(
+    { weight: 3, arbitrary: FastCheck.array(fault, { maxLength: 1 }) },
+    { weight: 2, arbitrary: FastCheck.array(fault, { minLength: 1, maxLength: 4 }) }
+  ).map((faults) => faults.toSorted((left, right) => left.atMillis - right.atMillis)),
+  limit: constantFrom(65_536, 16, 2),
+  lifetime: constantFrom(3_600_000, 300, 1),
+  handling: constantFrom(0, 0, 1)
+})
+
 const oneOf = <const A>(...values: readonly [A, ...ReadonlyArray<A>]) =>
   Effect.map(Random.nextIntBetween(0, values.length), (index) => values[index] ?? values[0])
-
-const drawFault: Effect.Effect<readonly [number, Fault]> = Effect.gen(function* () {
-  const at = yield* between(0, 6000)
-  const fault: Fault = yield* oneOf<Effect.Effect<Fault>>(
-    Effect.map(between(0, 2000), (bytes) => ({ _tag: "Cut", bytes })),
-    Effect.map(between(0, 300), (bytes) => ({ _tag: "Cut", bytes })),
-    Effect.map(between(0, 2000), (bytes) => ({ _tag: "Cut", bytes })),
-    Effect.map(oneOf(50, 1500, 3000, 2 * grace), (millis) => ({ _tag: "Partition", millis })),
-    Effect.flatMap(oneOf("server", "client"), (side) =>
-      Effect.map(oneOf(300, 1500, 4500, 2 * grace), (millis) => ({ _tag: "Stop", side, millis }))
-    ),
-    Effect.map(between(1, 30), (count) => ({ _tag: "Forge", count })),
-    Effect.map(between(1, 1000), (millis) => ({ _tag: "Hold", millis })),
-    Effect.zipWith(oneOf("Take", "Swap"), between(1, 3), (_tag, count) => ({ _tag, count }))
-  ).pipe(Effect.flatten)
-  return [at, fault] as const
-})
-
-const draw: Effect.Effect<Scenario> = Effect.gen(function* () {
-  const count = yield* oneOf(1, 2, 5, 12, 12, 60)
-  const until = yield* oneOf(10, 2000, 6000)
-  return {
-    link: {
-      latency: Duration.millis(yield* oneOf(0, 1, 20, 150)),
-      jitter: Duration.millis(yield* oneOf(0, 0, 30)),
-      window: yield* between(3, 16),
-      segment: yield* oneOf(200, 700, 65_536)
-    },
-    sender: yield* oneOf("server", "client"),
-    rates: { server: yield* oneOf(1, 1, 0.8, 1.25), client: yield* oneOf(1, 1, 0.8, 1.25) },
-    ahead: { server: yield* oneOf(0, 0, 86_400_000), client: yield* oneOf(0, 0, -3_600_000) },
-    launches: (yield* Effect.replicateEffect(between(0, until), count)).toSorted((left, right) => left - right),
-    faults: (yield* Effect.replicateEffect(drawFault, yield* oneOf(0, 1, 1, 2, 4))).toSorted(
-      ([left], [right]) => left - right
-    ),
-    limit: yield* oneOf(2, 16, 65_536),
-    lifetime: yield* oneOf(1, 300, 3_600_000),
-    handling: yield* oneOf(0, 0, 1)
-  }
-})
 
 /** A clock of its own, that is ahead or behind, runs faster or slower, and can stand still. */
 const makeClock = (clock: Clock.Clock, rate: number, ahead: number) => {
@@ -169,14 +205,14 @@ const onClock = (connection: Connection, clock: Clock.Clock): Connection => ({
 const address = Address.make("server", 1)
 const middleAddress = Address.make("middle", 1)
 
-/** What lies between the sides. */
-const makeMiddle = (transport: Transport["Type"], listener: Listener) =>
+/** Passes bytes on between the sides, and meddles with them when asked. */
+const makeAttacker = (transport: Transport["Type"], listener: Listener) =>
   Effect.gen(function* () {
     let left = Infinity
     let heldUntil = 0
     let passed = 0
     let forging = 0
-    let taking = 0
+    let dropping = 0
     let swapping = 0
     const heard: Array<Uint8Array> = []
     const pump = (from: Connection, to: Connection, cut: Effect.Effect<void>) =>
@@ -185,10 +221,10 @@ const makeMiddle = (transport: Transport["Type"], listener: Listener) =>
         let fresh = true
         let late: Uint8Array = new Uint8Array(0)
         /** Whole lines, less one that is taken out, or with one behind the others. */
-        const meddled = (bytes: Uint8Array) => {
+        const meddle = (bytes: Uint8Array) => {
           const [first, others] = Frame.split(bytes) ?? [bytes, bytes]
-          if (taking > 0) {
-            taking--
+          if (dropping > 0) {
+            dropping--
             return others
           }
           const behind = late
@@ -212,7 +248,7 @@ const makeMiddle = (transport: Transport["Type"], listener: Listener) =>
           if (lines._tag === "Right") heard.push(...lines.right)
           // Between two lines, or it could not be told from a cut.
           const whole = bytes.at(-1) === 0x0a
-          const said = fresh && whole ? meddled(bytes) : bytes
+          const said = fresh && whole ? meddle(bytes) : bytes
           if (said.length > 0) yield* to.write(said)
           fresh = whole
           if (left <= 0) return yield* cut
@@ -240,7 +276,7 @@ const makeMiddle = (transport: Transport["Type"], listener: Listener) =>
       cutAfter: (bytes: number) => (left = bytes),
       hold: (until: number) => (heldUntil = Math.max(heldUntil, until)),
       forge: (count: number) => (forging = count),
-      take: (count: number) => (taking = count),
+      drop: (count: number) => (dropping = count),
       swap: (count: number) => (swapping = count),
       passed: () => passed
     }
@@ -255,17 +291,16 @@ interface Standing {
 
 type Fate = "waiting" | "kept" | "refused" | "failed"
 
-const program = (seed: number, makeNetwork: (link: SimNetwork.Link) => SimNetwork.SimNetwork) =>
+const program = (scenario: Scenario, network: SimNetwork.SimNetwork) =>
   Effect.gen(function* () {
-    const scenario = yield* draw
-    const network = makeNetwork(scenario.link)
+    const { seed } = scenario
     const clock = yield* Effect.clock
     const broken: Array<string> = []
     const [client, middle, server] = yield* Effect.forEach(["client", "middle", "server"], (name) =>
       Effect.provide(Transport, network.host(name))
     )
     if (client === undefined || middle === undefined || server === undefined) return yield* Effect.dieMessage("no host")
-    const between = yield* makeMiddle(middle, yield* middle.listen(middleAddress))
+    const attacker = yield* makeAttacker(middle, yield* middle.listen(middleAddress))
     const listener = yield* server.listen(address)
     const key = yield* Effect.provide(Key.stretch(Option.some(Redacted.make("key"))), SimCrypto.layer(seed))
     const clocks = {
@@ -284,13 +319,13 @@ const program = (seed: number, makeNetwork: (link: SimNetwork.Link) => SimNetwor
     const order = new Map<number, number>()
     let resumed = 0
 
-    const end = (side: "server" | "client", here: Standing | undefined) =>
+    const end = (side: Side, here: Standing | undefined) =>
       Effect.suspend(() => {
         if (here === undefined) return Effect.void
         if (standing[side] === here) standing[side] = undefined
         return Scope.close(here.scope, Exit.void)
       })
-    const begin = (side: "server" | "client", keys: Key.SessionKeys, parent: Scope.Scope) =>
+    const begin = (side: Side, keys: Key.SessionKeys, parent: Scope.Scope) =>
       Effect.gen(function* () {
         yield* end(side, standing[side])
         const scope = yield* Scope.fork(parent, { _tag: "Sequential" })
@@ -412,10 +447,9 @@ const program = (seed: number, makeNetwork: (link: SimNetwork.Link) => SimNetwor
       server: yield* Effect.withClock(Layer.build(Layer.fresh(environment(0))), clocks.server.own),
       client: yield* Effect.withClock(Layer.build(Layer.fresh(environment(1))), clocks.client.own)
     }
-    const on = <A, E, R>(side: "server" | "client", effect: Effect.Effect<A, E, R>) =>
+    const on = <A, E, R>(side: Side, effect: Effect.Effect<A, E, R>) =>
       effect.pipe(Effect.provide(services[side]), Effect.withClock(clocks[side].own))
 
-    yield* Effect.logInfo(JSON.stringify({ ...scenario, launches: scenario.launches.length }))
     const scope = yield* Scope.make()
     yield* Effect.addFinalizer(() => Scope.close(scope, Exit.void))
     yield* Effect.forkIn(Scope.extend(on("server", accept), scope), scope)
@@ -426,23 +460,23 @@ const program = (seed: number, makeNetwork: (link: SimNetwork.Link) => SimNetwor
         Effect.zipRight(network.partition(...hosts), Effect.delay(network.heal(...hosts), millis))
       switch (fault._tag) {
         case "Cut":
-          return Effect.sync(() => between.cutAfter(fault.bytes))
+          return Effect.sync(() => attacker.cutAfter(fault.bytes))
         case "Partition":
           return frozen(["middle", "server"], fault.millis)
         case "Stop":
           clocks[fault.side].stop(fault.millis)
           return frozen(["middle", fault.side], fault.millis)
         case "Forge":
-          return Effect.sync(() => between.forge(fault.count))
-        case "Take":
-          return Effect.sync(() => between.take(fault.count))
+          return Effect.sync(() => attacker.forge(fault.count))
+        case "Drop":
+          return Effect.sync(() => attacker.drop(fault.count))
         case "Swap":
-          return Effect.sync(() => between.swap(fault.count))
+          return Effect.sync(() => attacker.swap(fault.count))
         case "Hold":
-          return Effect.map(Clock.currentTimeMillis, (now) => between.hold(now + fault.millis))
+          return Effect.map(Clock.currentTimeMillis, (now) => attacker.hold(now + fault.millis))
       }
     }
-    yield* Effect.forEach(scenario.faults, ([at, fault]) => Effect.fork(Effect.delay(apply(fault), at)), {
+    yield* Effect.forEach(scenario.faults, (fault) => Effect.fork(Effect.delay(apply(fault), fault.atMillis)), {
       discard: true
     })
     const watcher = yield* Effect.forkScoped(
@@ -458,7 +492,7 @@ const program = (seed: number, makeNetwork: (link: SimNetwork.Link) => SimNetwor
       Effect.fork(on(scenario.sender, Scope.extend(launch(index, at), scope)))
     )
     yield* Effect.forEach(launching, Fiber.join, { discard: true })
-    yield* Effect.sleep(Math.max(0, ...scenario.faults.map(([at]) => at + 1)))
+    yield* Effect.sleep(Math.max(0, ...scenario.faults.map(({ atMillis }) => atMillis + 1)))
     const settled = Effect.sync(() => {
       const done = new Set(handled)
       return fates.every((fate, index) => fate === "refused" || (fate === "kept" && done.has(index)))
@@ -494,9 +528,9 @@ const program = (seed: number, makeNetwork: (link: SimNetwork.Link) => SimNetwor
     // What the faults take at most, with a handshake that times out for each, by the faster clock.
     const outageOf = (fault: Fault) => {
       if ("millis" in fault) return fault.millis + 3300
-      return fault._tag === "Take" || fault._tag === "Swap" ? 4500 * fault.count : 300
+      return fault._tag === "Drop" || fault._tag === "Swap" ? 4500 * fault.count : 300
     }
-    const outage = scenario.faults.reduce((sum, { 1: fault }) => sum + outageOf(fault), 0)
+    const outage = scenario.faults.reduce((sum, fault) => sum + outageOf(fault), 0)
     if (outage < grace / 1.25) {
       if (sessions.client !== 1) broken.push(`the client had ${sessions.client} sessions in spite of the grace`)
       // A session that the client never heard of, since its handshake was cut short, cannot be gone on with.
@@ -510,32 +544,24 @@ const program = (seed: number, makeNetwork: (link: SimNetwork.Link) => SimNetwor
       broken.push("no control connection stands after the last fault")
     }
     yield* Scope.close(scope, Exit.void)
-    return { broken, refused, launched: handled.length, resumed, fingerprint: between.passed() }
+    return { broken, refused, launched: handled.length, resumed, fingerprint: attacker.passed() }
   })
 
-export const run = (seed: number): World => {
-  let network: SimNetwork.SimNetwork | undefined
+export const run = (scenario: Scenario): Outcome => {
+  const network = SimNetwork.make(scenario.link)
   const log: Array<string> = []
+  const logger = Logger.make(({ annotations, date, message }) => {
+    log.push(`${date.getTime()} ${String(message)} ${JSON.stringify(Array.from(annotations))}`)
+  })
   const { elapsed, exit, leftover, steps } = Simulation.run(
-    program(seed, (link) => (network = SimNetwork.make(link))).pipe(
-      Effect.scoped,
-      Effect.provide(
-        Logger.replace(
-          Logger.defaultLogger,
-          Logger.make(({ annotations, date, message }) => {
-            log.push(`${date.getTime()} ${String(message)} ${JSON.stringify(Array.from(annotations))}`)
-          })
-        )
-      )
-    ),
-    { seed, maxSteps: 400_000 }
+    program(scenario, network).pipe(Effect.scoped, Effect.provide(Logger.replace(Logger.defaultLogger, logger))),
+    { seed: scenario.seed, maxSteps: 400_000 }
   )
   const value = Exit.isSuccess(exit)
     ? exit.value
     : { broken: [String(exit.cause)], refused: 0, launched: 0, resumed: 0, fingerprint: 0 }
   const broken = [...value.broken]
-  const open = network?.open() ?? 0
-  if (open > 0) broken.push(`${open} connections are open after the end`)
+  if (network.open() > 0) broken.push(`${network.open()} connections are open after the end`)
   if (leftover > 0) broken.push(`${leftover} fibers are left after the end`)
-  return { ...value, seed, broken, log, fingerprint: `${steps} ${elapsed} ${value.fingerprint}` }
+  return { ...value, broken, log, fingerprint: `${steps} ${elapsed} ${value.fingerprint}` }
 }

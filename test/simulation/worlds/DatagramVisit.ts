@@ -1,43 +1,43 @@
 /**
- * A visitor who sends datagrams through the tunnel and hears an answer to each, and the target that answers.
+ * A visitor who sends datagrams through a tunnel and expects an answer to each, and the target that answers.
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as FastCheck from "effect/FastCheck"
 import * as Fiber from "effect/Fiber"
-import * as Random from "effect/Random"
 import type * as Address from "../../../src/core/Address.js"
 import * as Transport from "../../../src/transport/Transport.js"
+import { equal } from "../../Bytes.js"
 
 export interface DatagramVisit {
-  readonly id: number
   readonly arrivesMillis: number
-  /** Bytes in each datagram, its two first left out. */
+  /** Payload bytes of each datagram, behind the visitor's id and the datagram's number. */
   readonly sizes: ReadonlyArray<number>
-  /** Between two datagrams. */
+  /** Pause after each datagram. */
   readonly gapMillis: number
 }
 
-export const draw = (id: number): Effect.Effect<DatagramVisit> =>
-  Effect.gen(function* () {
-    const count = yield* Random.nextIntBetween(1, 13)
-    return {
-      id,
-      arrivesMillis: yield* Random.nextIntBetween(0, 20_000),
-      sizes: yield* Effect.replicateEffect(Random.nextIntBetween(0, 3000), count),
-      gapMillis: yield* Effect.map(Random.nextIntBetween(0, 3), (index) => [0, 10, 700][index] ?? 0)
-    }
+export const arbitrary = (options: {
+  readonly latestMillis: number
+  readonly maxDatagrams: number
+}): FastCheck.Arbitrary<DatagramVisit> =>
+  FastCheck.record({
+    arrivesMillis: FastCheck.nat(options.latestMillis),
+    sizes: FastCheck.array(FastCheck.nat(3000), { minLength: 1, maxLength: options.maxDatagrams, size: "max" }),
+    gapMillis: FastCheck.constantFrom(0, 10, 700)
   })
 
-/** How long after its last question a visitor goes on listening. */
+/** How long a visitor waits for answers after its last datagram. */
 const patience = Duration.seconds(30)
 
-export const visit = (to: Address.Address, { arrivesMillis, gapMillis, id, sizes }: DatagramVisit) =>
+/** Visits `to` as visitor `id`, which is below 256. */
+export const visit = (to: Address.Address, id: number, { arrivesMillis, gapMillis, sizes }: DatagramVisit) =>
   Effect.gen(function* () {
     yield* Effect.sleep(arrivesMillis)
     const socket = yield* (yield* Transport.Transport).associate(to)
     const broken: Array<string> = []
     const answered = new Set<number>()
-    const listen = Effect.gen(function* () {
+    const receive = Effect.gen(function* () {
       while (answered.size < sizes.length) {
         for (const { bytes } of yield* Effect.orElseSucceed(socket.receive, () => [])) {
           const number = bytes.at(-2) ?? -1
@@ -49,17 +49,16 @@ export const visit = (to: Address.Address, { arrivesMillis, gapMillis, id, sizes
         }
       }
     })
-    const listening = yield* Effect.fork(listen)
+    const receiving = yield* Effect.fork(receive)
     for (const [number, size] of sizes.entries()) {
       yield* socket.send([{ peer: to, bytes: question(id, number, size) }])
       yield* Effect.sleep(gapMillis)
     }
-    yield* Effect.timeoutOption(Fiber.join(listening), patience)
-    // Each that was answered was answered right, or `broken` says so.
+    yield* Effect.timeoutOption(Fiber.join(receiving), patience)
     return { sent: sizes.length, answered: answered.size, broken }
   }).pipe(Effect.scoped, Effect.orDie)
 
-/** Answers each datagram, and counts how often each came. */
+/** Answers each datagram, and counts how often each arrived, by `visitor/number`. */
 export const serve = (at: Address.Address, arrivals: Map<string, number>) =>
   Effect.gen(function* () {
     const socket = yield* (yield* Transport.Transport).bind(at)
@@ -82,6 +81,3 @@ const question = (id: number, number: number, size: number): Uint8Array =>
   )
 
 const answerTo = (question: Uint8Array): Uint8Array => question.toReversed()
-
-const equal = (left: Uint8Array, right: Uint8Array) =>
-  left.length === right.length && left.every((byte, at) => byte === right[at])

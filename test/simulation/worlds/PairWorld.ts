@@ -18,9 +18,9 @@ import * as SimNetwork from "../../../src/testing/SimNetwork.js"
 import * as Simulation from "../../../src/testing/Simulation.js"
 import * as Transport from "../../../src/transport/Transport.js"
 import * as TunnelUrl from "../../../src/url/TunnelUrl.js"
+import { equal, readAll, utf8 } from "../../Bytes.js"
 import * as DatagramVisit from "./DatagramVisit.js"
 import * as TunnelHost from "./TunnelHost.js"
-import { readAll } from "./TunnelWorld.js"
 
 /** A command URL in its parts, each as it is written. */
 export interface Url {
@@ -85,11 +85,7 @@ const tcpVisit: FastCheck.Arbitrary<TcpVisit> = record({
     )
   })
 })
-const udpVisit = record({
-  arrivesMillis: integer({ min: 0, max: 3000 }),
-  sizes: FastCheck.array(integer({ min: 0, max: 3000 }), { minLength: 1, maxLength: 8 }),
-  gapMillis: constantFrom(0, 10, 700)
-})
+const udpVisit = DatagramVisit.arbitrary({ latestMillis: 3000, maxDatagrams: 8 })
 
 /** Some of the parameters, each in the text, or left to its default. */
 const some = (values: Readonly<Record<string, FastCheck.Arbitrary<string>>>) =>
@@ -150,10 +146,9 @@ const plan = record({
 
 export const pair: FastCheck.Arbitrary<Pair> = plan.chain((plan) => {
   const { autos, clientTls, flow, key, lives, samePort, serverTls, tcp } = plan
-  const udp = plan.udp.map((visit, id) => ({ id, ...visit }))
   const targetPort = samePort ? tunnelPort : 80
   const dialled = lives.map((life, at) => `${life === "unknown" ? `${at}.${nowhere}` : targetHosts[at]}:${targetPort}`)
-  const visitors = tcp.length + udp.length
+  const visitors = tcp.length + plan.udp.length
   const [serverAuto, clientAuto] = autos
   const serverOnly = [
     ["mode", serverAuto ? "0" : flow === "server" ? "1" : "2"],
@@ -202,7 +197,7 @@ export const pair: FastCheck.Arbitrary<Pair> = plan.chain((plan) => {
     lives,
     tcp,
     // What is sent where nothing arrives is not answered.
-    udp: lives.includes("blackhole") ? [] : udp
+    udp: lives.includes("blackhole") ? [] : plan.udp
   }))
 })
 
@@ -218,11 +213,7 @@ const files = {
 
 const question = (id: number, length: number): Uint8Array =>
   Uint8Array.from({ length: length + 1 }, (_, at) => (at === 0 ? id : id * 31 + at * 7) & 0xff)
-const answerTo = (question: Uint8Array): Uint8Array =>
-  Frame.concat([new TextEncoder().encode("re:"), question.toReversed()])
-const equal = (left: Uint8Array, right: Uint8Array) =>
-  left.length === right.length && left.every((byte, at) => byte === right[at])
-
+const answerTo = (question: Uint8Array): Uint8Array => Frame.concat([utf8("re:"), question.toReversed()])
 /** What a visitor's way looked like from its target. */
 interface Seen {
   readonly id: number
@@ -315,7 +306,7 @@ const program = (pair: Pair, network: SimNetwork.SimNetwork) =>
     const [, datagrams] = yield* Effect.all(
       [
         Effect.forEach(pair.tcp, visit, { concurrency: "unbounded" }),
-        Effect.forEach(pair.udp, (one) => DatagramVisit.visit(to, one), { concurrency: "unbounded" })
+        Effect.forEach(pair.udp, (visit, id) => DatagramVisit.visit(to, id, visit), { concurrency: "unbounded" })
       ],
       { concurrency: 2 }
     ).pipe(Effect.provide(network.host(hosts.visitor)))
@@ -337,7 +328,7 @@ const program = (pair: Pair, network: SimNetwork.SimNetwork) =>
       broken.push(...wrong)
       if (answered < sent) broken.push(`${sent - answered} datagrams of visitor ${at} got no answer`)
     }
-    for (const { id, sizes } of pair.udp) {
+    for (const [id, { sizes }] of pair.udp.entries()) {
       const reached = udpSeen.filter((arrivals) => [...arrivals.keys()].some((name) => name.startsWith(`${id}/`)))
       const numbers = reached.flatMap((arrivals) =>
         [...arrivals.entries()].flatMap(([name, times]) =>
