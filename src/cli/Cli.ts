@@ -142,7 +142,7 @@ interface ServeOptions {
 const serve = (text: string, options: ServeOptions) =>
   Effect.gen(function* () {
     const host = yield* Host
-    if (MasterUrl.isMeant(text)) {
+    if (MasterUrl.hasScheme(text)) {
       const config = yield* MasterUrl.parse(text)
       if (options.watch) return yield* new UsageError({ expected: "--watch with server:// and client:// only" })
       if (Option.isSome(options.keyFile)) {
@@ -176,7 +176,7 @@ const runCommand = Command.make("run", { url, watch, keyFile }, ({ url, ...optio
 
 const check = Command.make("check", { url }, ({ url }) =>
   Effect.flatMap(
-    MasterUrl.isMeant(url)
+    MasterUrl.hasScheme(url)
       ? Effect.map(MasterUrl.parse(url), MasterUrl.report)
       : Effect.map(TunnelUrl.parse(url), TunnelUrl.report),
     Console.log

@@ -13,6 +13,7 @@ import type { Level } from "../core/LogLine.js"
 import * as TlsMode from "../core/TlsMode.js"
 import { Crypto } from "../transport/Crypto.js"
 import { Settings } from "../transport/Settings.js"
+import type { ServerTls } from "../url/ServerTls.js"
 import * as TunnelUrl from "../url/TunnelUrl.js"
 import type { UrlError } from "../url/UrlError.js"
 import {
@@ -79,7 +80,7 @@ export interface Options {
   /** Log level of instances whose URL has none. Defaults to `info`. */
   readonly log?: Level | undefined
   /** TLS of servers whose URL has no `tls`. Defaults to plain. */
-  readonly tls?: TunnelUrl.ServerTls | undefined
+  readonly tls?: ServerTls | undefined
 }
 
 /**
@@ -206,7 +207,7 @@ const complete = (
   return Either.map(TunnelUrl.parse(whole), () => whole)
 }
 
-const withMissing = (url: string, tls: TunnelUrl.ServerTls, log: Level): string => {
+const withMissing = (url: string, tls: ServerTls, log: Level): string => {
   const has = (name: string) => new RegExp(`[?&]${name}=`).test(url)
   const isServer = /^server:/i.test(url)
   const add: Array<string> = has("log") ? [] : [`log=${log}`]

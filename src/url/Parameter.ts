@@ -1,339 +1,231 @@
 /**
- * The query parameters of command URLs, each described once: what it is called, what it accepts, what it means.
+ * The query parameters of command URLs. Each is described here and nowhere else: parsing, `check`, the README table and
+ * the config types are made from these records.
+ *
+ * A field's name here is its name in the config. To add a parameter, add a field to `tunnel`, `server`, `client` or
+ * `master`, then use it.
  */
 import * as Duration from "effect/Duration"
-import * as Option from "effect/Option"
-import * as ParseResult from "effect/ParseResult"
 import * as Schema from "effect/Schema"
-import * as GoDuration from "../core/GoDuration.js"
-import * as TlsMode from "../core/TlsMode.js"
 import { Level } from "../core/LogLine.js"
+import * as TlsMode from "../core/TlsMode.js"
+import { durationLimit, FilePath, Flag, numberLimit, wholeNumber } from "./ParameterValue.js"
 
 export type Role = "server" | "client" | "master"
 
-/** One query parameter. `mode` means something else on each side, so it is described for each. */
-export interface Parameter<S extends Schema.Schema.AnyNoContext = Schema.Schema.AnyNoContext> {
-  readonly name: string
-  readonly roles: ReadonlyArray<Role>
-  /** The text that stands for it when it is not given; without one it is then not there. */
-  readonly default?: string
-  /** What is accepted, as the end of a sentence that begins with "expected". */
-  readonly expected: string
+interface Description<Name extends string> {
+  /** As the URL has it. */
+  readonly name: Name
+  /** The values that it accepts; follows "expected". */
+  readonly accepts: string
   readonly meaning: string
-  /** Text ⇄ value. Every value of the type has a text, in range or not. */
-  readonly schema: S
 }
 
-const make = <S extends Schema.Schema.AnyNoContext>(parameter: Parameter<S>): Parameter<S> => parameter
+/** The description of one parameter of one role, or of several roles that have it alike. */
+export interface Parameter extends Description<string> {
+  /** The text of its default; undefined for a parameter that may be absent. */
+  readonly default?: string
+}
 
-const fromText = <A>(
-  schema: Schema.Schema<A>,
-  decode: (text: string) => Option.Option<A>,
-  encode: (value: A) => string
-): Schema.Schema<A, string> =>
-  Schema.transformOrFail(Schema.String, schema, {
-    strict: true,
-    encode: (value) => ParseResult.succeed(encode(value)),
-    decode: (text, _, ast) =>
-      Option.match(decode(text), {
-        onNone: () => ParseResult.fail(new ParseResult.Type(ast, text)),
-        onSome: ParseResult.succeed
-      })
+/** A parameter that has the default's value when the URL does not set it. */
+const withDefault = <const Name extends string, A, I extends string>(
+  schema: Schema.Schema<A, I>,
+  { default: initial, ...description }: Description<Name> & { readonly default: NoInfer<A> }
+) =>
+  Object.assign(Schema.optionalWith(schema, { default: () => initial }).pipe(Schema.fromKey(description.name)), {
+    ...description,
+    default: Schema.encodeSync(schema)(initial)
   })
 
-const whole = (from: number, to: number) => (text: string) =>
-  /^(0|[1-9]\d{0,8})$/.test(text) && from <= Number(text) && Number(text) <= to
-    ? Option.some(Number(text))
-    : Option.none()
+/** A parameter that is `None` when the URL does not set it. */
+const optional = <const Name extends string, A, I extends string>(
+  schema: Schema.Schema<A, I>,
+  description: Description<Name>
+) => Object.assign(Schema.optionalWith(schema, { as: "Option" }).pipe(Schema.fromKey(description.name)), description)
 
-/** A path that a URL can hold. */
-const file = Schema.String.pipe(Schema.filter((text) => text !== "" && !text.includes("\0")))
-
-/** A duration, `0` standing for one that never ends; others are not below `shortest`. */
-const limit = (shortest: Duration.Duration) =>
-  fromText(
-    Schema.DurationFromSelf,
-    (text) =>
-      GoDuration.fromText(text).pipe(
-        Option.map((limit) => (Duration.isZero(limit) ? Duration.infinity : limit)),
-        Option.filter(Duration.greaterThanOrEqualTo(shortest))
-      ),
-    (limit) => (Duration.isFinite(limit) ? GoDuration.toText(limit) : "0")
-  )
-
-/** A whole number, `0` standing for no limit. */
-const most = (highest: number) =>
-  fromText(
-    Schema.Number,
-    (text) => Option.map(whole(0, highest)(text), (limit) => (limit === 0 ? Infinity : limit)),
-    (limit) => (Number.isFinite(limit) ? String(limit) : "0")
-  )
-
-const log = make({
+const log = withDefault(Level, {
   name: "log",
-  roles: ["server", "client", "master"],
   default: "info",
-  expected: `one of ${Level.literals.join(", ")}`,
-  meaning: "how much is logged; event adds a checkpoint each report interval",
-  schema: Level
+  accepts: `one of ${Level.literals.join(", ")}`,
+  meaning: "log level; event logs as info does, and a checkpoint in each report interval"
 })
 
-const serverTls = make({
-  name: "tls",
-  roles: ["server"],
-  default: "0",
-  expected: "0 (plain), 1 (self-signed, made in memory) or 2 (the files crt and key)",
-  meaning:
-    "how data connections are secured: 0 not at all; 1 by a certificate made at start, which the client is told; 2 by crt and key, which the client verifies",
-  schema: TlsMode.FromDigit
-})
+/** The certificate files of servers and masters, which exist with `tls=2` only. */
+const certificate = {
+  crt: optional(FilePath, {
+    name: "crt",
+    accepts: "a certificate file, with tls=2",
+    meaning: "PEM file of the certificate chain for tls=2; loaded again when it changes"
+  }),
+  crtKey: optional(FilePath, {
+    name: "key",
+    accepts: "the private key file of crt, with tls=2; the tunnel key is written before the @",
+    meaning: "PEM file of the certificate's private key for tls=2; the tunnel key is written before the @"
+  })
+}
 
-const crt = make({
-  name: "crt",
-  roles: ["server", "master"],
-  expected: "a certificate file, with tls=2",
-  meaning: "certificate chain for tls=2, a PEM file; read again when it changes",
-  schema: file
-})
+/** The parameters that servers and clients have alike. */
+const tunnel = {
+  read: withDefault(durationLimit(Duration.nanos(1n)), {
+    name: "read",
+    default: Duration.minutes(10),
+    accepts: "a duration such as 30s, 1h30m, 250ms, or 0 for no limit",
+    meaning: "a visitor whose connection carries no bytes in either direction for this long is closed; 0 never"
+  }),
+  rate: withDefault(numberLimit(100_000), {
+    name: "rate",
+    default: Infinity,
+    accepts: "a whole number of Mbit/s from 1 to 100000, or 0 for no limit",
+    meaning: "maximum Mbit/s in each direction, for all visitors together; 0 no limit"
+  }),
+  slot: withDefault(numberLimit(1_000_000), {
+    name: "slot",
+    default: 1024,
+    accepts: "a whole number from 1 to 1000000, or 0 for no limit",
+    meaning: "maximum number of visitors at the same time, TCP and UDP together; 0 no limit"
+  }),
+  proxy: withDefault(Schema.transformLiterals(["0", "none"], ["1", "v1"], ["2", "v2"]), {
+    name: "proxy",
+    default: "none",
+    accepts: "0 (none), 1 (PROXY protocol v1) or 2 (v2)",
+    meaning: "PROXY protocol header with the visitor's address, sent to TCP targets by the side that connects to them"
+  }),
+  proxyIn: withDefault(Flag, {
+    name: "proxy-in",
+    default: false,
+    accepts: "0 (no) or 1 (yes)",
+    meaning:
+      "1: a load balancer sends a PROXY protocol header before each TCP visitor's bytes; a connection without one is refused"
+  }),
+  balance: withDefault(Schema.Literal("rr", "least", "hash"), {
+    name: "lb",
+    default: "rr",
+    accepts: "rr (round robin), least (fewest visitors) or hash (by the visitor's address)",
+    meaning: "how a visitor's target is chosen when there are several"
+  }),
+  check: withDefault(durationLimit(Duration.millis(100)), {
+    name: "check",
+    default: Duration.infinity,
+    accepts: "a duration from 100ms, such as 10s, or 0 for never",
+    meaning:
+      "interval of the health checks, which connect to each target; 0 only visitors' connections show whether a target is up"
+  }),
+  congestion: withDefault(Schema.String.pipe(Schema.pattern(/^[a-z0-9_-]{1,15}$/)), {
+    name: "cc",
+    default: "auto",
+    accepts: "auto, or a congestion control of the system, such as bbr or cubic",
+    meaning: "congestion control of the connections between the two sides, on Linux; auto: bbr on paths with much loss"
+  })
+}
 
-const key = make({
-  name: "key",
-  roles: ["server", "master"],
-  expected: "the file of the certificate's key, with tls=2; the tunnel key stands before the @",
-  meaning: "the certificate's key for tls=2, a PEM file; the tunnel key stands before the @",
-  schema: file
-})
-
-const masterTls = make({
-  name: "tls",
-  roles: ["master"],
-  default: "0",
-  expected: "0 (http), 1 (https, self-signed, made in memory) or 2 (https, the files crt and key)",
-  meaning: "how the API is secured: 0 http; 1 https by a certificate made at start; 2 https by crt and key",
-  schema: TlsMode.FromDigit
-})
-
-const clientTls = make({
-  name: "tls",
-  roles: ["client"],
-  default: "0",
-  expected: "0 (as the server has it), 1 (encrypted) or 2 (encrypted, and the certificate verified)",
-  meaning:
-    "what is demanded of the server: 0 nothing; 1 encrypted data connections; 2 a certificate for its host from a trusted authority",
-  schema: TlsMode.FromDigit
-})
-
-const ca = make({
-  name: "ca",
-  roles: ["client"],
-  expected: "a file of certificates",
-  meaning: "authorities trusted besides the system's when the server has tls=2, a PEM file",
-  schema: file
-})
-
-const min = make({
-  name: "min",
-  roles: ["client"],
-  default: "64",
-  expected: "a whole number from 1 to 65535",
-  meaning: "pool connections kept warm at least",
-  schema: fromText(Schema.Number, whole(1, 65535), String)
-})
-
-const max = make({
-  name: "max",
-  roles: ["server"],
-  default: "1024",
-  expected: "a whole number from 1 to 65535",
-  meaning: "pool connections at most",
-  schema: fromText(Schema.Number, whole(1, 65535), String)
-})
-
-const serverMode = make({
-  name: "mode",
-  roles: ["server"],
-  default: "0",
-  expected: "0 (auto), 1 (receive) or 2 (send)",
-  meaning: "0 receives visitors at the target if it can listen there, else sends; 1 receives; 2 sends visitors to it",
-  schema: Schema.transformLiterals(["0", "auto"], ["1", "receive"], ["2", "send"])
-})
-
-const clientMode = make({
-  name: "mode",
-  roles: ["client"],
-  default: "0",
-  expected: "0 (auto), 1 (forward) or 2 (through)",
-  meaning: "0 forwards if it can listen at the tunnel address, else through the server; 1 forwards alone; 2 through it",
-  schema: Schema.transformLiterals(["0", "auto"], ["1", "forward"], ["2", "through"])
-})
-
-const servers = make({
-  name: "servers",
-  roles: ["client"],
-  default: "failover",
-  expected: "failover (the first that is there) or all (every one at once)",
-  meaning:
-    "of several servers: failover the first that is there, and back to an earlier one that returns; all every one at once, a pool for each",
-  schema: Schema.Literal("failover", "all")
-})
-
-const read = make({
-  name: "read",
-  roles: ["server", "client"],
-  default: "10m",
-  expected: "a duration such as 30s, 1h30m, 250ms, or 0 for no limit",
-  meaning: "a visit silent in both directions this long is closed; 0 never",
-  schema: limit(Duration.nanos(1n))
-})
-
-const rate = make({
-  name: "rate",
-  roles: ["server", "client"],
-  default: "0",
-  expected: "a whole number of Mbit/s from 1 to 100000, or 0 for no limit",
-  meaning: "Mbit/s each way, of all visitors together; 0 no limit",
-  schema: most(100_000)
-})
-
-const slot = make({
-  name: "slot",
-  roles: ["server", "client"],
-  default: "1024",
-  expected: "a whole number from 1 to 1000000, or 0 for no limit",
-  meaning: "visitors served at once at most, TCP and UDP together; 0 no limit",
-  schema: most(1_000_000)
-})
-
-const proxy = make({
-  name: "proxy",
-  roles: ["server", "client"],
-  default: "0",
-  expected: "0 (none), 1 (PROXY protocol v1) or 2 (v2)",
-  meaning: "PROXY protocol header with the visitor's address, sent to a TCP target by the side that dials it",
-  schema: Schema.transformLiterals(["0", "none"], ["1", "v1"], ["2", "v2"])
-})
-
-const proxyIn = make({
-  name: "proxy-in",
-  roles: ["server", "client"],
-  default: "0",
-  expected: "0 (no) or 1 (yes)",
-  meaning:
-    "1: TCP visitors come through a load balancer that puts a PROXY protocol header first; one without is refused",
-  schema: Schema.transformLiterals(["0", false], ["1", true])
-})
-
-const lb = make({
-  name: "lb",
-  roles: ["server", "client"],
-  default: "rr",
-  expected: "rr (in turn), least (the one with fewest visitors) or hash (by the visitor's address)",
-  meaning: "which of several targets a visitor is brought to",
-  schema: Schema.Literal("rr", "least", "hash")
-})
-
-const check = make({
-  name: "check",
-  roles: ["server", "client"],
-  default: "0",
-  expected: "a duration from 100ms, such as 10s, or 0 for never",
-  meaning: "how often targets are connected to, to see whether they answer; 0 only visitors find out",
-  schema: limit(Duration.millis(100))
-})
-
-const cc = make({
-  name: "cc",
-  roles: ["server", "client"],
-  default: "auto",
-  expected: "auto, or the name of a congestion control of the system, such as bbr or cubic",
-  meaning: "congestion control of connections between the two sides, on Linux; auto: bbr where the path loses much",
-  schema: Schema.String.pipe(Schema.pattern(/^[a-z0-9_-]{1,15}$/))
-})
-
-const state = make({
-  name: "state",
-  roles: ["master"],
-  expected: "a folder, or postgres://user@host/database with each & in it as %26",
-  meaning: "where instances are kept: a folder, NP_STATE_DIR unless it is given, or a PostgreSQL database",
-  schema: file
-})
-
-const metrics = make({
-  name: "metrics",
-  roles: ["master"],
-  default: "key",
-  expected: "key (the API key is asked for) or open (nothing is)",
-  meaning: "who may read /metrics: key who has the API key; open everybody",
-  schema: Schema.Literal("key", "open")
-})
-
-/** Every parameter, in the order of the documentation. */
-export const all: ReadonlyArray<Parameter> = [
+const server = {
   log,
-  serverTls,
-  masterTls,
-  crt,
-  key,
-  clientTls,
-  ca,
-  min,
-  max,
-  serverMode,
-  clientMode,
-  servers,
-  read,
-  rate,
-  slot,
-  proxy,
-  proxyIn,
-  lb,
-  check,
-  cc,
-  state,
-  metrics
-]
+  tls: withDefault(TlsMode.FromDigit, {
+    name: "tls",
+    default: "plain",
+    accepts: "0 (plain), 1 (self-signed, made in memory) or 2 (the files crt and key)",
+    meaning:
+      "TLS of pool connections: 0 none; 1 with a certificate made at start, whose fingerprint the client pins; 2 with crt and key, which the client verifies"
+  }),
+  ...certificate,
+  max: withDefault(wholeNumber(1, 65535), {
+    name: "max",
+    default: 1024,
+    accepts: "a whole number from 1 to 65535",
+    meaning: "maximum number of idle pool connections"
+  }),
+  mode: withDefault(Schema.transformLiterals(["0", "auto"], ["1", "receive"], ["2", "send"]), {
+    name: "mode",
+    default: "auto",
+    accepts: "0 (auto), 1 (receive) or 2 (send)",
+    meaning:
+      "1 listens for visitors at the target address; 2 connects visitors of the client to it; 0 listens if it can, else connects"
+  }),
+  ...tunnel
+}
 
-/** The parameters that this side has. */
-export const of = (role: Role): ReadonlyArray<Parameter> => all.filter(({ roles }) => roles.includes(role))
+const client = {
+  log,
+  tls: withDefault(TlsMode.FromDigit, {
+    name: "tls",
+    default: "plain",
+    accepts: "0 (whatever the server has), 1 (TLS) or 2 (TLS with a verified certificate)",
+    meaning:
+      "what the client requires of the server: 0 nothing; 1 TLS on pool connections; 2 also a certificate for its host name from a trusted authority"
+  }),
+  authorities: optional(FilePath, {
+    name: "ca",
+    accepts: "a file of certificates",
+    meaning: "PEM file of authorities that are trusted in addition to the system's, for servers with tls=2"
+  }),
+  min: withDefault(wholeNumber(1, 65535), {
+    name: "min",
+    default: 64,
+    accepts: "a whole number from 1 to 65535",
+    meaning: "minimum number of idle pool connections"
+  }),
+  mode: withDefault(Schema.transformLiterals(["0", "auto"], ["1", "forward"], ["2", "through"]), {
+    name: "mode",
+    default: "auto",
+    accepts: "0 (auto), 1 (forward) or 2 (through)",
+    meaning:
+      "1 forwards without a server: listens at the tunnel address and connects visitors to the target; 2 connects to a server; 0 forwards if it can listen, else connects"
+  }),
+  servers: withDefault(Schema.Literal("failover", "all"), {
+    name: "servers",
+    default: "failover",
+    accepts: "failover (the first that is up) or all (all at the same time)",
+    meaning:
+      "with several servers: failover uses the first that is up, and returns to an earlier one when it is up again; all uses all at the same time, with a pool for each"
+  }),
+  ...tunnel
+}
 
-const common = {
-  log: log.schema,
-  read: read.schema,
-  rate: rate.schema,
-  slot: slot.schema,
-  proxy: proxy.schema,
-  "proxy-in": proxyIn.schema,
-  lb: lb.schema,
-  check: check.schema,
-  cc: cc.schema
+const master = {
+  log,
+  tls: withDefault(TlsMode.FromDigit, {
+    name: "tls",
+    default: "plain",
+    accepts: "0 (http), 1 (https, self-signed, made in memory) or 2 (https, the files crt and key)",
+    meaning: "TLS of the API: 0 http; 1 https with a certificate made at start; 2 https with crt and key"
+  }),
+  ...certificate,
+  state: optional(Schema.Redacted(FilePath), {
+    name: "state",
+    accepts: "a folder, or postgres://user@host/database with each & written as %26",
+    meaning: "where instances are stored: a folder (if not set, NP_STATE_DIR) or a PostgreSQL database"
+  }),
+  metrics: withDefault(Schema.Literal("key", "open"), {
+    name: "metrics",
+    default: "key",
+    accepts: "key (the API key is required) or open (no key is required)",
+    meaning: "who may read /metrics: key clients with the API key; open everyone"
+  })
 }
 
 /** The texts of a server's parameters ⇄ their values. */
-export const Server = Schema.Struct({
-  tls: serverTls.schema,
-  crt: Schema.optional(crt.schema),
-  key: Schema.optional(key.schema),
-  max: max.schema,
-  mode: serverMode.schema,
-  ...common
-})
+export const Server = Schema.Struct(server)
 
 /** The texts of a client's parameters ⇄ their values. */
-export const Client = Schema.Struct({
-  tls: clientTls.schema,
-  ca: Schema.optional(ca.schema),
-  min: min.schema,
-  mode: clientMode.schema,
-  servers: servers.schema,
-  ...common
-})
+export const Client = Schema.Struct(client)
 
 /** The texts of a master's parameters ⇄ their values. */
-export const Master = Schema.Struct({
-  log: log.schema,
-  tls: masterTls.schema,
-  crt: Schema.optional(crt.schema),
-  key: Schema.optional(key.schema),
-  state: Schema.optional(state.schema),
-  metrics: metrics.schema
-})
+export const Master = Schema.Struct(master)
+
+/** The parameters of each role, in the order of its formatted URL. */
+export const byRole: Readonly<Record<Role, ReadonlyArray<Parameter>>> = {
+  server: Object.values(server),
+  client: Object.values(client),
+  master: Object.values(master)
+}
+
+const roles = ["server", "client", "master"] as const
+const distinct = [...new Set(roles.flatMap((role) => byRole[role]))]
+const names = [...new Set(distinct.map(({ name }) => name))]
+
+/** Every parameter with the roles that have it, ordered by name: what the documentation is made from. */
+export const all: ReadonlyArray<Parameter & { readonly roles: ReadonlyArray<Role> }> = names.flatMap((name) =>
+  distinct
+    .filter((parameter) => parameter.name === name)
+    .map((parameter) => ({ ...parameter, roles: roles.filter((role) => byRole[role].includes(parameter)) }))
+)

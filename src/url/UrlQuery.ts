@@ -1,59 +1,79 @@
 /**
- * The query of a command URL: the text of each parameter, checked, with the defaults for the others.
+ * The query of a command URL: `a=1&b=2` ⇄ texts by name ⇄ the values of a role's parameters.
  */
 import * as Either from "effect/Either"
 import * as Option from "effect/Option"
+import * as ParseResult from "effect/ParseResult"
 import * as Schema from "effect/Schema"
 import * as Parameter from "./Parameter.js"
-import { refuse, type UrlError } from "./UrlError.js"
+import { refuse, refuseName, type UrlError } from "./UrlError.js"
 
-/** Texts by name; each is one that its parameter accepts. */
+/** The parameters that a URL sets, with their percent-decoded texts. */
 export type Texts = Readonly<Record<string, string | undefined>>
 
-/**
- * Reads `a=1&b=2` for a role.
- *
- * Fails for a name that is unknown, given twice or another role's, and for a value out of range.
- */
+/** Fails for a name that the role does not have, for a repeated one, and for an invalid `%`. */
 export const parse = (role: Parameter.Role, query: string): Either.Either<Texts, UrlError> =>
   Either.gen(function* () {
-    const given = new Map<string, string>()
+    const texts = new Map<string, string>()
     for (const pair of query.split("&").filter((pair) => pair !== "")) {
       const [name = "", value = ""] = /^([^=]*)=?(.*)$/s.exec(pair)?.slice(1) ?? []
+      if (!Parameter.byRole[role].some((parameter) => parameter.name === name)) {
+        return yield* refuseParameter(role, name, value)
+      }
       const text = percentDecoded(value)
       if (Option.isNone(text)) return yield* refuse(name, value, "two hex digits after each %")
-      yield* check(role, name, text.value)
-      if (given.has(name)) return yield* refuse(name, value, "each parameter once")
-      given.set(name, text.value)
+      if (texts.has(name)) return yield* refuse(name, value, "each parameter once")
+      texts.set(name, text.value)
     }
-    const defaults = Parameter.of(role).flatMap((parameter) =>
-      parameter.default === undefined ? [] : [[parameter.name, parameter.default] as const]
-    )
-    return Object.fromEntries([...defaults, ...given])
+    return Object.fromEntries(texts)
   })
+
+/** The values of the role's parameters. Fails like `parse`, and for a text that its parameter does not accept. */
+export const decode = <A, I>(
+  role: Parameter.Role,
+  schema: Schema.Schema<A, I>,
+  query: string
+): Either.Either<A, UrlError> =>
+  Either.flatMap(parse(role, query), (texts) =>
+    Either.orElse(Schema.decodeUnknownEither(schema)(texts), (error) => {
+      const [issue] = ParseResult.ArrayFormatter.formatErrorSync(error)
+      const name = String(issue?.path[0])
+      const expected = Parameter.byRole[role].find((parameter) => parameter.name === name)?.accepts
+      return refuse(name, texts[name] ?? "", expected ?? String(issue?.message))
+    })
+  )
+
+/** `a=1&b=2`, in the order of the role's parameters. */
+export const format = (role: Parameter.Role, texts: Texts): string =>
+  Parameter.byRole[role]
+    .flatMap(({ name }) => {
+      const text = texts[name]
+      return text === undefined ? [] : [pair(name, text)]
+    })
+    .join("&")
+
+/** `name=text`. Characters that would end the text, or change it, are percent-encoded. */
+export const pair = (name: string, text: string): string =>
+  `${name}=${text.replace(/[\s%&#+]/g, (char) => encodeURIComponent(char))}`
 
 // internal
 
 const percentDecoded = Option.liftThrowable(decodeURIComponent)
 
-const check = (role: Parameter.Role, name: string, value: string): Either.Either<void, UrlError> => {
-  const own = Parameter.of(role)
-  const parameter = own.find((parameter) => parameter.name === name)
-  if (parameter !== undefined) {
-    return Option.isSome(Schema.decodeUnknownOption(parameter.schema)(value))
-      ? Either.void
-      : refuse(name, value, parameter.expected)
+const refuseParameter = (role: Parameter.Role, name: string, value: string): Either.Either<never, UrlError> => {
+  const names = Parameter.byRole[role].map(({ name }) => name)
+  const expected = `${role}:// accepts ${names.join(", ")}`
+  const roles = Parameter.all.filter((parameter) => parameter.name === name).flatMap(({ roles }) => roles)
+  if (roles.length > 0) {
+    return refuseName(name, value, { problem: `is a ${[...new Set(roles)].join(" and ")} parameter`, expected })
   }
-  const names = own.map(({ name }) => name)
-  const takes = `${role}:// takes ${names.join(", ")}`
-  const other = Parameter.all.find((parameter) => parameter.name === name)
-  if (other !== undefined) return refuse(name, value, `this only with ${other.roles.join(", ")}://; ${takes}`)
-  const meant = names.find((own) => isClose(own, name.toLowerCase()))
-  return refuse(name, value, `a known parameter${meant === undefined ? "" : `, perhaps ${meant}`}; ${takes}`)
+  const similar = names.find((own) => isSimilar(own, name.toLowerCase()))
+  const hint = similar === undefined ? "" : ` (did you mean ${similar}?)`
+  return refuseName(name, value, { problem: `is not a parameter${hint}`, expected })
 }
 
-/** Whether a letter or two in one place make one word the other. */
-const isClose = (a: string, b: string): boolean => {
+/** Whether the words differ in one place, by two letters at most. */
+const isSimilar = (a: string, b: string): boolean => {
   const shorter = Math.min(a.length, b.length)
   let start = 0
   while (start < shorter && a[start] === b[start]) start++

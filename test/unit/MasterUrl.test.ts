@@ -21,7 +21,7 @@ describe("MasterUrl", () => {
     ["MASTER://h:1/x", "/x"]
   ])("%s has the prefix %s", (text, prefix) => assert.strictEqual(parse(text).prefix, prefix))
 
-  it("shows no password of its database", () => {
+  it("never shows the password of its database", () => {
     const config = parse("master://h:1?state=postgres://me:s3cret@db/np")
     assert.strictEqual(Option.map(config.state, Redacted.value).pipe(Option.getOrThrow), "postgres://me:s3cret@db/np")
     for (const text of [MasterUrl.format(config), MasterUrl.report(config), JSON.stringify(config)]) {
@@ -38,8 +38,8 @@ describe("MasterUrl", () => {
     ["master://h:1#x", /fragment=#x/],
     ["master://h:1?tls=3", /tls=3: expected 0 \(http\)/],
     ["master://h:1?tls=2", /crt is missing/],
-    ["master://h:1?crt=c.pem", /crt=c.pem: expected no crt file unless tls=2/],
-    ["master://h:1?min=3", /min=3: expected this only with client:\/\/; master:\/\/ takes log, tls/],
+    ["master://h:1?crt=c.pem", /crt=c.pem: expected no certificate file unless tls=2/],
+    ["master://h:1?min=3", /min is a client parameter; master:\/\/ accepts log, tls/],
     ["master://h:1?metrics=all", /metrics=all: expected key/],
     ["master://h:1?state=", /state is missing: expected a folder/],
     ["master://h:1?log=loud", /log=loud: expected one of/]

@@ -81,7 +81,7 @@ const ok = (text: string) => Either.getOrThrow(TunnelUrl.parse(text))
 const wrong = (text: string) => Either.getOrThrow(Either.flip(TunnelUrl.parse(text)))
 
 describe("a command URL", () => {
-  it.prop("reading undoes writing", [config], ([config]) => {
+  it.prop("parse is the inverse of format", [config], ([config]) => {
     assert.deepStrictEqual(TunnelUrl.parse(TunnelUrl.format(config, { key: "shown" })), Either.right(config))
     const text = Schema.encodeSync(TunnelUrl.FromText)(config)
     assert.deepStrictEqual(Schema.decodeEither(TunnelUrl.FromText)(text), Either.right(config))
@@ -98,7 +98,7 @@ describe("a command URL", () => {
     }
   )
 
-  it.prop("leaving out what is default changes nothing", [config], ([config]) => {
+  it.prop("omitting parameters that have their default changes nothing", [config], ([config]) => {
     const [head, query = ""] = TunnelUrl.format(config, { key: "shown" }).split("?")
     const pairs = new Set(TunnelUrl.parameters.map((one) => `${one.name}=${one.default}`))
     const text = `${head}?${query
@@ -109,7 +109,7 @@ describe("a command URL", () => {
   })
 
   it.prop(
-    "any text is understood, or refused in one line, and nothing is thrown",
+    "any text is accepted, or refused in one line without control characters, and nothing is thrown",
     [
       FastCheck.oneof(
         FastCheck.fullUnicodeString(),
@@ -125,14 +125,14 @@ describe("a command URL", () => {
       const result = TunnelUrl.parse(text)
       if (Either.isLeft(result)) {
         assert.notMatch(result.left.message, /[\p{Cc}\u2028\u2029]/u)
-        assert.match(result.left.message, /: expected /)
+        assert.match(result.left.message, /: expected |; (server|client):\/\/ accepts /)
       }
     },
     { fastCheck: { numRuns: runs(300, 1000) } }
   )
 
   it.prop(
-    "a key is in no error, in no description and in no text that was not asked for it",
+    "the key is in no error, in no description, and in the formatted text only on request",
     [config, FastCheck.stringMatching(/^[A-Z][A-Za-z0-9/?#@:%&=]{7,20}$/), FastCheck.nat()],
     ([config, key, at]) => {
       const keyed = { ...config, key: Option.some(Redacted.make(key)) }
@@ -154,7 +154,7 @@ describe("a command URL", () => {
     { fastCheck: { numRuns: runs(200, 500) } }
   )
 
-  it("means what the documentation says when it says nothing", () => {
+  it("has the documented defaults", () => {
     const common = {
       key: Option.none(),
       log: "info",
@@ -196,7 +196,7 @@ describe("a command URL", () => {
     ["a@b@", "a@b"],
     ["\u00fc\u{1f511}@", "\u00fc\u{1f511}"],
     ["a+b@", "a+b"]
-  ])("%s has the whole text before the @ as its key, percent signs decoded", (userinfo, key) => {
+  ])("%s: the key is the whole text before the last @, percent-decoded", (userinfo, key) => {
     assert.deepStrictEqual(Option.map(ok(`server://${userinfo}:1/:2`).key, Redacted.value), Option.some(key))
   })
 
@@ -204,23 +204,23 @@ describe("a command URL", () => {
     assert.isTrue(Option.isNone(ok(text).key))
   })
 
-  it("0 is no limit, for a silent visit and for slots", () => {
+  it("0 is no limit, for read and for slot", () => {
     const { read, slot } = ok("client://h:1/:2?read=0&slot=0")
     assert.deepStrictEqual([read, slot], [Duration.infinity, Infinity])
   })
 
-  it("an empty host is this machine where it is dialled, and every interface where it is listened at", () => {
+  it("an empty host is this machine where it is connected to, and every interface where it is listened on", () => {
     assert.strictEqual(ok("client://:1/:2").tunnel.host, "127.0.0.1")
     assert.strictEqual(ok("client://:1/:2?mode=2").tunnel.host, "127.0.0.1")
     assert.strictEqual(ok("client://:1/x:2?mode=1").tunnel.host, "")
     assert.strictEqual(ok("server://:1/:2").tunnel.host, "")
   })
 
-  it("white space around it, upper case in its scheme and empty parameters are passed over", () => {
+  it("white space around it, upper case in the scheme and empty parameters are ignored", () => {
     assert.deepStrictEqual(ok(" \tSERVER://:1/:2?&max=5&\n"), ok("server://:1/:2?max=5"))
   })
 
-  it("one port on two machines, or on two addresses of this one, is no conflict", () => {
+  it("the same port on two machines, or on two addresses of one machine, is accepted", () => {
     ok("client://example.org:80/:80")
     ok("client://127.0.0.2:80/127.0.0.1:80")
     ok("server://:80/192.0.2.1:80?mode=2")
@@ -229,10 +229,10 @@ describe("a command URL", () => {
   it.each([
     ["", "url is missing: expected server://host:port/host:port or client://host:port/host:port"],
     ["key@h:1/:2", "url=***@h:1/:2: expected server://host:port/host:port or client://host:port/host:port"],
-    ["master://:1/api", "scheme=master: expected server or client; master:// is for the command line alone"],
-    ["http://h:1/:2", "scheme=http: expected server or client; master:// is for the command line alone"],
+    ["master://:1/api", "scheme=master: expected server or client; only the command line accepts master://"],
+    ["http://h:1/:2", "scheme=http: expected server or client; only the command line accepts master://"],
     ["server://%zz@:1/:2", "key=***: expected two hex digits after each %, and % itself written as %25"],
-    ["server://:1", "target is missing: expected host:port, an IPv6 host in brackets, behind the tunnel's /"],
+    ["server://:1", "target is missing: expected host:port, an IPv6 host in brackets, after the tunnel's /"],
     ["server:///:2", "tunnel is missing: expected host:port, an IPv6 host in brackets"],
     ["server://h/:2", "tunnel=h: expected host:port, an IPv6 host in brackets"],
     ["server://::1/:2", "tunnel=::1: expected host:port, an IPv6 host in brackets"],
@@ -240,7 +240,10 @@ describe("a command URL", () => {
     ["server://:0/:2", "tunnel port=0: expected a whole number from 1 to 65535"],
     ["server://:1/:65536", "target port=65536: expected a whole number from 1 to 65535"],
     ["server://h:1,i:1/a:2", "tunnel=h:1,i:1: expected one host:port"],
-    ["client://h:1,i:1/a:2?mode=1", "tunnel=h:1,i:1: expected one host:port with mode=1, since visitors come to it"],
+    [
+      "client://h:1,i:1/a:2?mode=1",
+      "tunnel=h:1,i:1: expected one host:port with mode=1, which listens there for visitors"
+    ],
     ["client://h:1,i/a:2", "tunnel=i: expected host:port, an IPv6 host in brackets"],
     ["client://h:1,i:0/a:2", "tunnel port=0: expected a whole number from 1 to 65535"],
     ["client://h:1,,i:1/a:2", "tunnel is missing: expected host:port, an IPv6 host in brackets"],
@@ -248,13 +251,16 @@ describe("a command URL", () => {
     ["client://h:1,i:2/i:2", "target port=2: expected another port than the tunnel's on the same address"],
     [
       "client://h:1,i:1/a:2?servers=both",
-      "servers=both: expected failover (the first that is there) or all (every one at once)"
+      "servers=both: expected failover (the first that is up) or all (all at the same time)"
     ],
     ["client://h:1/a:2,b:2,a:2", "target=a:2: expected each target once"],
-    ["client://h:1/a:2,,b:2", "target is missing: expected host:port, an IPv6 host in brackets, behind the tunnel's /"],
+    ["client://h:1/a:2,,b:2", "target is missing: expected host:port, an IPv6 host in brackets, after the tunnel's /"],
     ["client://h:1/a:2,b:1,h:1", "target port=1: expected another port than the tunnel's on the same address"],
-    ["server://:1/a:2,b:2?mode=1", "target=a:2,b:2: expected one host:port with mode=1, since visitors come to it"],
-    ["server://:1/:2#x", "fragment=#x: expected no # and nothing behind it"],
+    [
+      "server://:1/a:2,b:2?mode=1",
+      "target=a:2,b:2: expected one host:port with mode=1, which listens there for visitors"
+    ],
+    ["server://:1/:2#x", "fragment=#x: expected none; a # in a value is written as %23"],
     ["client://h:1/:2?min=0", "min=0: expected a whole number from 1 to 65535"],
     ["client://h:1/:2?min=065", "min=065: expected a whole number from 1 to 65535"],
     ["client://h:1/:2?min", "min is missing: expected a whole number from 1 to 65535"],
@@ -266,40 +272,40 @@ describe("a command URL", () => {
     ["server://:1/:2?mode=3", "mode=3: expected 0 (auto), 1 (receive) or 2 (send)"],
     ["client://h:1/:2?mode=auto", "mode=auto: expected 0 (auto), 1 (forward) or 2 (through)"],
     ["server://:1/:2?tls=3", "tls=3: expected 0 (plain), 1 (self-signed, made in memory) or 2 (the files crt and key)"],
-    ["server://:1/:2?tls=2&key=a.pem", "crt is missing: expected the certificate's file, since tls=2"],
-    ["server://:1/:2?tls=2&crt=a.pem", "key is missing: expected the file of crt's key, since tls=2"],
+    ["server://:1/:2?tls=2&key=a.pem", "crt is missing: expected a certificate file, because tls=2"],
+    ["server://:1/:2?tls=2&crt=a.pem", "key is missing: expected the private key file of crt, because tls=2"],
     ["server://:1/:2?tls=2&crt=&key=a", "crt is missing: expected a certificate file, with tls=2"],
-    ["server://:1/:2?crt=a.pem", "crt=a.pem: expected no crt file unless tls=2"],
-    ["server://:1/:2?tls=1&key=a.pem", "key=***: expected no key file unless tls=2"],
-    ["client://h:1/:2?tls=1&mode=1", "tls=1: expected 0 with mode=1, which has no server to demand it of"],
+    ["server://:1/:2?crt=a.pem", "crt=a.pem: expected no certificate file unless tls=2"],
+    ["server://:1/:2?tls=1&key=a.pem", "key=***: expected no private key file unless tls=2"],
+    ["client://h:1/:2?tls=1&mode=1", "tls=1: expected 0 with mode=1, which connects to no server"],
     [
       "client://h:1/:2?tls=yes",
-      "tls=yes: expected 0 (as the server has it), 1 (encrypted) or 2 (encrypted, and the certificate verified)"
+      "tls=yes: expected 0 (whatever the server has), 1 (TLS) or 2 (TLS with a verified certificate)"
     ],
     ["server://:1/:2?rate=1.5", "rate=1.5: expected a whole number of Mbit/s from 1 to 100000, or 0 for no limit"],
     ["client://h:1/:2?proxy=3", "proxy=3: expected 0 (none), 1 (PROXY protocol v1) or 2 (v2)"],
     ["client://h:1/:2?proxy-in=2", "proxy-in=2: expected 0 (no) or 1 (yes)"],
     [
       "client://h:1/:2?lb=random",
-      "lb=random: expected rr (in turn), least (the one with fewest visitors) or hash (by the visitor's address)"
+      "lb=random: expected rr (round robin), least (fewest visitors) or hash (by the visitor's address)"
     ],
     ["client://h:1/:2?check=50ms", "check=50ms: expected a duration from 100ms, such as 10s, or 0 for never"],
     ["server://:1/:2?max=1&max=2", "max=2: expected each parameter once"],
     [
       "client://h:1/:2?max=5",
-      "max=5: expected this only with server://; client:// takes log, tls, ca, min, mode, servers, read, rate, slot, proxy, proxy-in, lb, check, cc"
+      "max is a server parameter; client:// accepts log, tls, ca, min, mode, servers, read, rate, slot, proxy, proxy-in, lb, check, cc"
     ],
     [
       "server://:1/:2?slots=5",
-      "slots=5: expected a known parameter, perhaps slot; server:// takes log, tls, crt, key, max, mode, read, rate, slot, proxy, proxy-in, lb, check, cc"
+      "slots is not a parameter (did you mean slot?); server:// accepts log, tls, crt, key, max, mode, read, rate, slot, proxy, proxy-in, lb, check, cc"
     ],
     [
       "client://h:1/:2?colour=red",
-      "colour=red: expected a known parameter; client:// takes log, tls, ca, min, mode, servers, read, rate, slot, proxy, proxy-in, lb, check, cc"
+      "colour is not a parameter; client:// accepts log, tls, ca, min, mode, servers, read, rate, slot, proxy, proxy-in, lb, check, cc"
     ],
     [
       "client://h:1/:2?token=t0k",
-      "token=***: expected a known parameter; client:// takes log, tls, ca, min, mode, servers, read, rate, slot, proxy, proxy-in, lb, check, cc"
+      "token is not a parameter; client:// accepts log, tls, ca, min, mode, servers, read, rate, slot, proxy, proxy-in, lb, check, cc"
     ],
     ["server://:80/:80", "target port=80: expected another port than the tunnel's on the same address"]
   ])("%s is refused: %s", (text, message) => {
@@ -317,29 +323,32 @@ describe("a command URL", () => {
     assert.strictEqual(wrong(text).part, "target port")
   })
 
-  it("a key with / ? # in it is refused, with no part of it shown as an address", () => {
+  it("a key with / ? # in it is refused, and no part of it is shown as an address", () => {
     for (const text of ["server://pa/ss@:1/:2", "server://pa?ss@:1/:2", "server://pa#ss@:1/:2"]) {
       assert.strictEqual(
         wrong(text).message,
-        "key=***: expected / ? # in a key written as %2F %3F %23, and no @ after the key's own"
+        "key=***: expected / ? # in the key written as %2F %3F %23, and no @ after the one that ends it"
       )
     }
   })
 
   it.each(["mni", "mn", "minn", "Min", "lgo", "reed", "prxoy", "mod", "slots", "rte"])(
-    "a name close to one of the client's is answered with that one: %s",
+    "a misspelled parameter gets a suggestion: %s",
     (name) => {
-      assert.match(wrong(`client://h:1/:2?${name}=1`).message, /perhaps (min|log|read|proxy|mode|slot|rate);/)
+      assert.match(
+        wrong(`client://h:1/:2?${name}=1`).message,
+        /\(did you mean (min|log|read|proxy|mode|slot|rate)\?\);/
+      )
     }
   )
 
-  it("a long value does not fill the screen", () => {
+  it("a long value is cut in the error", () => {
     assert.isBelow(wrong(`server://:1/:2?max=${"9".repeat(100_000)}`).message.length, 200)
   })
 })
 
-describe("a described URL", () => {
-  it("has every default spelled out, and the key masked", () => {
+describe("a formatted URL", () => {
+  it("has every default written out, and the key masked", () => {
     assert.strictEqual(
       TunnelUrl.format(ok("server://secret@:10101/:8080")),
       "server://***@:10101/:8080?log=info&tls=0&max=1024&mode=0&read=10m&rate=0&slot=1024&proxy=0&proxy-in=0&lb=rr&check=0&cc=auto"
@@ -350,7 +359,7 @@ describe("a described URL", () => {
     )
   })
 
-  it("says what is default and what is not", () => {
+  it("its rows tell defaults from other values", () => {
     const rows = TunnelUrl.describe(ok("client://h:1/:2?min=5&mode=0"))
     assert.deepStrictEqual(
       rows.filter(({ isDefault }) => !isDefault).map(({ part, value }) => [part, value]),
@@ -363,7 +372,7 @@ describe("a described URL", () => {
     )
   })
 
-  it.prop("has a row for each parameter that can be given", [config], ([config]) => {
+  it.prop("has a row for each parameter with a default", [config], ([config]) => {
     const role = config._tag === "Server" ? "server" : "client"
     const names = TunnelUrl.parameters.filter((one) => one.roles.includes(role) && one.default !== undefined)
     assert.includeMembers(
