@@ -12,12 +12,12 @@
 
       # node_modules by system, as npm names it. All of it is written by `node scripts/flake.js`: the esbuild and the
       # tsc in it are programs for one system, so each has a hash of its own.
-      lock = "08197700128c26eec25c74344d7a2d162a344a932e4a207faa3f7301efb38389";
+      lock = "be24322502f789be2de66ebc7ba1bd44114c6b9b0ae288fc836a90a1725f0512";
       systems = {
-        x86_64-linux = { os = "linux"; cpu = "x64"; hash = "sha256-4wCLbsTUKHLvcSW7oqSkyX8Af8W4C+ES3fcUztUQxIY="; };
-        aarch64-linux = { os = "linux"; cpu = "arm64"; hash = "sha256-av5DyFjJ+MeoXzz9DKexh8auYeeaSzZNBmRjWUHkmfs="; };
-        x86_64-darwin = { os = "darwin"; cpu = "x64"; hash = "sha256-wGnQQtYHHoJUyz8r93xVQhs1HZLmceSNhk4Bl35N7xE="; };
-        aarch64-darwin = { os = "darwin"; cpu = "arm64"; hash = "sha256-Tvlm13H+BtEL4ZBHAaqpQRK0Bn8yz0BFvw3xI2gjd1g="; };
+        x86_64-linux = { os = "linux"; cpu = "x64"; hash = "sha256-OIu2goPsSYtTH5NLNZTvWpcavTMDzJKmd/8nUeNkT0E="; };
+        aarch64-linux = { os = "linux"; cpu = "arm64"; hash = "sha256-jVMQEgOkiRldIaxYa6hAdp3gOh3f6eXRq5CbrxTaGTw="; };
+        x86_64-darwin = { os = "darwin"; cpu = "x64"; hash = "sha256-jlXuJQR7mdeMD9/RLoSPjBXCnP6zdP7XhwQO7U1uJGQ="; };
+        aarch64-darwin = { os = "darwin"; cpu = "arm64"; hash = "sha256-BXbLaOMSKoBcwYm8cV0VSK0fGnUufKUpnsnQDYrZAOw="; };
       };
 
       each = f: lib.mapAttrs (system: _: f system nixpkgs.legacyPackages.${system}) systems;

@@ -48,6 +48,15 @@ for (const [path, entry] of Object.entries({ ...lock.packages })) {
     added++
   }
 }
+// @effect/opentelemetry asks for the OpenTelemetry SDK, 44 MB that only its bridge to it uses. The command takes its OTLP
+// exporter alone, bundled into dist/nodepass.js, so here those are optional and left out.
+for (const [path, entry] of Object.entries({ ...lock.packages })) {
+  if (path.startsWith("node_modules/@opentelemetry/")) delete lock.packages[path]
+  const bridged = Object.keys(entry.peerDependencies ?? {}).filter((name) => name.startsWith("@opentelemetry/"))
+  if (bridged.length === 0 || lock.packages[path] === undefined) continue
+  const optional = Object.fromEntries(bridged.map((name) => [name, { optional: true }]))
+  lock.packages[path] = { ...entry, peerDependenciesMeta: { ...entry.peerDependenciesMeta, ...optional } }
+}
 lock.packages = Object.fromEntries(
   Object.entries(lock.packages).toSorted(([left], [right]) => left.localeCompare(right, "en"))
 )

@@ -6,6 +6,7 @@ import * as Either from "effect/Either"
 import * as ExecutionStrategy from "effect/ExecutionStrategy"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
+import * as TunnelMetrics from "../tunnel/TunnelMetrics.js"
 import * as TunnelUrl from "../url/TunnelUrl.js"
 import type { UrlError } from "../url/UrlError.js"
 import type { Id, Instance, Traffic } from "./Instance.js"
@@ -22,7 +23,8 @@ export interface ManagedInstance {
   readonly tunnel: ManagedTunnel.ManagedTunnel
   readonly log: InstanceLog.InstanceLog
   readonly history: TrafficHistory.TrafficHistory
-  /** Closing it stops the tunnel, then closes the log. */
+  readonly metrics: TunnelMetrics.TunnelMetrics
+  /** Closing it stops the tunnel, then closes the log and removes the metrics. */
   readonly scope: Scope.CloseableScope
   /** Makes changes of this instance run one after the other. */
   readonly lock: Effect.Semaphore
@@ -49,7 +51,9 @@ export const make = ({
   Effect.gen(function* () {
     const scope = yield* Scope.fork(yield* Effect.scope, ExecutionStrategy.sequential)
     const log = InstanceLog.make({ id: stored.id, tell: onLine })
-    // Registered first, so that it runs after the tunnel has stopped.
+    const metrics = TunnelMetrics.make(labels(stored))
+    // Registered first, so that they run after the tunnel has stopped.
+    yield* Scope.addFinalizer(scope, Effect.sync(metrics.remove))
     yield* Scope.addFinalizer(scope, log.journal.close)
     const tunnel = yield* ManagedTunnel.make({
       config: () => instance.config,
@@ -57,7 +61,7 @@ export const make = ({
       log,
       traffic: stored.traffic,
       changed: onChange
-    }).pipe(Scope.extend(scope))
+    }).pipe(Scope.extend(scope), Effect.provideService(TunnelMetrics.Current, Option.some(metrics)))
     const instance: ManagedInstance = {
       id: stored.id,
       stored,
@@ -65,6 +69,7 @@ export const make = ({
       tunnel,
       log,
       history: TrafficHistory.make(),
+      metrics,
       scope,
       lock: yield* Effect.makeSemaphore(1),
       savedTraffic: stored.traffic,
@@ -76,7 +81,10 @@ export const make = ({
 
 /** The instance as the API shows it, with statistics read now. */
 export const read = (managed: ManagedInstance): Effect.Effect<Instance> =>
-  Effect.map(managed.tunnel.look, () => toInstance(managed))
+  Effect.map(managed.tunnel.look, () => {
+    managed.metrics.relabel(labels(managed.stored))
+    return toInstance(managed)
+  })
 
 /** The instance as the API shows it, with the statistics read last. */
 export const toInstance = ({ config, stored, tunnel }: ManagedInstance): Instance => {
@@ -85,7 +93,7 @@ export const toInstance = ({ config, stored, tunnel }: ManagedInstance): Instanc
   return {
     id: stored.id,
     alias: stored.alias,
-    type: /^server:/i.test(stored.url) ? "server" : "client",
+    type: typeOf(stored),
     status,
     url: stored.url,
     config: Either.match(config, {
@@ -115,5 +123,9 @@ export const statistics = ({ mode, ping, pool, tcprx, tcps, tcptx, udprx, udps, 
   [mode, ping, pool, tcps, udps, tcprx, tcptx, udprx, udptx].join()
 
 // internal
+
+const typeOf = ({ url }: Stored): "server" | "client" => (/^server:/i.test(url) ? "server" : "client")
+
+const labels = (stored: Stored) => ({ id: stored.id, alias: stored.alias, type: typeOf(stored) })
 
 const modes = { auto: 0, receive: 1, send: 2, forward: 1, through: 2 }

@@ -39,7 +39,7 @@ export const layer = (api: ReturnType<typeof withPrefix>, { metrics: access }: P
               health.ready.ok ? Effect.succeed(health) : Effect.fail(new NotReady(health))
             )
           )
-          .handle("metrics", () => Effect.zipRight(check, Effect.map(metrics.families, Metrics.prometheus)))
+          .handle("metrics", () => Effect.zipRight(check, metrics.text))
           .handleRaw("openapi", () =>
             Effect.succeed(HttpServerResponse.text(text, { contentType: "application/json" }))
           )

@@ -34,8 +34,8 @@ export interface Run {
 /** The metrics of one tunnel, which may open several times; each time its figures count from 0 and are added up here. */
 export interface TunnelMetrics {
   readonly begin: () => Run
-  /** Moves the metrics to the labels as they are now. */
-  readonly relabel: () => void
+  /** Moves the metrics to these labels, which have the names of those before; does nothing when they are the same. */
+  readonly relabel: (labels: MetricSeries.Labels) => void
   /** Removes the metrics from the registry. */
   readonly remove: () => void
 }
@@ -51,16 +51,9 @@ export class Current extends Context.Reference<Current>()("nodepass/TunnelMetric
 }) {}
 
 /** Registers every metric under these labels, with the value 0. */
-export const make = (labels: () => MetricSeries.Labels): TunnelMetrics => {
-  const register = () => {
-    const common = MetricSeries.labelsOf(labels())
-    return rows.map((row): State => {
-      const series = MetricSeries.make(row.definition, [...common, ...MetricSeries.labelsOf(row.labels)])
-      return { row, series, value: 0 }
-    })
-  }
-  let name = JSON.stringify(labels())
-  let states = register()
+export const make = (initial: MetricSeries.Labels): TunnelMetrics => {
+  let labels = initial
+  let states = register(initial)
   const removeAll = () => states.forEach(({ series }) => MetricSeries.remove(series))
   return {
     begin: () => {
@@ -81,13 +74,12 @@ export const make = (labels: () => MetricSeries.Labels): TunnelMetrics => {
         }
       }
     },
-    relabel: () => {
-      const next = JSON.stringify(labels())
-      if (next === name) return
-      name = next
+    relabel: (next) => {
+      if (Object.entries(next).every(([name, value]) => labels[name] === value)) return
+      labels = next
       const before = states.map(({ value }) => value)
       removeAll()
-      states = register()
+      states = register(next)
       states.forEach((state, at) => set(state, before[at] ?? 0))
     },
     remove: removeAll
@@ -102,7 +94,7 @@ export const begin = (config: TunnelConfig): Effect.Effect<Run> =>
     const tags = yield* FiberRef.get(FiberRef.currentMetricLabels)
     const given = Object.fromEntries(tags.map(({ key, value }) => [key, value]))
     const own = { type: config._tag.toLowerCase(), tunnel: `${String(config.tunnel)}/${config.targets.join(",")}` }
-    return make(() => ({ ...given, ...own })).begin()
+    return make({ ...given, ...own }).begin()
   })
 
 // internal
@@ -118,6 +110,14 @@ interface State {
   readonly row: Row
   readonly series: MetricSeries.Series
   value: number
+}
+
+const register = (labels: MetricSeries.Labels): ReadonlyArray<State> => {
+  const common = MetricSeries.labelsOf(labels)
+  return rows.map((row) => {
+    const series = MetricSeries.make(row.definition, [...common, ...MetricSeries.labelsOf(row.labels)])
+    return { row, series, value: 0 }
+  })
 }
 
 const isCounter = ({ row }: State): boolean => row.definition.type === "counter"

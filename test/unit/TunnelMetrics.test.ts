@@ -39,7 +39,7 @@ const samples = (id: string): ReadonlyArray<string> =>
 describe("the metrics of a tunnel", () => {
   it("are registered with the value 0, and publish what was counted", () => {
     const id = newId()
-    const metrics = TunnelMetrics.make(() => ({ id }))
+    const metrics = TunnelMetrics.make({ id })
     assert.include(samples(id), "up{} 0")
     assert.include(samples(id), 'refused_total{kind="slot"} 0')
     metrics.begin().publish(figures(100, 2))
@@ -68,7 +68,7 @@ describe("the metrics of a tunnel", () => {
 
   it("keep their counters when the tunnel ends, and go on counting when it opens again", () => {
     const id = newId()
-    const metrics = TunnelMetrics.make(() => ({ id }))
+    const metrics = TunnelMetrics.make({ id })
     const first = metrics.begin()
     first.publish(figures(100, 2))
     first.end(figures(150))
@@ -82,12 +82,10 @@ describe("the metrics of a tunnel", () => {
 
   it("move to other labels with the values they have", () => {
     const id = newId()
-    let alias = "old"
-    const metrics = TunnelMetrics.make(() => ({ id, alias }))
+    const metrics = TunnelMetrics.make({ id, alias: "old" })
     const run = metrics.begin()
     run.publish(figures(100))
-    alias = "new"
-    metrics.relabel()
+    metrics.relabel({ id, alias: "new" })
     run.publish(figures(101))
     assert.include(samples(id), 'bytes_total{alias="new",protocol="tcp",direction="rx"} 101')
     assert.notInclude(samples(id).join(), "old")
@@ -97,7 +95,7 @@ describe("the metrics of a tunnel", () => {
   it("are gone from Effect's registry once they are removed", () => {
     const id = newId()
     const before = Metric.unsafeSnapshot().length
-    const metrics = TunnelMetrics.make(() => ({ id }))
+    const metrics = TunnelMetrics.make({ id })
     assert.isAbove(Metric.unsafeSnapshot().length, before + 20)
     metrics.remove()
     assert.strictEqual(Metric.unsafeSnapshot().length, before)

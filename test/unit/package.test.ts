@@ -40,6 +40,9 @@ const sources = readdirSync(join(root, "src"), { recursive: true, encoding: "utf
   // What browsers load is bundled at build time.
   .filter((name) => name.endsWith(".ts") && !name.startsWith("page/"))
 
+/** In dist/nodepass.js, and nowhere else: its peers would be 44 MB for a host to install. */
+const bundled = ["@effect/opentelemetry"]
+
 /** The packages that a source names in an import, an export or a late import. */
 const imported = (text: string): ReadonlyArray<string> =>
   [...text.matchAll(/(?:^(?:import|export)\b[^"\n]*\bfrom |^\} from |^import |\bimport\()"([^"\n]+)"/gm)]
@@ -77,7 +80,15 @@ describe("package.json", () => {
     const used = new Set(sources.flatMap((name) => imported(read(`src/${name}`))))
     used.delete(manifest.name)
     const named = Object.keys({ ...manifest.dependencies, ...manifest.optionalDependencies })
-    expect([...used].toSorted()).toEqual(named.toSorted())
+    expect([...used].toSorted()).toEqual([...named, ...bundled].toSorted())
+  })
+
+  it("does not ask for what is bundled into the command, which no export loads", () => {
+    const loading = sources.filter((name) => imported(read(`src/${name}`)).some((name) => bundled.includes(name)))
+    expect(loading).toEqual(["node/process/OpenTelemetry.ts"])
+    expect(Object.keys(manifest.devDependencies)).toEqual(expect.arrayContaining(bundled))
+    const exports = sources.filter((name) => name.endsWith("index.ts")).map((name) => read(`src/${name}`))
+    expect(exports.join("")).not.toContain("OpenTelemetry")
   })
 })
 
@@ -91,6 +102,10 @@ describe("package-lock.json", () => {
     const entries = Object.entries(packages).filter(([path]) => path !== "")
     expect(entries.filter(([, entry]) => entry.resolved !== undefined)).toEqual([])
     expect(entries.filter(([, entry]) => entry.integrity === undefined && entry.optional !== true)).toEqual([])
+  })
+
+  it("has nothing of the OpenTelemetry SDK: `node scripts/lock.js` leaves it out", () => {
+    expect(Object.keys(packages).filter((path) => path.includes("@opentelemetry/"))).toEqual([])
   })
 
   it("names the programs of every system, not only of the one it was written on: npm ci refuses it otherwise", () => {

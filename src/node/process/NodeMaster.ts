@@ -27,7 +27,6 @@ import * as Errno from "../socket/Errno.js"
 import * as NodeHostFigures from "./NodeHostFigures.js"
 import * as NodePage from "./NodePage.js"
 import * as NodeState from "../store/NodeState.js"
-import * as Otlp from "./Otlp.js"
 
 export type Environment = Tunnel.Environment
 export type OpenError = Certificates.CertificateError | StoreError | TransportError
@@ -52,8 +51,7 @@ export const layer = (
   const ports = Layer.unwrapScoped(Effect.map(httpServer(config), (server) => listen(config, server)))
   return Layer.mergeAll(
     MasterServer.layer(options),
-    Layer.scopedDiscard(backups(NodeState.backupFile(config.state))),
-    Otlp.layer({ version })
+    Layer.scopedDiscard(backups(NodeState.backupFile(config.state)))
   ).pipe(Layer.provideMerge(services), Layer.provideMerge(ports))
 }
 

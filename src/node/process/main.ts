@@ -21,6 +21,7 @@ import * as LogLine from "../../core/LogLine.js"
 import * as Settings from "../../transport/Settings.js"
 import * as NodeHost from "./NodeHost.js"
 import * as NodeLog from "./NodeLog.js"
+import * as OtelConfig from "./OtelConfig.js"
 import * as StatusLine from "./StatusLine.js"
 
 const { version } = Schema.decodeUnknownSync(Schema.Struct({ version: Schema.String }))(
@@ -30,6 +31,25 @@ const { version } = Schema.decodeUnknownSync(Schema.Struct({ version: Schema.Str
 
 const hasColors = (stream: { readonly isTTY?: boolean | undefined }) =>
   stream.isTTY === true && (process.env["NO_COLOR"] ?? "") === ""
+
+/** Exports telemetry as the `OTEL_*` variables have it. Without an exporter no spans are made: each takes 10 to 20 us. */
+const telemetry: Layer.Layer<never> = Layer.unwrapEffect(
+  Effect.matchEffect(OtelConfig.config, {
+    onFailure: (error) =>
+      Effect.as(
+        Effect.logWarning(`telemetry is not exported: ${OtelConfig.explain(error)}`),
+        Layer.setTracerEnabled(false)
+      ),
+    onSuccess: Option.match({
+      onNone: () => Effect.succeed(Layer.setTracerEnabled(false)),
+      onSome: (config) =>
+        Effect.map(
+          Effect.promise(() => import("./OpenTelemetry.js")),
+          (OpenTelemetry) => OpenTelemetry.layer({ config, version })
+        )
+    })
+  })
+)
 
 const loadState = Effect.promise(() => import("../store/NodeState.js"))
 
@@ -48,7 +68,9 @@ const host = Cli.Host.of({
   prepare: ({ log, title }) => {
     // Overwrites the arguments that `ps` shows, the key among them.
     process.title = `nodepass ${title}`
-    return Cli.logLevelOf(process.argv) !== undefined ? Layer.empty : Logger.minimumLogLevel(LogLine.minimum(log))
+    const level =
+      Cli.logLevelOf(process.argv) !== undefined ? Layer.empty : Logger.minimumLogLevel(LogLine.minimum(log))
+    return Layer.provideMerge(telemetry, level)
   },
   watch: (tunnel) =>
     process.stderr.isTTY
@@ -67,7 +89,7 @@ const host = Cli.Host.of({
       Demo.run({
         write: (text) => Effect.sync(() => process.stdout.write(text)),
         redraws: process.stdout.isTTY
-      })
+      }).pipe(Effect.provide(telemetry))
   ),
   master: (config) =>
     Effect.flatMap(
