@@ -1,62 +1,65 @@
 /**
- * What one managed tunnel logs: kept for readers, told to subscribers, and passed on to the process's own log.
+ * The log of one instance: kept for readers, published to subscribers, and forwarded to the log of the process.
  */
 import * as Effect from "effect/Effect"
 import * as FiberRef from "effect/FiberRef"
 import * as HashMap from "effect/HashMap"
 import * as HashSet from "effect/HashSet"
 import * as Logger from "effect/Logger"
-import * as Journal from "./Journal.js"
 import * as LogLine from "../core/LogLine.js"
+import * as Journal from "./Journal.js"
 
 export interface InstanceLog {
-  /** The last lines; see `lines` and `bytes` below. */
+  /** The last lines: at most 1000, and at most 256 KiB. */
   readonly journal: Journal.Journal<string>
-  /** Runs the effect with this as its log, its level as given. */
-  readonly hear: (level: LogLine.Level) => <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+  /** Runs the effect with this log as its logger, at the given level. */
+  readonly capture: (level: LogLine.Level) => <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 }
 
 export interface Options {
-  /** The instance. */
+  /** The id of the instance. */
   readonly id: string
-  /** Told of each line. */
-  readonly tell: (line: string) => void
+  /** Called for each line. */
+  readonly onLine: (line: string) => void
 }
 
-/** More lines at once than a tunnel says in an hour, or a hundred a second for long, are left out and counted. */
-export const make = ({ id, tell }: Options): InstanceLog => {
-  const journal = Journal.make<string>({ limit: lines, size: { limit: bytes, of: (line) => line.length } })
-  let room = burst
-  let last = 0
-  let left = 0
-  const say = (line: string) => {
-    const short = line.length > longest ? `${line.slice(0, longest)}…` : line
-    journal.append(short)
-    tell(short)
+/** Lines beyond 400 at once, and then 100 a second, are dropped and counted. A tunnel logs less than that in an hour. */
+export const make = ({ id, onLine }: Options): InstanceLog => {
+  const journal = Journal.make<string>({ limit: maxLines, size: { limit: maxBytes, of: (line) => line.length } })
+  let tokens = burst
+  let lastTime = 0
+  let dropped = 0
+  const write = (line: string) => {
+    const limited = line.length > maxLineLength ? `${line.slice(0, maxLineLength)}…` : line
+    journal.append(limited)
+    onLine(limited)
   }
-  const pass = (outer: HashSet.HashSet<Logger.Logger<unknown, unknown>>) =>
-    Logger.make<unknown, void>((entry) => {
-      const now = entry.date.getTime()
-      room = Math.min(burst, room + ((now - last) / 1000) * rate)
-      last = now
-      if (room < 1) {
-        left++
+  /** Writes records here and forwards them to the loggers of the process. */
+  const forwardingTo = (loggers: HashSet.HashSet<Logger.Logger<unknown, unknown>>) =>
+    Logger.make<unknown, void>((record) => {
+      const now = record.date.getTime()
+      tokens = Math.min(burst, tokens + ((now - lastTime) / 1000) * linesPerSecond)
+      lastTime = now
+      if (tokens < 1) {
+        dropped++
         return
       }
-      room--
-      const own = { ...entry, annotations: HashMap.remove(entry.annotations, "instance") }
-      if (left > 0) say(text.log({ ...own, message: `${left} lines left out: too many at once` }))
-      left = 0
-      say(text.log(own))
-      for (const logger of outer) logger.log(entry)
+      tokens--
+      const own = { ...record, annotations: HashMap.remove(record.annotations, "instance") }
+      if (dropped > 0) {
+        write(text.log({ ...own, message: `${dropped} lines dropped: more than ${linesPerSecond} lines a second` }))
+      }
+      dropped = 0
+      write(text.log(own))
+      for (const logger of loggers) logger.log(record)
     })
   return {
     journal,
-    hear: (level) => (self) =>
-      Effect.flatMap(FiberRef.get(FiberRef.currentLoggers), (outer) =>
+    capture: (level) => (self) =>
+      Effect.flatMap(FiberRef.get(FiberRef.currentLoggers), (loggers) =>
         self.pipe(
           Effect.annotateLogs({ instance: id }),
-          Effect.locally(FiberRef.currentLoggers, HashSet.make(pass(outer))),
+          Effect.locally(FiberRef.currentLoggers, HashSet.make(forwardingTo(loggers))),
           Logger.withMinimumLogLevel(LogLine.minimum(level))
         )
       )
@@ -66,8 +69,8 @@ export const make = ({ id, tell }: Options): InstanceLog => {
 // internal
 
 const text = LogLine.text()
-const lines = 1000
-const bytes = 262_144
-const longest = 4096
+const maxLines = 1000
+const maxBytes = 262_144
+const maxLineLength = 4096
 const burst = 400
-const rate = 100
+const linesPerSecond = 100

@@ -50,17 +50,17 @@ export const make = ({
 }: Options): Effect.Effect<ManagedInstance, never, ManagedTunnel.Environment | Scope.Scope> =>
   Effect.gen(function* () {
     const scope = yield* Scope.fork(yield* Effect.scope, ExecutionStrategy.sequential)
-    const log = InstanceLog.make({ id: stored.id, tell: onLine })
+    const log = InstanceLog.make({ id: stored.id, onLine })
     const metrics = TunnelMetrics.make(labels(stored))
     // Registered first, so that they run after the tunnel has stopped.
     yield* Scope.addFinalizer(scope, Effect.sync(metrics.remove))
     yield* Scope.addFinalizer(scope, log.journal.close)
     const tunnel = yield* ManagedTunnel.make({
       config: () => instance.config,
-      restarts: () => instance.stored.restart,
+      shouldRestart: () => instance.stored.restart,
       log,
       traffic: stored.traffic,
-      changed: onChange
+      onChange
     }).pipe(Scope.extend(scope), Effect.provideService(TunnelMetrics.Current, Option.some(metrics)))
     const instance: ManagedInstance = {
       id: stored.id,
@@ -81,7 +81,7 @@ export const make = ({
 
 /** The instance as the API shows it, with statistics read now. */
 export const read = (managed: ManagedInstance): Effect.Effect<Instance> =>
-  Effect.map(managed.tunnel.look, () => {
+  Effect.map(managed.tunnel.refresh, () => {
     managed.metrics.relabel(labels(managed.stored))
     return toInstance(managed)
   })

@@ -177,7 +177,7 @@ const startReports = ({ health, instances, store, traffic }: ReportOptions) =>
     const { reportInterval } = yield* Settings
     const report = (instance: ManagedInstance.ManagedInstance) =>
       Effect.gen(function* () {
-        const { checkpoint, traffic } = yield* instance.tunnel.look
+        const { checkpoint, traffic } = yield* instance.tunnel.refresh
         const time = yield* Clock.currentTimeMillis
         const { tcps, udps } = Option.getOrElse(checkpoint, () => ({ tcps: 0, udps: 0 }))
         instance.history.add({ time, ...traffic, tcps, udps })
