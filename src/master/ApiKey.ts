@@ -1,5 +1,5 @@
 /**
- * The key of the master's API: kept as a hash, asked for in constant time, guessed at slowly.
+ * The key of the master's API: stored as a hash, compared in constant time, with a rate limit on wrong keys.
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -10,11 +10,11 @@ import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import { Crypto } from "../transport/Crypto.js"
+import type { Ticket } from "./ApiPayloads.js"
 import type { StoreError } from "./InstanceStore.js"
 import { Master } from "./Master.js"
-import type { Ticket } from "./ApiPayloads.js"
 
-/** `Throttled`: its address has been wrong too often, and is not listened to for `seconds`. */
+/** `Throttled`: too many wrong keys came from the address; its requests fail for `seconds`. */
 export class KeyRefused extends Schema.TaggedError<KeyRefused>()("KeyRefused", {
   reason: Schema.Literal("Missing", "Wrong", "Throttled"),
   seconds: Schema.Number
@@ -24,24 +24,24 @@ export class KeyRefused extends Schema.TaggedError<KeyRefused>()("KeyRefused", {
       ? "Unauthorized: API key required"
       : this.reason === "Wrong"
         ? "Unauthorized: Invalid API key"
-        : `too many wrong API keys from this address: expected none for ${this.seconds} s`
+        : `too many wrong API keys from this address; retry in ${this.seconds} s`
   }
 }
 
 export class ApiKey extends Context.Tag("nodepass/ApiKey")<
   ApiKey,
   {
-    /** Fails unless it is the key; `address` is where it came from. */
+    /** Fails unless `given` is the key. `address` is the client's, for the rate limit. */
     readonly verify: (given: Redacted.Redacted, address: string) => Effect.Effect<void, KeyRefused>
-    /** A new key in place of the one before, which is worth nothing from then on. 32 hex digits. */
+    /** Replaces the key by a new one, 32 hex digits. The previous key and all tickets are invalid from then on. */
     readonly renew: Effect.Effect<Redacted.Redacted, StoreError>
-    /** Whether no key was ever made. */
+    /** Whether no key was created yet. */
     readonly isMissing: Effect.Effect<boolean>
-    /** Completes when the present key has been renewed. */
+    /** Completes when the present key is replaced. */
     readonly renewed: Effect.Effect<void>
-    /** A word that stands for the key once, within a minute: for those who cannot set a header. */
+    /** Creates a ticket, which replaces the key once, within a minute: for clients that cannot set a header. */
     readonly issue: (key: Redacted.Redacted) => Effect.Effect<Ticket>
-    /** The key that the ticket stands for. */
+    /** Uses up the ticket and returns the key that it was issued for. Fails when the ticket is unknown or expired. */
     readonly redeem: (ticket: string, address: string) => Effect.Effect<Redacted.Redacted, KeyRefused>
   }
 >() {}
@@ -53,23 +53,23 @@ export const layer: Layer.Layer<ApiKey, never, Crypto | Master> = Layer.effect(
     const master = yield* Master
     const attempts = new Map<string, Attempts>()
     const tickets = new Map<string, { readonly key: Redacted.Redacted; readonly expires: number }>()
-    const hash = (text: string) => Encoding.encodeHex(crypto.hmac(label, utf8.encode(text)))
-    let turn = yield* Deferred.make<void>()
+    const hash = (text: string) => Encoding.encodeHex(crypto.hmac(hashLabel, utf8.encode(text)))
+    let renewed = yield* Deferred.make<void>()
 
-    /** Wrong ones are paid for; who has nothing left is not listened to. */
-    const guarded = (address: string, isRight: (now: number) => Effect.Effect<boolean>) =>
+    /** Runs the check unless the address has no attempts left. A failed check costs one attempt. */
+    const limited = (address: string, check: (now: number) => Effect.Effect<boolean>) =>
       Effect.gen(function* () {
         const now = yield* Clock.currentTimeMillis
-        const { at, room } = attempts.get(address) ?? { at: now, room: burst }
-        const left = Math.min(burst, room + (now - at) / millisEach)
-        if (left < 1) {
-          return yield* new KeyRefused({ reason: "Throttled", seconds: Math.ceil(((1 - left) * millisEach) / 1000) })
+        const { left, time } = attempts.get(address) ?? { time: now, left: maxAttempts }
+        const available = Math.min(maxAttempts, left + (now - time) / millisPerAttempt)
+        if (available < 1) {
+          const seconds = Math.ceil(((1 - available) * millisPerAttempt) / 1000)
+          return yield* new KeyRefused({ reason: "Throttled", seconds })
         }
         attempts.delete(address)
-        if (yield* isRight(now)) return
-        attempts.set(address, { at: now, room: left - 1 })
-        const [oldest] = attempts.keys()
-        if (attempts.size > addresses && oldest !== undefined) attempts.delete(oldest)
+        if (yield* check(now)) return
+        attempts.set(address, { time: now, left: available - 1 })
+        removeOldest(attempts, maxAddresses)
         return yield* new KeyRefused({ reason: "Wrong", seconds: 0 })
       })
 
@@ -78,33 +78,32 @@ export const layer: Layer.Layer<ApiKey, never, Crypto | Master> = Layer.effect(
         const text = Redacted.value(given)
         return text === ""
           ? Effect.fail(new KeyRefused({ reason: "Missing", seconds: 0 }))
-          : guarded(address, () => Effect.map(master.identity, ({ keyHash }) => isEqual(hash(text), keyHash)))
+          : limited(address, () => Effect.map(master.identity, ({ keyHash }) => isEqual(hash(text), keyHash)))
       },
       renew: Effect.gen(function* () {
         const key = Encoding.encodeHex(yield* crypto.randomBytes(16))
         yield* master.identify({ keyHash: hash(key) })
         tickets.clear()
-        yield* Deferred.succeed(turn, undefined)
-        turn = yield* Deferred.make<void>()
+        yield* Deferred.succeed(renewed, undefined)
+        renewed = yield* Deferred.make<void>()
         return Redacted.make(key)
       }),
       isMissing: Effect.map(master.identity, ({ keyHash }) => keyHash === ""),
-      renewed: Effect.suspend(() => Deferred.await(turn)),
+      renewed: Effect.suspend(() => Deferred.await(renewed)),
       issue: (key) =>
         Effect.gen(function* () {
           const expires = (yield* Clock.currentTimeMillis) + ticketMillis
           const ticket = Encoding.encodeHex(yield* crypto.randomBytes(16))
           tickets.set(ticket, { key, expires })
-          const [oldest] = tickets.keys()
-          if (tickets.size > ticketsMost && oldest !== undefined) tickets.delete(oldest)
+          removeOldest(tickets, maxTickets)
           return { ticket, expires }
         }),
       redeem: (ticket, address) =>
         Effect.suspend(() => {
           const found = tickets.get(ticket)
           tickets.delete(ticket)
-          const isRight = (now: number) => Effect.succeed(found !== undefined && now < found.expires)
-          return Effect.as(guarded(address, isRight), found?.key ?? Redacted.make(""))
+          const isValid = (now: number) => Effect.succeed(found !== undefined && now < found.expires)
+          return Effect.as(limited(address, isValid), found?.key ?? Redacted.make(""))
         })
     })
   })
@@ -112,25 +111,30 @@ export const layer: Layer.Layer<ApiKey, never, Crypto | Master> = Layer.effect(
 
 // internal
 
-/** How many wrong keys an address has left, as of when. */
+/** How many wrong keys an address may still send, as of `time`. */
 interface Attempts {
-  readonly at: number
-  readonly room: number
+  readonly time: number
+  readonly left: number
 }
 
-/** Wrong keys at once, and then one in so long. */
-const burst = 10
-const millisEach = 3000
-/** Addresses remembered: those that were wrong last. */
-const addresses = 4096
+/** Wrong keys that an address may send at once, and the time until it may send another one. */
+const maxAttempts = 10
+const millisPerAttempt = 3000
+/** Addresses whose attempts are remembered. */
+const maxAddresses = 4096
 const ticketMillis = 60_000
-const ticketsMost = 1024
+const maxTickets = 1024
 
 const utf8 = new TextEncoder()
-/** The key has 128 bits of chance: nothing is gained by salt or by slowness. */
-const label = utf8.encode("nodepass API key")
+/** The key has 128 random bits: a salt or a slow hash would add nothing. */
+const hashLabel = utf8.encode("nodepass API key")
 
-/** Takes the same time wherever they differ. */
+const removeOldest = (entries: Map<string, unknown>, limit: number): void => {
+  const [oldest] = entries.keys()
+  if (entries.size > limit && oldest !== undefined) entries.delete(oldest)
+}
+
+/** Takes the same time wherever the texts differ. */
 const isEqual = (a: string, b: string): boolean => {
   let difference = a.length ^ b.length
   for (let at = 0; at < a.length; at++) difference |= a.charCodeAt(at) ^ b.charCodeAt(at % Math.max(1, b.length))

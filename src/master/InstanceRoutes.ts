@@ -12,7 +12,7 @@ import { keyEntry, keyId } from "./Instance.js"
 import type * as Journal from "./Journal.js"
 import { Master } from "./Master.js"
 import { Caller, type withPrefix } from "./MasterApi.js"
-import * as Requests from "./Requests.js"
+import * as RequestMiddleware from "./RequestMiddleware.js"
 
 export const layer = (api: ReturnType<typeof withPrefix>) =>
   HttpApiBuilder.group(api, "instances", (handlers) =>
@@ -53,7 +53,7 @@ export const layer = (api: ReturnType<typeof withPrefix>) =>
                 NoInstance: notFound,
                 StoreError: notStored
               })
-              if (Option.isSome(note)) yield* Requests.noting(note.value)
+              if (Option.isSome(note)) yield* RequestMiddleware.setNote(note.value)
               return instance
             }),
           { uninterruptible: true }

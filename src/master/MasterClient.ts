@@ -1,5 +1,5 @@
 /**
- * The master's API as typed calls: what the command line and other programs use.
+ * A client of the master's API: its endpoints as typed calls, its streams as `Stream`s.
  */
 import * as Sse from "@effect/experimental/Sse"
 import * as HttpApiClient from "@effect/platform/HttpApiClient"
@@ -18,14 +18,14 @@ import { Event } from "./Instance.js"
 import { MasterApi } from "./MasterApi.js"
 
 export interface Options {
-  /** Of the API, e.g. `http://127.0.0.1:9090/api/v1`. */
+  /** The base URL of the API, e.g. `http://127.0.0.1:9090/api/v1`. */
   readonly url: string
   readonly key: Redacted.Redacted
 }
 
 export type StreamError = HttpClientError.HttpClientError | ParseResult.ParseError
 
-/** The endpoints by group and name: `client.instances.list()`; errors are those of `MasterApi`. */
+/** Endpoints are called by group and name: `client.instances.list()`. Errors are those of `ApiErrors`. */
 export const make = ({ key, url }: Options) =>
   Effect.gen(function* () {
     const withKey = HttpClient.mapRequest(HttpClientRequest.setHeader("x-api-key", Redacted.value(key)))
@@ -34,14 +34,14 @@ export const make = ({ key, url }: Options) =>
     const http = HttpClient.filterStatusOk(withKey(yield* HttpClient.HttpClient))
     return {
       ...calls,
-      /** What happens, from now on: ends when the master does. */
+      /** The events from now on. Ends when the master stops. */
       events: HttpClientResponse.stream(http.get(`${base}/events`)).pipe(
         Stream.decodeText(),
         Stream.pipeThroughChannel(Sse.makeChannel()),
         Stream.filter(({ event }) => event === "instance"),
         Stream.mapEffect(({ data }) => decodeEvent(data))
       ) satisfies Stream.Stream<Event, StreamError>,
-      /** Lines of an instance's log: the last ones, then those to come. */
+      /** The last lines of an instance's log, then new lines as they are logged. */
       follow: (id: string): Stream.Stream<string, StreamError> =>
         HttpClientResponse.stream(http.get(`${base}/instances/${encodeURIComponent(id)}/logs?follow=true`)).pipe(
           Stream.decodeText(),
@@ -55,7 +55,7 @@ export class MasterClient extends Context.Tag("nodepass/MasterClient")<
   Effect.Effect.Success<ReturnType<typeof make>>
 >() {}
 
-/** Over the `HttpClient` of the host; `NodeHttpClient.layerUndici` ends its streams cleanly. */
+/** Uses the `HttpClient` of the host. Choose `NodeHttpClient.layerUndici`: it ends streams cleanly. */
 export const layer = (options: Options): Layer.Layer<MasterClient, never, HttpClient.HttpClient> =>
   Layer.effect(MasterClient, make(options))
 

@@ -18,7 +18,7 @@ import { withPrefix } from "./MasterApi.js"
 import type { Metrics } from "./Metrics.js"
 import * as OpenRoutes from "./OpenRoutes.js"
 import * as Page from "./Page.js"
-import * as Requests from "./Requests.js"
+import * as RequestMiddleware from "./RequestMiddleware.js"
 import * as SystemRoutes from "./SystemRoutes.js"
 
 export interface Options {
@@ -35,7 +35,7 @@ export const layer = (
   const { config } = options
   const api = withPrefix(config.prefix)
   const base = `${config.prefix}/v1`
-  const paths = Requests.table(api, Page.paths(base))
+  const paths = RequestMiddleware.paths(api, Page.paths(base))
   return HttpApiBuilder.serve().pipe(
     Layer.provide(
       HttpApiBuilder.middlewareCors({
@@ -45,7 +45,7 @@ export const layer = (
         exposedHeaders: ["X-NodePass-Note"]
       })
     ),
-    Layer.provide(HttpApiBuilder.middleware(Requests.middleware(paths), { withContext: true })),
+    Layer.provide(HttpApiBuilder.middleware(RequestMiddleware.make(paths), { withContext: true })),
     Layer.provide(HttpApiBuilder.api(api)),
     Layer.provide([
       InstanceRoutes.layer(api),

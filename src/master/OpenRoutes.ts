@@ -44,7 +44,7 @@ export const layer = (api: ReturnType<typeof withPrefix>, { metrics: access }: P
             Effect.succeed(HttpServerResponse.text(text, { contentType: "application/json" }))
           )
           // Fails with `RouteNotFound` where the host has no page; the middleware answers it with 404.
-          .handleRaw("docs", () => Effect.orDie(Page.answer("docs.html")))
+          .handleRaw("docs", () => Effect.orDie(Page.respond("docs.html")))
       )
     })
   )

@@ -1,5 +1,5 @@
 /**
- * What a browser is shown of the master: its page, at the base path of the API, and the page about the API.
+ * Serves the master's page, at the base path of the API, and the page that documents the API.
  *
  * The files are built from `src/page`.
  */
@@ -12,53 +12,54 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 
-/** A file as it is sent. */
+/** A file of the page. */
 export interface File {
   readonly body: Uint8Array
-  /** The same, compressed. */
+  /** The body, compressed. */
   readonly gzip: Uint8Array
-  /** Its content type. */
+  /** The content type. */
   readonly type: string
   /** Changes with the body. */
   readonly etag: string
 }
 
-/** The files by name: `index.html`, `docs.html`, and what these load. */
+/** The files by name: `index.html`, `docs.html`, and the files that these load. */
 export class Page extends Context.Tag("nodepass/Page")<Page, ReadonlyMap<string, File>>() {}
 
-/** No page: the API alone. */
+/** No page: the master serves only the API. */
 export const layerNone: Layer.Layer<Page> = Layer.succeed(Page, new Map())
 
-/** The file as an answer. Fails where there is no such file. */
-export const answer = (
+/** The file as a response. Fails with `RouteNotFound` when there is no such file. */
+export const respond = (
   name: string
 ): Effect.Effect<HttpServerResponse.HttpServerResponse, RouteNotFound, HttpServerRequest | Page> =>
   Effect.gen(function* () {
     const request = yield* HttpServerRequest
     const file = (yield* Page).get(name)
     if (file === undefined) return yield* new RouteNotFound({ request })
-    const sent = { ...headers, etag: file.etag }
-    if (request.headers["if-none-match"] === file.etag) return HttpServerResponse.empty({ status: 304, headers: sent })
+    const allHeaders = { ...headers, etag: file.etag }
+    if (request.headers["if-none-match"] === file.etag)
+      return HttpServerResponse.empty({ status: 304, headers: allHeaders })
     return /\bgzip\b/.test(request.headers["accept-encoding"] ?? "")
       ? HttpServerResponse.uint8Array(file.gzip, {
           contentType: file.type,
-          headers: { ...sent, "content-encoding": "gzip" }
+          headers: { ...allHeaders, "content-encoding": "gzip" }
         })
-      : HttpServerResponse.uint8Array(file.body, { contentType: file.type, headers: sent })
+      : HttpServerResponse.uint8Array(file.body, { contentType: file.type, headers: allHeaders })
   })
 
-/** The paths of the page, as routers write them; `base` is that of the API, and what is above it leads there. */
+/** The paths of the page as router patterns. `base` is the base path of the API; the paths above it redirect to it. */
 export const paths = (base: string): ReadonlyArray<PathInput> => {
   const inside = base.replace(/^\//, "")
   const [parent = "/"] = /^.*(?=\/)/.exec(inside) ?? []
   return ["/", ...(parent === "/" ? [] : [`/${parent}` as const]), `/${inside}`, `/${inside}/page/:name`]
 }
 
-/** Answers at these paths. */
+/** Serves the page at its paths. */
 export const routes = (base: string): Layer.Layer<never, never, Page> =>
   Router.use((router) =>
     Effect.flatMap(Page, (page) =>
-      Effect.forEach(paths(base), (path) => router.get(path, Effect.provideService(at(base), Page, page)), {
+      Effect.forEach(paths(base), (path) => router.get(path, Effect.provideService(handle(base), Page, page)), {
         discard: true
       })
     )
@@ -66,7 +67,7 @@ export const routes = (base: string): Layer.Layer<never, never, Page> =>
 
 // internal
 
-/** Said with every file: nothing is loaded from, sent to or framed by anybody else. */
+/** The page loads from and sends to its own origin only, and no other page may embed it. */
 const headers = {
   "cache-control": "no-cache",
   "content-security-policy": [
@@ -79,13 +80,13 @@ const headers = {
   "x-content-type-options": "nosniff"
 }
 
-const at = (base: string) =>
+const handle = (base: string) =>
   Effect.gen(function* () {
     const request = yield* HttpServerRequest
     const [path = ""] = request.url.split("?")
-    if (path.startsWith(`${base}/page/`)) return yield* answer(path.slice(`${base}/page/`.length))
-    if (path === `${base}/`) return yield* answer("index.html")
-    // Relative where it can be, since a proxy may have put something in front.
+    if (path.startsWith(`${base}/page/`)) return yield* respond(path.slice(`${base}/page/`.length))
+    if (path === `${base}/`) return yield* respond("index.html")
+    // Relative where possible: a proxy may serve the page below a path of its own.
     const folder = path.slice(0, path.lastIndexOf("/") + 1)
     const home = `${base}/`
     const location = home.startsWith(folder) ? home.slice(folder.length) : home

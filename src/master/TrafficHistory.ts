@@ -1,5 +1,5 @@
 /**
- * How an instance's traffic went, for charts: fine for the last quarter of an hour, coarse for six hours before.
+ * The traffic of an instance over time, for charts: all points of the last 15 minutes, one a minute for 6 hours.
  */
 import * as Schema from "effect/Schema"
 import { Traffic } from "./Instance.js"
@@ -8,16 +8,19 @@ export const Point = Schema.Struct({
   /** Epoch milliseconds. */
   time: Schema.Number,
   ...Traffic.fields,
-  /** Visitors at that moment. */
+  /** Visitors at that time. */
   tcps: Schema.Number,
   udps: Schema.Number
-}).annotations({ identifier: "TrafficPoint", description: "bytes are sums since the instance was made or reset" })
+}).annotations({
+  identifier: "TrafficPoint",
+  description: "bytes are sums since the instance was created or its traffic was reset"
+})
 export type Point = typeof Point.Type
 
 export interface TrafficHistory {
-  /** Keeps a point; those too old are forgotten. */
+  /** Adds a point and drops those that are too old. */
   readonly add: (point: Point) => void
-  /** Points from `since` on, oldest first, at least `step` milliseconds apart. */
+  /** Points from `since` (epoch milliseconds) on, oldest first, at least `step` milliseconds apart. */
   readonly read: (since: number, step: number) => ReadonlyArray<Point>
 }
 
@@ -35,7 +38,7 @@ export const make = (): TrafficHistory => {
         fine = fine.filter(from(point.time - fineSpan))
         coarse = coarse.filter(from(point.time - coarseSpan))
       }
-      if (fine.length > most) fine = fine.slice(-most)
+      if (fine.length > maxFinePoints) fine = fine.slice(-maxFinePoints)
     },
     read: (since, step) => {
       let last = -Infinity
@@ -53,5 +56,5 @@ export const make = (): TrafficHistory => {
 const fineSpan = 15 * 60_000
 const coarseStep = 60_000
 const coarseSpan = 6 * 3_600_000
-/** However short the interval. */
-const most = 900
+/** Limit of points at full resolution, for short report intervals. */
+const maxFinePoints = 900
