@@ -1,8 +1,8 @@
 /**
- * Visitors by the thousand on a real tunnel whose relay threads die at random: `npm run soak -- --visitors N --seed S`.
+ * Thousands of visitors on a real tunnel whose relay threads are killed again and again: `npm run soak -- --visitors N --seed S`.
  *
- * Each asks for an echo, and checks every byte; some reset, some half-close at once, some leave, some are slow. In the
- * end nobody is being served, and the process holds as many descriptors as before.
+ * Each visitor asks for an echo and checks every byte. Some reset, some close early, some read slowly. At the end no visitor
+ * is being served, and the process has as many descriptors as before.
  */
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
@@ -40,37 +40,37 @@ if (!Number.isSafeInteger(visitors) || visitors < 1 || !Number.isSafeInteger(see
 
 interface Visit {
   readonly bytes: number
-  readonly manner: "asks" | "resets" | "leaves" | "pauses"
+  readonly behavior: "echoes" | "resets" | "closes" | "pauses"
 }
 
-const manner = FastCheck.oneof(
-  { weight: 12, arbitrary: FastCheck.constant("asks" as const) },
-  { weight: 1, arbitrary: FastCheck.constantFrom("resets" as const, "leaves" as const, "pauses" as const) }
+const behavior = FastCheck.oneof(
+  { weight: 12, arbitrary: FastCheck.constant("echoes" as const) },
+  { weight: 1, arbitrary: FastCheck.constantFrom("resets" as const, "closes" as const, "pauses" as const) }
 )
 const bytes = FastCheck.oneof(
   { weight: 60, arbitrary: FastCheck.integer({ min: 1, max: 2000 }) },
   { weight: 6, arbitrary: FastCheck.integer({ min: 2000, max: 200_000 }) },
   { weight: 1, arbitrary: FastCheck.integer({ min: 200_000, max: 3_000_000 }) }
 )
-/** Some of each, to be drawn from again and again. */
-const visits: ReadonlyArray<Visit> = FastCheck.sample(FastCheck.record({ bytes, manner }), { seed, numRuns: 997 })
+/** Used in turn, again and again. */
+const visits: ReadonlyArray<Visit> = FastCheck.sample(FastCheck.record({ bytes, behavior }), { seed, numRuns: 997 })
 
 const pattern = Buffer.from(Uint8Array.from({ length: 3_000_000 }, (_, at) => (at * 31 + (at >> 8)) & 255))
 
-/** `cut` where it was reset, by itself or by a thread's death. */
-const visit = (port: number, { bytes, manner }: Visit): Promise<"served" | "cut" | "corrupt"> =>
+/** `reset`: the visitor did not get the whole echo, because it closed early or because its relay thread was killed. */
+const visit = (port: number, { behavior, bytes }: Visit): Promise<"served" | "reset" | "corrupt"> =>
   new Promise((resolve) => {
-    let heard = 0
+    let receivedBytes = 0
     const socket = Net.connect({ port, host: "127.0.0.1", allowHalfOpen: true })
     socket
-      .on("error", () => resolve("cut"))
-      .on("close", () => resolve(heard === bytes ? "served" : "cut"))
+      .on("error", () => resolve("reset"))
+      .on("close", () => resolve(receivedBytes === bytes ? "served" : "reset"))
       .on("data", (chunk: Buffer) => {
-        if (!chunk.equals(pattern.subarray(heard, heard + chunk.length))) resolve("corrupt")
-        heard += chunk.length
-        if (manner === "resets") socket.resetAndDestroy()
-        if (manner === "leaves") socket.destroy()
-        if (manner === "pauses") {
+        if (!chunk.equals(pattern.subarray(receivedBytes, receivedBytes + chunk.length))) resolve("corrupt")
+        receivedBytes += chunk.length
+        if (behavior === "resets") socket.resetAndDestroy()
+        if (behavior === "closes") socket.destroy()
+        if (behavior === "pauses") {
           socket.pause()
           setTimeout(() => socket.resume(), 20)
         }
@@ -91,10 +91,10 @@ const listen = (server: Net.Server) =>
 
 const descriptors = () => Fs.readdirSync("/proc/self/fd").length
 
-const outcomes = { served: 0, cut: 0, corrupt: 0 }
-let deaths = 0
+const outcomes = { served: 0, reset: 0, corrupt: 0 }
+let kills = 0
 
-/** The tunnel, its target and its visitors, until all have come; answers how many are being served then. */
+/** The tunnel, its target and its visitors. Returns how many visitors are being served after the last one. */
 const world = Effect.gen(function* () {
   const found = yield* kernel
   const reactor = yield* Reactor.make(found)
@@ -126,20 +126,21 @@ const world = Effect.gen(function* () {
 
   const kill = Effect.zipRight(
     reactor.kill,
-    Effect.sync(() => deaths++)
+    Effect.sync(() => kills++)
   )
   yield* Effect.forkScoped(
     Effect.repeat(Effect.delay(kill, Duration.millis(700 + ((seed * 7919) % 600))), Schedule.forever)
   )
   let next = 0
   const one = Effect.suspend(() => {
-    const what = visits[next++ % visits.length] ?? { bytes: 1, manner: "asks" }
+    const current = visits[next++ % visits.length] ?? { bytes: 1, behavior: "echoes" }
     return Effect.map(
-      Effect.promise(() => visit(port, what)),
+      Effect.promise(() => visit(port, current)),
       (outcome) => {
         outcomes[outcome]++
-        const done = outcomes.served + outcomes.cut + outcomes.corrupt
-        if (done % 10_000 === 0) console.log(`${done} visitors: ${JSON.stringify(outcomes)}, ${deaths} deaths`)
+        const done = outcomes.served + outcomes.reset + outcomes.corrupt
+        if (done % 10_000 === 0)
+          console.log(`${done} visitors: ${JSON.stringify(outcomes)}, relay threads killed ${kills} times`)
       }
     )
   })
@@ -152,14 +153,14 @@ const world = Effect.gen(function* () {
 const soak = Effect.gen(function* () {
   yield* kernel
   const before = descriptors()
-  const stamp = performance.now()
+  const startedAt = performance.now()
   const served = yield* Effect.scoped(world)
   yield* Effect.sleep("1 seconds")
   const after = descriptors()
-  const seconds = (performance.now() - stamp) / 1000
+  const seconds = (performance.now() - startedAt) / 1000
   const memory = process.memoryUsage().rss / 2 ** 20
   console.log(
-    `${visitors} visitors in ${seconds.toFixed(0)} s: ${JSON.stringify(outcomes)}; all relay threads were killed ${deaths} times`
+    `${visitors} visitors in ${seconds.toFixed(0)} s: ${JSON.stringify(outcomes)}; all relay threads were killed ${kills} times`
   )
   console.log(
     `descriptors: ${before} before, ${after} after; memory ${memory.toFixed(0)} MiB; still being served: ${served}`

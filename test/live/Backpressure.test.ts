@@ -13,16 +13,16 @@ import { type Connection, Transport } from "../../src/transport/Transport.js"
 
 const KiB = 1024
 
-/** Bytes that this process holds of a connection. */
-const held = (connection: Connection) => {
-  const { socket } = NodeConnection.below.get(connection) ?? assert.fail("it is no connection of Node's")
+/** Bytes of a connection that this process holds. */
+const heldBytes = (connection: Connection) => {
+  const { socket } = NodeConnection.underlying(connection) ?? assert.fail("not a connection of Node")
   return { read: socket.readableLength, written: socket.writableLength }
 }
 
 const relay = Relay.layer().pipe(Layer.provideMerge(Layer.merge(Meter.layer, Throttle.layer())))
 
-/** A relay between two plain sockets, the far one of which nobody reads, while the near one pours until it cannot. */
-const pour = (bufferLimit: number) =>
+/** Relays between two plain sockets. The near one writes until it must wait, and nothing reads from the far one. */
+const writeUntilFull = (bufferLimit: number) =>
   Effect.gen(function* () {
     const transport = yield* Transport
     const services = yield* Layer.build(relay)
@@ -47,21 +47,23 @@ const pour = (bufferLimit: number) =>
     }
     visitor.on("drain", write)
     write()
-    // Nothing moves any more: the kernel is full, and so is what this process may hold.
+    // Until nothing moves: the kernel is full, and so are the buffers of this process.
     for (let before = -1; before !== traffic.tcpTx;) {
       before = traffic.tcpTx
       yield* Effect.sleep("150 millis")
     }
-    return { moved: traffic.tcpTx, near: held(near), far: held(far) }
+    return { moved: traffic.tcpTx, near: heldBytes(near), far: heldBytes(far) }
   }).pipe(Effect.scoped, Effect.provide(NodeTransport.layerWith({ bufferLimit })))
 
-describe("a reader that stops", () => {
-  it.live.each([256 * KiB, 64 * KiB])("holds what is stated and no more, with a limit of %i bytes", (limit) =>
-    Effect.gen(function* () {
-      const { far, moved, near } = yield* pour(limit)
-      assert.isAbove(moved, 0)
-      assert.isAtMost(near.read, limit + 64 * KiB)
-      assert.isAtMost(far.written, limit + 64 * KiB)
-    })
+describe("backpressure", () => {
+  it.live.each([256 * KiB, 64 * KiB])(
+    "while the far side does not read, each direction holds at most its limit of %i bytes and one chunk",
+    (limit) =>
+      Effect.gen(function* () {
+        const { far, moved, near } = yield* writeUntilFull(limit)
+        assert.isAbove(moved, 0)
+        assert.isAtMost(near.read, limit + 64 * KiB)
+        assert.isAtMost(far.written, limit + 64 * KiB)
+      })
   )
 })

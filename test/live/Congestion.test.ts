@@ -10,11 +10,11 @@ import type { Path } from "../../src/relay/Relay.js"
 const choices = (usual: string, ...others: ReadonlyArray<string>): Congestion.Choices => ({
   usual,
   allows: (name) => name === usual || others.includes(name),
-  all: [usual, ...others].join(" ")
+  available: [usual, ...others].join(" ")
 })
 
-/** What it sets on a connection, if anything. */
-const made = (wanted: string, has: Congestion.Choices) => {
+/** With `set`: what is set on a connection, if anything. */
+const make = (wanted: string, has: Congestion.Choices) => {
   let name: string | undefined
   const { apply, ...congestion } = Congestion.make(wanted, has, (_, to) => (name = to))
   return { ...congestion, set: () => ((name = undefined), apply(7), name) }
@@ -33,22 +33,25 @@ const losing: Path = { rttMillis: 40, segments: 10_000, retransmitted: 100 }
 const clean: Path = { rttMillis: 40, segments: 10_000, retransmitted: 0 }
 
 describe("Congestion", () => {
-  it("auto is bbr from when the path loses until it does not, and sets nothing before", () => {
-    const congestion = made("auto", choices("cubic", "bbr"))
+  it("auto sets nothing at first, bbr while the path loses packets, and cubic again after that", () => {
+    const congestion = make("auto", choices("cubic", "bbr"))
     assert.isUndefined(congestion.set())
     assert.isUndefined(congestion.learn([clean]))
-    assert.include(congestion.learn([losing]) ?? "", "cc: bbr from now on, since 1.00 % was sent again")
+    assert.include(
+      congestion.learn([losing]) ?? "",
+      "cc: connections now use bbr: 1.00 % of segments were retransmitted"
+    )
     assert.strictEqual(congestion.set(), "bbr")
     assert.isUndefined(congestion.learn([losing]))
-    assert.include(congestion.learn([clean]) ?? "", "cc: cubic from now on")
+    assert.include(congestion.learn([clean]) ?? "", "cc: connections now use cubic")
     assert.strictEqual(congestion.set(), "cubic")
   })
 
   it.prop(
-    "auto leaves a path alone that is short, or of which little was seen",
+    "auto changes nothing for a short round trip, or after few segments",
     [FastCheck.array(path), FastCheck.boolean()],
     ([paths, isShort]) => {
-      const congestion = made("auto", choices("cubic", "bbr"))
+      const congestion = make("auto", choices("cubic", "bbr"))
       for (const one of paths) {
         assert.isUndefined(
           congestion.learn([isShort ? { ...one, rttMillis: 1 } : { ...one, segments: 1, retransmitted: 1 }].slice(0, 4))
@@ -60,10 +63,10 @@ describe("Congestion", () => {
   )
 
   it.prop(
-    "what is set is what the system has, whatever the path does",
+    "only what the system allows is set, whatever the path does",
     [FastCheck.constantFrom("auto", "bbr", "cubic", "vegas"), FastCheck.array(path), FastCheck.boolean()],
     ([wanted, paths, hasBbr]) => {
-      const congestion = made(wanted, choices("cubic", ...(hasBbr ? ["bbr"] : [])))
+      const congestion = make(wanted, choices("cubic", ...(hasBbr ? ["bbr"] : [])))
       for (const one of paths) {
         congestion.learn([one])
         const name = congestion.set() ?? "cubic"
@@ -75,7 +78,7 @@ describe("Congestion", () => {
     }
   )
 
-  it.effect.runIf(process.platform === "linux")("names what this system has, and the kernel obeys", () =>
+  it.effect.runIf(process.platform === "linux")("finds what this system has, and sets it on a socket", () =>
     Effect.gen(function* () {
       const found = yield* Effect.orDie(kernel)
       const { libc, sockets } = found

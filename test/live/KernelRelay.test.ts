@@ -48,22 +48,22 @@ const certificate = Effect.runSync(
   Effect.cached(LiveCertificates.certificate({ issuer: "itself", names: ["nodepass"] }))
 )
 
-/** Grants shares of this size at once, and tells what it keeps. */
-const granting = (share: number, keep: (bytes: number) => void): Throttle.Bucket => ({
+/** Grants at most `shareBytes` at once, and reports each grant, and what is given back as a negative one. */
+const granting = (shareBytes: number, onGrant: (bytes: number) => void): Throttle.Bucket => ({
   take: (wanted) =>
     Effect.zipRight(
       Effect.yieldNow(),
       Effect.sync(() => {
-        const bytes = Math.min(wanted, share)
-        keep(bytes)
+        const bytes = Math.min(wanted, shareBytes)
+        onGrant(bytes)
         return bytes
       })
     ),
-  takeWhole: () => Effect.die("no datagrams here"),
-  refund: (bytes) => keep(-bytes)
+  takeWhole: () => Effect.die("a relay of TCP has no datagrams"),
+  refund: (bytes) => onGrant(-bytes)
 })
 
-/** With the reactor in hand. */
+/** Runs a program that uses the reactor of its relay. */
 const withReactor = <A, E>(program: (reactor: Reactor.Reactor) => Parameters<typeof run<A, E>>[1]) =>
   Effect.scoped(
     Effect.gen(function* () {
@@ -78,28 +78,28 @@ suite("Relay through this process", { transport: NodeTransport.layer, layer: Rel
 
 describe.runIf(process.platform === "linux")("on Linux", () => {
   suite("Relay through the kernel", viaKernel)
-  suite("Relay through the kernel, of TLS", {
+  suite("Relay through the kernel, over TLS", {
     ...viaKernel,
     transport: Layer.provide(overTls(certificate), viaKernel.transport)
   })
 
   describe("KernelRelay", () => {
-    it.live("takes the sockets over, and the peers notice nothing of it", () =>
+    it.live("takes the sockets over, and the peers see neither an end nor a reset", () =>
       run(
         viaKernel,
         Effect.gen(function* () {
           const { exchange, far, near, target, visitor } = yield* line
-          const heard = yield* Effect.fork(Effect.zip(readAll(visitor), readAll(target), { concurrent: true }))
+          const received = yield* Effect.fork(Effect.zip(readAll(visitor), readAll(target), { concurrent: true }))
           const relaying = yield* Effect.fork(exchange)
           yield* Effect.yieldNow()
           assert.strictEqual((yield* Effect.flip(near.read)).reason, "Closed")
           assert.strictEqual((yield* Effect.flip(far.read)).reason, "Closed")
-          // An end, or a reset, would have come by now.
+          // Long enough for an end or a reset to arrive.
           yield* Effect.sleep("100 millis")
-          assert.isTrue(Option.isNone(yield* Fiber.poll(heard)))
+          assert.isTrue(Option.isNone(yield* Fiber.poll(received)))
           yield* visitor.write(pattern(7))
           yield* Effect.zipRight(visitor.end, target.end)
-          const [atVisitor, atTarget] = yield* Fiber.join(heard)
+          const [atVisitor, atTarget] = yield* Fiber.join(received)
           assert.deepStrictEqual([atVisitor.length, atTarget.length], [0, 7])
           yield* Fiber.join(relaying)
         })
@@ -107,32 +107,32 @@ describe.runIf(process.platform === "linux")("on Linux", () => {
     )
 
     it.live.prop(
-      "at a rate, all passes, and is what the buckets were asked for less what they were given back",
+      "with a rate limit all bytes pass, and the buckets grant as many bytes, less what is given back",
       [speech, speech, FastCheck.integer({ min: 600, max: 300_000 })],
-      ([up, down, share]) =>
+      ([up, down, shareBytes]) =>
         Effect.suspend(() => {
-          const books = { tx: 0, rx: 0 }
+          const granted = { tx: 0, rx: 0 }
           const throttle = Layer.succeed(Throttle.Throttle, {
-            tx: granting(share, (bytes) => (books.tx += bytes)),
-            rx: granting(share, (bytes) => (books.rx += bytes))
+            tx: granting(shareBytes, (bytes) => (granted.tx += bytes)),
+            rx: granting(shareBytes, (bytes) => (granted.rx += bytes))
           })
           return run(
             { ...viaKernel, throttle },
             Effect.gen(function* () {
               const [atTarget, atVisitor] = yield* converse(yield* line, up, down)
               assert.deepStrictEqual([atTarget.length, atVisitor.length], [up.bytes, down.bytes])
-              assert.deepStrictEqual(books, { tx: up.bytes, rx: down.bytes })
+              assert.deepStrictEqual(granted, { tx: up.bytes, rx: down.bytes })
             })
           )
         }),
       { fastCheck: { numRuns: runs(6, 12), interruptAfterTimeLimit: 10_000 } }
     )
 
-    it.live("without a grant no more than a little passes, one way, and the other way is open", () =>
+    it.live("without a grant only the initial credit passes in one direction, and the other direction is open", () =>
       Effect.gen(function* () {
-        const wanted = yield* Deferred.make<void>()
+        const requested = yield* Deferred.make<void>()
         const never: Throttle.Bucket = {
-          take: () => Effect.zipRight(Deferred.succeed(wanted, void 0), Effect.never),
+          take: () => Effect.zipRight(Deferred.succeed(requested, void 0), Effect.never),
           takeWhole: () => Effect.never,
           refund: () => {}
         }
@@ -145,9 +145,9 @@ describe.runIf(process.platform === "linux")("on Linux", () => {
             yield* visitor.write(pattern(200_000))
             yield* Effect.zipRight(target.write(pattern(200_000)), target.end)
             assert.strictEqual((yield* readAll(visitor)).length, 200_000)
-            yield* Deferred.await(wanted)
-            const heard = yield* Effect.map(target.read, Option.getOrThrow)
-            assert.isAtMost(heard.length, 8192)
+            yield* Deferred.await(requested)
+            const received = yield* Effect.map(target.read, Option.getOrThrow)
+            assert.isAtMost(received.length, 8192)
             yield* Fiber.interrupt(relaying)
             assert.strictEqual(yield* hearing(target), "Reset")
           })
@@ -155,49 +155,51 @@ describe.runIf(process.platform === "linux")("on Linux", () => {
       })
     )
 
-    it.live("a thread that dies resets what it carried, is counted, and another takes over", () =>
-      Effect.gen(function* () {
-        const before = descriptors()
-        const one = yield* Deferred.make<void>()
-        yield* withReactor((reactor) =>
-          Effect.gen(function* () {
-            const relay = yield* Relay.Relay
-            const lines = yield* Effect.replicateEffect(line, 30)
-            const relaying = yield* Effect.forEach(lines, ({ exchange }) => Effect.fork(Effect.flip(exchange)))
-            // They last: what is over soon never comes to a thread.
-            yield* Effect.forEach(lines, ({ target, visitor }) =>
-              Effect.replicateEffect(Effect.zip(visitor.write(pattern(9)), target.read), 20)
-            )
-            // Bulk is under way too, in pipes.
-            const [first] = lines
-            yield* Effect.fork(Effect.ignore(Effect.forever(first?.visitor.write(pattern(65_536)) ?? Effect.void)))
-            yield* Effect.fork(
-              Effect.ignore(
-                Effect.forever(Effect.zipRight(first?.target.read ?? Effect.void, Deferred.succeed(one, void 0)))
+    it.live(
+      "when a thread fails, its exchanges are reset and counted, and another thread serves the next exchange",
+      () =>
+        Effect.gen(function* () {
+          const before = descriptors()
+          const isMoving = yield* Deferred.make<void>()
+          yield* withReactor((reactor) =>
+            Effect.gen(function* () {
+              const relay = yield* Relay.Relay
+              const lines = yield* Effect.replicateEffect(line, 30)
+              const relaying = yield* Effect.forEach(lines, ({ exchange }) => Effect.fork(Effect.flip(exchange)))
+              // Many messages: an exchange that ends soon never reaches a relay thread.
+              yield* Effect.forEach(lines, ({ target, visitor }) =>
+                Effect.replicateEffect(Effect.zip(visitor.write(pattern(9)), target.read), 20)
               )
-            )
-            yield* Deferred.await(one)
-            yield* reactor.kill
-            const deaths = yield* Effect.replicateEffect(reactor.died, 2)
-            assert.strictEqual(
-              deaths.reduce((sum, { exchanges }) => sum + exchanges, 0),
-              30
-            )
-            for (const fiber of relaying) assert.propertyVal(yield* Fiber.join(fiber), "_tag", "TransportError")
-            for (const { target } of lines.slice(1)) assert.strictEqual(yield* hearing(target), "Reset")
-            for (const { visitor } of lines.slice(1)) assert.strictEqual(yield* hearing(visitor), "Reset")
-            assert.deepStrictEqual(yield* relay.count, { live: 0, total: 30 })
+              // One exchange carries bulk through a pipe.
+              const [first] = lines
+              yield* Effect.fork(Effect.ignore(Effect.forever(first?.visitor.write(pattern(65_536)) ?? Effect.void)))
+              yield* Effect.fork(
+                Effect.ignore(
+                  Effect.forever(Effect.zipRight(first?.target.read ?? Effect.void, Deferred.succeed(isMoving, void 0)))
+                )
+              )
+              yield* Deferred.await(isMoving)
+              yield* reactor.kill
+              const failures = yield* Effect.replicateEffect(reactor.failure, 2)
+              assert.strictEqual(
+                failures.reduce((sum, { exchanges }) => sum + exchanges, 0),
+                30
+              )
+              for (const fiber of relaying) assert.propertyVal(yield* Fiber.join(fiber), "_tag", "TransportError")
+              for (const { target } of lines.slice(1)) assert.strictEqual(yield* hearing(target), "Reset")
+              for (const { visitor } of lines.slice(1)) assert.strictEqual(yield* hearing(visitor), "Reset")
+              assert.deepStrictEqual(yield* relay.count, { live: 0, total: 30 })
 
-            const { exchange, target, visitor } = yield* line
-            const again = yield* Effect.fork(exchange)
-            yield* Effect.all([visitor.write(pattern(5)), visitor.end, target.end])
-            assert.strictEqual((yield* readAll(target)).length, 5)
-            yield* Fiber.join(again)
-          })
-        )
-        yield* turn
-        assert.isAtMost(descriptors(), before)
-      })
+              const { exchange, target, visitor } = yield* line
+              const again = yield* Effect.fork(exchange)
+              yield* Effect.all([visitor.write(pattern(5)), visitor.end, target.end])
+              assert.strictEqual((yield* readAll(target)).length, 5)
+              yield* Fiber.join(again)
+            })
+          )
+          yield* turn
+          assert.isAtMost(descriptors(), before)
+        })
     )
   })
 })

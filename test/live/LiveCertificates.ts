@@ -1,5 +1,5 @@
 /**
- * Real certificates for tests, of authorities made up for them.
+ * Real certificates for tests, issued by authorities that exist in the test only.
  */
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
@@ -27,7 +27,7 @@ const authorities = Effect.runSync(
   )
 )
 
-/** The PEM text of the authority that is `known`. */
+/** The PEM text of the authority `known`. */
 export const authority: Effect.Effect<string> = Effect.map(authorities, ({ known }) => known.cert)
 
 export const certificate = (wish: Wish): Effect.Effect<Certificate> =>

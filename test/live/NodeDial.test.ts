@@ -6,14 +6,14 @@ import { once } from "node:events"
 import * as Net from "node:net"
 import * as Address from "../../src/core/Address.js"
 import * as NodeDial from "../../src/node/socket/NodeDial.js"
-import type { Way } from "../../src/node/socket/NodeHosts.js"
+import type { IpAddress } from "../../src/node/socket/NodeHosts.js"
 import { freePort } from "./command/freePort.js"
 
-const four = (host: string): Way => ({ host, family: 4 })
-const six = (host: string): Way => ({ host, family: 6 })
+const ipv4 = (host: string): IpAddress => ({ host, family: 4 })
+const ipv6 = (host: string): IpAddress => ({ host, family: 6 })
 
-/** The host that a dial ends up at, or why it fails. `hosts` listen at the port, and the name leads to `ways`. */
-const dialled = (hosts: ReadonlyArray<string>, ways: ReadonlyArray<Way>) =>
+/** The host that a dial connects to, or why it fails. `hosts` listen at the port, and the name resolves to `addresses`. */
+const dial = (hosts: ReadonlyArray<string>, addresses: ReadonlyArray<IpAddress>) =>
   Effect.gen(function* () {
     const port = yield* Effect.promise(() => freePort())
     for (const host of hosts) {
@@ -24,7 +24,7 @@ const dialled = (hosts: ReadonlyArray<string>, ways: ReadonlyArray<Way>) =>
       yield* Effect.promise(() => once(server, "listening"))
     }
     const socket = yield* NodeDial.dial(Address.make("name", port), NodeDial.viaNode, {
-      lookup: () => Effect.succeed(ways)
+      lookup: () => Effect.succeed(addresses)
     })
     return socket.remoteAddress
   }).pipe(
@@ -40,61 +40,63 @@ const hasIpv6 = () =>
   })
 
 describe("NodeDial", async () => {
-  const ipv6 = await hasIpv6()
+  const isIpv6Available = await hasIpv6()
 
-  it.live("the next address is tried at once when one refuses", () =>
+  it.live("when an address refuses, the next one is tried at once", () =>
     Effect.gen(function* () {
       assert.strictEqual(
-        yield* dialled(["127.0.0.3"], [four("127.0.0.1"), four("127.0.0.2"), four("127.0.0.3")]),
+        yield* dial(["127.0.0.3"], [ipv4("127.0.0.1"), ipv4("127.0.0.2"), ipv4("127.0.0.3")]),
         "127.0.0.3"
       )
-      assert.strictEqual(yield* dialled([], [four("127.0.0.1"), four("127.0.0.2")]), "Refused")
-      assert.strictEqual(yield* dialled([], []), "UnknownHost")
+      assert.strictEqual(yield* dial([], [ipv4("127.0.0.1"), ipv4("127.0.0.2")]), "Refused")
+      assert.strictEqual(yield* dial([], []), "UnknownHost")
     })
   )
 
-  it.live("the first that the system names is preferred", () =>
+  it.live("the first address of the resolver is preferred", () =>
     Effect.gen(function* () {
       const both = ["127.0.0.1", "127.0.0.2"]
-      assert.strictEqual(yield* dialled(both, both.map(four)), "127.0.0.1")
-      assert.strictEqual(yield* dialled(both, both.toReversed().map(four)), "127.0.0.2")
+      assert.strictEqual(yield* dial(both, both.map(ipv4)), "127.0.0.1")
+      assert.strictEqual(yield* dial(both, both.toReversed().map(ipv4)), "127.0.0.2")
     })
   )
 
-  it.skipIf(!ipv6)("either family will do", async () => {
-    const ways = [six("::1"), four("127.0.0.1")]
-    assert.strictEqual(await Effect.runPromise(dialled(["127.0.0.1"], ways)), "127.0.0.1")
-    assert.strictEqual(await Effect.runPromise(dialled(["::1"], ways.toReversed())), "::1")
+  it.skipIf(!isIpv6Available)("when the addresses of one family refuse, those of the other are tried", async () => {
+    const addresses = [ipv6("::1"), ipv4("127.0.0.1")]
+    assert.strictEqual(await Effect.runPromise(dial(["127.0.0.1"], addresses)), "127.0.0.1")
+    assert.strictEqual(await Effect.runPromise(dial(["::1"], addresses.toReversed())), "::1")
   })
 
   it.skipIf(process.platform !== "linux")(
-    "an address that does not answer holds up the next one for a moment only",
+    "when an address does not answer, the next one is tried after a short delay",
     async () => {
       const port = await freePort()
       const program = `require("net").createServer().listen({ port: ${port}, host: "127.0.0.5", backlog: 1 }, () => console.log())`
-      const silent = spawn(process.execPath, ["-e", program], { stdio: ["ignore", "pipe", "ignore"] })
+      const stopped = spawn(process.execPath, ["-e", program], { stdio: ["ignore", "pipe", "ignore"] })
       const fillers: Array<Net.Socket> = []
       try {
-        await once(silent.stdout, "data")
-        silent.kill("SIGSTOP")
-        // Who comes when the queue of a stopped process is full gets no answer at all.
+        await once(stopped.stdout, "data")
+        stopped.kill("SIGSTOP")
+        // The backlog of a stopped process is full now: further connections get no answer.
         for (let filler = 0; filler < 2; filler++) {
           const socket = Net.connect(port, "127.0.0.5").on("error", () => undefined)
           fillers.push(socket)
           await once(socket, "connect")
         }
-        const dial = (...ways: ReadonlyArray<Way>) =>
-          NodeDial.dial(Address.make("name", port), NodeDial.viaNode, { lookup: () => Effect.succeed(ways) })
-        const alone = Effect.timeoutOption(dial(four("127.0.0.5")), "300 millis")
+        const dialNow = (...addresses: ReadonlyArray<IpAddress>) =>
+          NodeDial.dial(Address.make("name", port), NodeDial.viaNode, { lookup: () => Effect.succeed(addresses) })
+        const alone = Effect.timeoutOption(dialNow(ipv4("127.0.0.5")), "300 millis")
         assert.strictEqual((await Effect.runPromise(Effect.scoped(alone)))._tag, "None")
         const server = Net.createServer((socket) => socket.destroy()).listen(port, "127.0.0.6")
         await once(server, "listening")
-        const [took] = await Effect.runPromise(Effect.scoped(Effect.timed(dial(four("127.0.0.5"), four("127.0.0.6")))))
+        const [took] = await Effect.runPromise(
+          Effect.scoped(Effect.timed(dialNow(ipv4("127.0.0.5"), ipv4("127.0.0.6"))))
+        )
         server.close()
         assert.isBelow(Duration.toMillis(took), 5000)
       } finally {
         for (const socket of fillers) socket.destroy()
-        silent.kill("SIGKILL")
+        stopped.kill("SIGKILL")
       }
     }
   )

@@ -19,7 +19,7 @@ import { suite, type World } from "../compliance/Transport.js"
 const handles = () => process.getActiveResourcesInfo().filter((name) => /^(TCP|UDP)/.test(name)).length
 const descriptors = () => (process.platform === "linux" ? readdirSync("/proc/self/fd").length : 0)
 
-/** Node forgets a closed handle right after the immediates of the turn that closed it. */
+/** Node removes a closed handle after the immediates of the turn that closed it. */
 const turn = Effect.async<void>((resume) => {
   setImmediate(() => setImmediate(() => resume(Effect.void)))
 })
@@ -48,12 +48,12 @@ const certificate = Effect.runSync(
   Effect.cached(LiveCertificates.certificate({ issuer: "itself", names: ["nodepass"] }))
 )
 
-const kernelTransport = (less: { readonly openSsl?: undefined }) =>
+const kernelTransport = (replaced: { readonly openSsl?: undefined }) =>
   Layer.effect(
     Transport,
-    Effect.map(Effect.orDie(kernel), (kernel) => KernelTransport.make({ kernel: { ...kernel, ...less } }))
+    Effect.map(Effect.orDie(kernel), (kernel) => KernelTransport.make({ kernel: { ...kernel, ...replaced } }))
   )
-// What is loaded once, and stays open.
+// Loaded here, since its descriptors stay open.
 if (process.platform === "linux") await Effect.runPromise(kernel)
 
 describe.each([
@@ -72,7 +72,7 @@ describe.each([
   tlsSuite(name, { run, ...LiveCertificates })
   Datagrams.suite(`${name} datagrams`, { run, flood })
 
-  it.live("an IPv4 visitor of a listener on every interface is shown with its IPv4 address", () =>
+  it.live("a listener on all interfaces reports an IPv4 visitor with its IPv4 address", () =>
     run(
       Effect.gen(function* () {
         const transport = yield* Transport
@@ -88,7 +88,7 @@ describe.each([
     )
   )
 
-  it.live("nothing is read from the kernel before it is asked for, so that closing then resets the peer", () =>
+  it.live("nothing is read before a read, so closing the scope resets a peer whose bytes are unread", () =>
     run(
       Effect.gen(function* () {
         const transport = yield* Transport
@@ -112,7 +112,7 @@ describe.each([
     )
   )
 
-  it.live("a peer that vanishes while bytes wait for it is an error, not a crash", () =>
+  it.live("when the peer resets while writes wait, the write fails", () =>
     run(
       Effect.gen(function* () {
         const transport = yield* Transport
@@ -129,7 +129,7 @@ describe.each([
     )
   )
 
-  it.live("knows which targets lead back to a port of this machine", () =>
+  it.live("reaches finds the targets that lead to this machine", () =>
     run(
       Effect.gen(function* () {
         const { reaches } = yield* Transport

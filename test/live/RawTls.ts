@@ -1,5 +1,5 @@
 /**
- * TLS sessions on raw descriptors, at whose other end there is a socket of Node or another session.
+ * TLS sessions on descriptors, for tests. The other end is a socket of Node, or another session.
  */
 import * as Effect from "effect/Effect"
 import { once } from "node:events"
@@ -36,24 +36,24 @@ export const sockets = async (): Promise<readonly [Net.Socket, Net.Socket]> => {
   return [client.on("error", () => undefined), other.on("error", () => undefined)]
 }
 
-export interface Workshop {
+export interface TlsThread {
   readonly libc: Libc.Libc
   readonly openSsl: OpenSsl.OpenSsl
   readonly wire: TlsWire.Wire
   readonly contexts: TlsContexts.TlsContexts
-  /** Takes a socket's descriptor off Node. */
+  /** A copy of the descriptor of a socket, which Node closes. */
   readonly raw: (socket: Net.Socket) => number
   readonly session: (fd: number, as: Tls.Side, received?: Uint8Array) => TlsSession.TlsSession
-  /** Goes on with a handshake until it is done or has failed. */
+  /** Continues a handshake until it is done or has failed. */
   readonly secured: (
     session: TlsSession.TlsSession,
     as: Tls.Side
   ) => Promise<Exclude<ReturnType<typeof TlsHandshake.advance>, "WantRead" | "WantWrite">>
 }
 
-/** What one thread has. Every session has been freed when its scope closes. */
-export const workshop = Effect.acquireRelease(
-  Effect.promise(async (): Promise<Workshop> => {
+/** What the TLS sessions of one thread share. Checks at the end that every session was freed. */
+export const tlsThread = Effect.acquireRelease(
+  Effect.promise(async (): Promise<TlsThread> => {
     const [libc, openSsl] = await Promise.all([Libc.load(), OpenSsl.load()])
     const wire = TlsWire.make(openSsl, libc)
     const contexts = TlsContexts.make(openSsl)
@@ -70,7 +70,7 @@ export const workshop = Effect.acquireRelease(
         socket.destroy()
         return copy
       },
-      session: (fd, as, received) => TlsSession.make(wire, fd, contexts.begin(as, received)),
+      session: (fd, as, received) => TlsSession.make(wire, fd, contexts.newSession(as, received)),
       secured: async (session, as) => {
         for (;;) {
           const progress = TlsHandshake.advance(session, { as, openSsl, peer })
@@ -93,7 +93,7 @@ export const pinned = ({ fingerprint }: Certificate): Tls.Side => ({
   trust: { _tag: "Pinned", fingerprint }
 })
 
-/** Reads until there are so many bytes, or an end, or a failure: what was read, and how it came to stop. */
+/** Reads up to so many bytes, to the end, or to a failure. `last`: the result of the read that ended it. */
 export const readRaw = async (session: TlsSession.TlsSession, limit = Infinity) => {
   const buffer = new Uint8Array(64 * 1024)
   const parts: Array<Buffer> = []

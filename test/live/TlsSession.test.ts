@@ -10,13 +10,13 @@ import * as TlsSession from "../../src/node/kernel/tls/TlsSession.js"
 import * as TlsWire from "../../src/node/kernel/tls/TlsWire.js"
 import type * as Tls from "../../src/transport/Tls.js"
 import * as LiveCertificates from "./LiveCertificates.js"
-import { endRaw, pinned, readRaw, sockets, turn, type Workshop, workshop, writeRaw } from "./RawTls.js"
+import { endRaw, pinned, readRaw, sockets, type TlsThread, tlsThread, turn, writeRaw } from "./RawTls.js"
 import { descriptors, pattern } from "../compliance/Relay.js"
 import type { Wish } from "../compliance/Tls.js"
 
 const { ECONNRESET, EPIPE, EPROTO } = constants.errno
 
-interface World extends Workshop {
+interface World extends TlsThread {
   readonly certificate: (wish: Wish) => Promise<Certificate>
   readonly own: Certificate
   readonly authority: string
@@ -29,8 +29,8 @@ const law = (sentence: string, program: (world: World) => Promise<void>) =>
         const own = yield* LiveCertificates.certificate({ issuer: "itself", names: ["nodepass"] })
         const authority = yield* LiveCertificates.authority
         const certificate = (wish: Wish) => Effect.runPromise(LiveCertificates.certificate(wish))
-        const shop = yield* workshop
-        yield* Effect.promise(() => program({ ...shop, certificate, own, authority }))
+        const thread = yield* tlsThread
+        yield* Effect.promise(() => program({ ...thread, certificate, own, authority }))
       })
     )
   )
@@ -41,7 +41,7 @@ interface Pair {
   readonly close: () => void
 }
 
-/** Two sessions over one TCP connection, and how their handshakes went. */
+/** Two sessions over one TCP connection, and the results of their handshakes. */
 const meet = async (
   { libc, raw, secured, session }: World,
   certificate: Certificate,
@@ -49,25 +49,25 @@ const meet = async (
 ) => {
   const [left, right] = await sockets()
   const fds = [raw(left), raw(right)] as const
-  const shows: Tls.Side = { side: "server", certificate }
+  const asServer: Tls.Side = { side: "server", certificate }
   const client = session(fds[0], as)
-  const server = session(fds[1], shows)
+  const server = session(fds[1], asServer)
   const close = () => {
     client.free()
     server.free()
     for (const fd of fds) libc.close(fd)
   }
-  // A client that refuses leaves the server waiting for its last words.
-  const outcome = secured(client, as)
-  const accepted = secured(server, shows)
-  const told = await outcome
-  if (told !== "Done") libc.shutdown(fds[0])
-  return { client, server, told, heard: await accepted, close, fds }
+  // When the client refuses, the server still waits for it.
+  const clientSecured = secured(client, as)
+  const serverSecured = secured(server, asServer)
+  const clientResult = await clientSecured
+  if (clientResult !== "Done") libc.shutdown(fds[0])
+  return { client, server, clientResult, serverResult: await serverSecured, close, fds }
 }
 
 const paired = async (world: World): Promise<Pair & { readonly fds: readonly [number, number] }> => {
   const met = await meet(world, world.own)
-  assert.deepStrictEqual([met.told, met.heard], ["Done", "Done"])
+  assert.deepStrictEqual([met.clientResult, met.serverResult], ["Done", "Done"])
   return met
 }
 
@@ -77,10 +77,10 @@ const nodeServer = ({ own }: World) => ({
 })
 
 const text = (bytes: Uint8Array) => Buffer.from(bytes).toString()
-const ascii = (words: string) => new TextEncoder().encode(words)
+const ascii = (text: string) => new TextEncoder().encode(text)
 
 describe.runIf(process.platform === "linux")("TlsSession", () => {
-  law("carries both ways, half-closes, and is read to its end", async (world) => {
+  law("carries bytes both ways, half-closes, and is read to the end", async (world) => {
     const { client, close, server } = await paired(world)
     await writeRaw(client, ascii("question"))
     assert.strictEqual(text((await readRaw(server, 8)).bytes), "question")
@@ -95,57 +95,60 @@ describe.runIf(process.platform === "linux")("TlsSession", () => {
     close()
   })
 
-  law("believes the pinned certificate whatever it says, and no other", async (world) => {
+  law("trusts the pinned certificate, whatever its issuer and dates, and no other", async (world) => {
     const old = await world.certificate({ issuer: "unknown", names: ["x.example"], begins: -2e9, expires: -1e9 })
     const good = await meet(world, old)
-    assert.strictEqual(good.told, "Done")
+    assert.strictEqual(good.clientResult, "Done")
     good.close()
     const bad = await meet(world, old, pinned(world.own))
-    assert.propertyVal(bad.told, "reason", "NotPinned")
-    assert.include(String(bad.told), `its fingerprint is ${old.fingerprint}, not ${world.own.fingerprint}`)
+    assert.propertyVal(bad.clientResult, "reason", "NotPinned")
+    assert.include(String(bad.clientResult), `its fingerprint is ${old.fingerprint}, not ${world.own.fingerprint}`)
     bad.close()
   })
 
-  law("holds others to chain, name and dates, in the words of Tls", async (world) => {
-    const known = { issuer: "known", names: ["a.example", "*.b.example", "127.0.0.1", "::1"] } as const
-    const cases: ReadonlyArray<readonly [Wish, string, RegExp | "Done"]> = [
-      [known, "a.example", "Done"],
-      [known, "a.example.", "Done"],
-      [known, "A.Example", "Done"],
-      [known, "x.b.example", "Done"],
-      [known, "127.0.0.1", "Done"],
-      [known, "::1", "Done"],
-      [known, "y.x.b.example", /it is for a\.example, .*not for y\.x\.b\.example$/],
-      [known, "127.0.0.2", /not for 127\.0\.0\.2$/],
-      [known, "localhost", /not for localhost$/],
-      [{ ...known, issuer: "itself" }, "a.example", /no authority known here .*\(DEPTH_ZERO_SELF_SIGNED_CERT\)$/],
-      [{ ...known, issuer: "unknown" }, "a.example", /no authority .*\(UNABLE_TO_(?:GET_ISSUER|VERIFY)/],
-      [{ ...known, begins: -2e9, expires: -1e9 }, "a.example", /it expired at \S+Z$/],
-      [{ ...known, begins: 1e9, expires: 2e9 }, "a.example", /it is not valid before \S+Z$/]
-    ]
-    for (const [wish, name, expected] of cases) {
-      const trust: Tls.Trust = { _tag: "Authority", name, authorities: [world.authority] }
-      const { close, told } = await meet(world, await world.certificate(wish), { side: "client", trust })
-      if (expected === "Done") assert.strictEqual(told, "Done", name)
-      else assert.match(String(told), expected)
-      close()
+  law(
+    "otherwise trusts a certificate by its chain, name and dates, and fails with the errors of Tls",
+    async (world) => {
+      const known = { issuer: "known", names: ["a.example", "*.b.example", "127.0.0.1", "::1"] } as const
+      const cases: ReadonlyArray<readonly [Wish, string, RegExp | "Done"]> = [
+        [known, "a.example", "Done"],
+        [known, "a.example.", "Done"],
+        [known, "A.Example", "Done"],
+        [known, "x.b.example", "Done"],
+        [known, "127.0.0.1", "Done"],
+        [known, "::1", "Done"],
+        [known, "y.x.b.example", /it is for a\.example, .*not for y\.x\.b\.example$/],
+        [known, "127.0.0.2", /not for 127\.0\.0\.2$/],
+        [known, "localhost", /not for localhost$/],
+        [{ ...known, issuer: "itself" }, "a.example", /no authority known here .*\(DEPTH_ZERO_SELF_SIGNED_CERT\)$/],
+        [{ ...known, issuer: "unknown" }, "a.example", /no authority .*\(UNABLE_TO_(?:GET_ISSUER|VERIFY)/],
+        [{ ...known, begins: -2e9, expires: -1e9 }, "a.example", /it expired at \S+Z$/],
+        [{ ...known, begins: 1e9, expires: 2e9 }, "a.example", /it is not valid before \S+Z$/]
+      ]
+      for (const [wish, name, expected] of cases) {
+        const trust: Tls.Trust = { _tag: "Authority", name, authorities: [world.authority] }
+        const { clientResult, close } = await meet(world, await world.certificate(wish), { side: "client", trust })
+        if (expected === "Done") assert.strictEqual(clientResult, "Done", name)
+        else assert.match(String(clientResult), expected)
+        close()
+      }
+      const noName: Tls.Trust = { _tag: "Authority", name: "", authorities: [] }
+      assert.throws(() => world.contexts.newSession({ side: "client", trust: noName }))
     }
-    const nobody: Tls.Trust = { _tag: "Authority", name: "", authorities: [] }
-    assert.throws(() => world.contexts.begin({ side: "client", trust: nobody }))
-  })
+  )
 
   for (const side of ["server", "client"] as const) {
     const as = ({ own }: World): Tls.Side => (side === "server" ? { side, certificate: own } : pinned(own))
 
-    law(`a ${side} says why there is no handshake`, async (world) => {
+    law(`a ${side} reports why a handshake failed`, async (world) => {
       for (const garbage of ["GET / HTTP/1.1\r\nhost: x\r\n\r\n", "\u0016hello hello hello", "SSH-2.0-x\r\n", ""]) {
         const [left, right] = await sockets()
         const fd = world.raw(left)
         const session = world.session(fd, as(world))
         right.end(garbage)
-        const told = await world.secured(session, as(world))
-        assert.propertyVal(told, "reason", "Handshake")
-        assert.match(String(told), garbage === "" ? /it ended the connection$/ : /: [a-z ]+$/)
+        const result = await world.secured(session, as(world))
+        assert.propertyVal(result, "reason", "Handshake")
+        assert.match(String(result), garbage === "" ? /it ended the connection$/ : /: [a-z ]+$/)
         session.free()
         session.free()
         world.libc.close(fd)
@@ -162,7 +165,7 @@ describe.runIf(process.platform === "linux")("TlsSession", () => {
     })
   }
 
-  law("a connection that is cut off is no end", async (world) => {
+  law("an end of the descriptor without close_notify is a reset", async (world) => {
     const { client, close, fds, server } = await paired(world)
     await writeRaw(client, ascii("half of"))
     world.libc.shutdown(fds[0])
@@ -171,56 +174,56 @@ describe.runIf(process.platform === "linux")("TlsSession", () => {
     close()
   })
 
-  law("a record that was tampered with is refused, and the peer told", async (world) => {
+  law("a forged record is an error, and the peer gets an alert", async (world) => {
     const { client, close, fds, server } = await paired(world)
     const forged = new Uint8Array(60).fill(7)
     forged.set([0x17, 3, 3, 0, 55])
     world.libc.write(fds[0], forged, forged.length)
     assert.strictEqual((await readRaw(server)).last, -EPROTO)
-    assert.isTrue(server.isAhead())
+    assert.isTrue(server.hasBuffered())
     assert.strictEqual((await readRaw(client)).last, -ECONNRESET)
     close()
   })
 
-  law("records that came along with the handshake, or before, are read", async (world) => {
+  law("records that came with the handshake, or were received before it, are read", async (world) => {
     const [left, right] = await sockets()
     const [one, two] = [world.raw(left), world.raw(right)]
-    const shows: Tls.Side = { side: "server", certificate: world.own }
+    const asServer: Tls.Side = { side: "server", certificate: world.own }
     const client = world.session(one, pinned(world.own))
     assert.strictEqual(client.handshake(), "WantRead")
     const hello = new Uint8Array(4096)
     await turn()
     const length = world.libc.read(two, hello, hello.length)
-    const server = world.session(two, shows, hello.subarray(0, length))
+    const server = world.session(two, asServer, hello.subarray(0, length))
     assert.strictEqual(server.handshake(), "WantRead")
     assert.strictEqual(await world.secured(client, pinned(world.own)), "Done")
     await writeRaw(client, ascii("early"))
     await turn()
-    assert.strictEqual(await world.secured(server, shows), "Done")
-    assert.isTrue(server.isAhead())
+    assert.strictEqual(await world.secured(server, asServer), "Done")
+    assert.isTrue(server.hasBuffered())
     assert.strictEqual(text((await readRaw(server, 5)).bytes), "early")
-    assert.isFalse(server.isAhead())
+    assert.isFalse(server.hasBuffered())
     for (const session of [client, server]) session.free()
     for (const fd of [one, two]) world.libc.close(fd)
   })
 
-  law("bulk and thousands of small pieces come whole and in order, past a reader that stops", async (world) => {
+  law("bulk and thousands of small writes arrive whole and in order, when the reader pauses too", async (world) => {
     const { client, close, server } = await paired(world)
-    const words = pattern(20_000_000)
+    const bytesSent = pattern(20_000_000)
     const writing = (async () => {
-      for (let at = 0; at < 30_000;) at += await writeRaw(client, words.subarray(at, at + 10))
-      await writeRaw(client, words.subarray(30_000))
+      for (let at = 0; at < 30_000;) at += await writeRaw(client, bytesSent.subarray(at, at + 10))
+      await writeRaw(client, bytesSent.subarray(30_000))
       await endRaw(client)
     })()
     for (let turns = 0; turns < 5 || !client.isWaiting(); turns++) await turn()
     const { bytes, last } = await readRaw(server)
     await writing
     assert.strictEqual(last, 0)
-    assert.isTrue(bytes.equals(words))
+    assert.isTrue(bytes.equals(bytesSent))
     close()
   })
 
-  law("new keys, asked for by either side at any time, change nothing", async (world) => {
+  law("a key update by either side at any time loses no bytes", async (world) => {
     const update: (session: bigint, kind: number) => number = koffi.load(null).func("int SSL_key_update(void*, int)")
     const { client, close, server } = await paired(world)
     const requested = 1
@@ -231,7 +234,7 @@ describe.runIf(process.platform === "linux")("TlsSession", () => {
       await writeRaw(server, pattern(20_000))
       assert.isTrue((await readRaw(client, 20_000)).bytes.equals(pattern(20_000)))
     }
-    // The answer to this one has no way left.
+    // The server has half-closed: it cannot answer this update.
     await endRaw(server)
     assert.strictEqual((await readRaw(client)).last, 0)
     update(client.session, requested)
@@ -241,55 +244,55 @@ describe.runIf(process.platform === "linux")("TlsSession", () => {
     close()
   })
 
-  law("a session at rest goes on in other hands, with what it held", async (world) => {
+  law("a detached session goes on in another thread, with its unsent records", async (world) => {
     const { client, close, fds, server } = await paired(world)
-    const words = pattern(8_000_000)
-    const taken = client.write(words)
-    assert.isBelow(taken, words.length)
+    const bytesSent = pattern(8_000_000)
+    const taken = client.write(bytesSent)
+    assert.isBelow(taken, bytesSent.length)
     assert.isTrue(client.isWaiting())
-    const rest = client.rest()
-    assert.isAbove(rest.unsent.length, 0)
+    const detached = client.detach()
+    assert.isAbove(detached.unsent.length, 0)
     const wire = TlsWire.make(world.openSsl, world.libc)
-    const again = TlsSession.make(wire, fds[0], rest)
+    const again = TlsSession.make(wire, fds[0], detached)
     const reading = readRaw(server)
-    await writeRaw(again, words.subarray(taken))
+    await writeRaw(again, bytesSent.subarray(taken))
     await endRaw(again)
     const { bytes, last } = await reading
     assert.strictEqual(last, 0)
-    assert.isTrue(bytes.equals(words))
+    assert.isTrue(bytes.equals(bytesSent))
     again.free()
     wire.free()
     close()
   })
 
-  law("is a server to Node's client", async (world) => {
+  law("serves a TLS client of Node", async (world) => {
     const [left, right] = await sockets()
     const fd = world.raw(left)
-    const shows: Tls.Side = { side: "server", certificate: world.own }
-    const server = world.session(fd, shows)
+    const asServer: Tls.Side = { side: "server", certificate: world.own }
+    const server = world.session(fd, asServer)
     const options = { socket: right, rejectUnauthorized: false, allowHalfOpen: true }
     const client = NodeTls.connect(options)
     client.on("error", () => undefined)
-    assert.strictEqual(await world.secured(server, shows), "Done")
+    assert.strictEqual(await world.secured(server, asServer), "Done")
     if (!client.authorized && client.getProtocol() !== "TLSv1.3") await once(client, "secureConnect")
     assert.strictEqual(client.getProtocol(), "TLSv1.3")
     client.end(pattern(3_000_000))
     const { bytes, last } = await readRaw(server)
     assert.strictEqual(last, 0)
     assert.isTrue(bytes.equals(pattern(3_000_000)))
-    const heard: Array<Buffer> = []
-    client.on("data", (chunk: Buffer) => heard.push(chunk))
+    const received: Array<Buffer> = []
+    client.on("data", (chunk: Buffer) => received.push(chunk))
     const ended = once(client, "end")
     await writeRaw(server, pattern(2_000_000))
     await endRaw(server)
     await ended
-    assert.isTrue(Buffer.concat(heard).equals(pattern(2_000_000)))
+    assert.isTrue(Buffer.concat(received).equals(pattern(2_000_000)))
     server.free()
     world.libc.close(fd)
     client.destroy()
   })
 
-  law("is a client to Node's server, and reads past its tickets", async (world) => {
+  law("connects to a TLS server of Node, and reads past its session tickets", async (world) => {
     const [left, right] = await sockets()
     const fd = world.raw(left)
     const client = world.session(fd, pinned(world.own))
@@ -298,14 +301,14 @@ describe.runIf(process.platform === "linux")("TlsSession", () => {
       allowHalfOpen: true
     } as NodeTls.TLSSocketOptions)
     server.on("error", () => undefined)
-    const heard: Array<Buffer> = []
-    server.on("data", (chunk: Buffer) => heard.push(chunk))
+    const received: Array<Buffer> = []
+    server.on("data", (chunk: Buffer) => received.push(chunk))
     const ended = once(server, "end")
     assert.strictEqual(await world.secured(client, pinned(world.own)), "Done")
     await writeRaw(client, pattern(2_000_000))
     await endRaw(client)
     await ended
-    assert.isTrue(Buffer.concat(heard).equals(pattern(2_000_000)))
+    assert.isTrue(Buffer.concat(received).equals(pattern(2_000_000)))
     server.end(pattern(1_000_000))
     const { bytes, last } = await readRaw(client)
     assert.strictEqual(last, 0)
@@ -315,7 +318,7 @@ describe.runIf(process.platform === "linux")("TlsSession", () => {
     server.destroy()
   })
 
-  law("a thousand connections leave neither sessions, descriptors nor memory behind", async (world) => {
+  law("a thousand connections leak no sessions, no descriptors and no memory", async (world) => {
     const visit = async (index: number) => {
       const { client, close, server } = await paired(world)
       await writeRaw(client, pattern(1000))
@@ -328,7 +331,7 @@ describe.runIf(process.platform === "linux")("TlsSession", () => {
     await turn()
     assert.strictEqual(world.wire.attached(), 0)
     assert.isAtMost(descriptors(), before.fds + 2)
-    // Two thousand sessions would be some 60 MB.
+    // Two thousand leaked sessions would take some 60 MB.
     assert.isBelow(process.memoryUsage.rss() - before.rss, 40e6)
   })
 })

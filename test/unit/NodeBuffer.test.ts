@@ -11,32 +11,36 @@ const make = (limit?: number) => {
 const sizes = FastCheck.array(FastCheck.integer({ min: 1, max: 300 * KiB }), { maxLength: 300 })
 
 describe("NodeBuffer", () => {
-  it("grows with bulk, up to its limit, and the socket with it", () => {
+  it("bulk raises the high-water mark up to the limit, on the socket too", () => {
     const { buffer, socket } = make()
-    for (let turn = 0; turn < 10; turn++) buffer.saw(buffer.mark(), 0)
-    assert.deepStrictEqual([buffer.mark(), socket.readableHighWaterMark], [256 * KiB, 256 * KiB])
+    for (let turn = 0; turn < 10; turn++) buffer.adapt(buffer.highWaterMark(), 0)
+    assert.deepStrictEqual([buffer.highWaterMark(), socket.readableHighWaterMark], [256 * KiB, 256 * KiB])
   })
 
-  it("grows when what was written waits", () => {
+  it("waiting writes raise the mark", () => {
     const { buffer } = make()
-    buffer.saw(1, 64 * KiB)
-    assert.strictEqual(buffer.mark(), 128 * KiB)
+    buffer.adapt(1, 64 * KiB)
+    assert.strictEqual(buffer.highWaterMark(), 128 * KiB)
   })
 
-  it("is small after a while of chatter, and grows again", () => {
+  it("64 small chunks lower the mark, and a full chunk raises it again", () => {
     const { buffer, socket } = make()
-    for (let turn = 0; turn < 64; turn++) buffer.saw(100, 0)
-    assert.deepStrictEqual([buffer.mark(), socket.readableHighWaterMark], [16 * KiB, 16 * KiB])
-    buffer.saw(16 * KiB, 0)
-    assert.strictEqual(buffer.mark(), 32 * KiB)
+    for (let turn = 0; turn < 64; turn++) buffer.adapt(100, 0)
+    assert.deepStrictEqual([buffer.highWaterMark(), socket.readableHighWaterMark], [16 * KiB, 16 * KiB])
+    buffer.adapt(16 * KiB, 0)
+    assert.strictEqual(buffer.highWaterMark(), 32 * KiB)
   })
 
-  it.prop("never passes its limit", [FastCheck.integer({ min: 1, max: 2 ** 20 }), sizes], ([limit, sizes]) => {
-    const { buffer, socket } = make(limit)
-    for (const size of sizes) {
-      buffer.saw(size, size % 3)
-      assert.isAtMost(buffer.mark(), limit)
-      assert.isAtMost(socket.readableHighWaterMark, limit)
+  it.prop(
+    "the mark never exceeds the limit",
+    [FastCheck.integer({ min: 1, max: 2 ** 20 }), sizes],
+    ([limit, sizes]) => {
+      const { buffer, socket } = make(limit)
+      for (const size of sizes) {
+        buffer.adapt(size, size % 3)
+        assert.isAtMost(buffer.highWaterMark(), limit)
+        assert.isAtMost(socket.readableHighWaterMark, limit)
+      }
     }
-  })
+  )
 })

@@ -1,5 +1,5 @@
 /**
- * Which congestion control the connections between the two sides of a tunnel have.
+ * The congestion control of the connections between the two sides of a tunnel.
  */
 import * as Fs from "node:fs"
 import type { Path } from "../../relay/Relay.js"
@@ -7,20 +7,22 @@ import type { Kernel } from "./Kernel.js"
 import { options } from "./ffi/Sockets.js"
 
 export interface Congestion {
-  /** Sets it on a connection that may have another. */
+  /** Sets the congestion control of a connection, unless it is the one of the system. */
   readonly apply: (fd: number) => void
-  /** Takes note of how connections have fared since the last time. Says so when it means another choice from now on. */
+  /** Takes measurements of connections since the last call. Returns a line for the log when it changes the congestion control. */
   readonly learn: (paths: ReadonlyArray<Path>) => string | undefined
-  /** Why what was asked for is not to be had. */
+  /** A line for the log when the wanted congestion control is not available. */
   readonly problem: string | undefined
 }
 
-/** What the system has, and lets this process use. */
+/** What the system has. */
 export interface Choices {
-  /** What a connection has by itself. */
+  /** The congestion control of new connections. */
   readonly usual: string
+  /** Whether this process may set it. */
   readonly allows: (name: string) => boolean
-  readonly all: string
+  /** All of them, separated by spaces. */
+  readonly available: string
 }
 
 export const choices = ({ libc, sockets }: Kernel): Choices => {
@@ -31,63 +33,68 @@ export const choices = ({ libc, sockets }: Kernel): Choices => {
     libc.close(fd)
     return result >= 0
   }
-  return { usual: setting("tcp_congestion_control"), allows, all: setting("tcp_available_congestion_control") }
+  return {
+    usual: readSetting("tcp_congestion_control"),
+    allows,
+    available: readSetting("tcp_available_congestion_control")
+  }
 }
 
 /**
- * `auto`, or a name of the system's. `set` is given the name for a connection.
+ * `wanted` is a name, or `auto`. `set` sets the congestion control of a connection.
  *
- * `auto` leaves what the system has, until the path loses what cubic would take for congestion, and is long enough for
- * that to be slow: then BBR, where it can be had, until it loses next to nothing.
+ * `auto` keeps the one of the system until the path loses packets and has a long round trip, where cubic is slow because it
+ * takes loss for congestion. Then it sets BBR, if available, until the path loses almost nothing.
  */
 export const make = (
   wanted: string,
-  { all, allows, usual }: Choices,
+  { allows, available, usual }: Choices,
   set: (fd: number, name: string) => void
 ): Congestion => {
   const isAuto = wanted === "auto"
-  const isThere = isAuto || wanted === usual || allows(wanted)
-  const remedy = isAuto && usual !== "bbr" && allows("bbr") ? "bbr" : usual
-  let name = isAuto || !isThere ? usual : wanted
-  let isOther = name !== usual
-  const seen = { segments: 0, retransmitted: 0, rttMillis: 0 }
+  const isAvailable = isAuto || wanted === usual || allows(wanted)
+  const forLoss = isAuto && usual !== "bbr" && allows("bbr") ? "bbr" : usual
+  let current = isAuto || !isAvailable ? usual : wanted
+  let mustSet = current !== usual
+  const sums = { segments: 0, retransmitted: 0, rttMillis: 0 }
   return {
     apply: (fd) => {
-      if (isOther) set(fd, name)
+      if (mustSet) set(fd, current)
     },
     learn: (paths) => {
-      if (remedy === usual) return undefined
+      if (forLoss === usual) return undefined
       for (const { retransmitted, rttMillis, segments } of paths) {
-        seen.segments += segments
-        seen.retransmitted += retransmitted
-        seen.rttMillis += rttMillis * segments
+        sums.segments += segments
+        sums.retransmitted += retransmitted
+        sums.rttMillis += rttMillis * segments
       }
-      if (seen.segments < enough) return undefined
-      const loss = seen.retransmitted / seen.segments
-      const rttMillis = seen.rttMillis / seen.segments
-      Object.assign(seen, { segments: 0, retransmitted: 0, rttMillis: 0 })
-      const next =
-        name === usual ? (loss >= lossy && rttMillis >= long ? remedy : usual) : loss < clean ? usual : remedy
-      if (next === name) return undefined
-      name = next
-      // Those that have the other one are to be set back, too.
-      isOther = true
-      return `cc: ${name} from now on, since ${(loss * 100).toFixed(2)} % was sent again, at a round trip of ${rttMillis.toFixed(1)} ms`
+      if (sums.segments < minSegments) return undefined
+      const loss = sums.retransmitted / sums.segments
+      const rttMillis = sums.rttMillis / sums.segments
+      Object.assign(sums, { segments: 0, retransmitted: 0, rttMillis: 0 })
+      const isLossy = current === usual ? loss >= highLoss && rttMillis >= longRttMillis : loss >= lowLoss
+      const next = isLossy ? forLoss : usual
+      if (next === current) return undefined
+      current = next
+      // From now on always: open connections have the previous one.
+      mustSet = true
+      return `cc: connections now use ${current}: ${(loss * 100).toFixed(2)} % of segments were retransmitted, at a round trip of ${rttMillis.toFixed(1)} ms`
     },
-    problem: isThere ? undefined : `cc: ${wanted} cannot be had here, which has ${all}; connections keep ${usual}`
+    problem: isAvailable
+      ? undefined
+      : `cc: ${wanted} is not available here; connections keep ${usual} (available: ${available})`
   }
 }
 
 // internal
 
-/** Segments after which a share of them says something. */
-const enough = 5000
-/** Shares that were sent again: from which on it is a path that loses, and below which it is not. */
-const [lossy, clean] = [0.001, 0.0002]
-/** Milliseconds. */
-const long = 5
+/** Segments that a measurement needs. */
+const minSegments = 5000
+/** The share of retransmitted segments that makes a path lossy, and the share below which it is not lossy any more. */
+const [highLoss, lowLoss] = [0.001, 0.0002]
+const longRttMillis = 5
 
-const setting = (name: string): string => {
+const readSetting = (name: string): string => {
   try {
     return Fs.readFileSync(`/proc/sys/net/ipv4/${name}`, "utf8").trim()
   } catch {

@@ -1,133 +1,137 @@
 /**
- * An exchange as it begins: carried by this thread, since most are over soon, and to wake another one twice is dear.
+ * An exchange in the main thread. Every exchange begins here: most end soon, and to wake another thread twice costs more.
  *
- * What lasts, in bytes or in turns, is given to a reactor.
+ * An exchange that lasts, by bytes or by events, is handed over to a relay thread.
  */
-import * as Pump from "./reactor/Pump.js"
 import type { Kernel } from "./Kernel.js"
-import * as KernelConnection from "./KernelConnection.js"
+import * as KernelSocket from "./KernelSocket.js"
 import * as KernelTls from "./KernelTls.js"
-import type * as SharedState from "./reactor/SharedState.js"
-import type { Bytes, Told } from "./ReactorThread.js"
+import * as Pump from "./reactor/Pump.js"
+import type { DetachedSocket, ExchangeResult, Side } from "./reactor/ReactorMessages.js"
+import type { Bytes, ExchangeListener } from "./ReactorThread.js"
 
 export interface InlineExchange {
   readonly bytes: () => Bytes
-  /** Lets more bytes pass. */
-  readonly grant: (way: SharedState.Way, bytes: number) => void
-  /** Whether anything was moved since this was last asked. */
+  /** Lets more bytes pass that come from this side. */
+  readonly grant: (side: Side, bytes: number) => void
+  /** Whether bytes moved, or a grant was awaited, since the last call. */
   readonly wasActive: () => boolean
-  /** Resets both sides, unless they are closed, and says so. */
-  readonly end: (outcome: SharedState.Outcome) => void
+  /** Ends the exchange with this result. Does nothing when it has ended or was handed over. */
+  readonly end: (result: ExchangeResult) => void
 }
 
-/** Both halves of an exchange. */
-export type Halves = readonly [near: SharedState.Half, far: SharedState.Half]
+export type Sockets = readonly [near: DetachedSocket, far: DetachedSocket]
 
-export interface Options extends Told {
-  /** Whether somebody will have it, for good, now that it has lasted. */
-  readonly offer: () => ((halves: Halves) => void) | undefined
+export interface Options extends ExchangeListener {
+  /** Called when the exchange has lasted. Returns what takes it over, or `undefined` when nothing can now. */
+  readonly findSuccessor: () => ((sockets: Sockets) => void) | undefined
 }
 
-/** Owns the descriptors, which the poller watches, and begins at once. */
-export const make = (kernel: Kernel): ((halves: Halves, options: Options) => InlineExchange) => {
+/** Returns what begins an exchange. An exchange owns its descriptors, which the poller watches, until it ends or is handed over. */
+export const make = (kernel: Kernel): ((sockets: Sockets, options: Options) => InlineExchange) => {
   const { libc, poller } = kernel
-  const pump = Pump.makeMove({
+  const advance = Pump.makeAdvance({
     libc,
-    isClosedAtOnce: true,
-    pipes: { room: 0, take: () => undefined, give: () => undefined }
+    isClosedWhenDone: true,
+    pipes: { capacity: 0, acquire: () => undefined, release: () => undefined }
   })
 
-  return (halves, { closing, offer, over, want }) => {
-    const [near, far] = halves
+  return (sockets, { findSuccessor, onClosing, onEnd, requestGrant }) => {
+    const [near, far] = sockets
     const cells = new Float64Array(2)
-    const end = (side: "near" | "far", half: SharedState.Half): Pump.End => ({
+    const endpoint = (side: Side, socket: DetachedSocket): Pump.Endpoint => ({
       side,
-      fd: half.descriptor,
-      tls: KernelTls.resume(kernel, half)
+      fd: socket.descriptor,
+      tls: KernelTls.attach(kernel, socket)
     })
-    const ends = { near: end("near", near), far: end("far", far) }
+    const endpoints = { near: endpoint("near", near), far: endpoint("far", far) }
     const counters = [
-      { cells, at: 0 },
-      { cells, at: 1 }
+      { cells, index: 0 },
+      { cells, index: 1 }
     ] as const
-    const [there, back] = Pump.pair([ends.near, ends.far], counters, halves, want)
-    let open = true
-    let turns = 0
-    let active = true
+    const [forward, backward] = Pump.pair([endpoints.near, endpoints.far], counters, sockets, requestGrant)
+    let isOpen = true
+    let isActive = true
+    let events = 0
+    const totalBytes = () => (cells[0] ?? 0) + (cells[1] ?? 0)
 
-    const leave = () => {
-      open = false
-      for (const { fd, tls } of [ends.near, ends.far]) {
-        poller.drop(fd)
-        tls?.rest()
+    // Ending
+
+    const end = (result: ExchangeResult) => {
+      if (!isOpen) return
+      isOpen = false
+      for (const { fd, tls } of [endpoints.near, endpoints.far]) {
+        poller.forget(fd)
+        tls?.detach()
       }
+      onClosing()
+      const how = result._tag === "Done" ? "End" : "Reset"
+      for (const socket of sockets) KernelSocket.closeDetached(kernel, socket, how)
+      onEnd(result)
     }
-    const settle = (outcome: SharedState.Outcome) => {
-      if (!open) return
-      leave()
-      closing()
-      for (const half of halves) KernelConnection.closeHalf(kernel, half, outcome._tag !== "Done")
-      over(outcome)
-    }
-    const release = (direction: Pump.Pump): SharedState.Half => ({
-      descriptor: direction.from.fd,
-      ahead: direction.pending ?? none,
-      tls: direction.from.tls?.rest(),
-      done: direction.done,
-      allowance: direction.allowance
-    })
-    const giveAway = (): boolean => {
-      const take = offer()
-      if (take === undefined) return false
-      open = false
-      for (const { fd } of [ends.near, ends.far]) poller.forget(fd)
-      take([release(there), release(back)])
+    /** Returns whether the exchange was handed over. */
+    const handOver = (): boolean => {
+      const takeOver = findSuccessor()
+      if (takeOver === undefined) return false
+      isOpen = false
+      for (const { fd } of [endpoints.near, endpoints.far]) poller.unwatch(fd)
+      takeOver([detach(forward), detach(backward)])
       return true
     }
 
-    /** Moves all that can be moved now: it is told of a change only once. */
-    const go = () => {
-      if (!open) return
-      turns++
-      const most = bytes() + burst
+    // Moving bytes
+
+    /** Moves all that can be moved now: the poller reports a change once. */
+    const run = () => {
+      if (!isOpen) return
+      events++
+      const limit = totalBytes() + maxBytesPerRun
       do {
-        there.active = false
-        back.active = false
-        const failure = pump(there) ?? pump(back)
-        if (failure !== undefined) return settle(failure)
-        if (there.done && back.done) return settle({ _tag: "Done" })
-        active ||= there.active || back.active
-        if (bytes() > most) {
-          if (!giveAway()) setImmediate(go)
+        forward.active = false
+        backward.active = false
+        const failure = advance(forward) ?? advance(backward)
+        if (failure !== undefined) return end(failure)
+        if (forward.done && backward.done) return end({ _tag: "Done" })
+        isActive ||= forward.active || backward.active
+        if (totalBytes() > limit) {
+          if (!handOver()) setImmediate(run)
           return
         }
-      } while (there.active || back.active)
-      if (turns > lasting) giveAway()
+      } while (forward.active || backward.active)
+      if (events > maxEvents) handOver()
     }
-    const bytes = () => (cells[0] ?? 0) + (cells[1] ?? 0)
 
-    for (const { fd } of [ends.near, ends.far]) poller.pass(fd, go)
-    go()
+    for (const { fd } of [endpoints.near, endpoints.far]) poller.setHandler(fd, run)
+    run()
     return {
       bytes: () => ({ tx: cells[0] ?? 0, rx: cells[1] ?? 0 }),
-      grant: (way, bytes) => {
-        Pump.grant(way === "near" ? there : back, bytes)
-        go()
+      grant: (side, bytes) => {
+        Pump.grant(side === "near" ? forward : backward, bytes)
+        run()
       },
       wasActive: () => {
-        const was = active || there.asked || back.asked
-        active = false
-        return was
+        const wasActive = isActive || forward.grantRequested || backward.grantRequested
+        isActive = false
+        return wasActive
       },
-      end: settle
+      end
     }
   }
 }
 
 // internal
 
-/** Bytes in one go, and times that something happened, after which it lasts. */
-const burst = 256 * 1024
-const lasting = 8
+/** Bytes in one run, and events in all, after which an exchange counts as lasting. */
+const maxBytesPerRun = 256 * 1024
+const maxEvents = 8
 
-const none = new Uint8Array(0)
+const noBytes = new Uint8Array(0)
+
+/** The source of a direction, for another thread. */
+const detach = ({ allowance, done, from, pending }: Pump.Pump): DetachedSocket => ({
+  descriptor: from.fd,
+  buffered: pending ?? noBytes,
+  tls: from.tls?.detach(),
+  done,
+  allowance
+})

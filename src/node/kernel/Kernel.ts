@@ -1,5 +1,5 @@
 /**
- * The system calls that a process makes by itself, past Node: loaded once, where they can be.
+ * The system calls of Linux that this process makes without Node. They are loaded once, where the platform has them.
  */
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
@@ -17,14 +17,14 @@ export interface Kernel {
   readonly libc: Libc.Libc
   readonly sockets: Sockets.Sockets
   readonly messages: Messages.Messages
-  /** Where Node stands on an OpenSSL that can be called. */
+  /** `undefined` when Node has no OpenSSL that can be called. */
   readonly openSsl: OpenSsl.OpenSsl | undefined
   readonly poller: Poller.Poller
-  /** The file of the reactor's worker. */
+  /** The file of the relay threads: `ReactorWorker.js`. */
   readonly worker: string
 }
 
-/** The system cannot be called from this process. */
+/** This process cannot make the system calls. */
 export class KernelUnavailable extends Schema.TaggedError<KernelUnavailable>()("KernelUnavailable", {
   reason: Schema.Literal("NotLinux", "NoWorker", "NoKoffi"),
   cause: Schema.optional(Schema.Defect)
@@ -32,13 +32,13 @@ export class KernelUnavailable extends Schema.TaggedError<KernelUnavailable>()("
   override get message(): string {
     return {
       NotLinux: `this is ${process.platform} on ${process.arch}, not Linux on x64 or arm64`,
-      NoWorker: "the worker of nodepass-effect is not there",
+      NoWorker: "the worker file of nodepass-effect is missing",
       NoKoffi: "koffi cannot be loaded"
     }[this.reason]
   }
 }
 
-/** The one of this process. */
+/** The kernel of this process. */
 export const kernel: Effect.Effect<Kernel, KernelUnavailable> = Effect.gen(function* () {
   if (process.platform !== "linux" || (process.arch !== "x64" && process.arch !== "arm64")) {
     return yield* new KernelUnavailable({ reason: "NotLinux" })

@@ -1,5 +1,6 @@
 /**
- * A UDP port by its descriptor, many datagrams a system call. What nobody asks for waits in the kernel.
+ * UDP ports by their descriptors, many datagrams in one system call. Datagrams that no caller has asked for wait in the
+ * kernel.
  */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
@@ -8,10 +9,10 @@ import type * as Address from "../../core/Address.js"
 import { type Datagram, type DatagramSocket, type Transport, TransportError } from "../../transport/Transport.js"
 import * as Errno from "../socket/Errno.js"
 import * as NodeDatagrams from "../socket/NodeDatagrams.js"
-import type { Way } from "../socket/NodeHosts.js"
+import type { IpAddress } from "../socket/NodeHosts.js"
 import type { Kernel } from "./Kernel.js"
-import { isLater } from "./ffi/Libc.js"
-import { batch } from "./ffi/Messages.js"
+import { isRetryable } from "./ffi/Libc.js"
+import { maxDatagrams } from "./ffi/Messages.js"
 import * as SocketAddress from "./ffi/SocketAddress.js"
 import { options } from "./ffi/Sockets.js"
 
@@ -19,9 +20,9 @@ import { options } from "./ffi/Sockets.js"
 export const bind =
   (kernel: Kernel): Transport["Type"]["bind"] =>
   (address) =>
-    NodeDatagrams.bindTo(address, (way) =>
-      open(kernel, { way, operation: "bind", address }, (fd) =>
-        kernel.sockets.bind(fd, SocketAddress.encode(way, address.port))
+    NodeDatagrams.bindTo(address, (ipAddress) =>
+      open(kernel, { ipAddress, operation: "bind", address }, (fd) =>
+        kernel.sockets.bind(fd, SocketAddress.encode(ipAddress, address.port))
       )
     )
 
@@ -29,28 +30,24 @@ export const bind =
 export const associate =
   (kernel: Kernel): Transport["Type"]["associate"] =>
   (peer) =>
-    Effect.flatMap(NodeDatagrams.lookup("connect", peer), (way) =>
-      open(kernel, { way, operation: "connect", address: peer, peer }, (fd) =>
-        kernel.sockets.connect(fd, SocketAddress.encode(way, peer.port))
+    Effect.flatMap(NodeDatagrams.lookup("connect", peer), (ipAddress) =>
+      open(kernel, { ipAddress, operation: "connect", address: peer, peer }, (fd) =>
+        kernel.sockets.connect(fd, SocketAddress.encode(ipAddress, peer.port))
       )
     )
 
 // internal
 
 interface Options {
-  readonly way: Way
+  readonly ipAddress: IpAddress
   readonly operation: "bind" | "connect"
-  /** What is asked for, in errors. */
+  /** For errors. */
   readonly address: Address.Address
-  /** The only one to speak to. */
-  readonly peer?: Address.Address
+  /** The only peer of an associated socket. */
+  readonly peer?: Address.Address | undefined
 }
 
-const { ECONNREFUSED, ENOBUFS } = constants.errno
-
-/** Bytes that may wait in the kernel, each way, as far as the system allows it. */
-const room = 4 * 1024 * 1024
-
+/** Opens a socket that the scope owns. `start` binds or connects it. */
 const open = (
   kernel: Kernel,
   settings: Options,
@@ -60,11 +57,11 @@ const open = (
     Effect.suspend(() => {
       const { libc, sockets } = kernel
       const failed = (errno: number) => Effect.fail(Errno.fromErrno(settings.operation, settings.address, errno))
-      const fd = sockets.openDatagram(settings.way.family)
+      const fd = sockets.openDatagram(settings.ipAddress.family)
       if (fd < 0) return failed(sockets.errno())
-      sockets.set(fd, options.receiveBuffer, room)
-      sockets.set(fd, options.sendBuffer, room)
-      if (settings.way.family === 6) sockets.set(fd, options.onlyIPv6, 0)
+      sockets.set(fd, options.receiveBuffer, bufferBytes)
+      sockets.set(fd, options.sendBuffer, bufferBytes)
+      if (settings.ipAddress.family === 6) sockets.set(fd, options.onlyIPv6, 0)
       if (start(fd) >= 0) return Effect.succeed(make(kernel, fd, settings))
       const errno = sockets.errno()
       libc.close(fd)
@@ -73,95 +70,97 @@ const open = (
     ({ close }) => Effect.sync(close)
   ).pipe(Effect.map(({ socket }) => socket))
 
-const make = ({ libc, messages, poller, sockets }: Kernel, descriptor: number, { address, peer, way }: Options) => {
+const make = (kernel: Kernel, descriptor: number, { address, ipAddress, peer }: Options) => {
+  const { libc, messages, poller, sockets } = kernel
   let fd = descriptor
-  let readable = true
+  let isReadable = true
   let error: TransportError | undefined
-  let reader: (() => void) | undefined
-  const peers = makePeers(way.family)
+  let onReadable: (() => void) | undefined
+  const peers = makePeers(ipAddress.family)
 
-  const wake = () => reader?.()
   poller.watch(fd, (state) => {
     if (!state.readable) return
-    readable = true
-    wake()
+    isReadable = true
+    onReadable?.()
   })
   const close = () => {
     if (fd < 0) return
-    poller.drop(fd)
+    poller.forget(fd)
     libc.close(fd)
     fd = -1
     error = new TransportError({ operation: "receive", address, reason: "Closed" })
-    wake()
+    onReadable?.()
   }
   const fail = (errno: number) => {
     error = Errno.fromErrno("receive", address, errno)
   }
 
+  // Receiving
+
   const receive = (): Effect.Effect<ReadonlyArray<Datagram>, TransportError> => {
-    if (fd >= 0 && readable && error === undefined) {
+    if (fd >= 0 && isReadable && error === undefined) {
       const count = messages.receive(fd)
-      // Fewer than there was room for: the kernel has no more, and tells of what comes next.
-      readable = count === batch
-      if (count > 0) {
-        return Effect.succeed(
-          Array.from({ length: count }, (_, index) => ({
-            peer: peer ?? peers.decode(messages.nameOf(index)),
-            bytes: messages.bytesOf(index)
-          }))
-        )
-      }
+      // Fewer than fit: the kernel has no more, and the poller reports what comes next.
+      isReadable = count === maxDatagrams
+      if (count > 0) return Effect.succeed(received(count))
       const errno = messages.errno()
-      if (!isLater(errno)) {
-        readable = true
+      if (!isRetryable(errno)) {
+        isReadable = true
         fail(errno)
       }
     }
-    if (error !== undefined) {
-      const failed = error
-      if (fd >= 0) error = undefined
-      return Effect.fail(failed)
-    }
-    return Effect.async((resume) => {
-      if (readable || error !== undefined) return resume(Effect.suspend(receive))
-      reader = () => {
-        reader = undefined
-        // Nothing is taken here: the fiber may be interrupted before it runs.
-        resume(Effect.suspend(receive))
-      }
-      return Effect.sync(() => {
-        reader = undefined
-      })
-    })
+    if (error === undefined) return readable
+    const failure = error
+    // The socket goes on after an error. Closed is for ever.
+    if (fd >= 0) error = undefined
+    return Effect.fail(failure)
   }
+  const received = (count: number): ReadonlyArray<Datagram> =>
+    Array.from({ length: count }, (_, index) => ({
+      peer: peer ?? peers.decode(messages.nameOf(index)),
+      bytes: messages.bytesOf(index)
+    }))
+  const readable: ReturnType<typeof receive> = Effect.async((resume) => {
+    if (isReadable || error !== undefined) return resume(Effect.suspend(receive))
+    onReadable = () => {
+      onReadable = undefined
+      // Nothing is received here: the fiber may be interrupted before it runs.
+      resume(Effect.suspend(receive))
+    }
+    return Effect.sync(() => {
+      onReadable = undefined
+    })
+  })
 
-  /** Sends some of a batch; answers how many are dealt with, and how many of those were refused. */
-  const sendSome = (datagrams: ReadonlyArray<Datagram>): readonly [done: number, refused: number] => {
+  // Sending
+
+  /** Sends a batch as far as one call can. Returns how many datagrams are done, and how many of those were refused. */
+  const sendBatch = (datagrams: ReadonlyArray<Datagram>): readonly [done: number, refused: number] => {
     datagrams.forEach(({ bytes, peer: to }, index) =>
       messages.put(index, bytes, peer === undefined ? peers.encode(to) : undefined)
     )
     const sent = messages.send(fd, datagrams.length)
     if (sent >= 0) return [sent, 0]
     const errno = messages.errno()
-    // No room now: the newest go.
-    if (isLater(errno) || errno === ENOBUFS) return [datagrams.length, datagrams.length]
+    // The send buffer is full: the newest datagrams are refused.
+    if (isRetryable(errno) || errno === ENOBUFS) return [datagrams.length, datagrams.length]
     fail(errno)
-    wake()
-    // Told of an earlier datagram: this one is yet to be sent.
+    onReadable?.()
+    // ECONNREFUSED is about an earlier datagram. This one was not sent and is tried again.
     return errno === ECONNREFUSED ? [0, 0] : [1, 1]
   }
   const send = (datagrams: ReadonlyArray<Datagram>): number => {
     let refused = 0
-    for (let at = 0; at < datagrams.length;) {
-      if (fd < 0) return refused + datagrams.length - at
-      const [done, failed] = sendSome(datagrams.slice(at, at + batch))
-      at += done
+    for (let index = 0; index < datagrams.length;) {
+      if (fd < 0) return refused + datagrams.length - index
+      const [done, failed] = sendBatch(datagrams.slice(index, index + maxDatagrams))
+      index += done
       refused += failed
     }
     return refused
   }
 
-  const name = new Uint8Array(SocketAddress.room)
+  const name = new Uint8Array(SocketAddress.maxBytes)
   sockets.nameOf(fd, name)
   let dropped = 0
   const socket: DatagramSocket = {
@@ -176,32 +175,39 @@ const make = ({ libc, messages, poller, sockets }: Kernel, descriptor: number, {
   return { socket, close }
 }
 
-/** The addresses of peers, made once: a datagram a peer is common, and so are thousands. */
+/** Converts the addresses of peers and caches them: thousands of datagrams may have the same peer. */
 const makePeers = (family: 4 | 6) => {
-  const known = new Map<string, Address.Address>()
-  const names = new WeakMap<Address.Address, Uint8Array>()
+  const decoded = new Map<string, Address.Address>()
+  const encoded = new WeakMap<Address.Address, Uint8Array>()
   return {
     decode: (name: Uint8Array): Address.Address => {
       const own = family === 4 ? name.subarray(0, 16) : name
       const key = latin1.decode(own)
-      const found = known.get(key)
+      const found = decoded.get(key)
       if (found !== undefined) return found
       const peer = SocketAddress.decode(own)
-      if (known.size >= 4096) known.clear()
-      known.set(key, peer)
-      names.set(peer, own)
+      if (decoded.size >= maxPeers) decoded.clear()
+      decoded.set(key, peer)
+      encoded.set(peer, own)
       return peer
     },
     encode: (peer: Address.Address): Uint8Array => {
-      const found = names.get(peer)
+      const found = encoded.get(peer)
       if (found !== undefined) return found
-      const isFour = !peer.host.includes(":")
-      const host = isFour && family === 6 ? `::ffff:${peer.host}` : peer.host
+      const isIpv4 = !peer.host.includes(":")
+      const host = isIpv4 && family === 6 ? `::ffff:${peer.host}` : peer.host
       const name = SocketAddress.encode({ host, family }, peer.port)
-      names.set(peer, name)
+      encoded.set(peer, name)
       return name
     }
   }
 }
+
+const { ECONNREFUSED, ENOBUFS } = constants.errno
+
+/** Bytes that may wait in the kernel each way, as far as the system allows. */
+const bufferBytes = 4 * 1024 * 1024
+
+const maxPeers = 4096
 
 const latin1 = new TextDecoder("latin1")

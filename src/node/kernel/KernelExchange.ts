@@ -1,30 +1,30 @@
 /**
- * One exchange between two sockets: in this thread as it begins, and in a reactor's once it has lasted.
+ * One exchange between two sockets: in the main thread at first, in a relay thread once it has lasted.
  */
 import * as InlineExchange from "./InlineExchange.js"
 import type { Path } from "../../relay/Relay.js"
 import type { Kernel } from "./Kernel.js"
-import type { Way } from "./reactor/SharedState.js"
+import type { Side } from "./reactor/ReactorMessages.js"
 import type { Reactor } from "./Reactor.js"
 import type * as ReactorThread from "./ReactorThread.js"
 import * as TcpInfo from "./TcpInfo.js"
 
-export type Outcome = ReactorThread.Outcome
+export type Result = ReactorThread.Result
 
 export interface KernelExchange {
-  /** So far; asks nobody. */
+  /** Bytes carried so far. */
   readonly bytes: () => ReactorThread.Bytes
-  /** Lets more bytes pass. */
-  readonly grant: (way: Way, bytes: number) => void
-  /** How the far connection fares, or has fared. */
+  /** Lets more bytes pass that come from this side. */
+  readonly grant: (side: Side, bytes: number) => void
+  /** The kernel's measurements of the far connection; the last ones after the end. */
   readonly path: () => Path | undefined
-  /** Does something to the descriptor of the far connection, unless it is closed. */
-  readonly withFar: (act: (fd: number) => void) => void
-  /** Says how it ended, once both descriptors are closed, or at once if they are. One listens at a time. */
-  readonly onOver: (told: (outcome: Outcome) => void) => void
+  /** Calls `use` with the descriptor of the far connection, unless it is closed. */
+  readonly withFar: (use: (fd: number) => void) => void
+  /** Calls the listener with the result once both descriptors are closed; at once if they are. Replaces an earlier listener. */
+  readonly onEnd: (listener: (result: Result) => void) => void
   /** Resets both sides, unless they are closed. */
   readonly abort: () => void
-  /** So much time has passed: an exchange silent both ways for the limit is reset. */
+  /** So much time has passed. Ends the exchange when it was idle for the limit. */
   readonly tick: (millis: number) => void
 }
 
@@ -35,67 +35,71 @@ export interface Options {
   readonly idleMillis: number
 }
 
-/** What begins an exchange, which owns both halves, and wants grants where they have an allowance. */
+/** Returns what begins an exchange. It owns both sockets, and requests grants for sockets that have an allowance. */
 export const make = ({
   idleMillis,
   kernel,
   reactor
-}: Options): ((halves: InlineExchange.Halves, want: ReactorThread.Told["want"]) => KernelExchange) => {
+}: Options): ((
+  sockets: InlineExchange.Sockets,
+  requestGrant: ReactorThread.ExchangeListener["requestGrant"]
+) => KernelExchange) => {
   const beginInline = InlineExchange.make(kernel)
-  return (halves, want) => {
-    let outcome: Outcome | undefined
-    let told: ((outcome: Outcome) => void) | undefined
-    let lasting: ReactorThread.Exchange | undefined
-    let quietMillis = 0
+  return (sockets, requestGrant) => {
+    let result: Result | undefined
+    let listener: ((result: Result) => void) | undefined
+    let inThread: ReactorThread.Exchange | undefined
+    let idleForMillis = 0
     let path: Path | undefined
-    const far = halves[1].descriptor
-    const closing = () => {
+    const far = sockets[1].descriptor
+    const onClosing = () => {
       path = TcpInfo.read(kernel.sockets, far)
     }
-    const over = (how: Outcome) => {
-      outcome = how
-      told?.(how)
+    const onEnd = (how: Result) => {
+      result = how
+      listener?.(how)
     }
-    const inline = beginInline(halves, {
-      closing,
-      over,
-      want,
-      offer: () => {
-        const begin = reactor.prepare()
+    const inline = beginInline(sockets, {
+      onClosing,
+      onEnd,
+      requestGrant,
+      findSuccessor: () => {
+        const begin = reactor.pickThread()
         if (begin === undefined) return undefined
         return ([near, far]) => {
-          lasting = begin(near, far, idleMillis, { closing, over, want })
+          inThread = begin(near, far, idleMillis, { onClosing, onEnd, requestGrant })
         }
       }
     })
     return {
       bytes: () => {
-        const [first, then] = [inline.bytes(), lasting?.bytes()]
+        const [first, then] = [inline.bytes(), inThread?.bytes()]
         return { tx: first.tx + (then?.tx ?? 0), rx: first.rx + (then?.rx ?? 0) }
       },
-      grant: (way, bytes) => {
-        if (lasting === undefined) inline.grant(way, bytes)
-        else lasting.grant(way, bytes)
+      grant: (side, bytes) => {
+        if (inThread === undefined) inline.grant(side, bytes)
+        else inThread.grant(side, bytes)
       },
       path: () => {
-        if (outcome === undefined) path = TcpInfo.read(kernel.sockets, far)
+        if (result === undefined) path = TcpInfo.read(kernel.sockets, far)
         return path
       },
-      withFar: (act) => {
-        if (outcome === undefined) act(far)
+      withFar: (use) => {
+        if (result === undefined) use(far)
       },
-      onOver: (listener) => {
-        if (outcome === undefined) told = listener
-        else listener(outcome)
+      onEnd: (added) => {
+        if (result === undefined) listener = added
+        else added(result)
       },
       abort: () => {
-        if (lasting === undefined) inline.end({ _tag: "Aborted" })
-        else lasting.abort()
+        if (inThread === undefined) inline.end({ _tag: "Aborted" })
+        else inThread.abort()
       },
       tick: (millis) => {
-        if (lasting !== undefined || outcome !== undefined) return
-        quietMillis = inline.wasActive() ? 0 : quietMillis + millis
-        if (quietMillis >= idleMillis) inline.end({ _tag: "Idle" })
+        // A relay thread looks at its exchanges itself.
+        if (inThread !== undefined || result !== undefined) return
+        idleForMillis = inline.wasActive() ? 0 : idleForMillis + millis
+        if (idleForMillis >= idleMillis) inline.end({ _tag: "Idle" })
       }
     }
   }

@@ -1,5 +1,5 @@
 /**
- * A port for connections, by its descriptor. What nobody has asked for yet waits in the kernel's backlog.
+ * A listening TCP port by its descriptor. Connections that no caller has accepted yet wait in the backlog of the kernel.
  */
 import * as Effect from "effect/Effect"
 import * as Scope from "effect/Scope"
@@ -10,7 +10,7 @@ import * as Errno from "../socket/Errno.js"
 import * as NodeHosts from "../socket/NodeHosts.js"
 import type { Kernel } from "./Kernel.js"
 import * as KernelConnection from "./KernelConnection.js"
-import { isLater } from "./ffi/Libc.js"
+import { isRetryable } from "./ffi/Libc.js"
 import * as SocketAddress from "./ffi/SocketAddress.js"
 import * as Sockets from "./ffi/Sockets.js"
 
@@ -18,14 +18,14 @@ import * as Sockets from "./ffi/Sockets.js"
 export const listen =
   (kernel: Kernel) =>
   (address: Address.Address): Effect.Effect<Listener, TransportError, Scope.Scope> =>
-    waysOf(address).pipe(
+    candidatesFor(address).pipe(
       Effect.mapError((cause) => Errno.fromNode("listen", address, cause)),
-      Effect.flatMap((ways) =>
+      Effect.flatMap((candidates) =>
         Effect.acquireRelease(
           Effect.suspend(() => {
             let errno = EADDRNOTAVAIL
-            for (const way of ways) {
-              const opened = open(kernel, way, address.port)
+            for (const candidate of candidates) {
+              const opened = open(kernel, candidate, address.port)
               if (opened.fd >= 0) return Effect.succeed(make(kernel, opened.fd))
               ;({ errno } = opened)
               if (errno !== EAFNOSUPPORT && errno !== EADDRNOTAVAIL) break
@@ -42,26 +42,30 @@ export const listen =
 
 const { EADDRNOTAVAIL, EAFNOSUPPORT } = constants.errno
 
-/** Connections that wait to be accepted, at most; the system may have a lower limit. */
+/** Connections that can wait to be accepted. The system may have a lower limit. */
 const backlog = 4096
-/** Milliseconds between two attempts to accept where descriptors, or memory, have run out. */
-const pause = 100
+/** Milliseconds until the next attempt to accept when the process is out of descriptors or memory. */
+const exhaustedRetryMillis = 100
 
-const waysOf = (address: Address.Address): Effect.Effect<ReadonlyArray<NodeHosts.Way>, NodeJS.ErrnoException> => {
-  if (!Address.isWildcard(address)) return Effect.map(NodeHosts.lookup(address.host), (ways) => ways.slice(0, 1))
-  const four: NodeHosts.Way = { host: "0.0.0.0", family: 4 }
-  // Both families come in at the one of IPv6, where there is any.
-  return Effect.succeed(address.host === four.host ? [four] : [{ host: "::", family: 6 }, four])
+/** The addresses to try, in this order. */
+const candidatesFor = (
+  address: Address.Address
+): Effect.Effect<ReadonlyArray<NodeHosts.IpAddress>, NodeJS.ErrnoException> => {
+  if (!Address.isWildcard(address)) return Effect.map(NodeHosts.lookup(address.host), (found) => found.slice(0, 1))
+  const ipv4: NodeHosts.IpAddress = { host: "0.0.0.0", family: 4 }
+  // An IPv6 listener on `::` accepts both families. Without IPv6 the second one remains.
+  return Effect.succeed(address.host === ipv4.host ? [ipv4] : [{ host: "::", family: 6 }, ipv4])
 }
 
-const open = ({ libc, sockets }: Kernel, way: NodeHosts.Way, port: number) => {
-  const fd = sockets.open(way.family)
+/** A listening descriptor, or -1 and why. */
+const open = ({ libc, sockets }: Kernel, ipAddress: NodeHosts.IpAddress, port: number) => {
+  const fd = sockets.open(ipAddress.family)
   if (fd < 0) return { fd, errno: sockets.errno() }
   const { onlyIPv6, reuseAddress } = Sockets.options
-  Sockets.tune(sockets, fd)
+  Sockets.setDefaults(sockets, fd)
   sockets.set(fd, reuseAddress, 1)
-  if (way.family === 6) sockets.set(fd, onlyIPv6, 0)
-  const bound = sockets.bind(fd, SocketAddress.encode(way, port))
+  if (ipAddress.family === 6) sockets.set(fd, onlyIPv6, 0)
+  const bound = sockets.bind(fd, SocketAddress.encode(ipAddress, port))
   if (bound >= 0 && sockets.listen(fd, backlog) >= 0) return { fd, errno: 0 }
   const errno = sockets.errno()
   libc.close(fd)
@@ -71,25 +75,22 @@ const open = ({ libc, sockets }: Kernel, way: NodeHosts.Way, port: number) => {
 const make = (kernel: Kernel, descriptor: number) => {
   const { libc, poller, sockets } = kernel
   let fd = descriptor
-  let short = false
+  let isReady = true
+  let isExhausted = false
   const waiting = new Set<() => void>()
-  const wakeAll = () => {
-    for (const wake of waiting) wake()
-  }
-  let ready = true
   poller.watch(fd, () => {
-    ready = true
-    wakeAll()
+    isReady = true
+    for (const wake of waiting) wake()
   })
   const close = () => {
     if (fd < 0) return
-    poller.drop(fd)
+    poller.forget(fd)
     libc.close(fd)
     fd = -1
   }
 
   const arrival = Effect.async<void>((resume) => {
-    if (ready) return resume(Effect.void)
+    if (isReady) return resume(Effect.void)
     const wake = () => {
       waiting.delete(wake)
       resume(Effect.void)
@@ -97,37 +98,43 @@ const make = (kernel: Kernel, descriptor: number) => {
     waiting.add(wake)
     return Effect.sync(() => waiting.delete(wake))
   })
-  const from = new Uint8Array(SocketAddress.room)
+  /** Logs the first failure in a row, and waits. Connections stay in the backlog meanwhile. */
+  const pause = (errno: number) =>
+    Effect.suspend(() => {
+      const isLogged = isExhausted
+      isExhausted = true
+      return Effect.delay(
+        Effect.unless(
+          Effect.logWarning(
+            `listener cannot accept visitors: ${Errno.nameOf(errno)}; retrying every ${exhaustedRetryMillis} ms`
+          ),
+          () => isLogged
+        ),
+        exhaustedRetryMillis
+      )
+    })
+  const peer = new Uint8Array(SocketAddress.maxBytes)
   const accept: Listener["accept"] = Effect.uninterruptibleMask((restore) => {
     const next: Listener["accept"] = Effect.suspend(() => {
       if (fd < 0) return restore(Effect.never)
-      if (!ready) return Effect.zipRight(restore(arrival), next)
-      const accepted = sockets.accept(fd, from)
+      if (!isReady) return Effect.zipRight(restore(arrival), next)
+      const accepted = sockets.accept(fd, peer)
       if (accepted < 0) {
         const errno = sockets.errno()
-        if (isLater(errno)) ready = false
-        return isLater(errno) || Sockets.isPassing(errno) ? next : Effect.zipRight(restore(exhausted(errno)), next)
+        if (isRetryable(errno)) isReady = false
+        return isRetryable(errno) || Sockets.isConnectionError(errno)
+          ? next
+          : Effect.zipRight(restore(pause(errno)), next)
       }
-      short = false
-      const made = KernelConnection.make(kernel, accepted, SocketAddress.decode(from))
-      // `addFinalizer` would keep the fiber, too.
+      isExhausted = false
+      const made = KernelConnection.make(kernel, accepted, SocketAddress.decode(peer))
+      // Not `Effect.addFinalizer`, whose finalizer keeps the fiber in memory.
       return Effect.scopeWith((scope) => Effect.as(Scope.addFinalizer(scope, Effect.sync(made.close)), made.connection))
     })
     return next
   })
-  /** They wait in the backlog meanwhile. */
-  const exhausted = (errno: number) =>
-    Effect.suspend(() => {
-      const again = short
-      short = true
-      const error = Errno.nameOf(errno)
-      return Effect.delay(
-        Effect.unless(Effect.logWarning(`no visitor can be accepted for now: ${error}`), () => again),
-        pause
-      )
-    })
 
-  const name = new Uint8Array(SocketAddress.room)
+  const name = new Uint8Array(SocketAddress.maxBytes)
   sockets.nameOf(fd, name)
   const listener: Listener = { address: SocketAddress.decode(name), accept }
   return { listener, close }

@@ -1,8 +1,10 @@
 /**
- * The `Relay` that leaves the bytes to the kernel where it can: between sockets that are ours by their descriptors, on Linux.
+ * The `Relay` of Linux: between two sockets of `KernelTransport` the kernel moves the bytes.
  *
- * All else goes through this process as ever, such as a connection that Node has opened, or that holds bytes to be written.
+ * All other exchanges go through this process, chunk by chunk, as with `Relay.layer`: a connection that Node has opened, or
+ * one whose writes still wait in this process.
  */
+import type * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -17,29 +19,30 @@ import { RelayFactory } from "../../relay/RelayFactory.js"
 import { type Bucket, Throttle } from "../../relay/Throttle.js"
 import { type Connection, TransportError } from "../../transport/Transport.js"
 import * as Errno from "../socket/Errno.js"
-import * as KernelConnection from "./KernelConnection.js"
 import * as Congestion from "./Congestion.js"
+import type * as InlineExchange from "./InlineExchange.js"
 import type { Kernel } from "./Kernel.js"
-import type { Halves } from "./InlineExchange.js"
-import type { Half, Way } from "./reactor/SharedState.js"
-import * as RateGrant from "./reactor/RateGrant.js"
+import * as KernelConnection from "./KernelConnection.js"
 import * as KernelExchange from "./KernelExchange.js"
+import type { Successor } from "./KernelSocket.js"
+import type { DetachedSocket, Side } from "./reactor/ReactorMessages.js"
+import * as RateGrant from "./reactor/RateGrant.js"
 import * as Reactor from "./Reactor.js"
 import type * as ReactorThread from "./ReactorThread.js"
 import * as Sockets from "./ffi/Sockets.js"
 
-/** A reactor whose deaths are logged. */
+/** A reactor that logs the failures of its threads. */
 export const reactor = (
   kernel: Kernel,
   options?: Reactor.Options
 ): Effect.Effect<Reactor.Reactor, never, Scope.Scope> =>
-  Effect.tap(Reactor.make(kernel, options), ({ died }) =>
+  Effect.tap(Reactor.make(kernel, options), ({ failure }) =>
     Effect.forkScoped(
       Effect.forever(
-        Effect.flatMap(died, ({ cause, exchanges }) =>
-          Effect.logWarning(`relay: the kernel relay died, and ${exchanges} visitors with it; another takes over`).pipe(
-            Effect.annotateLogs({ why: String(cause) })
-          )
+        Effect.flatMap(failure, ({ cause, exchanges }) =>
+          Effect.logWarning(
+            `relay: a thread of the kernel relay failed and reset ${exchanges} visitors; starting another thread`
+          ).pipe(Effect.annotateLogs({ why: String(cause) }))
         )
       )
     )
@@ -54,159 +57,173 @@ export const layerFactory = (kernel: Kernel, options?: Reactor.Options): Layer.L
     }))
   )
 
-export interface LayerOptions extends Relay.Options {
+export interface Options extends Relay.Options {
   readonly kernel: Kernel
   readonly reactor: Reactor.Reactor
 }
 
-/** Relays through this reactor what it can, and the rest as `Relay.layer` does. */
-export const layer = ({
-  kernel,
-  reactor,
-  ...options
-}: LayerOptions): Layer.Layer<Relay.Relay, never, Meter | Throttle> =>
-  Layer.scoped(
-    Relay.Relay,
-    Effect.gen(function* () {
-      const { traffic } = yield* Meter
-      const throttle = yield* Throttle
-      const clock = yield* Effect.clock
-      const runFork = Runtime.runFork(yield* Effect.runtime())
-      const fork = (effect: Effect.Effect<void>) => runFork(effect, { immediate: false })
-      const portable = Context.get(yield* Layer.build(Relay.layer({ ...options, congestion: undefined })), Relay.Relay)
-      const congestion = Congestion.make(options.congestion ?? "auto", Congestion.choices(kernel), (fd, name) =>
-        kernel.sockets.setText(fd, Sockets.options.congestion, name)
-      )
-      if (congestion.problem !== undefined) yield* Effect.logWarning(congestion.problem)
-      const idle = options.idle ?? Duration.infinity
-      const idleMillis = Duration.toMillis(idle)
-      const begin = KernelExchange.make({ kernel, reactor, idleMillis })
-      const exchanges = new Set<Exchange>()
-      let total = 0
-      const drained = yield* Effect.makeLatch(true)
-      const busy = yield* Effect.makeLatch(false)
-
-      const count = (exchange: Exchange) => {
-        const { rx, tx } = exchange.running.bytes()
-        traffic.tcpRx += rx - exchange.bytes.rx
-        traffic.tcpTx += tx - exchange.bytes.tx
-        exchange.bytes = { rx, tx }
-      }
-      const period = Math.min(1000, Math.max(10, idleMillis / 4))
-      const learn = (paths: ReadonlyArray<Relay.Path>) => {
-        const change = congestion.learn(paths)
-        if (change === undefined) return Effect.void
-        for (const { running } of exchanges) running.withFar(congestion.apply)
-        return Effect.logInfo(change)
-      }
-      const look = Effect.suspend(() => {
-        const paths: Array<Relay.Path> = []
-        for (const exchange of exchanges) {
-          count(exchange)
-          exchange.running.tick(period)
-          paths.push(...news(exchange))
-        }
-        return learn(paths)
-      })
-      yield* Effect.forkScoped(
-        Effect.repeat(Effect.zipRight(busy.await, Effect.delay(look, Duration.millis(period))), Schedule.forever)
-      )
-
-      const start = ({ far, near }: Pick<Exchange, "far" | "near">, [nearHalf, farHalf]: Halves): Exchange => {
-        const passage = (bucket: Bucket | undefined, way: Way) =>
-          bucket && RateGrant.make({ bucket, fork, grant: (bytes) => exchange.running.grant(way, bytes) })
-        const passages = { near: passage(throttle.tx, "near"), far: passage(throttle.rx, "far") }
-        congestion.apply(farHalf.descriptor)
-        const exchange: Exchange = {
-          near,
-          far,
-          began: clock.unsafeCurrentTimeMillis(),
-          running: begin([limited(nearHalf, passages.near), limited(farHalf, passages.far)], (way) =>
-            passages[way]?.want()
-          ),
-          passages,
-          path: undefined,
-          bytes: { rx: 0, tx: 0 }
-        }
-        exchanges.add(exchange)
-        total++
-        drained.unsafeClose()
-        busy.unsafeOpen()
-        return exchange
-      }
-      /** Answers with what is to be said of it. */
-      const leave = (exchange: Exchange): Effect.Effect<void> => {
-        if (!exchanges.delete(exchange)) return Effect.void
-        count(exchange)
-        exchange.passages.near?.settle(exchange.bytes.tx)
-        exchange.passages.far?.settle(exchange.bytes.rx)
-        if (exchanges.size === 0) {
-          busy.unsafeClose()
-          drained.unsafeOpen()
-        }
-        return Effect.zipRight(learn(news(exchange)), Effect.whenLogLevel(Relay.report(exchange), "Debug"))
-      }
-      const settle = (
-        exchange: Exchange,
-        outcome: KernelExchange.Outcome
-      ): Effect.Effect<void, TransportError | Relay.RelayIdle> => {
-        switch (outcome._tag) {
-          case "Done":
-            return Effect.void
-          case "Idle":
-            return Effect.fail(new Relay.RelayIdle({ limit: idle }))
-          case "Broken":
-            return Effect.fail(Errno.fromErrno(outcome.operation, exchange[outcome.side].remote, outcome.errno))
-          case "Aborted":
-            return Effect.fail(closed(exchange.near))
-          case "Died":
-            return Effect.fail(closed(exchange.near, outcome.cause))
-        }
-      }
-
-      return Relay.Relay.of({
-        exchange: (near, far) =>
-          // One step: who is interrupted has given nothing away yet, or waits for the end of all.
-          Effect.async<void, TransportError | Relay.RelayIdle>((resume) => {
-            const [nearBelow, farBelow] = [KernelConnection.below(near), KernelConnection.below(far)]
-            if (nearBelow?.isWhole() !== true || farBelow?.isWhole() !== true) {
-              return resume(portable.exchange(near, far))
-            }
-            // Its descriptor is given away: who resets one of the two connections resets both.
-            const heir: KernelConnection.Heir = { close: constVoid, reset: () => exchange.running.abort() }
-            const exchange: Exchange = start({ near, far }, [nearBelow.release(heir), farBelow.release(heir)])
-            exchange.running.onOver((outcome) => resume(Effect.zipRight(leave(exchange), settle(exchange, outcome))))
-            return Effect.async<void>((resume) => {
-              exchange.running.onOver(() => resume(leave(exchange)))
-              exchange.running.abort()
-            })
-          }),
-        count: Effect.map(portable.count, ({ live, total: carried }) => ({
-          live: live + exchanges.size,
-          total: total + carried
-        })),
-        drained: Effect.repeat(Effect.zipRight(portable.drained, drained.await), {
-          until: () => Effect.map(portable.count, ({ live }) => live + exchanges.size === 0)
-        }),
-        way: "kernel"
-      })
+export const make = (options: Options): Effect.Effect<Relay.Relay["Type"], never, Meter | Scope.Scope | Throttle> =>
+  Effect.gen(function* () {
+    const { kernel, reactor, ...relayOptions } = options
+    const { traffic } = yield* Meter
+    const portable = Context.get(
+      yield* Layer.build(Relay.layer({ ...relayOptions, congestion: undefined })),
+      Relay.Relay
+    )
+    const congestion = Congestion.make(options.congestion ?? "auto", Congestion.choices(kernel), (fd, name) =>
+      kernel.sockets.setText(fd, Sockets.options.congestion, name)
+    )
+    if (congestion.problem !== undefined) yield* Effect.logWarning(congestion.problem)
+    const idle = options.idle ?? Duration.infinity
+    const idleMillis = Duration.toMillis(idle)
+    const begin = beginner({
+      run: KernelExchange.make({ kernel, reactor, idleMillis }),
+      clock: yield* Effect.clock,
+      runFork: Runtime.runFork(yield* Effect.runtime()),
+      throttle: yield* Throttle
     })
-  )
+    const exchanges = new Set<Exchange>()
+    let total = 0
+    const drained = yield* Effect.makeLatch(true)
+    const busy = yield* Effect.makeLatch(false)
+
+    // Periodic work: bytes, idle limits, congestion control
+
+    const countBytes = (exchange: Exchange) => {
+      const { rx, tx } = exchange.running.bytes()
+      traffic.tcpRx += rx - exchange.bytes.rx
+      traffic.tcpTx += tx - exchange.bytes.tx
+      exchange.bytes = { rx, tx }
+    }
+    const learn = (paths: ReadonlyArray<Relay.Path>) => {
+      const change = congestion.learn(paths)
+      if (change === undefined) return Effect.void
+      for (const { running } of exchanges) running.withFar(congestion.apply)
+      return Effect.logInfo(change)
+    }
+    const periodMillis = Math.min(1000, Math.max(10, idleMillis / 4))
+    const sweep = Effect.suspend(() => {
+      const paths: Array<Relay.Path> = []
+      for (const exchange of exchanges) {
+        countBytes(exchange)
+        exchange.running.tick(periodMillis)
+        paths.push(...measure(exchange))
+      }
+      return learn(paths)
+    })
+    yield* Effect.forkScoped(
+      Effect.repeat(Effect.zipRight(busy.await, Effect.delay(sweep, Duration.millis(periodMillis))), Schedule.forever)
+    )
+
+    // Exchanges
+
+    const add = (exchange: Exchange) => {
+      exchanges.add(exchange)
+      total++
+      drained.unsafeClose()
+      busy.unsafeOpen()
+    }
+    /** Removes an exchange that has ended. Returns what is to be logged. */
+    const remove = (exchange: Exchange): Effect.Effect<void> => {
+      if (!exchanges.delete(exchange)) return Effect.void
+      countBytes(exchange)
+      exchange.grants.near?.close(exchange.bytes.tx)
+      exchange.grants.far?.close(exchange.bytes.rx)
+      if (exchanges.size === 0) {
+        busy.unsafeClose()
+        drained.unsafeOpen()
+      }
+      return Effect.zipRight(learn(measure(exchange)), Effect.whenLogLevel(Relay.report(exchange), "Debug"))
+    }
+    return Relay.Relay.of({
+      exchange: (near, far) =>
+        // One step: an interruption comes before the sockets are detached, or runs the finalizer below.
+        Effect.async<void, TransportError | Relay.RelayIdle>((resume) => {
+          const [nearSocket, farSocket] = [KernelConnection.socketOf(near), KernelConnection.socketOf(far)]
+          if (nearSocket?.canDetach() !== true || farSocket?.canDetach() !== true) {
+            return resume(portable.exchange(near, far))
+          }
+          // The exchange owns both descriptors now: to reset one of the connections aborts the exchange.
+          const successor: Successor = { close: constVoid, reset: () => exchange.running.abort() }
+          const sockets = [nearSocket.detach(successor), farSocket.detach(successor)] as const
+          // Before the exchange begins, which may close the descriptors at once.
+          congestion.apply(sockets[1].descriptor)
+          const exchange = begin(near, far, sockets)
+          add(exchange)
+          exchange.running.onEnd((result) =>
+            resume(Effect.zipRight(remove(exchange), outcomeOf(result, { exchange, idle })))
+          )
+          return Effect.async<void>((resume) => {
+            exchange.running.onEnd(() => resume(remove(exchange)))
+            exchange.running.abort()
+          })
+        }),
+      count: Effect.map(portable.count, ({ live, total: carried }) => ({
+        live: live + exchanges.size,
+        total: total + carried
+      })),
+      drained: Effect.repeat(Effect.zipRight(portable.drained, drained.await), {
+        until: () => Effect.map(portable.count, ({ live }) => live + exchanges.size === 0)
+      }),
+      way: "kernel"
+    })
+  })
+
+/** Relays through this reactor what it can, and the rest as `Relay.layer` does. */
+export const layer = (options: Options): Layer.Layer<Relay.Relay, never, Meter | Throttle> =>
+  Layer.scoped(Relay.Relay, make(options))
 
 // internal
 
 interface Exchange extends Relay.Carried {
   readonly running: KernelExchange.KernelExchange
-  /** By where they begin, if there is a rate. */
-  readonly passages: Record<Way, RateGrant.RateGrant | undefined>
-  /** How the far connection had fared at the last look. */
+  /** By side, where there is a rate limit. */
+  readonly grants: Record<Side, RateGrant.RateGrant | undefined>
+  /** The last measurements of the far connection. */
   path: Relay.Path | undefined
-  /** Counted so far. */
+  /** Bytes that the meter has counted. */
   bytes: ReactorThread.Bytes
 }
 
-/** How the far connection has fared since the last look. */
-const news = (exchange: Exchange): ReadonlyArray<Relay.Path> => {
+interface BeginnerOptions {
+  readonly run: ReturnType<typeof KernelExchange.make>
+  readonly clock: Clock.Clock
+  readonly runFork: ReturnType<typeof Runtime.runFork<never>>
+  readonly throttle: Throttle["Type"]
+}
+
+/** Returns what begins an exchange between two detached sockets. */
+const beginner =
+  ({ clock, run, runFork, throttle }: BeginnerOptions) =>
+  (near: Connection, far: Connection, [nearSocket, farSocket]: InlineExchange.Sockets): Exchange => {
+    const rateGrant = (bucket: Bucket | undefined, side: Side) =>
+      bucket &&
+      RateGrant.make({
+        bucket,
+        // Later: the bucket may have bytes at once, and the exchange is not there yet.
+        fork: (effect) => runFork(effect, { immediate: false }),
+        grant: (bytes) => exchange.running.grant(side, bytes)
+      })
+    const grants = { near: rateGrant(throttle.tx, "near"), far: rateGrant(throttle.rx, "far") }
+    const exchange: Exchange = {
+      near,
+      far,
+      began: clock.unsafeCurrentTimeMillis(),
+      running: run([withCredit(nearSocket, grants.near), withCredit(farSocket, grants.far)], (side) =>
+        grants[side]?.request()
+      ),
+      grants,
+      path: undefined,
+      bytes: { rx: 0, tx: 0 }
+    }
+    return exchange
+  }
+
+const withCredit = (socket: DetachedSocket, grant: RateGrant.RateGrant | undefined): DetachedSocket =>
+  grant === undefined ? socket : { ...socket, allowance: RateGrant.creditBytes - socket.buffered.length }
+
+/** Measurements of the far connection since the last call. */
+const measure = (exchange: Exchange): ReadonlyArray<Relay.Path> => {
   const [before, path] = [exchange.path, exchange.running.path()]
   if (path === undefined) return []
   exchange.path = path
@@ -216,8 +233,24 @@ const news = (exchange: Exchange): ReadonlyArray<Relay.Path> => {
     : [{ ...path, segments: path.segments - segments, retransmitted: path.retransmitted - retransmitted }]
 }
 
-const limited = (half: Half, passage: RateGrant.RateGrant | undefined): Half =>
-  passage === undefined ? half : { ...half, allowance: RateGrant.credit - half.ahead.length }
+/** What `Relay.exchange` completes with. */
+const outcomeOf = (
+  result: KernelExchange.Result,
+  { exchange, idle }: { readonly exchange: Exchange; readonly idle: Duration.Duration }
+): Effect.Effect<void, TransportError | Relay.RelayIdle> => {
+  switch (result._tag) {
+    case "Done":
+      return Effect.void
+    case "Idle":
+      return Effect.fail(new Relay.RelayIdle({ limit: idle }))
+    case "Broken":
+      return Effect.fail(Errno.fromErrno(result.operation, exchange[result.side].remote, result.errno))
+    case "Aborted":
+      return Effect.fail(closed(exchange.near))
+    case "ThreadExited":
+      return Effect.fail(closed(exchange.near, result.cause))
+  }
+}
 
 const closed = ({ remote }: Connection, cause?: unknown): TransportError =>
   new TransportError({ operation: "read", address: remote, reason: "Closed", cause })

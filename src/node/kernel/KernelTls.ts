@@ -1,12 +1,13 @@
 /**
- * TLS 1.3 over the connections of `KernelTransport`, with OpenSSL.
+ * TLS 1.3 by OpenSSL over the connections of `KernelTransport`.
  */
 import * as Effect from "effect/Effect"
 import type * as Tls from "../../transport/Tls.js"
 import { type Connection, type Transport, TransportError } from "../../transport/Transport.js"
 import type { Kernel } from "./Kernel.js"
 import * as KernelConnection from "./KernelConnection.js"
-import type { Half } from "./reactor/SharedState.js"
+import type { KernelSocket } from "./KernelSocket.js"
+import type { DetachedSocket } from "./reactor/ReactorMessages.js"
 import type { OpenSsl } from "./tls/OpenSsl.js"
 import * as TlsContexts from "./tls/TlsContexts.js"
 import * as TlsHandshake from "./TlsHandshake.js"
@@ -18,77 +19,76 @@ export const secure =
   (kernel: Kernel, openSsl: OpenSsl): Transport["Type"]["secure"] =>
   (connection, as) =>
     Effect.suspend(() => {
-      const found = KernelConnection.below(connection)
-      if (found === undefined) return Effect.dieMessage("not a connection of this Transport")
-      if (!found.isWhole()) return Effect.fail(closed(connection))
-      const { contexts, wire } = meansOf(kernel, openSsl)
-      return handshake(kernel, { connection, found, openSsl, as }, (fd, ahead) =>
-        TlsSession.make(wire, fd, contexts.begin(as, ahead))
-      )
+      const socket = KernelConnection.socketOf(connection)
+      if (socket === undefined) return Effect.dieMessage("not a connection of this Transport")
+      return socket.canDetach() ? handshake(socket, { kernel, openSsl, as }) : Effect.fail(closed(connection))
     }).pipe(Effect.onError(() => connection.reset))
 
-/** Takes up the session of a half in this thread. */
-export const resume = (kernel: Kernel, { descriptor, tls }: Half): TlsSession.TlsSession | undefined =>
+/** Attaches the TLS session of a detached socket to this thread. */
+export const attach = (kernel: Kernel, { descriptor, tls }: DetachedSocket): TlsSession.TlsSession | undefined =>
   tls === undefined || kernel.openSsl === undefined
     ? undefined
-    : TlsSession.make(meansOf(kernel, kernel.openSsl).wire, descriptor, tls)
+    : TlsSession.make(stateOf(kernel, kernel.openSsl).wire, descriptor, tls)
 
 // internal
 
-interface Means {
+interface State {
   readonly contexts: TlsContexts.TlsContexts
   readonly wire: TlsWire.Wire
 }
 
-/** One for this process, which takes some memory: many tunnels have no TLS. */
-const means = new WeakMap<OpenSsl, Means>()
-const meansOf = ({ libc }: Kernel, openSsl: OpenSsl): Means => {
-  const made = means.get(openSsl) ?? { contexts: TlsContexts.make(openSsl), wire: TlsWire.make(openSsl, libc) }
-  means.set(openSsl, made)
-  return made
+/** One for the process, made when it is needed: it takes memory, and many tunnels have no TLS. */
+const states = new WeakMap<OpenSsl, State>()
+const stateOf = ({ libc }: Kernel, openSsl: OpenSsl): State => {
+  const state = states.get(openSsl) ?? { contexts: TlsContexts.make(openSsl), wire: TlsWire.make(openSsl, libc) }
+  states.set(openSsl, state)
+  return state
 }
 
 interface Options {
-  readonly connection: Connection
-  readonly found: KernelConnection.Below
+  readonly kernel: Kernel
   readonly openSsl: OpenSsl
   readonly as: Tls.Side
 }
 
+/** Takes the descriptor from the socket, and gives it to the new connection when the handshake is done. */
 const handshake = (
-  kernel: Kernel,
-  { as, connection, found, openSsl }: Options,
-  begin: (fd: number, ahead: Uint8Array) => TlsSession.TlsSession
+  socket: KernelSocket,
+  { as, kernel, openSsl }: Options
 ): Effect.Effect<Connection, Tls.TlsError | TransportError> =>
   Effect.async((resume) => {
-    const { libc, poller } = kernel
-    const { remote } = connection
-    const heir = { close: () => shut(false), reset: () => shut(true) }
-    const { ahead, descriptor } = found.release({ close: () => heir.close(), reset: () => heir.reset() })
+    const { libc, poller, sockets } = kernel
+    const { remote } = socket
+    const { contexts, wire } = stateOf(kernel, openSsl)
+    const successor = { close: () => stop("End"), reset: () => stop("Reset") }
+    const { buffered, descriptor } = socket.detach({ close: () => successor.close(), reset: () => successor.reset() })
     let session: TlsSession.TlsSession | undefined
-    let open = true
-    const shut = (asReset: boolean) => {
-      if (!open) return
-      open = false
-      poller.drop(descriptor)
+    let isOpen = true
+    const stop = (how: "End" | "Reset") => {
+      if (!isOpen) return
+      isOpen = false
+      poller.forget(descriptor)
       session?.free()
-      libc[asReset ? "linger" : "settle"](descriptor)
+      if (how === "Reset") sockets.resetOnClose(descriptor)
+      else sockets.endOnClose(descriptor)
       libc.close(descriptor)
-      resume(Effect.fail(closed(connection)))
+      resume(Effect.fail(closed(socket)))
     }
     const advance = (session: TlsSession.TlsSession) => {
-      if (!open) return
+      if (!isOpen) return
       const progress = TlsHandshake.advance(session, { as, openSsl, peer: remote })
       if (progress === "WantRead" || progress === "WantWrite") return
+      // The caller resets the connection.
       if (progress !== "Done") return resume(Effect.fail(progress))
-      open = false
+      isOpen = false
       const made = KernelConnection.make(kernel, descriptor, remote, { tls: session, isWatched: true })
-      Object.assign(heir, { close: made.close, reset: made.reset })
+      Object.assign(successor, { close: made.close, reset: made.reset })
       resume(Effect.succeed(made.connection))
     }
-    const began = (session = begin(descriptor, ahead))
-    poller.pass(descriptor, () => advance(began))
-    advance(began)
+    const begun = (session = TlsSession.make(wire, descriptor, contexts.newSession(as, buffered)))
+    poller.setHandler(descriptor, () => advance(begun))
+    advance(begun)
   })
 
-const closed = ({ remote }: Connection) => new TransportError({ operation: "read", address: remote, reason: "Closed" })
+const closed = ({ remote }: Pick<Connection, "remote">) =>
+  new TransportError({ operation: "read", address: remote, reason: "Closed" })

@@ -1,15 +1,12 @@
 /**
- * Real sockets for `Transport`: TCP by the system calls themselves, on Linux, and the rest as `NodeTransport` has it.
- *
- * What nobody accepts yet waits in the kernel's backlog.
+ * The `Transport` of Linux by its own system calls: TCP, UDP, and TLS by OpenSSL. All else is as in `NodeTransport`.
  */
 import * as Effect from "effect/Effect"
 import { constants } from "node:os"
 import { type Connection, Transport, TransportError } from "../../transport/Transport.js"
 import * as Errno from "../socket/Errno.js"
-import { addressOf } from "../socket/NodeConnection.js"
-import type * as NodeDial from "../socket/NodeDial.js"
-import { dial } from "../socket/NodeDial.js"
+import * as NodeDial from "../socket/NodeDial.js"
+import { addressOf } from "../socket/NodeHosts.js"
 import * as NodeTransport from "../socket/NodeTransport.js"
 import type { Kernel } from "./Kernel.js"
 import * as KernelConnection from "./KernelConnection.js"
@@ -27,57 +24,59 @@ export const make = ({ kernel, ...options }: Options): Transport["Type"] => {
   const node = NodeTransport.make(options)
   return Transport.of({
     ...node,
-    connect: (address) => dial(address, viaKernel(kernel)),
+    connect: (address) => NodeDial.dial(address, attempt(kernel)),
     listen: KernelListener.listen(kernel),
     bind: KernelDatagrams.bind(kernel),
     associate: KernelDatagrams.associate(kernel),
-    secure: kernel.openSsl === undefined ? overNode(kernel, node, options) : KernelTls.secure(kernel, kernel.openSsl)
+    secure:
+      kernel.openSsl === undefined ? secureByNode(kernel, node, options) : KernelTls.secure(kernel, kernel.openSsl)
   })
 }
 
 // internal
 
-/** Node's TLS stands on Node's sockets. */
-const overNode =
+/** TLS of Node, for a Node without a usable OpenSSL. It needs a socket of Node, which takes the descriptor over. */
+const secureByNode =
   (
-    { libc, poller }: Kernel,
+    { poller, sockets }: Kernel,
     { secure }: Transport["Type"],
     options: NodeTransport.Options
   ): Transport["Type"]["secure"] =>
   (connection, as) =>
     Effect.suspend(() => {
-      const found = KernelConnection.below(connection)
-      if (found === undefined) return secure(connection, as)
-      if (!found.isWhole()) {
+      const socket = KernelConnection.socketOf(connection)
+      if (socket === undefined) return secure(connection, as)
+      if (!socket.canDetach()) {
         return new TransportError({ operation: "read", address: connection.remote, reason: "Closed" })
       }
-      const heir: { adopted?: ReturnType<typeof NodeTransport.adopt> } = {}
-      const { ahead, descriptor } = found.release({
-        close: () => heir.adopted?.close(),
-        reset: () => heir.adopted?.reset()
+      const successor: { adopted?: ReturnType<typeof NodeTransport.adopt> } = {}
+      const { buffered, descriptor } = socket.detach({
+        close: () => successor.adopted?.close(),
+        reset: () => successor.adopted?.reset()
       })
-      poller.forget(descriptor)
-      // Node closes without a word to us.
-      libc.settle(descriptor)
-      heir.adopted = NodeTransport.adopt(descriptor, ahead, connection.remote, options)
-      return secure(heir.adopted.connection, as)
+      poller.unwatch(descriptor)
+      // Now, since Node owns the descriptor from here and closes it by itself.
+      sockets.endOnClose(descriptor)
+      successor.adopted = NodeTransport.adopt(descriptor, buffered, connection.remote, options)
+      return secure(successor.adopted.connection, as)
     })
 
 const { EALREADY, EINPROGRESS, EISCONN } = constants.errno
 
-const viaKernel =
+/** One attempt to connect. It owns the descriptor until the connection is open. */
+const attempt =
   (kernel: Kernel): NodeDial.Attempt<Connection> =>
-  (way, address, { failed, opened }) => {
+  (ipAddress, address, { failed, opened }) => {
     const { libc, poller, sockets } = kernel
-    const name = SocketAddress.encode(way, address.port)
-    const fd = sockets.open(way.family)
+    const name = SocketAddress.encode(ipAddress, address.port)
+    const fd = sockets.open(ipAddress.family)
     if (fd < 0) {
       failed(Errno.fromErrno("connect", address, sockets.errno()))
       return () => undefined
     }
     let isWatched = false
     let close = () => {
-      poller.drop(fd)
+      poller.forget(fd)
       libc.close(fd)
       close = () => undefined
     }
@@ -85,21 +84,21 @@ const viaKernel =
       close()
       failed(Errno.fromErrno("connect", address, errno))
     }
-    /** Begins, or asks how it went; answers whether that is to be seen. */
-    const ask = (): boolean => {
+    /** Begins to connect, or looks how it went. Returns whether it is still under way. */
+    const proceed = (): boolean => {
       const errno = sockets.connect(fd, name) < 0 ? sockets.errno() : EISCONN
       if (errno === EINPROGRESS || errno === EALREADY) return true
       if (errno !== EISCONN) fail(errno)
       else {
-        const made = KernelConnection.make(kernel, fd, addressOf(way.host, address.port), { isWatched })
+        const made = KernelConnection.make(kernel, fd, addressOf(ipAddress.host, address.port), { isWatched })
         ;({ close } = made)
         opened(made.connection, made.close)
       }
       return false
     }
-    Sockets.tune(sockets, fd)
-    if (ask()) {
-      isWatched = poller.watch(fd, () => void ask())
+    Sockets.setDefaults(sockets, fd)
+    if (proceed()) {
+      isWatched = poller.watch(fd, () => void proceed())
       if (!isWatched) fail(libc.errno())
     }
     return () => close()

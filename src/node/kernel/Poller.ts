@@ -1,125 +1,130 @@
 /**
- * Tells this thread what becomes possible with its descriptors: one epoll for the process, beside the one of Node.
+ * Calls handlers in this thread when descriptors become ready: one epoll for the process, beside the one of Node.
  *
- * While anything happens it is asked in each turn of Node's loop, which costs a microsecond or two. When nothing does, a
- * thread of Node's pool waits in it, and wakes this one.
+ * While events come, each turn of Node's loop asks epoll without waiting, which costs one or two microseconds. When none
+ * come, a thread of Node's pool waits in epoll and wakes this thread.
  */
 import type { Libc } from "./ffi/Libc.js"
 import { epoll, makeEvents } from "./ffi/Libc.js"
 
 export interface Poller {
   /**
-   * Tells of each change for the better from now on, and of errors; once of what is possible now.
+   * Calls the handler once with the present state, then after each change for the better and after errors (edge-triggered).
    *
-   * False when the system has no room for it.
+   * Returns `false` when the system has no room for it.
    */
-  readonly watch: (fd: number, ready: Ready) => boolean
-  /** Tells somebody else from now on, at once of nothing: who takes over looks for itself what is possible now. */
-  readonly pass: (fd: number, ready: Ready) => void
-  /** Before the descriptor is given to another thread. */
+  readonly watch: (fd: number, onReady: OnReady) => boolean
+  /** Replaces the handler. The new one is not called with the present state: its owner must try what is possible now. */
+  readonly setHandler: (fd: number, onReady: OnReady) => void
+  /** Removes a descriptor from epoll, before another thread gets it. */
+  readonly unwatch: (fd: number) => void
+  /** Drops the handler without a system call. The caller must close the descriptor at once, which removes it from epoll. */
   readonly forget: (fd: number) => void
-  /** Before the descriptor is closed, which is then to be done at once. */
-  readonly drop: (fd: number) => void
 }
 
-export type Ready = (state: { readonly readable: boolean; readonly writable: boolean; readonly over: boolean }) => void
+/** `hungUp`: the peer has half-closed, or the connection has an error or is over. */
+export type OnReady = (state: {
+  readonly readable: boolean
+  readonly writable: boolean
+  readonly hungUp: boolean
+}) => void
 
-/** Shared by all that runs in this process, since each takes a thread of the pool. */
+/** One for the process: each takes a thread of Node's pool. */
 export const make = (libc: Libc): Poller => {
-  const poll = libc.epollCreate()
+  const epollFd = libc.epollCreate()
   const wake = libc.eventfd()
-  if (poll < 0 || wake < 0 || libc.epollControl(poll, epoll.add, wake, epoll.in) < 0) {
+  if (epollFd < 0 || wake < 0 || libc.epollControl(epollFd, epoll.add, wake, epoll.in) < 0) {
     throw new Error(`epoll: ${libc.errno()}`)
   }
   const events = makeEvents(256)
-  const handlers: Array<Ready | undefined> = []
-  const bytes = new Uint8Array(8)
+  const handlers: Array<OnReady | undefined> = []
+  const wakeBytes = new Uint8Array(8)
   let watched = 0
-  /** When anything happened, and how many turns of nothing are to be borne now. */
-  let last = 0
-  let patience = 0
-  let state: "off" | "turning" | "waiting" = "off"
+  let lastEventAt = 0
+  /** How many more turns without events are tried before a thread of the pool waits. */
+  let turnsLeft = 0
+  let state: "Off" | "Turning" | "Waiting" = "Off"
 
-  const dispatch = (count: number) => {
-    for (let index = 0; index < count; index++) {
-      const fd = events.fd(index)
-      if (fd === wake) libc.read(wake, bytes, bytes.length)
-      else handlers[fd]?.(flagsOf(events.flags(index)))
-    }
-  }
+  // Turns of Node's loop
+
   const turn = () => {
-    const count = libc.epollWait(poll, events, 0)
-    if (count > 0) heard(count)
-    else if (watched > 0 && patience > 0) {
-      patience--
+    const count = libc.epollWait(epollFd, events, 0)
+    if (count > 0) handle(count)
+    else if (watched > 0 && turnsLeft > 0) {
+      turnsLeft--
       setImmediate(turn)
     } else if (watched > 0) {
-      state = "waiting"
-      libc.epollWaitLater(poll, events, woken)
-    } else state = "off"
+      state = "Waiting"
+      libc.epollWaitLater(epollFd, events, waited)
+    } else state = "Off"
   }
-  const woken = (count: number) => {
-    state = "turning"
-    heard(count)
+  const waited = (count: number) => {
+    state = "Turning"
+    handle(count)
   }
-  const heard = (count: number) => {
+  const handle = (count: number) => {
     const now = performance.now()
-    patience = now - last < soon ? turns : 0
-    last = now
-    dispatch(count)
+    turnsLeft = now - lastEventAt < shortWaitMillis ? turnsInsteadOfWait : 0
+    lastEventAt = now
+    for (let index = 0; index < count; index++) {
+      const fd = events.fd(index)
+      if (fd === wake) libc.read(wake, wakeBytes, wakeBytes.length)
+      else handlers[fd]?.(stateOf(events.flags(index)))
+    }
     setImmediate(turn)
   }
-  const drop = (fd: number) => {
+  const endWait = () => {
+    if (state === "Waiting") libc.write(wake, one, one.length)
+  }
+  // Node joins the threads of its pool when the process exits.
+  process.on("exit", endWait)
+
+  // Descriptors
+
+  const forget = (fd: number) => {
     if (handlers[fd] === undefined) return
     handlers[fd] = undefined
-    // The process need not go on for a wait that nothing can end.
-    if (--watched === 0) stir()
+    // A wait keeps the process alive, and no event can end this one.
+    if (--watched === 0) endWait()
   }
-  const stir = () => {
-    if (state === "waiting") libc.write(wake, one, one.length)
-  }
-  // Node joins its threads at the exit.
-  process.on("exit", stir)
-
   return {
-    watch: (fd, ready) => {
-      if (libc.epollControl(poll, epoll.add, fd, epoll.in | epoll.out | epoll.halfClosed | epoll.edge) < 0) return false
-      handlers[fd] = ready
+    watch: (fd, onReady) => {
+      if (libc.epollControl(epollFd, epoll.add, fd, epoll.in | epoll.out | epoll.halfClosed | epoll.edge) < 0) {
+        return false
+      }
+      handlers[fd] = onReady
       watched++
-      if (state === "off") {
-        state = "turning"
+      if (state === "Off") {
+        state = "Turning"
         setImmediate(turn)
       }
       return true
     },
-    pass: (fd, ready) => {
-      handlers[fd] = ready
+    setHandler: (fd, onReady) => {
+      handlers[fd] = onReady
     },
-    forget: (fd) => {
+    unwatch: (fd) => {
       if (handlers[fd] === undefined) return
-      libc.epollControl(poll, epoll.remove, fd, 0)
-      drop(fd)
+      libc.epollControl(epollFd, epoll.remove, fd, 0)
+      forget(fd)
     },
-    drop
+    forget
   }
 }
 
 // internal
 
-/**
- * To be woken costs as much as so many turns. Where the last wait was shorter than that, in milliseconds, the next one
- * is done without.
- */
-const soon = 0.1
-const turns = 16
+/** A wake-up by the pool costs as much as so many turns. They replace the wait when the last one was shorter than this. */
+const shortWaitMillis = 0.1
+const turnsInsteadOfWait = 16
 
 const one = new Uint8Array(new BigUint64Array([1n]).buffer)
 
-const flagsOf = (flags: number) => {
-  const over = (flags & (epoll.error | epoll.hangUp | epoll.halfClosed)) !== 0
+const stateOf = (flags: number) => {
+  const hungUp = (flags & (epoll.error | epoll.hangUp | epoll.halfClosed)) !== 0
   return {
-    over,
-    readable: over || (flags & epoll.in) !== 0,
+    hungUp,
+    readable: hungUp || (flags & epoll.in) !== 0,
     writable: (flags & (epoll.error | epoll.hangUp | epoll.out)) !== 0
   }
 }

@@ -1,8 +1,8 @@
 /**
- * Exchanges between sockets that the kernel moves the bytes of: threads that wait in epoll, and what they are told.
+ * The relay threads of the process. Each waits in epoll for the sockets of its exchanges, and moves their bytes.
  *
- * A thread is started for the first exchange, and others while all are busy. Should one die, what it was carrying is
- * reset, and another is started in its place.
+ * The first exchange starts a thread; another one starts while all are busy. When a thread fails, its exchanges are reset,
+ * and the next exchange starts a thread in its place.
  */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
@@ -12,50 +12,55 @@ import * as SharedState from "./reactor/SharedState.js"
 import * as ReactorThread from "./ReactorThread.js"
 
 export interface Reactor {
-  /** What begins the next exchange, at once; `undefined` while there are too many, and where no thread can be started. */
-  readonly prepare: () => ReactorThread.Begin | undefined
-  /** Completes when a thread dies, or at once if one has since anybody last asked. */
-  readonly died: Effect.Effect<Death>
+  /**
+   * Picks the thread for one exchange and returns what begins it there.
+   *
+   * `undefined` when there are too many exchanges, or no thread can be started.
+   */
+  readonly pickThread: () => ReactorThread.BeginExchange | undefined
+  /** Completes when a thread has failed: each failure is taken once. */
+  readonly failure: Effect.Effect<ThreadFailure>
   /** Ends the threads as a fault in them would. For tests. */
   readonly kill: Effect.Effect<void>
 }
 
-export interface Death {
+export interface ThreadFailure {
+  /** Exchanges that were reset. */
   readonly exchanges: number
   readonly cause: unknown
 }
 
 export interface Options {
-  /** Threads at most. Defaults to one for each core, and four where there are more. */
+  /** The most threads. Defaults to the number of cores, and at most four. */
   readonly threads?: number | undefined
 }
 
-/** Its scope ends it: what it is carrying then is reset. */
+/** Closing the scope resets the exchanges and ends the threads. */
 export const make = (kernel: Kernel, options?: Options): Effect.Effect<Reactor, never, Scope.Scope> =>
   Effect.acquireRelease(
-    Effect.sync(() => own(kernel, options?.threads ?? Math.min(Os.availableParallelism(), 4))),
+    Effect.sync(() => open(kernel, options?.threads ?? Math.min(Os.availableParallelism(), 4))),
     ({ close }) => close
   ).pipe(Effect.map(({ reactor }) => reactor))
 
 // internal
 
-/** Deaths that wait to be asked for. */
-const remembered = 8
+/** Failures that are kept until they are taken. */
+const maxFailures = 8
 
-const own = (kernel: Kernel, most: number) => {
+const open = (kernel: Kernel, maxThreads: number) => {
   const threads = new Set<ReactorThread.ReactorThread>()
-  const deaths: Array<Death> = []
-  const mourners = new Set<() => void>()
-  let hopeless = false
-  let closed = false
+  const failures: Array<ThreadFailure> = []
+  const failureListeners = new Set<() => void>()
+  let cannotStart = false
+  let isClosed = false
 
   const start = (): ReactorThread.ReactorThread | undefined => {
     const thread = ReactorThread.start(kernel, ({ cause, exchanges, wasReady }) => {
       if (thread !== undefined) threads.delete(thread)
-      if (closed) return
-      if (!wasReady) hopeless = true
-      if (deaths.push({ exchanges, cause }) > remembered) deaths.shift()
-      for (const wake of mourners) wake()
+      if (isClosed) return
+      if (!wasReady) cannotStart = true
+      if (failures.push({ exchanges, cause }) > maxFailures) failures.shift()
+      for (const listener of failureListeners) listener()
     })
     if (thread !== undefined) threads.add(thread)
     return thread
@@ -67,28 +72,28 @@ const own = (kernel: Kernel, most: number) => {
   }
 
   const reactor: Reactor = {
-    prepare: () => {
-      if (hopeless || closed) return undefined
+    pickThread: () => {
+      if (cannotStart || isClosed) return undefined
       const least = leastBusy()
       const isIdle = least !== undefined && least.load() === 0
-      const thread = isIdle || threads.size >= most ? least : (start() ?? least)
-      return thread === undefined || thread.load() >= SharedState.slots ? undefined : thread.begin
+      const thread = isIdle || threads.size >= maxThreads ? least : (start() ?? least)
+      return thread === undefined || thread.load() >= SharedState.maxExchanges ? undefined : thread.begin
     },
-    died: Effect.async((resume) => {
-      const wake = () => {
-        const death = deaths.shift()
-        if (death === undefined) return
-        mourners.delete(wake)
-        resume(Effect.succeed(death))
+    failure: Effect.async((resume) => {
+      const take = () => {
+        const failure = failures.shift()
+        if (failure === undefined) return
+        failureListeners.delete(take)
+        resume(Effect.succeed(failure))
       }
-      mourners.add(wake)
-      wake()
-      return Effect.sync(() => mourners.delete(wake))
+      failureListeners.add(take)
+      take()
+      return Effect.sync(() => failureListeners.delete(take))
     }),
     kill: Effect.suspend(() => Effect.forEach(threads, ({ kill }) => kill, { discard: true }))
   }
   const close = Effect.suspend(() => {
-    closed = true
+    isClosed = true
     return Effect.forEach(threads, ({ stop }) => stop, { discard: true, concurrency: "unbounded" })
   })
   return { reactor, close: Effect.uninterruptible(close) }

@@ -1,174 +1,197 @@
 /**
- * One life of a reactor's thread, seen from the outside: what it is told, and what it tells.
+ * One relay thread, seen from the main thread, its owner: begins exchanges in it, and cleans up when it exits.
+ *
+ * Who owns a descriptor when: see `ReactorMessages`.
  */
 import * as Effect from "effect/Effect"
 import process from "node:process"
 import { Worker } from "node:worker_threads"
 import type { Kernel } from "./Kernel.js"
-import * as KernelConnection from "./KernelConnection.js"
-import * as SharedState from "./reactor/SharedState.js"
+import * as KernelSocket from "./KernelSocket.js"
+import type { DetachedSocket, ExchangeResult, Side } from "./reactor/ReactorMessages.js"
 import * as ReactorProtocol from "./reactor/ReactorProtocol.js"
 import type { Data } from "./reactor/ReactorWorker.js"
+import * as SharedState from "./reactor/SharedState.js"
 
-/** How an exchange ended: as the worker says, or with it. */
-export type Outcome = SharedState.Outcome | { readonly _tag: "Died"; readonly cause: unknown }
+/** How an exchange ended. `ThreadExited`: its thread exited before the exchange ended. */
+export type Result = ExchangeResult | { readonly _tag: "ThreadExited"; readonly cause: unknown }
 
-/** Bytes from near to far, `tx`, and from far to near. */
+/** Bytes from near to far, `tx`, and from far to near, `rx`. */
 export interface Bytes {
   readonly tx: number
   readonly rx: number
 }
 
 export interface Exchange {
-  /** So far; asks nobody. */
+  /** Bytes carried so far, read from shared memory. */
   readonly bytes: () => Bytes
-  /** Lets more bytes pass. */
-  readonly grant: (way: SharedState.Way, bytes: number) => void
+  /** Lets more bytes pass that come from this side. */
+  readonly grant: (side: Side, bytes: number) => void
   /** Resets both sides, unless they are closed. */
   readonly abort: () => void
 }
 
-/** Takes over both descriptors. An exchange silent both ways for `idleMillis` is reset. */
-export type Begin = (near: SharedState.Half, far: SharedState.Half, idleMillis: number, told: Told) => Exchange
+/** Takes both descriptors. An exchange that is idle for `idleMillis` is reset. */
+export type BeginExchange = (
+  near: DetachedSocket,
+  far: DetachedSocket,
+  idleMillis: number,
+  listener: ExchangeListener
+) => Exchange
 
-export interface Told {
+export interface ExchangeListener {
   /** Both descriptors are about to be closed. */
-  readonly closing: () => void
-  /** Told once how it ended, when both descriptors are closed. */
-  readonly over: (outcome: Outcome) => void
-  /** Asked for a grant, that way. */
-  readonly want: (way: SharedState.Way) => void
+  readonly onClosing: () => void
+  /** Both descriptors are closed. Called once. */
+  readonly onEnd: (result: Result) => void
+  /** The bytes granted for this side are used up. */
+  readonly requestGrant: (side: Side) => void
 }
 
 export interface ReactorThread {
-  /** Exchanges under way. */
+  /** How many exchanges it has. */
   readonly load: () => number
-  readonly begin: Begin
-  /** Resets all and ends the thread; completes when it is gone. */
+  readonly begin: BeginExchange
+  /** Resets all exchanges and ends the thread. Completes when it has exited. */
   readonly stop: Effect.Effect<void>
-  /** Ends it as a fault in it would. */
+  /** Ends the thread as a fault in it would. For tests. */
   readonly kill: Effect.Effect<void>
 }
 
-export interface Gone {
+export interface ThreadExit {
+  /** Exchanges that were reset. */
   readonly exchanges: number
   readonly cause: unknown
-  /** Whether it had begun to serve. */
+  /** Whether the worker had started to serve. */
   readonly wasReady: boolean
 }
 
-interface Entry {
-  readonly halves: readonly [near: SharedState.Half, far: SharedState.Half]
-  readonly told: Told
-  /** Once it is over. */
-  bytes: Bytes | undefined
-}
-
-/** `undefined` where the system has no descriptors left. */
-export const start = (kernel: Kernel, onGone: (gone: Gone) => void): ReactorThread | undefined => {
+/** Starts a thread; `undefined` when the process is out of descriptors. */
+export const start = (kernel: Kernel, onExit: (exit: ThreadExit) => void): ReactorThread | undefined => {
   const { libc, openSsl, poller, worker: file } = kernel
-  const [wake, bell] = [libc.eventfd(), libc.eventfd()]
-  if (wake < 0 || bell < 0) {
-    for (const fd of [wake, bell]) if (fd >= 0) libc.close(fd)
+  const [workerWake, ownerWake] = [libc.eventfd(), libc.eventfd()]
+  if (workerWake < 0 || ownerWake < 0) {
+    for (const fd of [workerWake, ownerWake]) if (fd >= 0) libc.close(fd)
     return undefined
   }
-  const ledger = SharedState.make()
-  const mail = ReactorProtocol.make()
+  const sharedState = SharedState.make()
+  const protocol = ReactorProtocol.make()
   const worker = new Worker(file, {
-    workerData: { memory: ledger.memory, mail: mail.memory, wake, bell } satisfies Data,
+    workerData: {
+      sharedState: sharedState.memory,
+      protocol: protocol.memory,
+      workerWake,
+      ownerWake
+    } satisfies Data,
     name: "nodepass-reactor",
     execArgv: []
   })
-  const office = ReactorProtocol.office(mail, { libc, wake, post: (ahead) => worker.postMessage(ahead, []) })
-  const entries = new Map<number, Entry>()
-  const free: Array<number> = []
-  const leaving = new Set<() => void>()
-  let next = 0
-  let ready = false
-  let gone = false
+  const end = ReactorProtocol.ownerEnd(protocol, {
+    libc,
+    workerWake,
+    post: (attachment) => worker.postMessage(attachment, [])
+  })
+  const running = new Map<number, Running>()
+  const freeSlots: Array<number> = []
+  let nextSlot = 0
+  let isReady = false
+  let hasExited = false
   let cause: unknown
+  const exitListeners = new Set<() => void>()
+
+  // Exchanges
 
   const bytesOf = (slot: number): Bytes => ({
-    tx: ledger.bytes[2 * slot] ?? 0,
-    rx: ledger.bytes[2 * slot + 1] ?? 0
+    tx: sharedState.bytes[2 * slot] ?? 0,
+    rx: sharedState.bytes[2 * slot + 1] ?? 0
   })
-  const settle = (slot: number, outcome: Outcome) => {
-    const entry = entries.get(slot)
-    if (entry === undefined) return
-    entry.bytes = bytesOf(slot)
-    entries.delete(slot)
-    entry.told.closing()
-    for (const half of entry.halves) KernelConnection.closeHalf(kernel, half, outcome._tag !== "Done")
-    free.push(slot)
-    if (entries.size === 0) poller.forget(bell)
-    entry.told.over(outcome)
+  const begin: BeginExchange = (near, far, idleMillis, listener) => {
+    const slot = freeSlots.pop() ?? nextSlot++
+    const exchange: Running = { sockets: [near, far], listener, finalBytes: undefined }
+    sharedState.bytes[2 * slot] = 0
+    sharedState.bytes[2 * slot + 1] = 0
+    // While it has exchanges, the thread keeps the process alive as an open socket would.
+    if (running.size === 0) poller.watch(ownerWake, receiveReports)
+    running.set(slot, exchange)
+    end.send({ _tag: "BeginExchange", slot, near, far, idleMillis })
+    return {
+      bytes: () => exchange.finalBytes ?? bytesOf(slot),
+      grant: (side, bytes) => {
+        if (exchange.finalBytes === undefined) end.send({ _tag: "GrantBytes", slot, side, bytes })
+      },
+      abort: () => {
+        if (exchange.finalBytes === undefined) end.send({ _tag: "AbortExchange", slot })
+      }
+    }
   }
-  const hear = () =>
-    office.hear((report) => {
-      if (report._tag === "Over") settle(report.slot, report.outcome)
-      else entries.get(report.slot)?.told.want(report.way)
+  const receiveReports = () =>
+    end.receive((report) => {
+      if (report._tag === "ExchangeEnded") finish(report.slot, report.result)
+      else running.get(report.slot)?.listener.requestGrant(report.side)
     })
-  const stop = () => {
-    if (!gone) office.tell({ _tag: "Stop" })
+  const finish = (slot: number, result: Result) => {
+    const exchange = running.get(slot)
+    if (exchange === undefined) return
+    exchange.finalBytes = bytesOf(slot)
+    running.delete(slot)
+    exchange.listener.onClosing()
+    const how = result._tag === "Done" ? "End" : "Reset"
+    for (const socket of exchange.sockets) KernelSocket.closeDetached(kernel, socket, how)
+    freeSlots.push(slot)
+    if (running.size === 0) poller.unwatch(ownerWake)
+    exchange.listener.onEnd(result)
   }
 
-  const inherit = () => {
-    hear()
-    office.close()
-    gone = true
-    process.off("exit", stop)
-    const exchanges = entries.size
+  // The end of the thread
+
+  const requestStop = () => {
+    if (!hasExited) end.send({ _tag: "StopWorker" })
+  }
+  const cleanUp = () => {
+    receiveReports()
+    end.close()
+    hasExited = true
+    process.off("exit", requestStop)
+    const exchanges = running.size
     cause ??= new Error("the thread ended")
-    for (const slot of entries.keys()) settle(slot, { _tag: "Died", cause })
-    for (const fd of [...ledger.descriptors, wake, bell]) if (fd !== 0) libc.close(fd)
-    for (const half of ledger.halves) if (half !== 0n) openSsl?.freeHalf(half)
-    onGone({ exchanges, cause, wasReady: ready })
-    for (const wake of leaving) wake()
+    for (const slot of running.keys()) finish(slot, { _tag: "ThreadExited", cause })
+    for (const fd of [...sharedState.descriptors, workerWake, ownerWake]) if (fd !== 0) libc.close(fd)
+    for (const bio of sharedState.bios) if (bio !== 0n) openSsl?.freeBio(bio)
+    onExit({ exchanges, cause, wasReady: isReady })
+    for (const listener of exitListeners) listener()
   }
   worker
     .on("message", () => {
-      ready = true
+      isReady = true
     })
     .on("error", (error) => {
       cause = error
     })
-    .on("exit", inherit)
+    .on("exit", cleanUp)
     .unref()
-  // Node waits for its threads, and this one waits for nobody but us.
-  process.on("exit", stop)
-
-  const begin: Begin = (near, far, idleMillis, told) => {
-    const slot = free.pop() ?? next++
-    const entry: Entry = { halves: [near, far], told, bytes: undefined }
-    const { bytes } = ledger
-    bytes[2 * slot] = 0
-    bytes[2 * slot + 1] = 0
-    // While it carries anything, the process goes on for it as for an open socket.
-    if (entries.size === 0) poller.watch(bell, hear)
-    entries.set(slot, entry)
-    office.tell({ _tag: "Begin", slot, near, far, idleMillis })
-    return {
-      bytes: () => entry.bytes ?? bytesOf(slot),
-      grant: (way, bytes) => {
-        if (entry.bytes === undefined) office.tell({ _tag: "Grant", slot, way, bytes })
-      },
-      abort: () => {
-        if (entry.bytes === undefined) office.tell({ _tag: "Abort", slot })
-      }
-    }
-  }
+  // Node waits for its threads when the process exits. This one ends when it is stopped.
+  process.on("exit", requestStop)
 
   return {
-    load: () => entries.size,
+    load: () => running.size,
     begin,
     stop: Effect.async<void>((resume) => {
-      if (gone) return resume(Effect.void)
+      if (hasExited) return resume(Effect.void)
       worker.ref()
-      leaving.add(() => resume(Effect.void))
-      stop()
+      exitListeners.add(() => resume(Effect.void))
+      requestStop()
     }),
     kill: Effect.promise(async () => {
       await worker.terminate()
     })
   }
+}
+
+// internal
+
+interface Running {
+  readonly sockets: readonly [near: DetachedSocket, far: DetachedSocket]
+  readonly listener: ExchangeListener
+  /** Set at the end. Then the cells of the slot belong to another exchange. */
+  finalBytes: Bytes | undefined
 }

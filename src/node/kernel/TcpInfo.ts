@@ -1,24 +1,24 @@
 /**
- * How a TCP connection fares, as the kernel has measured it: `struct tcp_info` of tcp(7).
+ * The kernel's measurements of a TCP connection: `struct tcp_info` of tcp(7).
  */
 import type { Path } from "../../relay/Relay.js"
 import { options, type Sockets } from "./ffi/Sockets.js"
 
-/** Asks the kernel; `undefined` where it does not say. */
+/** Reads the measurements; `undefined` when the kernel has none, as for a closed descriptor. */
 export const read = (sockets: Sockets, fd: number): Path | undefined =>
   sockets.get(fd, options.info, bytes) < 0
     ? undefined
     : {
-        rttMillis: view.getUint32(rttAt, littleEndian) / 1000,
-        segments: view.getUint32(segmentsAt, littleEndian),
-        retransmitted: view.getUint32(retransmittedAt, littleEndian)
+        rttMillis: view.getUint32(rttOffset, littleEndian) / 1000,
+        segments: view.getUint32(segmentsOffset, littleEndian),
+        retransmitted: view.getUint32(retransmittedOffset, littleEndian)
       }
 
 // internal
 
-/** Of the fields up to `tcpi_data_segs_out`, which Linux has since 4.6. */
+/** Room for the fields up to `tcpi_data_segs_out`, which Linux has since 4.6. */
 const bytes = new Uint8Array(160)
 const view = new DataView(bytes.buffer)
-const [rttAt, retransmittedAt, segmentsAt] = [68, 100, 156]
-/** Of all that we run on. */
+const [rttOffset, retransmittedOffset, segmentsOffset] = [68, 100, 156]
+/** The byte order of x64 and arm64. */
 const littleEndian = true

@@ -1,5 +1,5 @@
 /**
- * `Certificates` over the file system and `node:crypto`; the ones made up come from selfsigned.
+ * `Certificates` from files, read with `node:crypto`, and self-signed ones from the package selfsigned.
  */
 import * as Arr from "effect/Array"
 import * as Clock from "effect/Clock"
@@ -14,11 +14,11 @@ import * as Fs from "node:fs"
 import * as Path from "node:path"
 import { type Certificate, CertificateError, Certificates, type Files } from "../../transport/Certificates.js"
 
-/** SHA-256 of the DER, as 64 lower-case hex digits. */
+/** The SHA-256 of the DER, as 64 lower-case hex digits. */
 export const fingerprintOf = ({ raw }: NodeCrypto.X509Certificate): string =>
   NodeCrypto.createHash("sha256").update(raw).digest("hex")
 
-/** DNS names and IP addresses that it is for; without any, what it calls itself. */
+/** The DNS names and IP addresses of a certificate; without any, its common name. */
 export const namesOf = ({ subject, subjectAltName = "" }: NodeCrypto.X509Certificate): ReadonlyArray<string> => {
   const names = Array.from(subjectAltName.matchAll(/(?:^|, )(?:DNS|IP Address):([^,]+)/g), ([, name]) => name ?? "")
   return names.length > 0 ? names : Array.from(subject.matchAll(/^CN=(.*)$/gm), ([, name]) => name ?? "")
@@ -31,11 +31,11 @@ type Parameter = CertificateError["parameter"]
 const hour = 3_600_000
 const validity = 3652 * 24 * hour
 
-/** Loaded late: it takes 100 ms, and most tunnels need none. */
+/** Loads selfsigned when it is needed: that takes 100 ms, and most tunnels need none. */
 const selfSigned: Effect.Effect<Certificate> = Effect.gen(function* () {
   const now = yield* Clock.currentTimeMillis
   const { cert, private: key } = yield* Effect.promise(async () => {
-    // By its default export: the only one that is left once esbuild has bundled it.
+    // The default export: esbuild keeps no other in the bundle.
     const { default: Selfsigned } = await import("selfsigned")
     return Selfsigned.generate([{ name: "commonName", value: "nodepass" }], {
       keyType: "ec",
@@ -84,7 +84,7 @@ const load = (files: Files): Effect.Effect<Certificate, CertificateError> =>
     return certificate
   })
 
-/** The certificates of a PEM file, and the first of them again. */
+/** The certificates of a PEM file, and the first one once more. */
 const certificatesIn = (parameter: Parameter, file: string) =>
   Effect.gen(function* () {
     const text = yield* read(parameter, file)
@@ -120,23 +120,23 @@ const sentences: Readonly<Record<string, string>> = {
   EACCES: "permission denied",
   EPERM: "permission denied",
   EISDIR: "it is a folder",
-  ELOOP: "its symbolic links never end",
+  ELOOP: "too many symbolic links",
   EMFILE: "out of file descriptors"
 }
 
 const codeOf = (cause: unknown): string => (Predicate.hasProperty(cause, "code") ? String(cause.code) : "")
 
-/** OpenSSL's own words: they name no secret. */
+/** The reason that OpenSSL gives, which contains no secret. */
 const reasonOf = (cause: unknown): string =>
   Predicate.hasProperty(cause, "reason") ? String(cause.reason) : codeOf(cause) || "failed"
 
-/** Each entry whose change can change what is in the file: itself, and every symbolic link on the way to it. */
+/** The directory entries that decide what a path leads to: the file, and every symbolic link on the way. */
 const entriesOf = (file: string): ReadonlyArray<readonly [folder: string, name: string]> => {
   const found: Array<readonly [folder: string, name: string]> = []
   const whole = Path.resolve(file)
   let folder = Path.parse(whole).root
   let rest = whole.slice(folder.length).split(Path.sep)
-  // As many as Linux follows.
+  // Linux follows 40 symbolic links.
   for (let links = 0; links < 40;) {
     const [name, ...further] = rest
     if (name === undefined) return found
@@ -160,7 +160,7 @@ const linkOf = (path: string): string | undefined => {
   try {
     return Fs.readlinkSync(path)
   } catch {
-    // Mostly because it is none.
+    // It is not a symbolic link, or cannot be read.
     return undefined
   }
 }
@@ -176,17 +176,17 @@ const changes = (files: Files): Effect.Effect<Effect.Effect<void>, never, Scope.
     }
     const watch = (folder: string) => {
       try {
-        // The folder, not the file: a watched file that another is renamed over is never heard of again.
+        // The folder, not the file: when another file is renamed over a watched file, the watcher reports nothing any more.
         const watcher = Fs.watch(folder, { persistent: false }, (_, name) => {
           if (name === null || names.some(([at, own]) => at === folder && own === name)) changed.unsafeOpen()
         })
         watchers.set(folder, watcher)
         watcher.on("error", () => unwatch(folder))
       } catch {
-        // Not there, or more watches than the system allows: what is read now and then is read all the same.
+        // The folder is missing, or the system allows no more watches. The files are read now and then in any case.
       }
     }
-    // The links may lead elsewhere by now.
+    /** Watches the folders that the links lead to now. */
     const follow = () => {
       names = [...entriesOf(files.crt), ...entriesOf(files.key)]
       const folders = new Set(names.map(([folder]) => folder))

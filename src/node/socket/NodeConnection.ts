@@ -1,57 +1,54 @@
 /**
- * A TCP socket as a `Connection`, and what Node says of sockets in the words of `Transport`.
+ * A `Connection` over a socket of Node: plain TCP, or TLS on top of it.
  */
 import * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import type * as Net from "node:net"
-import * as Address from "../../core/Address.js"
+import type * as Address from "../../core/Address.js"
+import { type Connection, TransportError } from "../../transport/Transport.js"
 import * as Errno from "./Errno.js"
 import * as NodeBuffer from "./NodeBuffer.js"
-import { type Connection, TransportError } from "../../transport/Transport.js"
+import { addressOf } from "./NodeHosts.js"
 
-/** What every socket is opened with, dialled and accepted. */
+/** The options of every socket, connected and accepted. */
 export const socketOptions = {
   allowHalfOpen: true,
   noDelay: true,
   keepAlive: true,
   keepAliveInitialDelay: 30_000,
-  highWaterMark: NodeBuffer.initial
+  highWaterMark: NodeBuffer.initialBytes
 }
 
-/** A socket or server address, an IPv4 address in IPv6 clothes shown as itself. */
-export const addressOf = (host: string, port: number): Address.Address =>
-  Address.make(/^::ffff:[\d.]+$/i.test(host) ? host.slice(7) : host, port)
-
-/** What is below a connection. */
-export interface Below {
+/** What a connection stands on. */
+export interface Underlying {
   readonly socket: Net.Socket
-  /** The TCP socket: of a plain connection the same. */
+  /** The TCP socket: of a plain connection `socket` itself. */
   readonly tcp: Net.Socket
   readonly buffer: NodeBuffer.Options
-  /** Takes the connection off its socket, which is given back what was read and put back. */
-  readonly release: () => void
+  /** Removes the connection from its socket, for TLS to take it. Bytes that were put back return to the socket. */
+  readonly detach: () => void
 }
 
-/** What is below each connection, for who puts another on its socket. */
-export const below = new WeakMap<Connection, Below>()
+/** What a connection stands on; `undefined` for a connection that was not made here. */
+export const underlying = (connection: Connection): Underlying | undefined => underlyings.get(connection)
 
-/** Closes a TCP socket and what was put on it, at once for both. */
+/** Closes a TCP socket, and the TLS on top of it, at once. */
 export const destroy = (tcp: Net.Socket): void => {
-  tops.get(tcp)?.destroy()
+  tlsOn.get(tcp)?.destroy()
   tcp.destroy()
 }
 
-/** Closes a TCP socket and what was put on it, so that the peer sees a reset. */
+/** Closes a TCP socket, and the TLS on top of it, so that the peer sees a reset. */
 export const reset = (tcp: Net.Socket): void => {
-  // What stands on top can neither reset nor be closed first: it would end the connection.
+  // First the TCP socket: TLS cannot reset, and closing it first would send an end.
   if (!tcp.destroyed) tcp.resetAndDestroy()
-  tops.get(tcp)?.destroy()
+  tlsOn.get(tcp)?.destroy()
 }
 
 export interface Options {
   readonly buffer: NodeBuffer.Options
-  /** The TCP socket that it stands on. Defaults to itself. */
+  /** The TCP socket below a TLS socket. Defaults to the socket itself. */
   readonly tcp?: Net.Socket | undefined
 }
 
@@ -61,153 +58,191 @@ export const fromSocket = (
   remote: Address.Address,
   { buffer, tcp = socket }: Options
 ): Connection => {
-  const reads = NodeBuffer.make(socket, "read", buffer)
-  const writes = NodeBuffer.make(socket, "write", buffer)
-  const local = addressOf(tcp.localAddress ?? "", tcp.localPort ?? 0)
-  if (tcp !== socket) tops.set(tcp, socket)
-  const front: Array<Uint8Array> = []
-  let asked = false
-  let reader: (() => void) | undefined
-  let writer: (() => void) | undefined
-
-  const broken = (operation: "read" | "write"): TransportError | undefined => {
-    if (socket.errored !== null) return Errno.fromNode(operation, remote, socket.errored)
-    return socket.destroyed ? new TransportError({ operation, address: remote, reason: "Closed" }) : undefined
+  const reader = makeReader(socket, remote, NodeBuffer.make(socket, "read", buffer))
+  const writer = makeWriter(socket, remote, NodeBuffer.make(socket, "write", buffer))
+  if (tcp !== socket) tlsOn.set(tcp, socket)
+  const onClose = () => {
+    reader.notify()
+    writer.notify()
   }
-
-  // Bytes that arrived come before the error that came after them, unless we dropped the connection ourselves.
-  const dropped = () => socket.destroyed && socket.errored === null && !socket.readableEnded
-  const look = (): "Bytes" | "End" | "Failure" | undefined => {
-    if (dropped()) return "Failure"
-    if (front.length > 0 || socket.readableLength > 0) return "Bytes"
-    if (socket.readableEnded) return "End"
-    return socket.errored === null ? undefined : "Failure"
-  }
-  const wakeReader = () => {
-    // An end behind no bytes is only announced to somebody who reads.
-    if (socket.readableLength === 0 && !socket.readableEnded) socket.read(0)
-    if (reader !== undefined && look() !== undefined) reader()
-  }
-  const wakeWriter = () => writer?.()
-  const wakeBoth = () => {
-    reader?.()
-    writer?.()
-  }
-  socket.on("drain", wakeWriter).on("finish", wakeWriter).on("close", wakeBoth)
-  const ask = () => {
-    if (asked) return
-    asked = true
-    socket.on("readable", wakeReader).on("end", wakeReader)
-  }
-
-  /** Looks again when there may be something to see; between a look and this, there may have been. */
-  const park = <A>(again: () => Effect.Effect<A, TransportError>): Effect.Effect<A, TransportError> =>
-    Effect.async((resume) => {
-      if (look() !== undefined) return resume(Effect.suspend(again))
-      reader = () => {
-        reader = undefined
-        // Nothing is taken here: the fiber may be interrupted before it runs.
-        resume(Effect.suspend(again))
-      }
-      return Effect.sync(() => {
-        reader = undefined
-      })
-    })
-  const read = (): Effect.Effect<Option.Option<Uint8Array>, TransportError> => {
-    ask()
-    if (dropped()) return Effect.fail(closed("read"))
-    const chunk: Uint8Array | null = front.pop() ?? socket.read()
-    if (chunk !== null) {
-      reads.saw(chunk.length, 0)
-      return Effect.succeedSome(chunk)
-    }
-    if (socket.readableEnded) return Effect.succeedNone
-    const error = broken("read")
-    return error === undefined ? park(read) : Effect.fail(error)
-  }
-
-  const watch: Connection["watch"] = (heard) =>
-    Effect.sync(() => {
-      ask()
-      const seen = look()
-      if (seen !== undefined) {
-        heard(seen)
-        return Effect.void
-      }
-      const waiting = () => {
-        const seen = look()
-        if (seen === undefined) return
-        reader = undefined
-        heard(seen)
-      }
-      reader = waiting
-      return Effect.sync(() => {
-        if (reader === waiting) reader = undefined
-      })
-    })
-
-  const closed = (operation: "read" | "write") => new TransportError({ operation, address: remote, reason: "Closed" })
-  const written = (done: () => boolean): Effect.Effect<void, TransportError> =>
-    Effect.async((resume) => {
-      writer = () => {
-        const error = done() ? undefined : broken("write")
-        if (!done() && error === undefined) return
-        writer = undefined
-        resume(error === undefined ? Effect.void : Effect.fail(error))
-      }
-      writer()
-      return Effect.sync(() => {
-        writer = undefined
-      })
-    })
-  const drained = () => !socket.destroyed && socket.writableLength < writes.mark()
-  // What `drain` tells of.
-  const empty = () => !socket.destroyed && socket.writableLength === 0
-  const finished = () => socket.writableFinished
-
+  socket.on("drain", writer.notify).on("finish", writer.notify).on("close", onClose)
   const connection: Connection = {
-    local,
+    local: addressOf(tcp.localAddress ?? "", tcp.localPort ?? 0),
     remote,
-    read: Effect.suspend(read),
-    watch,
-    unread: (chunk) => {
-      if (chunk.length > 0) front.push(chunk)
-    },
-    write: (chunk) =>
-      Effect.suspend(() => {
-        const error = broken("write") ?? (socket.writableEnded ? closed("write") : undefined)
-        if (error !== undefined) return Effect.fail(error)
-        socket.write(chunk)
-        // The kernel mostly takes the chunk at once, which the answer of `socket.write` does not say.
-        const done = drained()
-        writes.saw(chunk.length, socket.writableLength)
-        return done ? Effect.void : written(empty)
-      }),
-    unsent: () => queued(tcp) + socket.writableLength,
-    end: Effect.suspend(() => {
-      if (finished()) return Effect.void
-      if (!socket.writableEnded) socket.end()
-      return written(finished)
-    }),
+    read: reader.read,
+    watch: reader.watch,
+    unread: reader.unread,
+    write: writer.write,
+    unsent: () => queuedBytes(tcp) + socket.writableLength,
+    end: writer.end,
     reset: Effect.sync(() => reset(tcp))
   }
-  const release = () => {
-    socket.off("drain", wakeWriter).off("finish", wakeWriter).off("close", wakeBoth)
-    socket.off("readable", wakeReader).off("end", wakeReader)
-    for (const chunk of front.splice(0)) socket.unshift(chunk)
+  const detach = () => {
+    socket.off("drain", writer.notify).off("finish", writer.notify).off("close", onClose)
+    reader.detach()
   }
-  below.set(connection, { socket, tcp, buffer, release })
+  underlyings.set(connection, { socket, tcp, buffer, detach })
   return connection
 }
 
 // internal
 
-/** Bytes that libuv holds for the kernel, which it takes piece by piece; the stream only tells when all are gone. */
-const queued = (tcp: Net.Socket): number => {
+const underlyings = new WeakMap<Connection, Underlying>()
+
+/** The TLS socket on top of a TCP socket. */
+const tlsOn = new WeakMap<Net.Socket, Net.Socket>()
+
+interface Reader extends Pick<Connection, "read" | "unread" | "watch"> {
+  /** Wakes the caller that waits. */
+  readonly notify: () => void
+  readonly detach: () => void
+}
+
+const makeReader = (socket: Net.Socket, remote: Address.Address, buffer: NodeBuffer.Buffer): Reader => {
+  const putBack: Array<Uint8Array> = []
+  let isListening = false
+  let waiting: (() => void) | undefined
+
+  // We closed the socket. Otherwise bytes that have arrived come before an error that came after them.
+  const isDropped = () => socket.destroyed && socket.errored === null && !socket.readableEnded
+  /** What a read would return now. */
+  const look = (): "Bytes" | "End" | "Failure" | undefined => {
+    if (isDropped()) return "Failure"
+    if (putBack.length > 0 || socket.readableLength > 0) return "Bytes"
+    if (socket.readableEnded) return "End"
+    return socket.errored === null ? undefined : "Failure"
+  }
+  const onReadable = () => {
+    // Node emits "end" only after a read that found no more bytes.
+    if (socket.readableLength === 0 && !socket.readableEnded) socket.read(0)
+    if (waiting !== undefined && look() !== undefined) waiting()
+  }
+  /** From the first read on: a "readable" listener makes Node read from the kernel. */
+  const listen = () => {
+    if (isListening) return
+    isListening = true
+    socket.on("readable", onReadable).on("end", onReadable)
+  }
+
+  /** Waits until a read would return something, then runs `again`. */
+  const wait = <A>(again: () => Effect.Effect<A, TransportError>): Effect.Effect<A, TransportError> =>
+    Effect.async((resume) => {
+      // Something may have come since the last look.
+      if (look() !== undefined) return resume(Effect.suspend(again))
+      waiting = () => {
+        waiting = undefined
+        // Nothing is read here: the fiber may be interrupted before it runs.
+        resume(Effect.suspend(again))
+      }
+      return Effect.sync(() => {
+        waiting = undefined
+      })
+    })
+  const read = (): Effect.Effect<Option.Option<Uint8Array>, TransportError> => {
+    listen()
+    if (isDropped()) return Effect.fail(closed("read", remote))
+    const chunk: Uint8Array | null = putBack.pop() ?? socket.read()
+    if (chunk !== null) {
+      buffer.adapt(chunk.length, 0)
+      return Effect.succeedSome(chunk)
+    }
+    if (socket.readableEnded) return Effect.succeedNone
+    const error = errorOf(socket, "read", remote)
+    return error === undefined ? wait(read) : Effect.fail(error)
+  }
+  const watch: Connection["watch"] = (listener) =>
+    Effect.sync(() => {
+      listen()
+      const found = look()
+      if (found !== undefined) {
+        listener(found)
+        return Effect.void
+      }
+      const lookAgain = () => {
+        const found = look()
+        if (found === undefined) return
+        waiting = undefined
+        listener(found)
+      }
+      waiting = lookAgain
+      return Effect.sync(() => {
+        if (waiting === lookAgain) waiting = undefined
+      })
+    })
+  return {
+    read: Effect.suspend(read),
+    watch,
+    unread: (chunk) => {
+      if (chunk.length > 0) putBack.push(chunk)
+    },
+    notify: () => waiting?.(),
+    detach: () => {
+      socket.off("readable", onReadable).off("end", onReadable)
+      for (const chunk of putBack.splice(0)) socket.unshift(chunk)
+    }
+  }
+}
+
+interface Writer extends Pick<Connection, "end" | "write"> {
+  /** Wakes the caller that waits. */
+  readonly notify: () => void
+}
+
+const makeWriter = (socket: Net.Socket, remote: Address.Address, buffer: NodeBuffer.Buffer): Writer => {
+  let waiting: (() => void) | undefined
+  /** Waits until `isDone`, or until the socket fails. */
+  const until = (isDone: () => boolean): Effect.Effect<void, TransportError> =>
+    Effect.async((resume) => {
+      waiting = () => {
+        const error = isDone() ? undefined : errorOf(socket, "write", remote)
+        if (!isDone() && error === undefined) return
+        waiting = undefined
+        resume(error === undefined ? Effect.void : Effect.fail(error))
+      }
+      waiting()
+      return Effect.sync(() => {
+        waiting = undefined
+      })
+    })
+  const isBelowMark = () => !socket.destroyed && socket.writableLength < buffer.highWaterMark()
+  /** When Node emits "drain". */
+  const isEmpty = () => !socket.destroyed && socket.writableLength === 0
+  const isFinished = () => socket.writableFinished
+  return {
+    write: (chunk) =>
+      Effect.suspend(() => {
+        const error = errorOf(socket, "write", remote) ?? (socket.writableEnded ? closed("write", remote) : undefined)
+        if (error !== undefined) return Effect.fail(error)
+        socket.write(chunk)
+        // The result of `socket.write` does not tell that the kernel took the chunk at once, as it mostly does.
+        const isDone = isBelowMark()
+        buffer.adapt(chunk.length, socket.writableLength)
+        return isDone ? Effect.void : until(isEmpty)
+      }),
+    end: Effect.suspend(() => {
+      if (isFinished()) return Effect.void
+      if (!socket.writableEnded) socket.end()
+      return until(isFinished)
+    }),
+    notify: () => waiting?.()
+  }
+}
+
+const errorOf = (
+  socket: Net.Socket,
+  operation: "read" | "write",
+  remote: Address.Address
+): TransportError | undefined => {
+  if (socket.errored !== null) return Errno.fromNode(operation, remote, socket.errored)
+  return socket.destroyed ? closed(operation, remote) : undefined
+}
+
+const closed = (operation: "read" | "write", address: Address.Address) =>
+  new TransportError({ operation, address, reason: "Closed" })
+
+/** Bytes that libuv holds. The kernel takes them piece by piece, but the stream reports only when all are gone. */
+const queuedBytes = (tcp: Net.Socket): number => {
   const handle: unknown = Reflect.get(tcp, "_handle")
   const size: unknown = Predicate.hasProperty(handle, "writeQueueSize") ? handle.writeQueueSize : 0
   return typeof size === "number" ? size : 0
 }
-
-/** What speaks for a TCP socket, where that is not itself. */
-const tops = new WeakMap<Net.Socket, Net.Socket>()

@@ -1,5 +1,5 @@
 /**
- * Real UDP ports for `Transport`, over `node:dgram`.
+ * UDP ports over `node:dgram`.
  */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
@@ -14,10 +14,10 @@ import {
   TransportError
 } from "../../transport/Transport.js"
 import * as Errno from "./Errno.js"
-import { addressOf } from "./NodeConnection.js"
 import * as NodeHosts from "./NodeHosts.js"
 import { owned } from "./NodeScope.js"
 
+/** See `Transport`. */
 export const bind: Transport["Type"]["bind"] = (address) =>
   bindTo(address, ({ family, host }) =>
     open({ family, operation: "bind", address }, (socket, done) =>
@@ -25,36 +25,37 @@ export const bind: Transport["Type"]["bind"] = (address) =>
     )
   )
 
-/** Binds where an address leads: every interface on `::` for both families, and on `0.0.0.0` where there is no IPv6. */
+/** Binds to an address. All interfaces are `::` for both families, and `0.0.0.0` on a system without IPv6. */
 export const bindTo = <A, R>(
   address: Address.Address,
-  from: (way: NodeHosts.Way) => Effect.Effect<A, TransportError, R>
+  bind: (ipAddress: NodeHosts.IpAddress) => Effect.Effect<A, TransportError, R>
 ): Effect.Effect<A, TransportError, R> =>
   address.host === "" || address.host === "*"
     ? Effect.catchIf(
-        from({ family: 6, host: "::" }),
+        bind({ family: 6, host: "::" }),
         ({ reason }) => reason === "AddressUnavailable",
-        () => from({ family: 4, host: "0.0.0.0" })
+        () => bind({ family: 4, host: "0.0.0.0" })
       )
-    : Effect.flatMap(lookup("bind", address), from)
+    : Effect.flatMap(lookup("bind", address), bind)
 
+/** See `Transport`. */
 export const associate: Transport["Type"]["associate"] = (peer) =>
   Effect.flatMap(lookup("connect", peer), ({ family, host }) =>
     open({ family, operation: "connect", address: peer, peer }, (socket, done) => socket.connect(peer.port, host, done))
   )
 
-/** The address to use of those that the name leads to: IPv4 first, since nobody can tell whether a datagram was heard. */
+/** Resolves a name to one address. IPv4 is preferred, since UDP does not show which of the addresses answers. */
 export const lookup = (
   operation: "bind" | "connect",
   address: Address.Address
-): Effect.Effect<NodeHosts.Way, TransportError> =>
+): Effect.Effect<NodeHosts.IpAddress, TransportError> =>
   NodeHosts.lookup(address.host).pipe(
     Effect.mapError((error) => Errno.fromNode(operation, address, error)),
-    Effect.flatMap((ways) => {
-      const way = ways.find(({ family }) => family === 4) ?? ways[0]
-      return way === undefined
+    Effect.flatMap((found) => {
+      const ipAddress = found.find(({ family }) => family === 4) ?? found[0]
+      return ipAddress === undefined
         ? Effect.fail(new TransportError({ operation, address, reason: "UnknownHost" }))
-        : Effect.succeed(way)
+        : Effect.succeed(ipAddress)
     })
   )
 
@@ -63,28 +64,26 @@ export const lookup = (
 interface Options {
   readonly family: 4 | 6
   readonly operation: "bind" | "connect"
-  /** What is asked for, in errors. */
+  /** For errors. */
   readonly address: Address.Address
-  /** The only one to speak to. */
-  readonly peer?: Address.Address
+  /** The only peer of an associated socket. */
+  readonly peer?: Address.Address | undefined
 }
 
 interface Open {
   readonly socket: Dgram.Socket
-  closed: boolean
+  isClosed: boolean
 }
 
-/** Bytes that wait in a socket for the kernel to take them, at most. */
-const sendQueueLimit = 1024 * 1024
-
+/** Opens a socket that the scope owns. `start` binds or connects it. */
 const open = (
   options: Options,
   start: (socket: Dgram.Socket, done: () => void) => void
 ): Effect.Effect<DatagramSocket, TransportError, Scope.Scope> =>
   owned(
     (open: Open) => {
-      if (open.closed) return
-      open.closed = true
+      if (open.isClosed) return
+      open.isClosed = true
       open.socket.close()
     },
     (own) =>
@@ -92,10 +91,10 @@ const open = (
         const socket = Dgram.createSocket({
           type: options.family === 6 ? "udp6" : "udp4",
           ipv6Only: false,
-          // Every host given to it is an address already.
+          // Every host is an address already.
           lookup: (host, _, found) => found(null, host, options.family)
         })
-        const open: Open = { socket, closed: false }
+        const open: Open = { socket, isClosed: false }
         own(open)
         socket.once("error", (cause) => resume(Effect.fail(Errno.fromNode(options.operation, options.address, cause))))
         start(socket, () => resume(Effect.sync(() => fromSocket(open, options))))
@@ -105,105 +104,118 @@ const open = (
 /** Adapts a socket that is bound or connected, from which nothing was received yet. */
 const fromSocket = (open: Open, { address, family, peer }: Options): DatagramSocket => {
   const { socket } = open
-  let inbox: Array<Datagram> = []
-  let held = 0
-  let dropped = 0
-  let error: TransportError | undefined
-  let reader: (() => void) | undefined
-  let waking = false
-  const peers = makePeers()
-
-  // As much as the system allows: what comes while we are busy waits there.
+  const inbox = makeInbox(open, { address, peer })
   try {
-    socket.setRecvBufferSize(4 * 1024 * 1024)
-    socket.setSendBufferSize(4 * 1024 * 1024)
+    // As much as the system allows: datagrams wait there while this process is busy.
+    socket.setRecvBufferSize(bufferBytes)
+    socket.setSendBufferSize(bufferBytes)
   } catch {
-    // Then it has what it has by itself.
+    // The socket keeps the sizes of the system.
   }
-
-  // Node runs waiting promises after every datagram: woken at once, the reader would be given them one by one.
-  const wake = () => {
-    if (reader === undefined || waking) return
-    waking = true
-    setImmediate(() => {
-      waking = false
-      reader?.()
-    })
-  }
-  socket
-    .removeAllListeners("error")
-    .on("error", (cause) => {
-      error = Errno.fromNode("receive", address, cause)
-      wake()
-    })
-    .on("message", (bytes, { address: host, port }) => {
-      if (held + bytes.length > datagramsHeld || inbox.length >= datagramsHeld / 64) {
-        dropped++
-        return
-      }
-      held += bytes.length
-      inbox.push({ peer: peer ?? peers(host, port), bytes })
-      wake()
-    })
-    .on("close", () => {
-      error = new TransportError({ operation: "receive", address, reason: "Closed" })
-      reader?.()
-    })
-
-  const receive = (): Effect.Effect<ReadonlyArray<Datagram>, TransportError> => {
-    if (inbox.length > 0) {
-      const datagrams = inbox
-      inbox = []
-      held = 0
-      return Effect.succeed(datagrams)
-    }
-    if (error !== undefined) {
-      const failed = error
-      if (!open.closed) error = undefined
-      return Effect.fail(failed)
-    }
-    return Effect.async((resume) => {
-      reader = () => {
-        reader = undefined
-        // Nothing is taken here: the fiber may be interrupted before it runs.
-        resume(Effect.suspend(receive))
-      }
-      if (inbox.length > 0 || error !== undefined) wake()
-      return Effect.sync(() => {
-        reader = undefined
-      })
-    })
-  }
-
   const hostOf = ({ host }: Address.Address) => (family === 6 && Net.isIPv4(host) ? `::ffff:${host}` : host)
   const local = socket.address()
   return {
-    address: addressOf(local.address, local.port),
-    receive: Effect.suspend(receive),
+    address: NodeHosts.addressOf(local.address, local.port),
+    receive: inbox.receive,
     send: (datagrams) =>
       Effect.sync(() => {
-        if (open.closed) return datagrams.length
+        if (open.isClosed) return datagrams.length
         let refused = 0
         for (const { bytes, peer: to } of datagrams) {
-          // The queue is empty as long as the kernel takes what it is given.
-          if (socket.getSendQueueSize() + bytes.length > sendQueueLimit) refused++
+          // Node queues a datagram only when the kernel does not take it.
+          if (socket.getSendQueueSize() + bytes.length > maxQueuedBytes) refused++
           else if (peer === undefined) socket.send(bytes, to.port, hostOf(to))
           else socket.send(bytes)
         }
         return refused
       }),
-    dropped: () => dropped
+    dropped: inbox.dropped
   }
 }
 
-/** The address of each peer, made once: a datagram a peer is common, and so are thousands. */
+/** The datagrams that have come and were not received yet. */
+const makeInbox = (
+  open: Open,
+  { address, peer }: Pick<Options, "address" | "peer">
+): Pick<DatagramSocket, "dropped" | "receive"> => {
+  let waiting: Array<Datagram> = []
+  let waitingBytes = 0
+  let dropped = 0
+  let error: TransportError | undefined
+  let onReadable: (() => void) | undefined
+  let isNotifying = false
+  const addressFor = makePeers()
+
+  // Not at once: Node runs promises after every datagram, and the receiver would get them one by one.
+  const notify = () => {
+    if (onReadable === undefined || isNotifying) return
+    isNotifying = true
+    setImmediate(() => {
+      isNotifying = false
+      onReadable?.()
+    })
+  }
+  open.socket
+    .removeAllListeners("error")
+    .on("error", (cause) => {
+      error = Errno.fromNode("receive", address, cause)
+      notify()
+    })
+    .on("message", (bytes, { address: host, port }) => {
+      if (waitingBytes + bytes.length > datagramsHeld || waiting.length >= datagramsHeld / 64) {
+        dropped++
+        return
+      }
+      waitingBytes += bytes.length
+      waiting.push({ peer: peer ?? addressFor(host, port), bytes })
+      notify()
+    })
+    .on("close", () => {
+      error = new TransportError({ operation: "receive", address, reason: "Closed" })
+      onReadable?.()
+    })
+
+  const receive = (): Effect.Effect<ReadonlyArray<Datagram>, TransportError> => {
+    if (waiting.length > 0) {
+      const datagrams = waiting
+      waiting = []
+      waitingBytes = 0
+      return Effect.succeed(datagrams)
+    }
+    if (error === undefined) return readable
+    const failure = error
+    // The socket goes on after an error. Closed is for ever.
+    if (!open.isClosed) error = undefined
+    return Effect.fail(failure)
+  }
+  const readable: ReturnType<typeof receive> = Effect.async((resume) => {
+    onReadable = () => {
+      onReadable = undefined
+      // Nothing is received here: the fiber may be interrupted before it runs.
+      resume(Effect.suspend(receive))
+    }
+    if (waiting.length > 0 || error !== undefined) notify()
+    return Effect.sync(() => {
+      onReadable = undefined
+    })
+  })
+  return { receive: Effect.suspend(receive), dropped: () => dropped }
+}
+
+/** Caches the addresses of peers: thousands of datagrams may have the same peer. */
 const makePeers = () => {
-  const known = new Map<string, Address.Address>()
+  const cache = new Map<string, Address.Address>()
   return (host: string, port: number): Address.Address => {
     const key = `${host} ${port}`
-    const peer = known.get(key) ?? addressOf(host, port)
-    if (known.size >= 4096) known.clear()
-    known.set(key, peer)
+    const peer = cache.get(key) ?? NodeHosts.addressOf(host, port)
+    if (cache.size >= maxPeers) cache.clear()
+    cache.set(key, peer)
     return peer
   }
 }
+
+/** Bytes that may wait in the kernel, each way. */
+const bufferBytes = 4 * 1024 * 1024
+/** Bytes that may wait in Node to be sent. */
+const maxQueuedBytes = 1024 * 1024
+const maxPeers = 4096

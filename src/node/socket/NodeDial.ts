@@ -1,8 +1,8 @@
 /**
- * Connecting to a name that has several addresses: to both families, one a little after the other, and the first that
- * answers is it.
+ * Connects to a host name that has several addresses: alternating families, each attempt a little after the previous one,
+ * until the first succeeds.
  *
- * Source: RFC 8305 (happy eyeballs) sections 4 and 5.
+ * Source: RFC 8305 (Happy Eyeballs) sections 4 and 5.
  */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
@@ -15,17 +15,17 @@ import * as NodeHosts from "./NodeHosts.js"
 import { owned } from "./NodeScope.js"
 
 export interface Options {
-  /** Where a name leads. Defaults to what the system says now, which minds how long it may be remembered. */
+  /** Resolves a name. Defaults to the resolver of the system, which also caches. */
   readonly lookup?: typeof NodeHosts.lookup | undefined
 }
 
 /**
- * Begins to connect to an address, and tells how that went. What it answers abandons it, or closes what came of it.
+ * Begins to connect to an address and reports the result. The returned function cancels the attempt, or closes the socket.
  *
- * `close` is kept as long as the socket, so it must not keep the attempt, and with it the fiber that waited for it.
+ * `close` lives as long as the socket. It must not refer to the attempt, which refers to the fiber that waited for it.
  */
 export type Attempt<A> = (
-  way: NodeHosts.Way,
+  ipAddress: NodeHosts.IpAddress,
   address: Address.Address,
   on: {
     readonly opened: (socket: A, close: () => void) => void
@@ -33,7 +33,7 @@ export type Attempt<A> = (
   }
 ) => () => void
 
-/** An open socket, which the scope closes. Fails with what the last address said. */
+/** An open socket, which the scope closes. Fails with the error of the last attempt. */
 export const dial = <A>(
   address: Address.Address,
   attempt: Attempt<A>,
@@ -41,85 +41,86 @@ export const dial = <A>(
 ): Effect.Effect<A, TransportError, Scope.Scope> =>
   lookup(address.host).pipe(
     Effect.mapError((cause) => Errno.fromNode("connect", address, cause)),
-    Effect.flatMap((ways) => race(address, inTurns(ways), attempt))
+    Effect.flatMap((found) => race(address, alternating(found), attempt))
   )
 
-/** A socket of Node's, paused, whose errors are heard. */
+/** An attempt with a socket of Node, which is paused and has an error listener. */
 export const viaNode: Attempt<Net.Socket> = ({ host }, address, { failed, opened }) => {
   const socket = Net.connect({ ...socketOptions, host, port: address.port })
   socket
     .pause()
     .on("error", () => undefined)
     .once("error", (cause) => failed(Errno.fromNode("connect", address, cause)))
-    .once("connect", () => opened(socket, destroying(socket)))
+    .once("connect", () => opened(socket, closing(socket)))
   return () => destroy(socket)
 }
 
 // internal
 
-const destroying = (socket: Net.Socket) => () => destroy(socket)
+/** Made outside of the attempt, so that it does not keep the attempt in memory. */
+const closing = (socket: Net.Socket) => () => destroy(socket)
 
-/** How long an address may take before the next one is tried beside it. */
-const head = 250
+/** Milliseconds after which the next address is tried while the present attempt goes on. */
+const attemptDelayMillis = 250
 
-/** One of each family in turn, beginning with the one that the system puts first. */
-const inTurns = (ways: ReadonlyArray<NodeHosts.Way>): ReadonlyArray<NodeHosts.Way> => {
-  const first = ways.filter(({ family }) => family === ways[0]?.family)
-  const second = ways.filter(({ family }) => family !== ways[0]?.family)
-  return Array.from({ length: ways.length }, (_, index) => [first[index], second[index]])
+/** One address of each family in turn, beginning with the family that the system prefers. */
+const alternating = (found: ReadonlyArray<NodeHosts.IpAddress>): ReadonlyArray<NodeHosts.IpAddress> => {
+  const preferred = found.filter(({ family }) => family === found[0]?.family)
+  const others = found.filter(({ family }) => family !== found[0]?.family)
+  return Array.from({ length: found.length }, (_, index) => [preferred[index], others[index]])
     .flat()
-    .filter((way) => way !== undefined)
+    .filter((ipAddress) => ipAddress !== undefined)
 }
 
 interface Race {
-  /** What closes each attempt under way. */
-  readonly open: Set<() => void>
+  /** Cancels each attempt that is under way. */
+  readonly cancels: Set<() => void>
   timer: NodeJS.Timeout | undefined
 }
 
-const end = ({ open, timer }: Race): void => {
+const end = ({ cancels, timer }: Race): void => {
   clearTimeout(timer)
-  for (const close of open) close()
+  for (const cancel of cancels) cancel()
 }
 
 const race = <A>(
   address: Address.Address,
-  ways: ReadonlyArray<NodeHosts.Way>,
+  candidates: ReadonlyArray<NodeHosts.IpAddress>,
   attempt: Attempt<A>
 ): Effect.Effect<A, TransportError, Scope.Scope> =>
   owned(
     (close: () => void) => close(),
     (own) =>
       Effect.async((resume) => {
-        const race: Race = { open: new Set(), timer: undefined }
+        const race: Race = { cancels: new Set(), timer: undefined }
         own(() => end(race))
         let next = 0
         const begin = () => {
           clearTimeout(race.timer)
-          const way = ways[next++]
-          if (way === undefined) return
-          // It may be over before it answers.
-          const attempted = { close: () => {} }
-          const close = () => attempted.close()
-          race.open.add(close)
-          attempted.close = attempt(way, address, {
-            opened: (socket, closeIt) => {
-              race.open.delete(close)
+          const candidate = candidates[next++]
+          if (candidate === undefined) return
+          // The attempt may fail before it returns.
+          const attempted = { cancel: () => {} }
+          const cancel = () => attempted.cancel()
+          race.cancels.add(cancel)
+          attempted.cancel = attempt(candidate, address, {
+            opened: (socket, close) => {
+              race.cancels.delete(cancel)
               end(race)
-              own(closeIt)
-              next = ways.length
+              own(close)
+              next = candidates.length
               resume(Effect.succeed(socket))
             },
             failed: (error) => {
-              race.open.delete(close)
-              if (next < ways.length) begin()
-              else if (race.open.size === 0) resume(Effect.fail(error))
+              race.cancels.delete(cancel)
+              if (next < candidates.length) begin()
+              else if (race.cancels.size === 0) resume(Effect.fail(error))
             }
           })
           clearTimeout(race.timer)
-          if (next < ways.length) race.timer = setTimeout(begin, head)
+          if (next < candidates.length) race.timer = setTimeout(begin, attemptDelayMillis)
         }
-        if (ways.length > 0) begin()
+        if (candidates.length > 0) begin()
         else resume(Effect.fail(new TransportError({ operation: "connect", address, reason: "UnknownHost" })))
       })
   )

@@ -1,5 +1,5 @@
 /**
- * Which hosts names stand for, and which of them are this machine.
+ * IP addresses: what a host name resolves to, and which addresses belong to this machine.
  */
 import * as Effect from "effect/Effect"
 import * as Dns from "node:dns"
@@ -7,16 +7,22 @@ import * as Net from "node:net"
 import * as Os from "node:os"
 import * as Address from "../../core/Address.js"
 import type { Transport } from "../../transport/Transport.js"
-import { addressOf } from "./NodeConnection.js"
 
-/** One of the addresses of a host. */
-export interface Way {
+export interface IpAddress {
   readonly host: string
   readonly family: 4 | 6
 }
 
-/** Where a name leads now; an address leads to itself, and no host to this machine. Fails as `dns.lookup` does. */
-export const lookup = (name: string): Effect.Effect<ReadonlyArray<Way>, NodeJS.ErrnoException> => {
+/** The address of a socket. An IPv4-mapped IPv6 address becomes the IPv4 address. */
+export const addressOf = (host: string, port: number): Address.Address =>
+  Address.make(/^::ffff:[\d.]+$/i.test(host) ? host.slice(7) : host, port)
+
+/**
+ * Resolves a host name now. An address resolves to itself, and an empty name or `*` to this machine.
+ *
+ * Fails with the error of `dns.lookup`.
+ */
+export const lookup = (name: string): Effect.Effect<ReadonlyArray<IpAddress>, NodeJS.ErrnoException> => {
   const host = name === "" || name === "*" ? "localhost" : name
   const literal = Net.isIP(host)
   if (literal !== 0) return Effect.succeed([{ host, family: literal === 6 ? 6 : 4 }])
@@ -31,10 +37,11 @@ export const lookup = (name: string): Effect.Effect<ReadonlyArray<Way>, NodeJS.E
   })
 }
 
+/** See `Transport`. */
 export const reaches: Transport["Type"]["reaches"] = (target, own) =>
   Effect.all([hostsOf(target), hostsOf(own)]).pipe(
-    Effect.map(([targets, owns]) =>
-      targets.some((host) => owns.includes(host) || (Address.isWildcard(own) && isOwn(host)))
+    Effect.map(([targetHosts, ownHosts]) =>
+      targetHosts.some((host) => ownHosts.includes(host) || (Address.isWildcard(own) && isOwn(host)))
     ),
     Effect.orElseSucceed(() => false)
   )
@@ -42,10 +49,10 @@ export const reaches: Transport["Type"]["reaches"] = (target, own) =>
 // internal
 
 const hostsOf = (address: Address.Address) =>
-  Effect.map(lookup(Address.isWildcard(address) ? "localhost" : address.host), (ways) =>
-    ways.map(({ host }) => addressOf(host, 0).host)
+  Effect.map(lookup(Address.isWildcard(address) ? "localhost" : address.host), (found) =>
+    found.map(({ host }) => addressOf(host, 0).host)
   )
 
 const isOwn = (host: string): boolean =>
   Address.isLoopback(Address.make(host, 0)) ||
-  Object.values(Os.networkInterfaces()).some((all) => all?.some(({ address }) => address === host))
+  Object.values(Os.networkInterfaces()).some((addresses) => addresses?.some(({ address }) => address === host))

@@ -5,8 +5,10 @@ import * as Effect from "effect/Effect"
 import * as Scope from "effect/Scope"
 
 /**
- * Opens a resource whose finalizer is in the scope before it exists, so that no interruption can leak it; a failed or
- * interrupted attempt closes it at once.
+ * Opens a resource that the scope closes.
+ *
+ * The finalizer is in the scope before the resource exists, so no interruption can leak it. `open` passes the resource to
+ * `own` as soon as it exists. When `open` fails or is interrupted, the resource is closed at once.
  */
 export const owned = <R, A, E>(
   close: (resource: R) => void,

@@ -13,36 +13,36 @@ import type { Certificate } from "../../transport/Certificates.js"
 import * as Tls from "../../transport/Tls.js"
 import { type Transport, TransportError } from "../../transport/Transport.js"
 import * as Errno from "./Errno.js"
-import { below, fromSocket, socketOptions } from "./NodeConnection.js"
+import { fromSocket, socketOptions, underlying } from "./NodeConnection.js"
 import { fingerprintOf, namesOf } from "./NodeCertificates.js"
 
-/** See `Transport`; to reset the connection when this fails is the caller's. */
+/** See `Transport`. When it fails, the caller resets the connection. */
 export const secure: Transport["Type"]["secure"] = (connection, as) =>
   Effect.suspend(() => {
-    const found = below.get(connection)
+    const found = underlying(connection)
     if (found === undefined) return Effect.dieMessage("not a connection of this Transport")
-    const { buffer, release, socket, tcp } = found
+    const { buffer, detach, socket, tcp } = found
     const { remote } = connection
     if (socket.destroyed) return Effect.fail(failureOf(remote, socket.errored))
-    const over =
+    const secured =
       as.side === "server"
-        ? Effect.flatMap(accepted(socket, as.certificate, release), (tls) =>
-            Effect.as(settled(tls, "secure", remote), tls)
+        ? Effect.flatMap(makeServer(socket, as.certificate, detach), (tls) =>
+            Effect.as(handshake(tls, "secure", remote), tls)
           )
-        : Effect.flatMap(dialled(socket, as.trust, release), (tls) =>
-            settled(tls, "secureConnect", remote).pipe(Effect.zipRight(verified(tls, as.trust, remote)), Effect.as(tls))
+        : Effect.flatMap(makeClient(socket, as.trust, detach), (tls) =>
+            handshake(tls, "secureConnect", remote).pipe(Effect.zipRight(verify(tls, as.trust, remote)), Effect.as(tls))
           )
-    return Effect.map(over, (tls) => fromSocket(tls, remote, { buffer, tcp }))
+    return Effect.map(secured, (tls) => fromSocket(tls, remote, { buffer, tcp }))
   })
 
-/** Those that Node does not bring along: where OpenSSL and curl look for them, and what the environment adds. */
+/** PEM texts of the authorities that the system trusts: where OpenSSL and curl look for them, and what the environment adds. */
 export const systemAuthorities = (): ReadonlyArray<string> =>
   [process.env["SSL_CERT_FILE"] ?? "/etc/ssl/certs/ca-certificates.crt", process.env["NODE_EXTRA_CA_CERTS"]].flatMap(
     (file) => {
       try {
         return file === undefined ? [] : [Fs.readFileSync(file, "utf8")]
       } catch {
-        // There may be none.
+        // The file may be missing.
         return []
       }
     }
@@ -52,39 +52,39 @@ export const systemAuthorities = (): ReadonlyArray<string> =>
 
 const versions = { minVersion: "TLSv1.3", maxVersion: "TLSv1.3" } as const
 
-const accepted = (socket: Net.Socket, certificate: Certificate, release: () => void) =>
+const makeServer = (socket: Net.Socket, certificate: Certificate, detach: () => void) =>
   Effect.sync(() => {
     const secureContext = serverContext(certificate)
-    release()
-    // Not in its types, and handed on to the stream below.
+    detach()
+    // The types lack `highWaterMark`, which the constructor passes to the stream below.
     const options = { isServer: true, secureContext, highWaterMark: socketOptions.highWaterMark }
-    return quiet(new NodeTls.TLSSocket(socket, options))
+    return withErrorListeners(new NodeTls.TLSSocket(socket, options))
   })
 
-const dialled = (socket: Net.Socket, trust: Tls.Trust, release: () => void) =>
+const makeClient = (socket: Net.Socket, trust: Tls.Trust, detach: () => void) =>
   Effect.sync(() => {
     const secureContext = clientContext(trust)
-    release()
+    detach()
     const options = {
       socket,
       secureContext,
       allowHalfOpen: true,
       highWaterMark: socketOptions.highWaterMark,
-      // RFC 6066: an address is no server name.
+      // RFC 6066: an IP address is not a server name.
       ...(trust._tag === "Authority" && Net.isIP(trust.name) === 0 ? { servername: trust.name } : {}),
-      // `verified` does both, and says what is wrong.
+      // `verify` does both, with a reason.
       rejectUnauthorized: false,
       checkServerIdentity: () => undefined
     }
-    return quiet(NodeTls.connect(options))
+    return withErrorListeners(NodeTls.connect(options))
   })
 
-/** A server's socket that was not made by a `tls.Server` keeps its errors to itself, but for this event. */
-const quiet = (socket: NodeTls.TLSSocket): NodeTls.TLSSocket =>
+/** Handles errors. A server's socket that no `tls.Server` has made reports them by the event `_tlsError` only. */
+const withErrorListeners = (socket: NodeTls.TLSSocket): NodeTls.TLSSocket =>
   socket.on("error", () => undefined).on("_tlsError", (cause: Error) => socket.destroy(cause))
 
-/** Completes once the handshake has. */
-const settled = (
+/** Completes with the handshake. */
+const handshake = (
   socket: NodeTls.TLSSocket,
   event: "secure" | "secureConnect",
   peer: Address.Address
@@ -92,7 +92,7 @@ const settled = (
   Effect.async((resume) => {
     const failed = (cause: unknown) => resume(Effect.fail(failureOf(peer, cause)))
     socket
-      // A server writes its session tickets right after it has told of its success: a reset in between would be seen by them alone.
+      // Later: a server writes session tickets right after this event, and only that write notices a reset in between.
       .once(event, () => setImmediate(() => resume(Effect.void)))
       .prependOnceListener("_tlsError", failed)
       .prependOnceListener("error", failed)
@@ -109,7 +109,7 @@ const failureOf = (peer: Address.Address, cause: unknown): Tls.TlsError | Transp
   return Tls.handshake(peer, Predicate.hasProperty(cause, "reason") ? String(cause.reason) : code)
 }
 
-const verified = (
+const verify = (
   socket: NodeTls.TLSSocket,
   trust: Tls.Trust,
   peer: Address.Address
@@ -145,7 +145,7 @@ const serverContext = (certificate: Certificate): NodeTls.SecureContext => {
 }
 
 const clientContexts = new Map<string, NodeTls.SecureContext>()
-/** One for each set of authorities: to read all that a system knows takes some 50 ms. */
+/** One for each set of authorities. OpenSSL takes some 50 ms to read those of a system. */
 const clientContext = (trust: Tls.Trust): NodeTls.SecureContext => {
   const authorities = trust._tag === "Pinned" ? undefined : trust.authorities
   const id = authorities?.join("\n") ?? "pinned"

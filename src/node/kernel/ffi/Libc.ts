@@ -1,30 +1,26 @@
 /**
- * What the relay asks of the system by itself: some calls of the C library, over koffi.
+ * Functions of the C library for descriptors, pipes and epoll, called through koffi.
  *
- * No call blocks but `epollWait`. A count below zero is a failure that `errno` names, asked at once.
+ * No call blocks except `epollWait`. A result below zero is a failure: read `errno` right after it, before any other call.
  */
 import { constants } from "node:os"
 
 export interface Libc {
   readonly close: (fd: number) => number
-  /** Has `close` drop the connection of a socket, so that the peer sees a reset. */
-  readonly linger: (fd: number) => number
-  /** Has `close` let what is on its way arrive, and then an end. */
-  readonly settle: (fd: number) => number
   /** Half-closes our side of a socket. */
   readonly shutdown: (fd: number) => number
   readonly read: (fd: number, bytes: Uint8Array, count: number) => number
   readonly write: (fd: number, bytes: Uint8Array, count: number) => number
   /** Moves bytes between a pipe and a socket within the kernel. */
   readonly splice: (from: number, to: number, count: number) => number
-  /** A pipe with room for so many bytes, where the system allows it. */
-  readonly pipe: (room: number) => Pipe | undefined
+  /** Opens a pipe that holds so many bytes, or as many as the system allows. */
+  readonly pipe: (bytes: number) => Pipe | undefined
   readonly eventfd: () => number
   readonly epollCreate: () => number
   readonly epollControl: (epoll: number, operation: 1 | 2 | 3, fd: number, events: number) => number
-  /** Waits for events, at most so long; `Events` reads them. */
+  /** Waits for events, at most so long. Returns how many there are. */
   readonly epollWait: (epoll: number, events: Events, millis: number) => number
-  /** Waits for events in a thread of Node's pool, however long, and tells how many there are, or `0` of a failure. */
+  /** Waits for events without limit, in a thread of Node's pool. Calls `done` with how many there are, 0 after a failure. */
   readonly epollWaitLater: (epoll: number, events: Events, done: (count: number) => void) => void
   readonly errno: () => number
 }
@@ -46,7 +42,7 @@ export const epoll = {
   edge: 0x80000000
 } as const
 
-/** What one `epollWait` answers with. */
+/** The events of the last `epollWait`. */
 export interface Events {
   readonly bytes: Uint8Array
   readonly limit: number
@@ -65,15 +61,13 @@ export const makeEvents = (limit: number): Events => {
   }
 }
 
-/** Fails where koffi, or the C library it is to load, is not there. */
+/** Fails when koffi is missing or cannot load the C library. */
 export const load = async (): Promise<Libc> => {
   const { default: koffi } = await import("koffi")
-  // What Node itself stands on, whichever C library that is.
+  // The C library that Node itself is linked with.
   const library = koffi.load(null)
   const fcntl: (fd: number, command: number, value: number) => number = library.func("int fcntl(int, int, int)")
   const close: Libc["close"] = library.func("int close(int)")
-  const setsockopt: (fd: number, level: number, name: number, value: Uint8Array, length: number) => number =
-    library.func("int setsockopt(int, int, int, void*, uint)")
   const shutdown: (fd: number, how: number) => number = library.func("int shutdown(int, int)")
   const splice: (from: number, fromAt: null, to: number, toAt: null, count: number, flags: number) => number =
     library.func("long splice(int, void*, int, void*, ulong, uint)")
@@ -90,17 +84,15 @@ export const load = async (): Promise<Libc> => {
   const eventBytes = new Uint8Array(event.buffer)
   return {
     close,
-    linger: (fd) => setsockopt(fd, SOL_SOCKET, SO_LINGER, lingerNothing, 8),
-    settle: (fd) => setsockopt(fd, SOL_SOCKET, SO_LINGER, lingerOff, 8),
     shutdown: (fd) => shutdown(fd, SHUT_WR),
     read: library.func("long read(int, void*, ulong)"),
     write: library.func("long write(int, void*, ulong)"),
     splice: (from, to, count) => splice(from, null, to, null, count, SPLICE_F_MOVE | SPLICE_F_NONBLOCK),
-    pipe: (room) => {
+    pipe: (bytes) => {
       const [read, write] = pipe2(fds, O_NONBLOCK | O_CLOEXEC) < 0 ? [] : fds
       if (read === undefined || write === undefined) return undefined
-      // Without leave for so much, it holds what every pipe does.
-      fcntl(write, F_SETPIPE_SZ, room)
+      // When the system refuses, the pipe keeps its default of 64 KiB.
+      fcntl(write, F_SETPIPE_SZ, bytes)
       return { read, write }
     },
     eventfd: () => eventfd(0, O_NONBLOCK | O_CLOEXEC),
@@ -117,8 +109,8 @@ export const load = async (): Promise<Libc> => {
   }
 }
 
-/** Whether a call failed only because there is nothing to do now. */
-export const isLater = (errno: number): boolean => errno === EAGAIN || errno === EINTR
+/** Whether a call failed only for now: there is nothing to read, no room to write, or a signal came. */
+export const isRetryable = (errno: number): boolean => errno === EAGAIN || errno === EINTR
 
 // internal
 
@@ -135,19 +127,13 @@ interface EpollWait {
 
 const { EAGAIN, EINTR } = constants.errno
 
-// `struct epoll_event` is packed on x86-64, and nowhere else.
+// `struct epoll_event` is packed on x86-64 only.
 const [stride, dataAt] = process.arch === "x64" ? [12, 4] : [16, 8]
 
-// The numbers of Linux, the same on x64 and arm64.
+// Constants of Linux, the same on x64 and arm64.
 const F_SETPIPE_SZ = 1031
 const O_NONBLOCK = 0o4000
 const O_CLOEXEC = 0o2000000
-const SOL_SOCKET = 1
-const SO_LINGER = 13
 const SHUT_WR = 1
 const SPLICE_F_MOVE = 1
 const SPLICE_F_NONBLOCK = 2
-
-/** `struct linger`: on, and for no time. */
-const lingerNothing = new Uint8Array(new Int32Array([1, 0]).buffer)
-const lingerOff = new Uint8Array(8)

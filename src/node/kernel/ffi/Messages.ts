@@ -1,29 +1,29 @@
 /**
- * Many datagrams a system call: `recvmmsg` and `sendmmsg`, over koffi, through memory that all sockets share.
+ * Many datagrams in one system call: `recvmmsg` and `sendmmsg`, called through koffi, with memory that all sockets share.
  *
- * A result below zero is a failure that `errno` names, asked at once.
+ * A result below zero is a failure: read `errno` right after it, before any other call.
  */
 import * as SocketAddress from "./SocketAddress.js"
 
-/** Datagrams a call at most. */
-export const batch = 16
+/** The most datagrams in one call. */
+export const maxDatagrams = 16
 
 export interface Messages {
-  /** Takes what has come, as many datagrams as it answers; each is read by its index until the next call. */
+  /** Receives datagrams. Returns how many; each can be read by its index until the next call. */
   readonly receive: (fd: number) => number
   readonly bytesOf: (index: number) => Uint8Array
-  /** The address that one came from. */
+  /** The address of the sender. */
   readonly nameOf: (index: number) => Uint8Array
-  /** Sends the first so many, which `put` has put in. Answers how many were taken. */
+  /** Sends the first `count` datagrams that `put` has stored. Returns how many the kernel took. */
   readonly send: (fd: number, count: number) => number
-  /** What to send, to whom; nobody where the socket is connected. */
+  /** Stores a datagram and its destination, `undefined` for a connected socket. */
   readonly put: (index: number, bytes: Uint8Array, to: Uint8Array | undefined) => void
-  /** Datagrams for which the socket had no room, so far. */
+  /** Datagrams that the kernel has dropped because the receive buffer of the socket was full. */
   readonly dropped: (fd: number) => number
   readonly errno: () => number
 }
 
-/** Fails where koffi, or the C library it is to load, is not there. */
+/** Fails when koffi is missing or cannot load the C library. */
 export const load = async (): Promise<Messages> => {
   const { default: koffi } = await import("koffi")
   const library = koffi.load(null)
@@ -36,14 +36,14 @@ export const load = async (): Promise<Messages> => {
   const getsockopt: (fd: number, level: number, name: number, value: Uint32Array, length: Uint32Array) => number =
     library.func("int getsockopt(int, int, int, void*, void*)")
 
-  // Outside of what is collected, and moved, by the garbage collector; for as long as the process runs.
+  // Outside the heap, since the kernel is given addresses within it. It is never freed.
   const start = koffi.alloc("uint8", size)
   const address = koffi.address(start)
   const memory = koffi.view(start, size)
   const view = new DataView(memory)
   const bytes = new Uint8Array(memory)
   const at = (index: number) => address + BigInt(index)
-  for (let index = 0; index < batch; index++) {
+  for (let index = 0; index < maxDatagrams; index++) {
     const header = headersAt + index * headerSize
     const vector = vectorsAt + index * vectorSize
     view.setBigUint64(header, at(namesAt + index * nameSize), true)
@@ -51,11 +51,11 @@ export const load = async (): Promise<Messages> => {
     view.setBigUint64(header + 24, 1n, true)
     view.setBigUint64(vector, at(buffersAt + index * bufferSize), true)
   }
-  /** Room for a name and for bytes. */
-  const prepare = (index: number, name: number, length: number) => {
+  /** Sets the lengths of a name and of its datagram. */
+  const prepare = (index: number, nameLength: number, length: number) => {
     const header = headersAt + index * headerSize
-    view.setBigUint64(header, name === 0 ? 0n : at(namesAt + index * nameSize), true)
-    view.setUint32(header + 8, name, true)
+    view.setBigUint64(header, nameLength === 0 ? 0n : at(namesAt + index * nameSize), true)
+    view.setUint32(header + 8, nameLength, true)
     view.setBigUint64(vectorsAt + index * vectorSize + 8, BigInt(length), true)
   }
 
@@ -63,15 +63,15 @@ export const load = async (): Promise<Messages> => {
   const meminfoLength = new Uint32Array(1)
   return {
     receive: (fd) => {
-      for (let index = 0; index < batch; index++) prepare(index, SocketAddress.room, bufferSize)
-      return recvmmsg(fd, at(headersAt), batch, MSG_DONTWAIT, null)
+      for (let index = 0; index < maxDatagrams; index++) prepare(index, SocketAddress.maxBytes, bufferSize)
+      return recvmmsg(fd, at(headersAt), maxDatagrams, MSG_DONTWAIT, null)
     },
     bytesOf: (index) => {
       const length = view.getUint32(headersAt + index * headerSize + 56, true)
       const from = buffersAt + index * bufferSize
       return bytes.slice(from, from + length)
     },
-    nameOf: (index) => bytes.slice(namesAt + index * nameSize, namesAt + index * nameSize + SocketAddress.room),
+    nameOf: (index) => bytes.slice(namesAt + index * nameSize, namesAt + index * nameSize + SocketAddress.maxBytes),
     send: (fd, count) => sendmmsg(fd, at(headersAt), count, MSG_DONTWAIT),
     put: (index, datagram, to) => {
       prepare(index, to?.length ?? 0, datagram.length)
@@ -88,17 +88,17 @@ export const load = async (): Promise<Messages> => {
 
 // internal
 
-/** `struct mmsghdr` and `struct iovec` where pointers have 64 bits. */
+/** `struct mmsghdr` and `struct iovec`, with pointers of 64 bits. */
 const [headerSize, vectorSize] = [64, 16]
 const nameSize = 32
 const bufferSize = 65_536
 const headersAt = 0
-const vectorsAt = headersAt + batch * headerSize
-const namesAt = vectorsAt + batch * vectorSize
-const buffersAt = namesAt + batch * nameSize
-const size = buffersAt + batch * bufferSize
+const vectorsAt = headersAt + maxDatagrams * headerSize
+const namesAt = vectorsAt + maxDatagrams * vectorSize
+const buffersAt = namesAt + maxDatagrams * nameSize
+const size = buffersAt + maxDatagrams * bufferSize
 
-// The numbers of Linux, the same on x64 and arm64.
+// Constants of Linux, the same on x64 and arm64.
 const MSG_DONTWAIT = 0x40
 const SOL_SOCKET = 1
 const SO_MEMINFO = 55

@@ -1,19 +1,17 @@
 /**
- * Addresses as the system has them, `struct sockaddr_in` and `sockaddr_in6`, and as we do.
+ * `struct sockaddr_in` and `struct sockaddr_in6`: socket addresses of the kernel as bytes.
  */
 import { networkInterfaces } from "node:os"
 import type * as Address from "../../../core/Address.js"
-import { addressOf } from "../../socket/NodeConnection.js"
-import type { Way } from "../../socket/NodeHosts.js"
+import { addressOf, type IpAddress } from "../../socket/NodeHosts.js"
 
 export const families = { AF_INET: 2, AF_INET6: 10 } as const
 
-/** Bytes that have room for either. */
-export const room = 28
+/** Bytes of the longer one. */
+export const maxBytes = 28
 
-/** A host's address, and a port. */
-export const encode = ({ family, host }: Way, port: number): Uint8Array => {
-  const bytes = new Uint8Array(family === 4 ? 16 : room)
+export const encode = ({ family, host }: IpAddress, port: number): Uint8Array => {
+  const bytes = new Uint8Array(family === 4 ? 16 : maxBytes)
   const view = new DataView(bytes.buffer)
   view.setUint16(0, family === 4 ? families.AF_INET : families.AF_INET6, littleEndian)
   view.setUint16(2, port)
@@ -26,7 +24,7 @@ export const encode = ({ family, host }: Way, port: number): Uint8Array => {
   return bytes
 }
 
-/** An IPv4 address in IPv6 clothes is shown as itself. */
+/** An IPv4-mapped IPv6 address becomes the IPv4 address. */
 export const decode = (bytes: Uint8Array): Address.Address => {
   const view = new DataView(bytes.buffer, bytes.byteOffset)
   const port = view.getUint16(2)
@@ -37,9 +35,10 @@ export const decode = (bytes: Uint8Array): Address.Address => {
 
 // internal
 
-/** Both systems that koffi's caller admits are. */
+/** The byte order of x64 and arm64. */
 const littleEndian = true
 
+/** The 16 bytes of an IPv6 address, whose text may end in an IPv4 address. */
 const groupsOf = (host: string): Uint8Array => {
   const bytes = new Uint8Array(16)
   const view = new DataView(bytes.buffer)
@@ -54,13 +53,16 @@ const groupsOf = (host: string): Uint8Array => {
   return bytes
 }
 
-/** In the shortest form, RFC 5952. */
+/** The text of an IPv6 address in the form of RFC 5952. */
 const textOf = (view: DataView): string => {
   const groups = Array.from({ length: 8 }, (_, index) => view.getUint16(8 + 2 * index).toString(16))
   return new URL(`http://[${groups.join(":")}]`).hostname.slice(1, -1)
 }
 
+/** The scope of a zone: an interface has a number. */
 const scopeOf = (zone: string): number => {
-  const all = networkInterfaces()[zone]?.find(({ family }) => family === "IPv6")
-  return all !== undefined && "scopeid" in all && typeof all.scopeid === "number" ? all.scopeid : Number(zone) || 0
+  const address = networkInterfaces()[zone]?.find(({ family }) => family === "IPv6")
+  return address !== undefined && "scopeid" in address && typeof address.scopeid === "number"
+    ? address.scopeid
+    : Number(zone) || 0
 }

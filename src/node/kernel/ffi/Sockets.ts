@@ -1,31 +1,33 @@
 /**
- * What TCP connections ask of the system by themselves: the socket calls of the C library, over koffi.
+ * Socket functions of the C library, called through koffi.
  *
- * No call blocks. A result below zero is a failure that `errno` names, asked at once.
+ * No call blocks. A result below zero is a failure: read `errno` right after it, before any other call.
  */
 import { constants } from "node:os"
 import * as SocketAddress from "./SocketAddress.js"
 
 export interface Sockets {
-  /** A socket that does not block and that programs started later do not inherit. */
+  /** Opens a TCP socket that does not block and that child processes do not inherit. */
   readonly open: (family: 4 | 6) => number
-  /** The same for datagrams. */
+  /** The same for UDP. */
   readonly openDatagram: (family: 4 | 6) => number
   readonly bind: (fd: number, address: Uint8Array) => number
   readonly listen: (fd: number, backlog: number) => number
-  /** The next connection; `from` is filled with whose it is. */
-  readonly accept: (fd: number, from: Uint8Array) => number
-  /** Begins, or asks how it went: `EISCONN` is success. */
+  /** Accepts the next connection, and fills in the address of its peer. */
+  readonly accept: (fd: number, peer: Uint8Array) => number
+  /** Begins to connect. Called again it reports the state: `EISCONN` is success. */
   readonly connect: (fd: number, address: Uint8Array) => number
-  /** Fills in the address of our side. */
+  /** Fills in the local address. */
   readonly nameOf: (fd: number, name: Uint8Array) => number
-  /** What has come, without taking it. */
+  /** Copies received bytes and leaves them in the kernel. */
   readonly peek: (fd: number, bytes: Uint8Array, count: number) => number
   readonly set: (fd: number, option: Option, value: number) => number
-  /** Has the system drop the connection when it closes it, unless `Libc.settle` is called before. */
-  readonly lingerNothing: (fd: number) => number
+  /** From now on closing the socket resets the connection, also when the process is killed. */
+  readonly resetOnClose: (fd: number) => number
+  /** From now on closing the socket sends what is queued, then an end. */
+  readonly endOnClose: (fd: number) => number
   readonly setText: (fd: number, option: Option, value: string) => number
-  /** Fills in as much of the value as there is room for. */
+  /** Fills in as much of the value as fits. */
   readonly get: (fd: number, option: Option, value: Uint8Array) => number
   readonly errno: () => number
 }
@@ -35,7 +37,7 @@ export type Option = readonly [level: number, name: number]
 
 const [socketLevel, tcpLevel, ipv6Level] = [1, 6, 41]
 
-/** The numbers of Linux, the same on x64 and arm64. */
+/** Socket options of Linux, with the same numbers on x64 and arm64. */
 export const options = {
   reuseAddress: [socketLevel, 2],
   sendBuffer: [socketLevel, 7],
@@ -49,7 +51,7 @@ export const options = {
   onlyIPv6: [ipv6Level, 26]
 } satisfies Record<string, Option>
 
-/** Fails where koffi, or the C library it is to load, is not there. */
+/** Fails when koffi is missing or cannot load the C library. */
 export const load = async (): Promise<Sockets> => {
   const { default: koffi } = await import("koffi")
   const library = koffi.load(null)
@@ -70,13 +72,12 @@ export const load = async (): Promise<Sockets> => {
   )
   const setsockopt: (fd: number, level: number, name: number, value: Uint8Array, length: number) => number =
     library.func("int setsockopt(int, int, int, void*, uint)")
-
   const getsockopt: (fd: number, level: number, name: number, value: Uint8Array, length: Uint32Array) => number =
     library.func("int getsockopt(int, int, int, void*, void*)")
 
   const length = new Uint32Array(1)
-  const room = (address: Uint8Array) => {
-    length[0] = address.length
+  const lengthOf = (bytes: Uint8Array) => {
+    length[0] = bytes.length
     return length
   }
   const value = new Int32Array(1)
@@ -86,43 +87,46 @@ export const load = async (): Promise<Sockets> => {
     openDatagram: (family) => socket(family === 4 ? AF_INET : AF_INET6, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0),
     bind: (fd, address) => bind(fd, address, address.length),
     listen,
-    accept: (fd, from) => accept4(fd, from, room(from), SOCK_NONBLOCK | SOCK_CLOEXEC),
+    accept: (fd, peer) => accept4(fd, peer, lengthOf(peer), SOCK_NONBLOCK | SOCK_CLOEXEC),
     connect: (fd, address) => connect(fd, address, address.length),
-    nameOf: (fd, name) => getsockname(fd, name, room(name)),
+    nameOf: (fd, name) => getsockname(fd, name, lengthOf(name)),
     peek: (fd, bytes, count) => recv(fd, bytes, count, MSG_PEEK),
     set: (fd, [level, name], number) => {
       value[0] = number
       return setsockopt(fd, level, name, valueBytes, valueBytes.length)
     },
-    lingerNothing: (fd) => setsockopt(fd, socketLevel, SO_LINGER, onForNoTime, onForNoTime.length),
+    resetOnClose: (fd) => setsockopt(fd, socketLevel, SO_LINGER, lingerZero, lingerZero.length),
+    endOnClose: (fd) => setsockopt(fd, socketLevel, SO_LINGER, lingerOff, lingerOff.length),
     setText: (fd, [level, name], text) => {
       const bytes = new TextEncoder().encode(text)
       return setsockopt(fd, level, name, bytes, bytes.length)
     },
-    get: (fd, [level, name], value) => getsockopt(fd, level, name, value, room(value)),
+    get: (fd, [level, name], value) => getsockopt(fd, level, name, value, lengthOf(value)),
     errno: () => koffi.errno()
   }
 }
 
-/** Whether a call to accept failed because of what happened to one connection, and the next one may be well. */
-export const isPassing = (errno: number): boolean => passing.has(errno)
+/** Whether `accept` failed because of one connection only, so that the next one may succeed. */
+export const isConnectionError = (errno: number): boolean => connectionErrors.has(errno)
 
-/** What every socket is opened with; accepted ones have it from their listener. */
-export const tune = (sockets: Sockets, fd: number): void => {
+/** Sets the options of every TCP socket. Accepted sockets inherit them from their listener. */
+export const setDefaults = (sockets: Sockets, fd: number): void => {
   sockets.set(fd, options.noDelay, 1)
   sockets.set(fd, options.keepAlive, 1)
   sockets.set(fd, options.keepIdle, keepIdle)
-  // Should this process be killed, its peers see a reset: an end would look like all that there was to say.
-  sockets.lingerNothing(fd)
+  // When this process is killed its peers must see a reset. They would take an end for a complete transfer.
+  sockets.resetOnClose(fd)
 }
 
 // internal
 
-/** Seconds of silence after which the kernel asks whether a peer is there. */
+/** Seconds of silence after which the kernel sends a keep-alive probe. */
 const keepIdle = 30
 
 const SO_LINGER = 13
-const onForNoTime = new Uint8Array(new Int32Array([1, 0]).buffer)
+/** `struct linger`: on, with a timeout of zero. */
+const lingerZero = new Uint8Array(new Int32Array([1, 0]).buffer)
+const lingerOff = new Uint8Array(8)
 const { AF_INET, AF_INET6 } = SocketAddress.families
 const SOCK_STREAM = 1
 const SOCK_DGRAM = 2
@@ -131,8 +135,8 @@ const SOCK_CLOEXEC = 0o2000000
 const MSG_PEEK = 2
 
 const { ECONNABORTED, EHOSTUNREACH, EINTR, ENETDOWN, ENETUNREACH, ENOPROTOOPT, EOPNOTSUPP, EPROTO } = constants.errno
-// accept(2): errors that are pending on the new socket are told by the call.
-const passing: ReadonlySet<number> = new Set([
+// accept(2): the call also returns errors that are already pending on the new socket.
+const connectionErrors: ReadonlySet<number> = new Set([
   ECONNABORTED,
   EHOSTUNREACH,
   EINTR,

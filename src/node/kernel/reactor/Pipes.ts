@@ -1,32 +1,32 @@
 /**
- * The pipes that bulk goes through: some for all, each used by one direction at a time.
+ * The pipes that bulk goes through. All exchanges of a thread share them; one direction uses a pipe at a time.
  */
 import * as SharedState from "./SharedState.js"
 import type { Libc, Pipe } from "../ffi/Libc.js"
 
 export interface Pipes {
-  /** Bytes that each has room for. */
-  readonly room: number
-  /** An empty pipe, unless all are in use. */
-  readonly take: () => Pipe | undefined
-  /** Gives back an empty pipe. */
-  readonly give: (pipe: Pipe) => void
-  /** Closes a pipe that has bytes in it, which are lost. */
+  /** Bytes that a pipe can hold. */
+  readonly capacity: number
+  /** An empty pipe; `undefined` when all are in use. */
+  readonly acquire: () => Pipe | undefined
+  /** Returns an empty pipe. */
+  readonly release: (pipe: Pipe) => void
+  /** Closes a pipe that still has bytes, which are lost. */
   readonly discard: (pipe: Pipe) => void
-  /** Closes those that are not in use. */
+  /** Closes the pipes that are not in use. */
   readonly close: () => void
 }
 
 export const make = (libc: Libc, { descriptors }: SharedState.SharedState): Pipes => {
-  const free: Array<Pipe> = []
-  const places = Array.from({ length: SharedState.pipes }, (_, index) => 2 * index)
+  const unused: Array<Pipe> = []
+  const freePlaces = Array.from({ length: SharedState.maxPipes }, (_, index) => 2 * index)
   const placeOf = new Map<Pipe, number>()
   const open = () => {
-    const place = places.pop()
+    const place = freePlaces.pop()
     if (place === undefined) return undefined
-    const pipe = libc.pipe(room)
+    const pipe = libc.pipe(capacity)
     if (pipe === undefined) {
-      places.push(place)
+      freePlaces.push(place)
       return undefined
     }
     placeOf.set(pipe, place)
@@ -38,21 +38,22 @@ export const make = (libc: Libc, { descriptors }: SharedState.SharedState): Pipe
     const place = placeOf.get(pipe)
     if (place === undefined) return
     placeOf.delete(pipe)
-    places.push(place)
+    freePlaces.push(place)
+    // Before they are closed: see `SharedState.descriptors`.
     descriptors[place] = 0
     descriptors[place + 1] = 0
     libc.close(pipe.read)
     libc.close(pipe.write)
   }
   return {
-    room,
-    take: () => free.pop() ?? open(),
-    give: (pipe) => free.push(pipe),
+    capacity,
+    acquire: () => unused.pop() ?? open(),
+    release: (pipe) => unused.push(pipe),
     discard,
-    close: () => free.splice(0).forEach(discard)
+    close: () => unused.splice(0).forEach(discard)
   }
 }
 
 // internal
 
-const room = 256 * 1024
+const capacity = 256 * 1024

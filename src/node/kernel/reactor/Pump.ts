@@ -1,223 +1,198 @@
 /**
- * One way through an exchange: from one socket to the other, by way of a shared buffer, or for bulk of a pipe where neither
- * speaks TLS.
+ * Moves the bytes of one direction of an exchange, from one socket to the other: through a shared buffer, or through a
+ * pipe for bulk where neither socket has TLS.
  */
-import type * as SharedState from "./SharedState.js"
-import { type Libc, type Pipe, isLater } from "../ffi/Libc.js"
+import type { DetachedSocket, ExchangeResult, Side } from "./ReactorMessages.js"
+import { type Libc, type Pipe, isRetryable } from "../ffi/Libc.js"
 import type * as Pipes from "./Pipes.js"
 import type { TlsSession } from "../tls/TlsSession.js"
 
-export interface End {
-  readonly side: "near" | "far"
+/** A socket of an exchange. */
+export interface Endpoint {
+  readonly side: Side
   readonly fd: number
-  /** What turns its bytes into those of the exchange. */
   readonly tls: TlsSession | undefined
 }
 
-/** One number of these. */
+/** A cell of shared memory that counts the bytes of one direction. */
 export interface Counter {
   readonly cells: Float64Array
-  readonly at: number
+  readonly index: number
 }
 
 export interface Pump {
-  readonly from: End
-  readonly to: End
-  /** Where its bytes are counted. */
+  readonly from: Endpoint
+  readonly to: Endpoint
   readonly counter: Counter
-  /** What was read and could not be written yet; the sink's session may have more. */
+  /** What was read and could not be written yet. The TLS session of the sink may hold more. */
   pending: Uint8Array | undefined
   pipe: Pipe | undefined
-  /** Bytes in the pipe. */
-  held: number
-  /** The source has half-closed; `done` once the sink was told so. */
+  pipedBytes: number
+  /** The source has half-closed. */
   ended: boolean
+  /** The source has half-closed, and the sink was half-closed for it. */
   done: boolean
-  /** Something was moved since the last look at it. */
+  /** Something moved since this was last set to `false`. */
   active: boolean
-  /** Bytes that may still be read. When there is none, more is wanted, once. */
+  /** Bytes that may be read before the next grant. */
   allowance: number
-  readonly want: (way: SharedState.Way) => void
-  /** More is wanted, and not granted yet. */
-  asked: boolean
-  /** The way back. */
-  other: Pump | undefined
-  /** Reads in a row that filled the buffer, or that carried little through the pipe. */
+  readonly requestGrant: (side: Side) => void
+  /** A grant was requested and has not come yet. */
+  grantRequested: boolean
+  /** The other direction. */
+  opposite: Pump | undefined
+  /** Without a pipe, reads in a row that filled the buffer; with a pipe, reads in a row that carried little. */
   streak: number
 }
 
-/** The way on for what comes from one half of an exchange. */
-const make = (
-  [from, to]: readonly [End, End],
-  counter: Counter,
-  { ahead, allowance = Infinity, done = false }: SharedState.Half,
-  want: Pump["want"]
-): Pump => ({
-  from,
-  to,
-  counter,
-  pending: ahead.length > 0 ? ahead : undefined,
-  pipe: undefined,
-  held: 0,
-  ended: done,
-  done,
-  active: true,
-  allowance,
-  want,
-  asked: false,
-  other: undefined,
-  streak: 0
-})
-
-/** The two ways of an exchange. */
+/** Both directions of an exchange. */
 export const pair = (
-  [near, far]: readonly [End, End],
+  [near, far]: readonly [Endpoint, Endpoint],
   counters: readonly [Counter, Counter],
-  halves: readonly [SharedState.Half, SharedState.Half],
-  want: Pump["want"]
-): readonly [there: Pump, back: Pump] => {
-  const there = make([near, far], counters[0], halves[0], want)
-  const back = make([far, near], counters[1], halves[1], want)
-  there.other = back
-  back.other = there
-  return [there, back]
+  sockets: readonly [DetachedSocket, DetachedSocket],
+  requestGrant: Pump["requestGrant"]
+): readonly [forward: Pump, backward: Pump] => {
+  const forward = make([near, far], counters[0], sockets[0], requestGrant)
+  const backward = make([far, near], counters[1], sockets[1], requestGrant)
+  forward.opposite = backward
+  backward.opposite = forward
+  return [forward, backward]
 }
 
-/** Whether it waits for the sink to take what it holds; otherwise it waits for the source, unless that has ended. */
-export const isFull = ({ held, pending, to }: Pump): boolean =>
-  pending !== undefined || held > 0 || to.tls?.isWaiting() === true
+/** Whether it waits for the sink to take what it holds. Otherwise it waits for the source, unless that has ended. */
+export const isFull = ({ pending, pipedBytes, to }: Pump): boolean =>
+  pending !== undefined || pipedBytes > 0 || to.tls?.isWaiting() === true
 
 /** Lets more bytes pass. */
-export const grant = (direction: Pump, bytes: number): void => {
-  direction.allowance += bytes
-  direction.asked = false
-  direction.active = true
+export const grant = (pump: Pump, bytes: number): void => {
+  pump.allowance += bytes
+  pump.grantRequested = false
+  pump.active = true
 }
 
 export interface Options {
   readonly libc: Libc
-  /** Whether the sockets are closed as soon as both ways are done, which then passes on the last end. Defaults to `false`. */
-  readonly isClosedAtOnce?: boolean | undefined
-  readonly pipes: Pick<Pipes.Pipes, "give" | "room" | "take">
+  /**
+   * Whether the caller closes both sockets as soon as both directions are done. Closing forwards the second end, so the
+   * half-close of its socket is left out. Defaults to `false`.
+   */
+  readonly isClosedWhenDone?: boolean | undefined
+  readonly pipes: Pick<Pipes.Pipes, "acquire" | "capacity" | "release">
 }
 
 /**
- * Moves what can be moved now, up to a limit that is fair to the others, and says what broke it.
+ * Moves what can be moved now, up to a limit that is fair to other exchanges. Returns the failure that broke the exchange.
  *
- * The end of one way is passed on at once.
+ * An end of the source is forwarded at once.
  */
-export type Move = (direction: Pump) => Extract<SharedState.Outcome, { readonly _tag: "Broken" }> | undefined
+export type Advance = (pump: Pump) => Broken | undefined
 
-export const makeMove = ({ isClosedAtOnce = false, libc, pipes }: Options): Move => {
+type Broken = Extract<ExchangeResult, { readonly _tag: "Broken" }>
+
+export const makeAdvance = ({ isClosedWhenDone = false, libc, pipes }: Options): Advance => {
   const buffer = new Uint8Array(bufferSize)
-  type Broken = ReturnType<Move>
 
-  // These answer with the negative errno when they fail, which is asked at once: nothing may come between.
+  // A result below zero is a negative errno. `errno` is read right after the call: another call would overwrite it.
+
   const checked = (result: number): number => (result < 0 ? -libc.errno() : result)
-  const read = ({ fd, tls }: End, most: number): number =>
-    tls === undefined ? checked(libc.read(fd, buffer, most)) : tls.read(buffer)
-  const write = ({ fd, tls }: End, bytes: Uint8Array, length: number): number =>
+  const read = ({ fd, tls }: Endpoint, limit: number): number =>
+    tls === undefined ? checked(libc.read(fd, buffer, limit)) : tls.read(buffer)
+  const write = ({ fd, tls }: Endpoint, bytes: Uint8Array, length: number): number =>
     tls === undefined
       ? checked(libc.write(fd, bytes, length))
       : tls.write(length === bytes.length ? bytes : bytes.subarray(0, length))
 
-  const broken = (operation: "read" | "write", direction: Pump, result: number): Broken => {
-    const { side } = operation === "read" ? direction.from : direction.to
-    return isLater(-result) ? undefined : { _tag: "Broken", side, operation, errno: -result }
+  // The end of the source
+
+  const forwardEnd = (pump: Pump): Broken | undefined => {
+    if (pump.done) return
+    pump.ended = true
+    releasePipe(pump)
+    const { fd, tls } = pump.to
+    const isLast = isClosedWhenDone && pump.opposite?.done === true
+    const result = tls !== undefined ? tls.end() : isLast ? 0 : checked(libc.shutdown(fd))
+    if (result < 0) return broken("write", pump, result)
+    pump.done = true
+    pump.active = true
   }
-  const count = (direction: Pump, bytes: number) => {
-    const { at, cells } = direction.counter
-    cells[at] = (cells[at] ?? 0) + bytes
-    direction.active = true
+  const releasePipe = (pump: Pump) => {
+    if (pump.pipe !== undefined) pipes.release(pump.pipe)
+    pump.pipe = undefined
+    pump.streak = 0
   }
 
-  const end = (direction: Pump): Broken => {
-    if (direction.done) return
-    direction.ended = true
-    demote(direction)
-    const { fd, tls } = direction.to
-    const isLast = isClosedAtOnce && direction.other?.done === true
-    const told = tls !== undefined ? tls.end() : isLast ? 0 : checked(libc.shutdown(fd))
-    if (told < 0) return broken("write", direction, told)
-    direction.done = true
-    direction.active = true
-  }
-  const demote = (direction: Pump) => {
-    if (direction.pipe !== undefined) pipes.give(direction.pipe)
-    direction.pipe = undefined
-    direction.streak = 0
-  }
+  // To the sink: what an earlier call could not write
 
-  const flush = (direction: Pump): Broken => {
-    const { pending, pipe, to } = direction
-    if (pipe !== undefined && direction.held > 0) return drain(direction, pipe)
+  const flush = (pump: Pump): Broken | undefined => {
+    const { pending, pipe, to } = pump
+    if (pipe !== undefined && pump.pipedBytes > 0) return drainPipe(pump, pipe)
     if (pending === undefined) {
       const flushed = to.tls?.flush() ?? 0
-      direction.active = true
-      return flushed < 0 ? broken("write", direction, flushed) : undefined
+      pump.active = true
+      return flushed < 0 ? broken("write", pump, flushed) : undefined
     }
     const written = write(to, pending, pending.length)
-    if (written < 0) return broken("write", direction, written)
-    count(direction, written)
-    direction.pending = written === pending.length ? undefined : pending.subarray(written)
+    if (written < 0) return broken("write", pump, written)
+    count(pump, written)
+    pump.pending = written === pending.length ? undefined : pending.subarray(written)
   }
-  const drain = (direction: Pump, pipe: Pipe): Broken => {
-    const written = checked(libc.splice(pipe.read, direction.to.fd, direction.held))
-    if (written < 0) return broken("write", direction, written)
-    count(direction, written)
-    direction.held -= written
+  const drainPipe = (pump: Pump, pipe: Pipe): Broken | undefined => {
+    const written = checked(libc.splice(pipe.read, pump.to.fd, pump.pipedBytes))
+    if (written < 0) return broken("write", pump, written)
+    count(pump, written)
+    pump.pipedBytes -= written
   }
 
-  /** Through the buffer. Answers `"Again"` when there may be more. */
-  const copy = (direction: Pump): Broken | "Again" => {
-    const { from, to } = direction
-    const most = Math.min(plainSize, direction.allowance)
-    const got = read(from, most)
-    if (got === 0) return end(direction)
-    if (got < 0) return broken("read", direction, got)
-    direction.allowance -= got
-    direction.streak = got === plainSize ? direction.streak + 1 : 0
-    if (direction.streak === promotion && from.tls === undefined && to.tls === undefined) {
-      direction.streak = 0
-      direction.pipe = pipes.take()
+  // From the source to the sink: "Again" when there may be more to read
+
+  const copy = (pump: Pump): Broken | "Again" | undefined => {
+    const { from, to } = pump
+    const limit = Math.min(readSize, pump.allowance)
+    const got = read(from, limit)
+    if (got === 0) return forwardEnd(pump)
+    if (got < 0) return broken("read", pump, got)
+    pump.allowance -= got
+    pump.streak = got === readSize ? pump.streak + 1 : 0
+    if (pump.streak === fullReadsBeforePipe && from.tls === undefined && to.tls === undefined) {
+      pump.streak = 0
+      pump.pipe = pipes.acquire()
     }
     const written = write(to, buffer, got)
-    const failure = written < 0 ? broken("write", direction, written) : undefined
+    const failure = written < 0 ? broken("write", pump, written) : undefined
     if (failure !== undefined) return failure
-    if (written < got) direction.pending = buffer.slice(Math.max(written, 0), got)
-    if (written > 0) count(direction, written)
-    return got >= most || from.tls?.isAhead() === true ? "Again" : undefined
+    if (written < got) pump.pending = buffer.slice(Math.max(written, 0), got)
+    if (written > 0) count(pump, written)
+    return got >= limit || from.tls?.hasBuffered() === true ? "Again" : undefined
   }
-  /** Through the empty pipe. */
-  const move = (direction: Pump, pipe: Pipe): Broken | "Again" => {
-    const read = checked(libc.splice(direction.from.fd, pipe.write, Math.min(pipes.room, direction.allowance)))
-    if (read === 0) return end(direction)
-    if (read < 0) return broken("read", direction, read)
-    direction.allowance -= read
-    direction.held = read
-    const failure = drain(direction, pipe)
+  const splice = (pump: Pump, pipe: Pipe): Broken | "Again" | undefined => {
+    const got = checked(libc.splice(pump.from.fd, pipe.write, Math.min(pipes.capacity, pump.allowance)))
+    if (got === 0) return forwardEnd(pump)
+    if (got < 0) return broken("read", pump, got)
+    pump.allowance -= got
+    pump.pipedBytes = got
+    const failure = drainPipe(pump, pipe)
     if (failure !== undefined) return failure
-    direction.streak = read < little ? direction.streak + 1 : 0
-    if (direction.streak >= demotion && direction.held === 0) demote(direction)
+    pump.streak = got < smallRead ? pump.streak + 1 : 0
+    if (pump.streak >= smallReadsBeforeRelease && pump.pipedBytes === 0) releasePipe(pump)
     return "Again"
   }
 
-  return (direction) => {
-    // What epoll does not know of is not left for another time.
-    for (let round = 0; round < rounds || direction.from.tls?.isAhead() === true; round++) {
-      if (isFull(direction)) {
-        const failure = flush(direction)
+  return (pump) => {
+    // Bytes that a TLS session has buffered are moved whatever the limit: epoll does not report them.
+    for (let round = 0; round < maxRounds || pump.from.tls?.hasBuffered() === true; round++) {
+      if (isFull(pump)) {
+        const failure = flush(pump)
         if (failure !== undefined) return failure
-        if (isFull(direction)) return
+        if (isFull(pump)) return
       }
-      if (direction.ended) return end(direction)
-      if (direction.allowance <= 0) {
-        if (direction.asked) return
-        direction.asked = true
-        direction.want(direction.from.side)
+      if (pump.ended) return forwardEnd(pump)
+      if (pump.allowance <= 0) {
+        if (pump.grantRequested) return
+        pump.grantRequested = true
+        pump.requestGrant(pump.from.side)
         return
       }
-      const result = direction.pipe === undefined ? copy(direction) : move(direction, direction.pipe)
+      const result = pump.pipe === undefined ? copy(pump) : splice(pump, pump.pipe)
       if (result !== "Again") return result
     }
   }
@@ -225,15 +200,51 @@ export const makeMove = ({ isClosedAtOnce = false, libc, pipes }: Options): Move
 
 // internal
 
-/** Bytes that are read at once from a socket, and plain text from a session: with the tail of a record from before. */
-const plainSize = 64 * 1024
+/** The direction of what comes from this socket. */
+const make = (
+  [from, to]: readonly [Endpoint, Endpoint],
+  counter: Counter,
+  { allowance = Infinity, buffered, done = false }: DetachedSocket,
+  requestGrant: Pump["requestGrant"]
+): Pump => ({
+  from,
+  to,
+  counter,
+  pending: buffered.length > 0 ? buffered : undefined,
+  pipe: undefined,
+  pipedBytes: 0,
+  ended: done,
+  done,
+  active: true,
+  allowance,
+  requestGrant,
+  grantRequested: false,
+  opposite: undefined,
+  streak: 0
+})
+
+const count = (pump: Pump, bytes: number) => {
+  const { cells, index } = pump.counter
+  cells[index] = (cells[index] ?? 0) + bytes
+  pump.active = true
+}
+
+/** `undefined` when the call only has to be made again later. */
+const broken = (operation: "read" | "write", { from, to }: Pump, result: number): Broken | undefined =>
+  isRetryable(-result)
+    ? undefined
+    : { _tag: "Broken", side: (operation === "read" ? from : to).side, operation, errno: -result }
+
+/** Bytes of one read from a socket. */
+const readSize = 64 * 1024
+/** A read of plain text from a TLS session may also return the rest of an earlier record. */
 const bufferSize = 128 * 1024
 
-/** Turns that one direction has before the others have theirs. */
-const rounds = 16
+/** Reads of one direction before it is the turn of others. */
+const maxRounds = 16
 
-/** Full buffers in a row after which it is bulk. */
-const promotion = 4
-/** Bytes that are too few for a pipe to be worth it, and how often in a row it takes to give it back. */
-const little = 16 * 1024
-const demotion = 64
+/** Full reads in a row after which a direction carries bulk. */
+const fullReadsBeforePipe = 4
+/** Bytes of a read that is too small for a pipe to pay, and how many such reads in a row release the pipe. */
+const smallRead = 16 * 1024
+const smallReadsBeforeRelease = 64

@@ -1,47 +1,46 @@
 /**
- * What one way of an exchange has of a rate: it may read so many bytes, and asks for more.
+ * The share of a rate limit that one direction of an exchange has: bytes that it may read before it asks for more.
  */
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import type { Bucket } from "../../../relay/Throttle.js"
 
 export interface RateGrant {
-  /** Takes more from the bucket, and grants it once that has some. */
-  readonly want: () => void
-  /** It is over, and so many bytes have passed. */
-  readonly settle: (passed: number) => void
+  /** Takes bytes from the bucket, waiting until it has some, and grants them. Does nothing while a request waits. */
+  readonly request: () => void
+  /** The exchange has ended after so many bytes: cancels the request and returns what was granted and not used. */
+  readonly close: (passedBytes: number) => void
 }
 
 export interface Options {
   readonly bucket: Bucket
-  /** Runs what waits for the bucket; not before this call is over. */
+  /** Runs the wait for the bucket, and never before this call returns. */
   readonly fork: (effect: Effect.Effect<void>) => Fiber.RuntimeFiber<void>
   readonly grant: (bytes: number) => void
 }
 
-/** Bytes that may be read before the first grant, and are owed: who says little need not ask. */
-export const credit = 4096
+/** Bytes that a direction may read before its first grant. They count as debt, so short exchanges never ask. */
+export const creditBytes = 4096
 
 export const make = ({ bucket, fork, grant }: Options): RateGrant => {
-  let granted = 0
-  let taking: Fiber.RuntimeFiber<void> | undefined
-  const take = Effect.map(bucket.take(most), (bytes) => {
-    taking = undefined
-    granted += bytes
+  let grantedBytes = 0
+  let waiting: Fiber.RuntimeFiber<void> | undefined
+  const take = Effect.map(bucket.take(maxGrantBytes), (bytes) => {
+    waiting = undefined
+    grantedBytes += bytes
     grant(bytes)
   })
   return {
-    want: () => {
-      taking ??= fork(take)
+    request: () => {
+      waiting ??= fork(take)
     },
-    settle: (passed) => {
-      taking?.unsafeInterruptAsFork(taking.id())
-      bucket.refund(granted - passed)
+    close: (passedBytes) => {
+      waiting?.unsafeInterruptAsFork(waiting.id())
+      bucket.refund(grantedBytes - passedBytes)
     }
   }
 }
 
 // internal
 
-/** Bytes in a grant. */
-const most = 1024 * 1024
+const maxGrantBytes = 1024 * 1024

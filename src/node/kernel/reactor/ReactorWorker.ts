@@ -1,35 +1,46 @@
 /**
- * The reactor's worker: a thread of its own for the loop, which never returns to that of Node.
+ * The entry of a relay thread. It runs the epoll loop and never returns to Node's own loop until it is stopped.
  */
 import { parentPort, receiveMessageOnPort, workerData } from "node:worker_threads"
 import * as SharedState from "./SharedState.js"
 import * as Libc from "../ffi/Libc.js"
 import * as EpollLoop from "./EpollLoop.js"
 import * as ReactorProtocol from "./ReactorProtocol.js"
+import type { Attachment } from "./ReactorRecords.js"
 import * as OpenSsl from "../tls/OpenSsl.js"
 
-/** What the worker is started with. */
+/** What the owner starts the worker with. */
 export interface Data {
-  readonly memory: SharedArrayBuffer
-  readonly mail: ReactorProtocol.Memory
-  /** Descriptors that wake the worker, and its owner. */
-  readonly wake: number
-  readonly bell: number
+  readonly sharedState: SharedArrayBuffer
+  readonly protocol: ReactorProtocol.Memory
+  /** Eventfds, owned by the owner: the first wakes the worker, the second wakes the owner. */
+  readonly workerWake: number
+  readonly ownerWake: number
 }
 
 const isData = (value: unknown): value is Data =>
-  typeof value === "object" && value !== null && "memory" in value && "mail" in value && "wake" in value
+  typeof value === "object" &&
+  value !== null &&
+  "sharedState" in value &&
+  "protocol" in value &&
+  "workerWake" in value &&
+  "ownerWake" in value
 
 if (parentPort !== null && isData(workerData)) {
   const port = parentPort
-  const { bell, mail, memory, wake } = workerData
+  const { ownerWake, protocol, sharedState, workerWake } = workerData
   const libc = await Libc.load()
   const openSsl = await OpenSsl.load().catch(() => undefined)
-  const ahead = () => {
-    const received: { readonly message: ReactorProtocol.Ahead } | undefined = receiveMessageOnPort(port)
+  const receiveAttachment = () => {
+    const received: { readonly message: Attachment } | undefined = receiveMessageOnPort(port)
     return received?.message
   }
   port.postMessage("Ready")
-  const desk = ReactorProtocol.desk(ReactorProtocol.make(mail), { libc, bell, ahead })
-  EpollLoop.run({ libc, openSsl, ledger: SharedState.make(memory), wake, desk })
+  EpollLoop.run({
+    libc,
+    openSsl,
+    sharedState: SharedState.make(sharedState),
+    workerWake,
+    end: ReactorProtocol.workerEnd(ReactorProtocol.make(protocol), { libc, ownerWake, receiveAttachment })
+  })
 }

@@ -1,5 +1,5 @@
 /**
- * What TLS sessions are made from: one context of OpenSSL for each certificate shown, and for each set of authorities.
+ * The OpenSSL contexts in use: one for each certificate of a server, and one for each set of authorities of a client.
  */
 import * as Redacted from "effect/Redacted"
 import { isIP } from "node:net"
@@ -7,32 +7,31 @@ import { rootCertificates } from "node:tls"
 import type * as Tls from "../../../transport/Tls.js"
 import { systemAuthorities } from "../../socket/NodeTls.js"
 import type { OpenSsl } from "./OpenSsl.js"
-import { type Rest } from "./TlsSession.js"
-import { none } from "./TlsWire.js"
+import type { DetachedSession } from "./TlsSession.js"
+import { noBytes } from "./TlsWire.js"
 
 export interface TlsContexts {
-  /** A session of this side, that reads these bytes first. Throws where OpenSSL has no use for a certificate. */
-  readonly begin: (as: Tls.Side, received?: Uint8Array) => Rest
-  /** Frees them; sessions go on. */
+  /** A new session, which reads `received` first. The caller frees it. Throws when OpenSSL cannot use the certificate. */
+  readonly newSession: (as: Tls.Side, received?: Uint8Array) => DetachedSession
+  /** Frees the contexts. Sessions stay valid. */
   readonly free: () => void
 }
 
 export const make = (openSsl: OpenSsl): TlsContexts => {
-  const known = new Map<unknown, bigint>()
-  /** To make one of authorities takes some 50 ms: all that a system knows are read. */
-  const context = (id: unknown, prepare: (context: bigint) => void): bigint => {
-    const found = known.get(id)
-    known.delete(id)
-    const context = found ?? fresh(prepare)
-    known.set(id, context)
-    for (const [oldest, context] of known) {
-      if (known.size <= limit) break
-      known.delete(oldest)
+  /** Least recently used first. */
+  const cache = new Map<unknown, bigint>()
+  const cached = (key: unknown, prepare: (context: bigint) => void): bigint => {
+    const context = cache.get(key) ?? create(prepare)
+    cache.delete(key)
+    cache.set(key, context)
+    for (const [oldest, context] of cache) {
+      if (cache.size <= maxContexts) break
+      cache.delete(oldest)
       openSsl.freeContext(context)
     }
     return context
   }
-  const fresh = (prepare: (context: bigint) => void): bigint => {
+  const create = (prepare: (context: bigint) => void): bigint => {
     const context = openSsl.newContext()
     try {
       prepare(context)
@@ -42,37 +41,38 @@ export const make = (openSsl: OpenSsl): TlsContexts => {
     }
     return context
   }
-  const contextOf = (as: Tls.Side): bigint => {
+  const contextFor = (as: Tls.Side): bigint => {
     if (as.side === "server") {
       const { chain, key } = as.certificate
-      return context(as.certificate, (context) => openSsl.show(context, chain, Redacted.value(key)))
+      return cached(as.certificate, (context) => openSsl.useCertificate(context, chain, Redacted.value(key)))
     }
     const authorities = as.trust._tag === "Pinned" ? undefined : as.trust.authorities
-    return context(authorities?.join("\n") ?? "pinned", (context) => {
+    return cached(authorities?.join("\n") ?? "pinned", (context) => {
       if (authorities === undefined) return
-      openSsl.believe(context, [...rootCertificates, ...systemAuthorities(), ...authorities].join("\n"))
+      // Some 50 ms: OpenSSL parses every authority that the system has.
+      openSsl.trust(context, [...rootCertificates, ...systemAuthorities(), ...authorities].join("\n"))
     })
   }
   return {
-    begin: (as, received = none) => {
-      const session = openSsl.newSession(contextOf(as), as.side)
+    newSession: (as, received = noBytes) => {
+      const session = openSsl.newSession(contextFor(as), as.side)
       if (as.side === "client" && as.trust._tag === "Authority") {
-        // The dot that may end a name is neither in certificates nor said to servers.
+        // Neither certificates nor the server name extension have the dot that may end a name.
         const name = as.trust.name.replace(/\.$/, "")
-        openSsl.expect(session, name)
-        // RFC 6066: an address is no server name.
-        if (isIP(name) === 0) openSsl.ask(session, name)
+        openSsl.setExpectedHost(session, name)
+        // RFC 6066: an IP address is not a server name.
+        if (isIP(name) === 0) openSsl.setServerName(session, name)
       }
-      return { session, received, unsent: none }
+      return { session, received, unsent: noBytes }
     },
     free: () => {
-      for (const context of known.values()) openSsl.freeContext(context)
-      known.clear()
+      for (const context of cache.values()) openSsl.freeContext(context)
+      cache.clear()
     }
   }
 }
 
 // internal
 
-/** Contexts that are kept: a session has its own for as long as it lives. */
-const limit = 16
+/** Contexts in the cache. A session keeps its own context until it is freed. */
+const maxContexts = 16

@@ -1,14 +1,15 @@
 /**
  * TLS 1.3 on one descriptor: plain functions that never wait.
  *
- * It is in the hands of one thread at a time, that of its `Wire`. Between two calls its records are in the kernel, but for those
- * that came in one piece with others, of which `isAhead` tells, and those that the kernel had no room for, of which `isWaiting` does.
+ * One thread uses a session at a time, the thread of its `Wire`. Between two calls the records of the session are in the
+ * kernel. There are two exceptions: received records that came together with others, see `hasBuffered`, and written records
+ * that the kernel had no room for, see `isWaiting`.
  */
 import { constants } from "node:os"
 import * as TlsWire from "./TlsWire.js"
 
-/** What a session is while no thread has it. Whoever has this frees it, or makes a session of it. */
-export interface Rest {
+/** A session that no thread uses. Whoever has it frees it, or makes a `TlsSession` of it. */
+export interface DetachedSession {
   /** OpenSSL's object. */
   readonly session: bigint
   /** Records that were received and not read. */
@@ -17,214 +18,245 @@ export interface Rest {
   readonly unsent: Uint8Array
 }
 
-/** Where a handshake stands; in the end it is done, or the peer has ended, or it failed for a reason, or with an errno below zero. */
+/** Where a handshake stands. It is done, it waits, the peer has ended, or it failed with a reason or a negative errno. */
 export type Progress = "Done" | "WantRead" | "WantWrite" | "Ended" | { readonly reason: string } | number
 
 export interface TlsSession {
-  /** Goes as far as it can now. Having failed, a session has told its peer why, and is fit to be freed. */
+  /** Continues the handshake as far as it can now. When it fails, the alert for the peer is written, and the caller frees the session. */
   readonly handshake: () => Progress
   /**
-   * Reads plain text into a buffer of 32 KiB at least: its bytes, 0 once the peer has said that it ends, or the negative errno.
+   * Reads plain text into a buffer of at least 32 KiB. Returns how many bytes, 0 after the `close_notify` of the peer, or the
+   * negative errno.
    *
-   * `EAGAIN` when there is nothing now. A descriptor that ends before the peer has said so was cut off: `ECONNRESET`.
+   * `EAGAIN` when there is nothing now. A descriptor that ends without a `close_notify` was cut off: `ECONNRESET`.
    */
   readonly read: (bytes: Uint8Array) => number
-  /** Whether `read` may have something to say that epoll does not know of. */
-  readonly isAhead: () => boolean
-  /** Writes plain text: the bytes taken, fewer than all where the kernel is full, or the negative errno. */
+  /** Whether `read` may return something that epoll does not report. */
+  readonly hasBuffered: () => boolean
+  /** Writes plain text. Returns how many bytes were taken, fewer than all when the kernel is full, or the negative errno. */
   readonly write: (bytes: Uint8Array) => number
-  /** Says that we end, and half-closes the descriptor; 0, or the negative errno: `EAGAIN` when it is to be called again. */
+  /** Writes `close_notify` and half-closes the descriptor. Returns 0, or the negative errno: after `EAGAIN` call it again. */
   readonly end: () => number
-  /** Whether records wait for the kernel to take them, and how many bytes of them. */
+  /** Whether records wait for the kernel to take them. */
   readonly isWaiting: () => boolean
+  /** Bytes of the records that wait. */
   readonly unsent: () => number
-  /** Sends what waits; 0, or the negative errno: `EAGAIN` when some still waits. */
+  /** Sends the records that wait. Returns 0, or the negative errno: `EAGAIN` when some still wait. */
   readonly flush: () => number
-  /** OpenSSL's object: for who looks at the peer. */
+  /** OpenSSL's object, to look at the certificate of the peer. */
   readonly session: bigint
-  /** Lets go of it, for another thread to take up. */
-  readonly rest: () => Rest
-  /** Frees it, once. To close the descriptor is its owner's. */
+  /** Detaches the session from this thread, for another one. This object must not be used afterwards. */
+  readonly detach: () => DetachedSession
+  /** Frees the session. Does nothing when it was freed or detached. The descriptor stays open. */
   readonly free: () => void
 }
 
-/** Takes up a session that no thread has. */
-export const make = (
-  wire: TlsWire.Wire,
-  fd: number,
-  { received: ahead, session, unsent: waiting }: Rest
-): TlsSession => {
-  const { libc, openSsl } = wire
-  let received = ahead
-  let unsent = waiting
-  /** What every `read` says from now on. */
-  let last: number | undefined
-  let closing: "No" | "Said" | "Done" = "No"
-  let held = true
-  wire.attach(session)
+/** Attaches a session to the thread of the wire. */
+export const make = (wire: TlsWire.Wire, fd: number, detached: DetachedSession): TlsSession =>
+  new Session(wire, fd, detached)
 
-  const failed = (reason: string): number => (/\balert\b/.test(reason) ? -ECONNRESET : -EPROTO)
+// internal
 
-  /** Brings records to the session, those that came first before others: their bytes, 0 at the end, or the negative errno. */
-  const feed = (limit: number): number => {
-    if (received.length === 0) return wire.receive(fd, limit)
+/** A class, since there are many sessions, and closures for each method would take most of the memory. */
+class Session implements TlsSession {
+  readonly wire: TlsWire.Wire
+  readonly fd: number
+  readonly session: bigint
+  /** Records that are fed before those of the descriptor. */
+  received: Uint8Array
+  /** Records that wait for the kernel. */
+  waiting: Uint8Array
+  /** What every `read` returns from now on. */
+  finalRead: number | undefined
+  endState: "Open" | "AlertWritten" | "HalfClosed" = "Open"
+  isAttached = true
+
+  constructor(wire: TlsWire.Wire, fd: number, { received, session, unsent }: DetachedSession) {
+    this.wire = wire
+    this.fd = fd
+    this.session = session
+    this.received = received
+    this.waiting = unsent
+    wire.attach(session)
+  }
+
+  // Records
+
+  /** Feeds records to the session, those received earlier first. Returns how many bytes, 0 at the end, or the negative errno. */
+  feed(limit: number): number {
+    const { received } = this
+    if (received.length === 0) return this.wire.receive(this.fd, limit)
     const piece = received.subarray(0, limit)
-    received = piece.length === received.length ? TlsWire.none : received.subarray(limit)
-    wire.bring(piece)
+    this.received = piece.length === received.length ? TlsWire.noBytes : received.subarray(limit)
+    this.wire.feed(piece)
     return piece.length
   }
-  const takeBack = () => {
-    if (!wire.isRead()) received = joined(wire.takeBack(), received)
+  reclaim() {
+    if (!this.wire.isConsumed()) this.received = joined(this.wire.reclaim(), this.received)
   }
-  const send = (): number => {
-    if (!wire.isWritten()) return 0
-    if (unsent.length > 0) unsent = joined(unsent, wire.takeWritten())
+  /** Sends the output of the session, behind records that wait. */
+  send(): number {
+    const { wire } = this
+    if (!wire.hasOutput()) return 0
+    if (this.waiting.length > 0) this.waiting = joined(this.waiting, wire.takeOutput())
     else {
-      const left = wire.send(fd)
-      if (typeof left === "number") return left
-      unsent = left
+      const unsent = wire.send(this.fd)
+      if (typeof unsent === "number") return unsent
+      this.waiting = unsent
     }
-    return unsent.length > 0 ? -EAGAIN : 0
+    return this.waiting.length > 0 ? -EAGAIN : 0
   }
-  const flush = (): number => {
-    if (unsent.length === 0) return 0
-    const written = libc.write(fd, unsent, unsent.length)
-    if (written < 0) return -libc.errno()
-    unsent = written === unsent.length ? TlsWire.none : unsent.subarray(written)
-    return unsent.length > 0 ? -EAGAIN : 0
+  isWaiting() {
+    return this.waiting.length > 0
+  }
+  unsent() {
+    return this.waiting.length
+  }
+  flush(): number {
+    const { fd, waiting, wire } = this
+    if (waiting.length === 0) return 0
+    const written = wire.libc.write(fd, waiting, waiting.length)
+    if (written < 0) return -wire.libc.errno()
+    this.waiting = written === waiting.length ? TlsWire.noBytes : waiting.subarray(written)
+    return this.waiting.length > 0 ? -EAGAIN : 0
   }
 
-  const handshake = (): Progress => {
+  // Handshake
+
+  handshake(): Progress {
+    const { session, wire } = this
     for (;;) {
-      const flushed = flush()
+      const flushed = this.flush()
       if (flushed < 0) return flushed === -EAGAIN ? "WantWrite" : flushed
-      openSsl.settle()
-      const result = openSsl.handshake(session)
-      const stop = result === 1 ? undefined : openSsl.stop(session, result)
-      takeBack()
-      const sent = send()
-      if (stop?._tag === "Failed") {
-        last = failed(stop.reason)
-        return { reason: stop.reason }
+      wire.openSsl.clearErrors()
+      const result = wire.openSsl.handshake(session)
+      const error = result === 1 ? undefined : wire.openSsl.getError(session, result)
+      this.reclaim()
+      const sent = this.send()
+      if (error?._tag === "Failed") {
+        this.finalRead = errnoOf(error.reason)
+        return { reason: error.reason }
       }
-      if (stop?._tag === "Ended") return "Ended"
+      if (error?._tag === "Ended") return "Ended"
       if (sent < 0) return sent === -EAGAIN ? "WantWrite" : sent
-      if (stop === undefined) return "Done"
-      const fed = feed(TlsWire.room)
+      if (error === undefined) return "Done"
+      const fed = this.feed(TlsWire.capacity)
       if (fed === 0) return "Ended"
       if (fed < 0) return fed === -EAGAIN ? "WantRead" : fed
     }
   }
 
-  const decrypt = (bytes: Uint8Array): number => {
+  // Reading
+
+  read(bytes: Uint8Array): number {
+    // OpenSSL may already have part of a record, so the plain text may be longer than what is fed now: by less than a record.
+    const limit = Math.min(bytes.length - recordSize, TlsWire.capacity)
+    for (;;) {
+      if (this.finalRead !== undefined) return this.finalRead
+      this.wire.openSsl.clearErrors()
+      const isFromMemory = this.received.length > 0
+      const fed = this.feed(limit)
+      if (fed === -EAGAIN) return fed
+      if (fed < 0) return (this.finalRead = fed)
+      if (fed === 0) {
+        // The previous thread may have read the `close_notify` of the peer.
+        this.decrypt(bytes)
+        return (this.finalRead ??= -ECONNRESET)
+      }
+      const total = this.decrypt(bytes)
+      this.reclaim()
+      // For a key update. If it cannot be sent, a later read reports why.
+      this.send()
+      if (total > 0) return total
+      if (this.finalRead === undefined && !isFromMemory && fed < limit) return -EAGAIN
+    }
+  }
+  decrypt(bytes: Uint8Array): number {
+    const { session, wire } = this
     let total = 0
     while (total < bytes.length) {
-      const read = openSsl.read(session, total === 0 ? bytes : bytes.subarray(total), bytes.length - total)
+      const read = wire.openSsl.read(session, total === 0 ? bytes : bytes.subarray(total), bytes.length - total)
       if (read <= 0) {
-        const stop = openSsl.stop(session, read)
-        if (stop._tag === "Ended") last = 0
-        else if (stop._tag === "Failed") last = failed(stop.reason)
+        const error = wire.openSsl.getError(session, read)
+        if (error._tag === "Ended") this.finalRead = 0
+        else if (error._tag === "Failed") this.finalRead = errnoOf(error.reason)
         break
       }
       total += read
-      if (wire.isRead()) break
+      if (wire.isConsumed()) break
     }
     return total
   }
-  const read = (bytes: Uint8Array): number => {
-    // Part of a record may be in the session already: what comes out is longer than what goes in by less than that.
-    const limit = Math.min(bytes.length - record, TlsWire.room)
-    for (;;) {
-      if (last !== undefined) return last
-      openSsl.settle()
-      const fromMemory = received.length > 0
-      const fed = feed(limit)
-      if (fed === -EAGAIN) return fed
-      if (fed < 0) return (last = fed)
-      if (fed === 0) {
-        // To whoever had it before, the peer may have said that it ends.
-        decrypt(bytes)
-        return (last ??= -ECONNRESET)
-      }
-      const total = decrypt(bytes)
-      takeBack()
-      // An answer that cannot be sent is no matter: what comes of it will be read.
-      send()
-      if (total > 0) return total
-      if (last === undefined && !fromMemory && fed < limit) return -EAGAIN
-    }
+  hasBuffered() {
+    return this.received.length > 0 || this.finalRead !== undefined
   }
 
-  const write = (bytes: Uint8Array): number => {
-    if (closing !== "No") return -EPIPE
-    const flushed = flush()
+  // Writing
+
+  write(bytes: Uint8Array): number {
+    const { session, wire } = this
+    if (this.endState !== "Open") return -EPIPE
+    const flushed = this.flush()
     if (flushed < 0) return flushed === -EAGAIN ? 0 : flushed
-    openSsl.settle()
+    wire.openSsl.clearErrors()
     let total = 0
-    while (total < bytes.length && unsent.length === 0) {
-      const piece = total === 0 && bytes.length <= text ? bytes : bytes.subarray(total, total + text)
-      const written = openSsl.write(session, piece, piece.length)
+    while (total < bytes.length && this.waiting.length === 0) {
+      const piece = total === 0 && bytes.length <= pieceSize ? bytes : bytes.subarray(total, total + pieceSize)
+      const written = wire.openSsl.write(session, piece, piece.length)
       if (written <= 0) {
-        const stop = openSsl.stop(session, written)
-        return stop._tag === "Failed" ? failed(stop.reason) : -EPROTO
+        const error = wire.openSsl.getError(session, written)
+        return error._tag === "Failed" ? errnoOf(error.reason) : -EPROTO
       }
       total += written
-      const sent = send()
+      const sent = this.send()
       if (sent < 0 && sent !== -EAGAIN) return sent
     }
     return total
   }
-  const end = (): number => {
-    if (closing === "Done") return 0
-    if (closing === "No") {
-      closing = "Said"
-      openSsl.settle()
-      const said = openSsl.shutdown(session)
-      if (said < 0) openSsl.stop(session, said)
-      send()
+  end(): number {
+    const { fd, session, wire } = this
+    if (this.endState === "HalfClosed") return 0
+    if (this.endState === "Open") {
+      this.endState = "AlertWritten"
+      wire.openSsl.clearErrors()
+      const result = wire.openSsl.shutdown(session)
+      if (result < 0) wire.openSsl.getError(session, result)
+      this.send()
     }
-    const flushed = flush()
+    const flushed = this.flush()
     if (flushed < 0) return flushed
-    closing = "Done"
-    return libc.shutdown(fd) < 0 ? -libc.errno() : 0
+    this.endState = "HalfClosed"
+    return wire.libc.shutdown(fd) < 0 ? -wire.libc.errno() : 0
   }
 
-  const letGo = () => {
-    held = false
-    wire.detach(session)
+  // Ownership
+
+  detach(): DetachedSession {
+    this.leaveWire()
+    // Copies: a view would send the whole buffer that it is part of to the other thread.
+    return { session: this.session, received: this.received.slice(), unsent: this.waiting.slice() }
   }
-  return {
-    handshake,
-    read,
-    isAhead: () => received.length > 0 || last !== undefined,
-    write,
-    end,
-    isWaiting: () => unsent.length > 0,
-    unsent: () => unsent.length,
-    flush,
-    session,
-    rest: () => {
-      letGo()
-      // In memory of their own: a thread would be sent all of that which they are part of.
-      return { session, received: received.slice(), unsent: unsent.slice() }
-    },
-    free: () => {
-      if (!held) return
-      letGo()
-      openSsl.freeSession(session)
-    }
+  free() {
+    if (!this.isAttached) return
+    this.leaveWire()
+    this.wire.openSsl.freeSession(this.session)
+  }
+  leaveWire() {
+    this.isAttached = false
+    this.wire.detach(this.session)
   }
 }
 
-// internal
-
 const { EAGAIN, ECONNRESET, EPIPE, EPROTO } = constants.errno
 
-/** Bytes of plain text in a record, at most. */
-const record = 16 * 1024
+/** The negative errno for a failure of OpenSSL: an alert of the peer is a reset, all else is a protocol error. */
+const errnoOf = (reason: string): number => (/\balert\b/.test(reason) ? -ECONNRESET : -EPROTO)
 
-/** Bytes of plain text that are written at once: their records are less than the wire has room for. */
-const text = 128 * 1024
+/** Bytes of plain text in a record, at most. */
+const recordSize = 16 * 1024
+
+/** Bytes of plain text written at once. Their records fit the wire. */
+const pieceSize = 128 * 1024
 
 const joined = (first: Uint8Array, second: Uint8Array): Uint8Array => {
   if (second.length === 0) return first

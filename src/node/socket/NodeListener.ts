@@ -1,0 +1,89 @@
+/**
+ * A listening TCP port of Node.
+ */
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import * as Net from "node:net"
+import type * as Address from "../../core/Address.js"
+import type { Listener, TransportError } from "../../transport/Transport.js"
+import * as Errno from "./Errno.js"
+import type * as NodeBuffer from "./NodeBuffer.js"
+import { destroy, fromSocket, socketOptions } from "./NodeConnection.js"
+import { addressOf } from "./NodeHosts.js"
+import { owned } from "./NodeScope.js"
+
+/** See `Transport`. */
+export const listen =
+  (buffer: NodeBuffer.Options) =>
+  (address: Address.Address): Effect.Effect<Listener, TransportError, Scope.Scope> => {
+    const arrivals = makeArrivals(buffer)
+    return owned(
+      (server: Net.Server) => {
+        server.close()
+        arrivals.close()
+      },
+      (own) =>
+        Effect.async<Listener, TransportError>((resume) => {
+          const server = Net.createServer({ ...socketOptions, pauseOnConnect: true }, arrivals.add)
+          own(server)
+          server
+            .on("error", (cause) => resume(Effect.fail(Errno.fromNode("listen", address, cause))))
+            .listen(
+              {
+                port: address.port,
+                // Without a host Node listens on `::` for both families, or on `0.0.0.0` on a system without IPv6.
+                ...(address.host === "" || address.host === "*" ? {} : { host: address.host }),
+                backlog: 4096
+              },
+              () => {
+                const bound = server.address()
+                if (bound === null || typeof bound === "string") return
+                resume(Effect.succeed({ address: addressOf(bound.address, bound.port), accept: arrivals.accept }))
+              }
+            )
+        })
+    )
+  }
+
+// internal
+
+/** Connections that no caller has accepted yet. Node has no way to leave them in the backlog of the kernel. */
+const makeArrivals = (buffer: NodeBuffer.Options) => {
+  const arrived: Array<readonly [socket: Net.Socket, remote: Address.Address]> = []
+  const waiting = new Set<() => void>()
+  const arrival = Effect.async<void>((resume) => {
+    const wake = () => {
+      waiting.delete(wake)
+      resume(Effect.void)
+    }
+    if (arrived.length > 0) return resume(Effect.void)
+    waiting.add(wake)
+    return Effect.sync(() => waiting.delete(wake))
+  })
+  const accept: Listener["accept"] = Effect.uninterruptibleMask((restore) => {
+    const next: Listener["accept"] = Effect.suspend(() => {
+      const [socket, remote] = arrived.shift() ?? []
+      if (socket === undefined || remote === undefined) return Effect.zipRight(restore(arrival), next)
+      if (socket.destroyed) return next
+      return Effect.as(
+        Effect.addFinalizer(() => Effect.sync(() => destroy(socket))),
+        fromSocket(socket, remote, { buffer })
+      )
+    })
+    return next
+  })
+  return {
+    accept,
+    add: (socket: Net.Socket) => {
+      socket.on("error", () => undefined)
+      // The peer has reset the connection already.
+      if (socket.remoteAddress === undefined) return destroy(socket)
+      arrived.push([socket, addressOf(socket.remoteAddress, socket.remotePort ?? 0)])
+      const [wake] = waiting
+      wake?.()
+    },
+    close: () => {
+      for (const [socket] of arrived.splice(0)) destroy(socket)
+    }
+  }
+}
