@@ -1,5 +1,5 @@
 /**
- * The way of the datagrams of each UDP session, both ways, until one side ends or both are silent.
+ * Copies the datagrams of each UDP session, both ways, until one side ends or both are silent.
  */
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
@@ -17,119 +17,127 @@ export class DatagramRelay extends Context.Tag("nodepass/DatagramRelay")<
   DatagramRelay,
   {
     /**
-     * Passes datagrams both ways until one of the flows ends or both were silent for the idle limit, to which
-     * `patience` is added on a side that should rather be told of it by the other. Fails as a flow does.
+     * Copies datagrams both ways until one channel ends or both were silent for the idle limit. Fails as a channel does.
      *
-     * `near` is the visitor or the target, `far` the other end of the tunnel.
+     * `near` is the visitor or the target, `far` the other end of the tunnel. `idleMargin` is added to the idle limit on
+     * a side that leaves it to the other side to end the session.
      */
     readonly exchange: (
       near: DatagramChannel,
       far: DatagramChannel,
-      options?: { readonly patience?: Duration.Duration | undefined }
+      options?: { readonly idleMargin?: Duration.Duration | undefined }
     ) => Effect.Effect<void, TransportError>
-    /** Sessions under way, and begun so far. */
+    /** Sessions now (`live`), and started so far. */
     readonly count: Effect.Effect<{ readonly live: number; readonly total: number }>
   }
 >() {}
 
 export interface Options {
-  /** A session silent in both directions this long ends. Defaults to no limit. */
+  /** A session that is silent in both directions for this long ends. Defaults to no limit. */
   readonly idle?: Duration.Duration | undefined
-}
-
-/**
- * A session to which nothing came back yet ends after this much silence, whatever the limit: the address of whoever
- * begins one may be made up.
- */
-const unanswered = Duration.seconds(30)
-
-interface Exchange {
-  readonly ended: Deferred.Deferred<void, TransportError>
-  readonly limitMillis: number
-  answered: boolean
-  /** Since the last look at it. */
-  active: boolean
-  /** What its ways had yet to take when it was looked at, and now. */
-  unsent: number
-  readonly unsentNow: () => number
-  quietMillis: number
-  readonly datagrams: { rx: number; tx: number }
 }
 
 export const layer = (options?: Options): Layer.Layer<DatagramRelay, never, Meter | Throttle> =>
   Layer.scoped(
     DatagramRelay,
     Effect.gen(function* () {
-      const { traffic } = yield* Meter
-      const throttle = yield* Throttle
+      const pump = makePump(yield* Meter, yield* Throttle)
       const limit = options?.idle ?? Duration.infinity
       const exchanges = new Set<Exchange>()
       let total = 0
+      yield* Effect.forkScoped(endIdle(exchanges, Duration.min(Duration.times(limit, 0.25), Duration.seconds(1))))
 
-      // One timer for all sessions: a datagram only sets a flag.
-      const period = Duration.min(Duration.times(limit, 0.25), Duration.seconds(1))
-      const sweep = Effect.sync(() => {
-        for (const exchange of exchanges) {
-          const { answered, limitMillis } = exchange
-          const unsent = exchange.unsentNow()
-          const active = exchange.active || unsent !== exchange.unsent
-          exchange.unsent = unsent
-          exchange.quietMillis = active ? 0 : exchange.quietMillis + Duration.toMillis(period)
-          exchange.active = false
-          const most = answered ? limitMillis : Math.min(limitMillis, Duration.toMillis(unanswered))
-          if (exchange.quietMillis >= most) Deferred.unsafeDone(exchange.ended, Effect.void)
-        }
-      })
-      yield* Effect.forkScoped(Effect.repeat(Effect.delay(sweep, period), Schedule.forever))
-
-      const pump = (exchange: Exchange, from: DatagramChannel, to: DatagramChannel, direction: "rx" | "tx") => {
-        const counter = direction === "rx" ? "udpRx" : "udpTx"
-        const bucket = throttle[direction]
-        const send =
-          bucket === undefined
-            ? to.send
-            : (datagrams: ReadonlyArray<Uint8Array>) =>
-                Effect.forEach(
-                  datagrams,
-                  (bytes) => Effect.zipRight(bucket.takeWhole(bytes.length), to.send([bytes])),
-                  { discard: true }
-                )
-        const step: Effect.Effect<void, TransportError> = Effect.flatMap(from.receive, (datagrams) => {
-          if (Option.isNone(datagrams)) return Effect.asVoid(Deferred.succeed(exchange.ended, undefined))
-          exchange.active = true
-          if (direction === "rx") exchange.answered = true
-          exchange.datagrams[direction] += datagrams.value.length
-          for (const { length } of datagrams.value) traffic[counter] += length
-          return Effect.zipRight(send(datagrams.value), step)
-        })
-        return Effect.catchAll(step, (error) => Deferred.fail(exchange.ended, error))
-      }
+      const enter = (exchange: Exchange) =>
+        Effect.acquireRelease(
+          Effect.sync(() => {
+            exchanges.add(exchange)
+            total++
+          }),
+          () => {
+            exchanges.delete(exchange)
+            const log = Effect.annotateLogs(Effect.logDebug("UDP session ended"), exchange.datagrams)
+            return Effect.whenLogLevel(log, "Debug")
+          }
+        )
 
       return DatagramRelay.of({
-        exchange: (near, far, { patience = Duration.zero } = {}) =>
+        exchange: (near, far, { idleMargin = Duration.zero } = {}) =>
           Effect.gen(function* () {
             const ended = yield* Deferred.make<void, TransportError>()
-            const limitMillis = Duration.toMillis(limit) + Duration.toMillis(patience)
+            const limitMillis = Duration.toMillis(limit) + Duration.toMillis(idleMargin)
             const datagrams = { rx: 0, tx: 0 }
-            const unsentNow = () => near.unsent() + far.unsent()
-            const activity = { answered: false, active: true, unsent: 0, quietMillis: 0 }
-            const exchange: Exchange = { ...activity, ended, limitMillis, unsentNow, datagrams }
-            yield* Effect.acquireRelease(
-              Effect.sync(() => {
-                exchanges.add(exchange)
-                total++
-              }),
-              () =>
-                Effect.zipRight(
-                  Effect.sync(() => exchanges.delete(exchange)),
-                  Effect.logDebug("datagrams over").pipe(Effect.annotateLogs(datagrams), Effect.whenLogLevel("Debug"))
-                )
-            )
-            yield* Effect.forkScoped(pump(exchange, far, near, "rx"))
-            yield* Effect.forkScoped(pump(exchange, near, far, "tx"))
+            const activity = { answered: false, active: true, unsent: 0, silentMillis: 0 }
+            const exchange: Exchange = { near, far, ended, limitMillis, datagrams, ...activity }
+            yield* enter(exchange)
+            yield* Effect.forkScoped(pump(exchange, "rx"))
+            yield* Effect.forkScoped(pump(exchange, "tx"))
             yield* Deferred.await(ended)
           }).pipe(Effect.scoped),
         count: Effect.sync(() => ({ live: exchanges.size, total }))
       })
     })
   )
+
+// internal
+
+/** The idle limit of a session without any answer yet: the visitor's address may be forged. */
+const unansweredLimit = Duration.seconds(30)
+
+interface Exchange {
+  readonly near: DatagramChannel
+  readonly far: DatagramChannel
+  readonly ended: Deferred.Deferred<void, TransportError>
+  readonly limitMillis: number
+  /** A datagram came back from the far side. */
+  answered: boolean
+  /** A datagram was received since the last check for silence. */
+  active: boolean
+  /** Bytes that the channels had not sent at the last check. */
+  unsent: number
+  silentMillis: number
+  readonly datagrams: { rx: number; tx: number }
+}
+
+/** Copies one direction: `rx` from far to near, `tx` from near to far. */
+const makePump =
+  ({ traffic }: Meter["Type"], throttle: Throttle["Type"]) =>
+  (exchange: Exchange, direction: "rx" | "tx"): Effect.Effect<void> => {
+    const { datagrams, ended, far, near } = exchange
+    const [from, to] = direction === "rx" ? [far, near] : [near, far]
+    const counter = direction === "rx" ? "udpRx" : "udpTx"
+    const bucket = throttle[direction]
+    const send =
+      bucket === undefined
+        ? to.send
+        : (datagrams: ReadonlyArray<Uint8Array>) =>
+            Effect.forEach(datagrams, (bytes) => Effect.zipRight(bucket.takeWhole(bytes.length), to.send([bytes])), {
+              discard: true
+            })
+    const step: Effect.Effect<void, TransportError> = Effect.flatMap(from.receive, (received) => {
+      if (Option.isNone(received)) return Effect.asVoid(Deferred.succeed(ended, undefined))
+      exchange.active = true
+      if (direction === "rx") exchange.answered = true
+      datagrams[direction] += received.value.length
+      for (const { length } of received.value) traffic[counter] += length
+      return Effect.zipRight(send(received.value), step)
+    })
+    return Effect.catchAll(step, (error) => Deferred.fail(ended, error))
+  }
+
+/** Ends the sessions that were silent for their limit. One timer for all: a datagram only sets a flag. */
+const endIdle = (exchanges: ReadonlySet<Exchange>, period: Duration.Duration) => {
+  const periodMillis = Duration.toMillis(period)
+  const sweep = Effect.sync(() => {
+    for (const exchange of exchanges) {
+      const unsent = exchange.near.unsent() + exchange.far.unsent()
+      const active = exchange.active || unsent !== exchange.unsent
+      exchange.unsent = unsent
+      exchange.silentMillis = active ? 0 : exchange.silentMillis + periodMillis
+      exchange.active = false
+      const { answered, limitMillis } = exchange
+      const limit = answered ? limitMillis : Math.min(limitMillis, Duration.toMillis(unansweredLimit))
+      if (exchange.silentMillis >= limit) Deferred.unsafeDone(exchange.ended, Effect.void)
+    }
+  })
+  return Effect.repeat(Effect.delay(sweep, period), Schedule.forever)
+}

@@ -1,6 +1,6 @@
 /**
- * The way out to the targets: for the launches that arrive through a tunnel, each on the pool connection that the peer
- * named, and for visitors who are forwarded straight.
+ * Connects visitors to targets: those of launches, each over the pool connection that the launch names, and those that
+ * are forwarded without a tunnel.
  */
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
@@ -28,13 +28,13 @@ export class Egress extends Context.Tag("nodepass/Egress")<
   {
     /** A connection to a target for this visitor, the PROXY header written. The caller's scope owns it. */
     readonly connect: (visit: Visit) => Effect.Effect<Connection, TransportError, Scope.Scope>
-    /** A UDP port towards a target for this visitor. The caller's scope owns it. */
+    /** A UDP port that sends to a target, for this visitor. The caller's scope owns it. */
     readonly associate: (visit: Visit) => Effect.Effect<DatagramChannel.DatagramChannel, TransportError, Scope.Scope>
     /**
-     * Brings a launch to a target, by itself; completes at once unless 1024 launches are being dialled, and then waits.
+     * Serves a launch in the background. Completes at once; while 1024 launches are being dialled, it waits.
      *
-     * `take` is the pool of the session that asked. A visitor whose targets all refuse, or do not answer within the
-     * dial timeout, is reset; it is counted and logged.
+     * `take` takes from the pool of the session that received the launch. When no target answers within the dial
+     * timeout, the pool connection is reset, and with it the visitor; the refusal is counted and logged.
      */
     readonly launch: (
       launch: Launch,
@@ -44,32 +44,22 @@ export class Egress extends Context.Tag("nodepass/Egress")<
 >() {}
 
 export interface Options {
-  /** The PROXY protocol header that TCP targets are sent first. Defaults to none. */
+  /** The PROXY protocol header that a TCP target is sent first. Defaults to none. */
   readonly proxy?: "none" | "v1" | "v2" | undefined
 }
 
-/** The side that visitors come to ends an idle session; this one only when it was not told of that. */
-const patience = Duration.seconds(2)
-
-const dialsAtOnce = 1024
-
-/** Relays live in the layer's scope, so that they outlive the session that launched them. */
+/** The layer's scope owns the exchanges, so that they outlive the session of their launch. */
 export const layer = (
   options?: Options
 ): Layer.Layer<Egress, never, DatagramRelay | Refusals | Relay | Settings | Slots | Targets | Transport> =>
   Layer.scoped(
     Egress,
     Effect.gen(function* () {
-      const checks = yield* DatagramChannel.checks
-      const datagramRelay = yield* DatagramRelay
+      const drops = yield* DatagramChannel.makeDrops
       const refusals = yield* Refusals
-      const relay = yield* Relay
-      const slots = yield* Slots
       const targets = yield* Targets
       const transport = yield* Transport
       const { tcpDialTimeout, udpDialTimeout } = yield* Settings
-      const exchanges = yield* FiberSet.make<void>()
-      const dialling = yield* Effect.makeSemaphore(dialsAtOnce)
       const version = options?.proxy === "v1" ? 1 : options?.proxy === "v2" ? 2 : undefined
 
       const connect = ({ entry, visitor }: Visit) =>
@@ -81,60 +71,87 @@ export const layer = (
 
       const associate = ({ visitor }: Visit) =>
         Effect.flatMap(targets.dial(visitor, transport.associate, udpDialTimeout), (socket) =>
-          Effect.provideService(DatagramChannel.overSocket(socket, checks), Refusals, refusals)
+          Effect.provideService(DatagramChannel.overSocket(socket, drops), Refusals, refusals)
         )
 
-      return Egress.of({
-        connect,
-        associate,
-        launch: (launch, take) =>
-          Effect.suspend(() => {
-            let dials = true
-            const settled = Effect.suspend(() => {
-              const first = dials
-              dials = false
-              return first ? dialling.release(1) : Effect.void
-            })
-            const details = { visitor: String(launch.visitor) }
-            const count = (kind: Kind) => (error: RefusalError) => refusals.count(kind, error, { details })
-            let reset: Effect.Effect<void> = Effect.void
-            const took = Effect.tap(Effect.tapError(take(launch.id), count("launch")), (far) => {
-              reset = far.reset
-              return Effect.tapError(slots.acquire, count("slot"))
-            })
-            const carried =
-              launch.protocol === "tcp"
-                ? Effect.flatMap(took, (far) =>
-                    Effect.flatMap(Effect.tapError(connect(launch), count("target")), (near) =>
-                      Effect.zipRight(settled, relay.exchange(near, far))
-                    )
-                  )
-                : Effect.flatMap(took, (far) =>
-                    Effect.flatMap(Effect.tapError(associate(launch), count("target")), (near) => {
-                      const tunnel = DatagramChannel.overConnection(far, checks)
-                      const exchange = datagramRelay.exchange(near, tunnel, { patience })
-                      return Effect.zipRight(settled, Effect.annotateLogs(exchange, details))
-                    })
-                  )
-            const logged = (cause: Cause.Cause<RefusalError>) =>
-              Option.match(Cause.failureOption(cause), {
-                onNone: () => Effect.failCause(cause),
-                onSome: ({ message }) =>
-                  Effect.logDebug("visit ended early").pipe(Effect.annotateLogs({ ...details, why: message }))
-              })
-            // What stands around the exchange is kept as long as the visitor: as little as can be.
-            const visit = Effect.flatMap(Scope.make(), (scope) => {
-              const over = (exit: Exit.Exit<void, RefusalError>) => Effect.zipRight(settled, Scope.close(scope, exit))
-              return Effect.matchCauseEffect(Effect.interruptible(Scope.extend(carried, scope)), {
-                onFailure: (cause) =>
-                  Effect.zipRight(reset, Effect.zipRight(over(Exit.failCause(cause)), logged(cause))),
-                onSuccess: () => over(Exit.void)
-              })
-            })
-            return Effect.uninterruptibleMask((restore) =>
-              Effect.zipRight(restore(dialling.take(1)), FiberSet.run(exchanges, visit))
-            )
-          })
-      })
+      return Egress.of({ connect, associate, launch: yield* makeLaunch({ connect, associate }, drops) })
     })
   )
+
+// internal
+
+/** The side that visitors connect to ends a silent UDP session. This side does so only if it never learns of that. */
+const idleMargin = Duration.seconds(2)
+
+const maxDials = 1024
+
+const makeLaunch = (
+  { associate, connect }: Pick<Egress["Type"], "associate" | "connect">,
+  drops: DatagramChannel.Drops
+) =>
+  Effect.gen(function* () {
+    const datagramRelay = yield* DatagramRelay
+    const refusals = yield* Refusals
+    const relay = yield* Relay
+    const slots = yield* Slots
+    const exchanges = yield* FiberSet.make<void>()
+    const dials = yield* Effect.makeSemaphore(maxDials)
+
+    const serve = (launch: Launch, take: Parameters<Egress["Type"]["launch"]>[1]) => {
+      const details = { visitor: String(launch.visitor) }
+      const count = (kind: Kind) => (error: RefusalError) => refusals.count(kind, error, { details })
+      // Not `withPermits`: the permit goes back when the dial has ended, not the exchange.
+      const dialled = once(dials.release(1))
+      let reset: Effect.Effect<void> = Effect.void
+      const taken = Effect.tap(Effect.tapError(take(launch.id), count("launch")), (far) => {
+        reset = far.reset
+        return Effect.tapError(slots.acquire, count("slot"))
+      })
+      const tcp = (far: Connection) =>
+        Effect.flatMap(Effect.tapError(connect(launch), count("target")), (near) =>
+          Effect.zipRight(dialled, relay.exchange(near, far))
+        )
+      const udp = (far: Connection) =>
+        Effect.flatMap(Effect.tapError(associate(launch), count("target")), (near) => {
+          const tunnel = DatagramChannel.overConnection(far, drops)
+          const exchange = datagramRelay.exchange(near, tunnel, { idleMargin })
+          return Effect.zipRight(dialled, Effect.annotateLogs(exchange, details))
+        })
+      const served = Effect.flatMap(taken, launch.protocol === "tcp" ? tcp : udp)
+      const logged = (cause: Cause.Cause<RefusalError>) =>
+        Option.match(Cause.failureOption(cause), {
+          onNone: () => Effect.failCause(cause),
+          onSome: ({ message }) => Effect.annotateLogs(Effect.logDebug(`visitor reset: ${message}`), details)
+        })
+      // As few steps as possible around the exchange: what they allocate lives as long as the visitor.
+      return Effect.flatMap(Scope.make(), (scope) => {
+        const close = (exit: Exit.Exit<void, RefusalError>) => Effect.zipRight(dialled, Scope.close(scope, exit))
+        return Effect.matchCauseEffect(Effect.interruptible(Scope.extend(served, scope)), {
+          onFailure: (cause) => Effect.zipRight(reset, Effect.zipRight(close(Exit.failCause(cause)), logged(cause))),
+          onSuccess: () => close(Exit.void)
+        })
+      })
+    }
+
+    const launch: Egress["Type"]["launch"] = (launch, take) =>
+      Effect.uninterruptibleMask((restore) =>
+        Effect.zipRight(
+          restore(dials.take(1)),
+          FiberSet.run(
+            exchanges,
+            Effect.suspend(() => serve(launch, take))
+          )
+        )
+      )
+    return launch
+  })
+
+/** Runs the effect the first time only. */
+const once = (effect: Effect.Effect<void>): Effect.Effect<void> => {
+  let done = false
+  return Effect.suspend(() => {
+    if (done) return Effect.void
+    done = true
+    return effect
+  })
+}

@@ -1,5 +1,5 @@
 /**
- * Bytes that went through, by protocol and direction. Plain counters: the data path adds to them for every chunk.
+ * Bytes that passed, by protocol and direction. Plain counters: the data path adds to them for every chunk.
  */
 import * as Context from "effect/Context"
 import * as Layer from "effect/Layer"
@@ -15,7 +15,7 @@ export interface Traffic {
 export class Meter extends Context.Tag("nodepass/Meter")<
   Meter,
   {
-    /** The counters themselves, to be added to. */
+    /** The counters, to which relays add. */
     readonly traffic: Traffic
   }
 >() {}

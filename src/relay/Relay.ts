@@ -1,5 +1,5 @@
 /**
- * The way of the bytes: what one connection says goes to the other, both ways, until both have ended.
+ * Copies bytes between two connections, both ways, until both have ended.
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -16,7 +16,7 @@ import { Meter } from "./Meter.js"
 import { type Bucket, Throttle } from "./Throttle.js"
 import type { Connection, TransportError } from "../transport/Transport.js"
 
-/** Neither side said anything for that long. Both were reset. */
+/** No byte passed in either direction for `limit`. Both connections were reset. */
 export class RelayIdle extends Schema.TaggedError<RelayIdle>()("RelayIdle", {
   limit: Schema.DurationFromSelf
 }) {
@@ -29,128 +29,67 @@ export class Relay extends Context.Tag("nodepass/Relay")<
   Relay,
   {
     /**
-     * Copies both ways until both sides have half-closed, an end being passed on as an end.
+     * Copies both ways until both sides have half-closed. A half-close is passed on as a half-close.
      *
-     * `near` is the visitor or the target, `far` the other end of the tunnel. Fails with the first error after
-     * resetting both, so that a reset on one side is a reset on the other.
+     * `near` is the visitor or the target, `far` the connection to the other end of the tunnel. Fails with the first
+     * error after it has reset both connections: a reset on one side is a reset on the other.
      */
     readonly exchange: (near: Connection, far: Connection) => Effect.Effect<void, TransportError | RelayIdle>
-    /** Exchanges under way, and begun so far. */
+    /** Exchanges now (`live`), and started so far. */
     readonly count: Effect.Effect<{ readonly live: number; readonly total: number }>
-    /** Completes once no exchange is under way. */
+    /** Completes when no exchange is running. */
     readonly drained: Effect.Effect<void>
-    /** Who moves the bytes, and where that is for want of a faster way, why: for the log. */
-    readonly way: string
+    /** For the log: `kernel`, or `portable` and why there is nothing faster. */
+    readonly description: string
   }
 >() {}
 
 export interface Options {
-  /** An exchange silent in both directions this long is reset. Defaults to no limit. */
+  /** An exchange that is silent in both directions for this long is reset. Defaults to no limit. */
   readonly idle?: Duration.Duration | undefined
-  /** The congestion control of the connections to the other end of the tunnel, by its name. Defaults to `auto`. */
+  /** The congestion control of connections to the other end of the tunnel, by its name. Defaults to `auto`. */
   readonly congestion?: string | undefined
-  /** Why there is no faster way. */
-  readonly why?: string | undefined
+  /** Why a faster relay is not used. */
+  readonly fallbackReason?: string | undefined
 }
 
-interface Exchange {
-  readonly near: Connection
-  readonly far: Connection
-  /** Since the last look at it. */
-  active: boolean
-  unsent: number
-  quietMillis: number
-  idle: boolean
-  readonly began: number
-  readonly bytes: { rx: number; tx: number }
-}
-
-/** Moves bytes through this process, chunk by chunk, over any `Connection`. */
+/** Copies bytes through this process, chunk by chunk, over any `Connection`. */
 export const layer = (options?: Options): Layer.Layer<Relay, never, Meter | Throttle> =>
   Layer.scoped(
     Relay,
     Effect.gen(function* () {
-      const { traffic } = yield* Meter
-      const throttle = yield* Throttle
+      const pump = makePump(yield* Meter, yield* Throttle)
       const limit = options?.idle ?? Duration.infinity
-      if (options?.congestion !== undefined && options.congestion !== "auto") {
-        yield* Effect.logWarning(`cc: ${options.congestion} needs the kernel's relay; connections keep the system's`)
-      }
       const exchanges = new Set<Exchange>()
       let total = 0
       const drained = yield* Effect.makeLatch(true)
 
-      // One timer for all exchanges: a chunk only sets a flag.
-      if (Duration.isFinite(limit)) {
-        const period = Duration.min(Duration.times(limit, 0.25), Duration.seconds(1))
-        const sweep = Effect.suspend(() => {
-          const quiet = Array.from(exchanges).filter((exchange) => {
-            const unsent = exchange.near.unsent() + exchange.far.unsent()
-            // A reader that is slow takes bytes all the time, though no write ends.
-            exchange.active ||= unsent !== exchange.unsent
-            exchange.unsent = unsent
-            exchange.quietMillis = exchange.active ? 0 : exchange.quietMillis + Duration.toMillis(period)
-            exchange.active = false
-            return exchange.quietMillis >= Duration.toMillis(limit)
-          })
-          return Effect.forEach(
-            quiet,
-            (exchange) => {
-              exchange.idle = true
-              return Effect.zipRight(exchange.near.reset, exchange.far.reset)
-            },
-            { discard: true }
-          )
-        })
-        yield* Effect.forkScoped(Effect.repeat(Effect.delay(sweep, period), Schedule.forever))
+      if (options?.congestion !== undefined && options.congestion !== "auto") {
+        const { congestion } = options
+        yield* Effect.logWarning(`cc=${congestion} needs the kernel relay; connections keep the system's default`)
       }
-
-      const pump = (
-        exchange: Exchange,
-        from: Connection,
-        to: Connection,
-        direction: "rx" | "tx"
-      ): Effect.Effect<void, TransportError> => {
-        const counter = direction === "rx" ? "tcpRx" : "tcpTx"
-        const bucket = throttle[direction]
-        let open = true
-        const forward = (chunk: Option.Option<Uint8Array>): Effect.Effect<void, TransportError> => {
-          exchange.active = true
-          if (Option.isNone(chunk)) {
-            open = false
-            return to.end
-          }
-          traffic[counter] += chunk.value.length
-          exchange.bytes[direction] += chunk.value.length
-          return bucket === undefined ? to.write(chunk.value) : writeSlowly(bucket, to, chunk.value, exchange)
-        }
-        const step = Effect.flatMap(from.read, forward)
-        return Effect.onError(
-          Effect.whileLoop({ while: () => open, body: () => step, step: constVoid }),
-          // The other direction may wait in a read or a write; a reset ends its wait.
-          () => Effect.zipRight(exchange.near.reset, exchange.far.reset)
-        )
-      }
+      if (Duration.isFinite(limit)) yield* Effect.forkScoped(resetIdle(exchanges, limit))
 
       const leave = (exchange: Exchange) =>
         Effect.suspend(() => {
           exchanges.delete(exchange)
           if (exchanges.size === 0) drained.unsafeOpen()
-          return Effect.whenLogLevel(report(exchange), "Debug")
+          return Effect.whenLogLevel(logSummary(exchange), "Debug")
         })
 
       return Relay.of({
         exchange: (near, far) =>
-          Effect.flatMap(Clock.currentTimeMillis, (began) => {
+          Effect.flatMap(Clock.currentTimeMillis, (startedAt) => {
             const bytes = { rx: 0, tx: 0 }
-            const exchange: Exchange = { near, far, active: true, unsent: 0, quietMillis: 0, idle: false, began, bytes }
+            const activity = { active: true, unsent: 0, silentMillis: 0, idle: false }
+            const exchange: Exchange = { near, far, startedAt, bytes, ...activity }
             exchanges.add(exchange)
             total++
             drained.unsafeClose()
-            return Effect.fork(pump(exchange, far, near, "rx")).pipe(
-              Effect.flatMap((back) =>
-                Effect.flatMap(Effect.exit(pump(exchange, near, far, "tx")), (there) =>
-                  Effect.flatMap(Fiber.await(back), (back) => Exit.zipRight(there, back))
+            return Effect.fork(pump(exchange, "rx")).pipe(
+              Effect.flatMap((receiving) =>
+                Effect.flatMap(Effect.exit(pump(exchange, "tx")), (sent) =>
+                  Effect.flatMap(Fiber.await(receiving), (received) => Exit.zipRight(sent, received))
                 )
               ),
               Effect.mapError((error) => (exchange.idle ? new RelayIdle({ limit }) : error)),
@@ -159,41 +98,41 @@ export const layer = (options?: Options): Layer.Layer<Relay, never, Meter | Thro
           }),
         count: Effect.sync(() => ({ live: exchanges.size, total })),
         drained: drained.await,
-        way: options?.why === undefined ? "portable" : `portable, since ${options.why}`
+        description: options?.fallbackReason === undefined ? "portable" : `portable, since ${options.fallbackReason}`
       })
     })
   )
 
-/** What an exchange has carried, for the log. */
-export interface Carried {
+/** An exchange that has ended, for the log. */
+export interface Summary {
   readonly near: Connection
   readonly far: Connection
-  /** Milliseconds of the Clock. */
-  readonly began: number
+  /** Milliseconds of the clock. */
+  readonly startedAt: number
   readonly bytes: { readonly rx: number; readonly tx: number }
-  /** Where the system tells. */
+  /** Where the system measures it. */
   readonly path?: Path | undefined
 }
 
-/** How the connection to the other end of the tunnel has fared. */
+/** Measurements of the connection to the other end of the tunnel. */
 export interface Path {
-  /** Smoothed round trip. */
+  /** The smoothed round trip. */
   readonly rttMillis: number
-  /** Segments with data that were sent, and of these how many were sent again. */
+  /** Segments with data that were sent, and how many were retransmitted. */
   readonly segments: number
   readonly retransmitted: number
 }
 
-/** Says at debug that an exchange is over, and what it has carried. */
-export const report = ({ began, bytes, far, near, path }: Carried): Effect.Effect<void> =>
+/** Logs at debug that an exchange has ended, and how much it carried. */
+export const logSummary = ({ bytes, far, near, path, startedAt }: Summary): Effect.Effect<void> =>
   Effect.flatMap(Clock.currentTimeMillis, (now) =>
-    Effect.logDebug("relay over").pipe(
+    Effect.logDebug("exchange ended").pipe(
       Effect.annotateLogs({
         near: String(near.remote),
         far: String(far.remote),
         rx: bytes.rx,
         tx: bytes.tx,
-        seconds: (now - began) / 1000,
+        seconds: (now - startedAt) / 1000,
         ...(path && { rtt: path.rttMillis, retransmitted: path.retransmitted })
       })
     )
@@ -201,7 +140,45 @@ export const report = ({ began, bytes, far, near, path }: Carried): Effect.Effec
 
 // internal
 
-/** In pieces, as many bytes at a time as the limit lets pass. */
+interface Exchange extends Summary {
+  readonly bytes: { rx: number; tx: number }
+  /** A byte was read or granted since the last check for silence. */
+  active: boolean
+  /** Bytes that the kernel had not taken at the last check. */
+  unsent: number
+  silentMillis: number
+  /** It was reset because it was silent. */
+  idle: boolean
+}
+
+/** Copies one direction: `rx` from far to near, `tx` from near to far. */
+const makePump =
+  ({ traffic }: Meter["Type"], throttle: Throttle["Type"]) =>
+  (exchange: Exchange, direction: "rx" | "tx"): Effect.Effect<void, TransportError> => {
+    const { bytes, far, near } = exchange
+    const [from, to] = direction === "rx" ? [far, near] : [near, far]
+    const counter = direction === "rx" ? "tcpRx" : "tcpTx"
+    const bucket = throttle[direction]
+    let open = true
+    const forward = (chunk: Option.Option<Uint8Array>): Effect.Effect<void, TransportError> => {
+      exchange.active = true
+      if (Option.isNone(chunk)) {
+        open = false
+        return to.end
+      }
+      traffic[counter] += chunk.value.length
+      bytes[direction] += chunk.value.length
+      return bucket === undefined ? to.write(chunk.value) : writeSlowly(bucket, to, chunk.value, exchange)
+    }
+    const step = Effect.flatMap(from.read, forward)
+    return Effect.onError(
+      Effect.whileLoop({ while: () => open, body: () => step, step: constVoid }),
+      // The other direction may wait in a read or a write; a reset ends its wait.
+      () => Effect.zipRight(near.reset, far.reset)
+    )
+  }
+
+/** Writes the chunk in the pieces that the rate lets pass. */
 const writeSlowly = (
   bucket: Bucket,
   to: Connection,
@@ -217,3 +194,24 @@ const writeSlowly = (
           writeSlowly(bucket, to, chunk.subarray(passing), exchange)
         )
   })
+
+/** Resets the exchanges that were silent for the limit. One timer for all: a chunk only sets a flag. */
+const resetIdle = (exchanges: ReadonlySet<Exchange>, limit: Duration.Duration): Effect.Effect<void> => {
+  const limitMillis = Duration.toMillis(limit)
+  const period = Duration.min(Duration.times(limit, 0.25), Duration.seconds(1))
+  const isIdle = (exchange: Exchange) => {
+    const unsent = exchange.near.unsent() + exchange.far.unsent()
+    // A slow reader takes bytes all the time, though no write completes.
+    const active = exchange.active || unsent !== exchange.unsent
+    exchange.unsent = unsent
+    exchange.silentMillis = active ? 0 : exchange.silentMillis + Duration.toMillis(period)
+    exchange.active = false
+    return exchange.silentMillis >= limitMillis
+  }
+  const reset = (exchange: Exchange) => {
+    exchange.idle = true
+    return Effect.zipRight(exchange.near.reset, exchange.far.reset)
+  }
+  const sweep = Effect.suspend(() => Effect.forEach(Array.from(exchanges).filter(isIdle), reset, { discard: true }))
+  return Effect.asVoid(Effect.repeat(Effect.delay(sweep, period), Schedule.forever))
+}

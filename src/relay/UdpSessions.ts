@@ -1,5 +1,6 @@
 /**
- * Where datagrams come in: those of one visitor are one session, with one way to the target, until it falls silent.
+ * Serves UDP visitors: the datagrams of one visitor's address are one session, with one channel to the target, until
+ * both sides are silent.
  */
 import * as Effect from "effect/Effect"
 import * as ExecutionStrategy from "effect/ExecutionStrategy"
@@ -17,166 +18,190 @@ import type { Datagram, DatagramSocket } from "../transport/Transport.js"
 
 export interface Options<E extends RefusalError> {
   readonly socket: DatagramSocket
-  /** Opens the way to the target for a visitor: through the tunnel, or straight to it. */
+  /** Opens a channel for a visitor: to the other side, or directly to a target. */
   readonly open: (visit: Visit) => Effect.Effect<DatagramChannel.DatagramChannel, E, Scope.Scope>
   /** What a failure of `open` counts as. */
   readonly refusal: Kind
 }
 
-/** Bytes that wait for the way of one session, and of all sessions of a port, at most. */
-const limits = { session: 1024 * 1024, port: 64 * 1024 * 1024 }
+/**
+ * Serves visitors for ever. A datagram that finds a full queue is dropped, the newest first, and counted; so is a visitor
+ * that finds no slot.
+ *
+ * The caller's scope owns the sessions: interrupting this stops receiving from visitors and ends no session.
+ */
+export const serve = <E extends RefusalError>(
+  options: Options<E>
+): Effect.Effect<never, never, DatagramRelay | Refusals | Scope.Scope | Settings | Slots> =>
+  Effect.gen(function* () {
+    const { socket } = options
+    const drops = yield* DatagramChannel.makeDrops
+    const refusals = yield* Refusals
+    const deliver = yield* makeSessions(options, drops)
+    const details = { port: String(socket.address) }
+    let dropped = 0
+    return yield* socket.receive.pipe(
+      // The port belongs to no single visitor: its failure must not end the tunnel, nor repeat without a pause.
+      Effect.catchAll((error) =>
+        Effect.as(Effect.delay(refusals.count("datagram", error, { details }), "100 millis"), [])
+      ),
+      Effect.flatMap((datagrams) =>
+        Effect.suspend(() => {
+          const last = dropped
+          dropped = socket.dropped()
+          const delivered = Effect.flatMap(drops.withinLimit(datagrams, details), deliver)
+          return Effect.zipRight(drops.countFull(dropped - last, maxQueueBytes.session, details), delivered)
+        })
+      ),
+      Effect.forever
+    )
+  })
 
-/** A datagram counts as this much at least, or empty ones would wait without end. */
-const overhead = 64
+// internal
 
-interface Session {
+/** The most bytes that wait in the queue of one session, and in those of all sessions of a port. */
+const maxQueueBytes = { session: 1024 * 1024, port: 64 * 1024 * 1024 }
+
+/** A datagram counts as at least this many bytes, or empty ones could fill the memory. */
+const minDatagramBytes = 64
+
+interface UdpSession {
   readonly visitor: Address
-  inbox: Array<Uint8Array>
-  held: number
-  /** Somebody waits for the inbox to fill. */
-  reader: (() => void) | undefined
+  queue: Array<Uint8Array>
+  queuedBytes: number
+  /** Resumes the fiber that waits for the queue to fill. */
+  resume: (() => void) | undefined
 }
 
-/**
- * Serves visitors for ever. A datagram that finds no room is dropped, the newest first, and counted; so is a visitor
- * who finds no slot.
- *
- * Sessions live in the caller's scope: interrupting this stops receiving from visitors and harms no session.
- */
-export const serve = <E extends RefusalError>({
-  open,
-  refusal,
-  socket
-}: Options<E>): Effect.Effect<never, never, DatagramRelay | Refusals | Scope.Scope | Settings | Slots> =>
+/** The sessions of a port. The returned function puts datagrams into their queues and starts missing sessions. */
+const makeSessions = <E extends RefusalError>({ open, refusal, socket }: Options<E>, drops: DatagramChannel.Drops) =>
   Effect.gen(function* () {
-    const checks = yield* DatagramChannel.checks
     const refusals = yield* Refusals
     const relay = yield* DatagramRelay
     const slots = yield* Slots
     const parent = yield* Effect.scope
-    const sessions = new Map<string, Session>()
-    let held = 0
+    const sessions = new Map<string, UdpSession>()
+    const queues = makeQueues()
 
-    const push = (session: Session, bytes: Uint8Array): boolean => {
-      const weight = Math.max(bytes.length, overhead)
-      if (session.held + weight > limits.session || held + weight > limits.port) return false
-      session.held += weight
-      held += weight
-      session.inbox.push(bytes)
-      session.reader?.()
-      return true
-    }
-    const pull = (session: Session): ReadonlyArray<Uint8Array> => {
-      const { inbox } = session
-      held -= session.held
-      session.held = 0
-      session.inbox = []
-      return inbox
-    }
-
-    const flowOf = (session: Session): DatagramChannel.DatagramChannel => {
-      const details = { visitor: String(session.visitor) }
-      const receive: DatagramChannel.DatagramChannel["receive"] = Effect.suspend(() => {
-        if (session.inbox.length > 0) return Effect.succeedSome(pull(session))
-        return Effect.zipRight(
-          Effect.async<void>((resume) => {
-            session.reader = () => {
-              session.reader = undefined
-              resume(Effect.void)
-            }
-            return Effect.sync(() => {
-              session.reader = undefined
-            })
-          }),
-          receive
-        )
-      })
-      return {
-        receive,
-        unsent: () => 0,
-        send: (datagrams) =>
-          Effect.flatMap(socket.send(datagrams.map((bytes) => ({ peer: session.visitor, bytes }))), (refused) =>
-            checks.full(refused, limits.session, details)
-          )
-      }
-    }
-
-    const visit = (session: Session, scope: Scope.CloseableScope): Effect.Effect<void> => {
+    const run = (session: UdpSession, scope: Scope.CloseableScope): Effect.Effect<void> => {
       const { visitor } = session
       const details = { visitor: String(visitor), protocol: "udp" }
       return Effect.tapError(open({ protocol: "udp", visitor, entry: Option.some(socket.address) }), (error) =>
         refusals.count(refusal, error, { details })
       ).pipe(
-        // What was refused is counted; what an open session did not get to is the next one's.
-        Effect.tapError(() => Effect.sync(() => pull(session))),
-        Effect.flatMap((far) => Effect.annotateLogs(relay.exchange(flowOf(session), far), details)),
-        Effect.catchAll((error) =>
-          Effect.logDebug("visit ended early").pipe(Effect.annotateLogs({ ...details, why: error.message }))
+        // The datagrams of a refused visitor are dropped with it; what an open session left goes to the next session.
+        Effect.tapError(() => Effect.sync(() => queues.takeAll(session))),
+        Effect.flatMap((far) => {
+          const near = channelOf(session, socket, queues, drops)
+          return Effect.annotateLogs(relay.exchange(near, far), details)
+        }),
+        Effect.catchAll(({ message }) =>
+          Effect.annotateLogs(Effect.logDebug(`UDP session failed: ${message}`), details)
         ),
         Scope.extend(scope),
         Effect.onExit((exit) => {
           sessions.delete(details.visitor)
           return Scope.close(scope, exit)
         }),
-        Effect.flatMap(() => arrive(pull(session).map((bytes) => ({ peer: visitor, bytes })))),
-        Effect.onInterrupt(() => Effect.sync(() => pull(session)))
+        Effect.flatMap(() => deliver(queues.takeAll(session).map((bytes) => ({ peer: visitor, bytes })))),
+        Effect.onInterrupt(() => Effect.sync(() => queues.takeAll(session)))
       )
     }
 
-    /** A session with its slot, unless there is none. */
-    const begin = (key: string, visitor: Address) =>
+    /** Starts a session if a slot is free. */
+    const start = (key: string, visitor: Address) =>
       Effect.uninterruptibleMask((restore) =>
         Effect.gen(function* () {
           const scope = yield* Scope.fork(parent, ExecutionStrategy.sequential)
           const slot = yield* Effect.either(Scope.extend(slots.acquire, scope))
           if (slot._tag === "Left") {
             yield* Scope.close(scope, Exit.void)
-            yield* refusals.count("slot", slot.left, { details: { visitor: String(visitor), protocol: "udp" } })
+            yield* refusals.count("slot", slot.left, { details: { visitor: key, protocol: "udp" } })
             return Option.none()
           }
-          const session: Session = { visitor, inbox: [], held: 0, reader: undefined }
+          const session: UdpSession = { visitor, queue: [], queuedBytes: 0, resume: undefined }
           sessions.set(key, session)
-          yield* Effect.forkIn(restore(visit(session, scope)), parent)
+          yield* Effect.forkIn(restore(run(session, scope)), parent)
           return Option.some(session)
         })
       )
 
-    /** Those of sessions under way go in at once; what is left begins one, or has no room. */
-    const arrive = (datagrams: ReadonlyArray<Datagram>): Effect.Effect<void> =>
+    /** Queues the datagrams of running sessions first, without an effect each. */
+    const deliver = (datagrams: ReadonlyArray<Datagram>): Effect.Effect<void> =>
       Effect.suspend(() => {
         const others = datagrams.filter(({ bytes, peer }) => {
-          const known = sessions.get(String(peer))
-          return known === undefined || !push(known, bytes)
+          const session = sessions.get(String(peer))
+          return session === undefined || !queues.offer(session, bytes)
         })
-        return others.length === 0 ? Effect.void : Effect.forEach(others, arriveFirst, { discard: true })
+        return others.length === 0 ? Effect.void : Effect.forEach(others, startOrDrop, { discard: true })
       })
 
-    const arriveFirst = ({ bytes, peer }: Datagram): Effect.Effect<void> => {
+    const startOrDrop = ({ bytes, peer }: Datagram): Effect.Effect<void> => {
       const key = String(peer)
-      const known = sessions.get(key)
-      const session = known === undefined ? begin(key, peer) : Effect.succeedSome(known)
+      const running = sessions.get(key)
+      const session = running === undefined ? start(key, peer) : Effect.succeedSome(running)
       return Effect.flatMap(session, (session) =>
-        Option.isNone(session) || push(session.value, bytes)
+        Option.isNone(session) || queues.offer(session.value, bytes)
           ? Effect.void
-          : checks.full(1, limits.session, { visitor: key })
+          : drops.countFull(1, maxQueueBytes.session, { visitor: key })
       )
     }
 
-    let dropped = 0
-    const port = { port: String(socket.address) }
-    return yield* socket.receive.pipe(
-      // A port that hears anybody has nobody to fail for; whatever it is must not end the tunnel, nor spin.
-      Effect.catchAll((error) =>
-        Effect.as(Effect.delay(refusals.count("datagram", error, { details: port }), "100 millis"), [])
-      ),
-      Effect.flatMap((datagrams) =>
-        Effect.suspend(() => {
-          const before = dropped
-          dropped = socket.dropped()
-          const fitting = checks.fitting(datagrams, port)
-          return Effect.zipRight(checks.full(dropped - before, limits.session, port), Effect.flatMap(fitting, arrive))
-        })
-      ),
-      Effect.forever
-    )
+    return deliver
   })
+
+/** The queues of all sessions of a port, within their limits. Not an Effect `Queue`: these are bounded in bytes. */
+const makeQueues = () => {
+  let queuedBytes = 0
+  return {
+    /** Whether there was room for the datagram. */
+    offer: (session: UdpSession, bytes: Uint8Array): boolean => {
+      const weight = Math.max(bytes.length, minDatagramBytes)
+      const isFull = session.queuedBytes + weight > maxQueueBytes.session || queuedBytes + weight > maxQueueBytes.port
+      if (isFull) return false
+      session.queuedBytes += weight
+      queuedBytes += weight
+      session.queue.push(bytes)
+      session.resume?.()
+      return true
+    },
+    takeAll: (session: UdpSession): ReadonlyArray<Uint8Array> => {
+      const { queue } = session
+      queuedBytes -= session.queuedBytes
+      session.queuedBytes = 0
+      session.queue = []
+      return queue
+    }
+  }
+}
+
+/** The visitor's end of a session: receives from its queue and sends by the port. */
+const channelOf = (
+  session: UdpSession,
+  socket: DatagramSocket,
+  queues: ReturnType<typeof makeQueues>,
+  drops: DatagramChannel.Drops
+): DatagramChannel.DatagramChannel => {
+  const { visitor } = session
+  const details = { visitor: String(visitor) }
+  const filled = Effect.async<void>((resume) => {
+    session.resume = () => {
+      session.resume = undefined
+      resume(Effect.void)
+    }
+    return Effect.sync(() => {
+      session.resume = undefined
+    })
+  })
+  const receive: DatagramChannel.DatagramChannel["receive"] = Effect.suspend(() =>
+    session.queue.length > 0 ? Effect.succeedSome(queues.takeAll(session)) : Effect.zipRight(filled, receive)
+  )
+  return {
+    receive,
+    unsent: () => 0,
+    send: (datagrams) =>
+      Effect.flatMap(socket.send(datagrams.map((bytes) => ({ peer: visitor, bytes }))), (refused) =>
+        drops.countFull(refused, maxQueueBytes.session, details)
+      )
+  }
+}

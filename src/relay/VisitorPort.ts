@@ -1,5 +1,5 @@
 /**
- * The address that visitors come to: one port, for TCP and for UDP.
+ * The address that visitors connect to: one port, for TCP and for UDP.
  */
 import * as Effect from "effect/Effect"
 import * as ExecutionStrategy from "effect/ExecutionStrategy"
@@ -25,7 +25,7 @@ import {
 import * as UdpSessions from "./UdpSessions.js"
 
 export interface VisitorPort {
-  /** The address in use: the port is the true one when `0` was asked for. */
+  /** The address in use; if port `0` was asked for, with the port that the system chose. */
   readonly address: Address.Address
   readonly listener: Listener
   readonly socket: DatagramSocket
@@ -49,25 +49,27 @@ export const open = (address: Address.Address): Effect.Effect<VisitorPort, Trans
         )
       )
     )
-    // A port that is free for TCP need not be for UDP.
-    const again = ({ reason }: TransportError) => reason === "AddressInUse" && address.port === 0
-    return yield* Effect.retry(attempt, { times: 9, while: again })
+    // The port that the system chose for TCP may be in use for UDP.
+    const isRetryable = ({ reason }: TransportError) => reason === "AddressInUse" && address.port === 0
+    return yield* Effect.retry(attempt, { times: 9, while: isRetryable })
   })
 
-export interface Ways<E extends RefusalError> {
-  /** Opens the way to a target for a TCP visitor. */
+/** How visitors reach a target: through the tunnel, or directly. */
+export interface Routes<E extends RefusalError> {
+  /** Opens a connection to a target, or to the other side, for a TCP visitor. */
   readonly connect: (visit: Visit) => Effect.Effect<Connection, E, Scope.Scope>
-  /** Opens the way to a target for a UDP visitor. */
+  /** Opens a channel to a target, or to the other side, for a UDP visitor. */
   readonly associate: (visit: Visit) => Effect.Effect<DatagramChannel, E, Scope.Scope>
   /** What a failure of either counts as. */
   readonly refusal: Kind
+  /** TCP visitors send a PROXY protocol header first. */
   readonly proxyIn: boolean
 }
 
-/** Serves visitors in the present scope, whose end stops accepting; they live in `visitors`. */
+/** Serves visitors until the scope closes, which stops accepting. The scope `visitors` owns those being served. */
 export const serve = <E extends RefusalError>(
   { listener, socket }: VisitorPort,
-  { associate, connect, proxyIn, refusal }: Ways<E>,
+  { associate, connect, proxyIn, refusal }: Routes<E>,
   visitors: Scope.Scope
 ): Effect.Effect<void, never, DatagramRelay | Deadlines | Refusals | Relay | Scope.Scope | Settings | Slots> =>
   Effect.gen(function* () {

@@ -279,14 +279,14 @@ const authoritiesOf = ({ authorities: file }: ClientConfig) =>
 /** Visitors are brought to the other side, which dials the target. */
 const throughTunnel = ({
   proxyIn
-}: TunnelConfig): Effect.Effect<VisitorPort.Ways<RouteTimeout>, never, Router | Refusals | Settings> =>
+}: TunnelConfig): Effect.Effect<VisitorPort.Routes<RouteTimeout>, never, Router | Refusals | Settings> =>
   Effect.gen(function* () {
     const link = yield* Router
-    const checks = yield* DatagramChannel.checks
+    const drops = yield* DatagramChannel.makeDrops
     return {
       connect: link.open,
       associate: (visit) =>
-        Effect.map(link.open(visit), (connection) => DatagramChannel.overConnection(connection, checks)),
+        Effect.map(link.open(visit), (connection) => DatagramChannel.overConnection(connection, drops)),
       refusal: "pool",
       proxyIn
     }

@@ -198,7 +198,7 @@ const make = (config: TunnelConfig) =>
     })
 
     const role = (opened = yield* Runner.open(config, visitors))
-    yield* Effect.logInfo(`relay: ${relay.way}`)
+    yield* Effect.logInfo(`relay: ${relay.description}`)
 
     const checkpoints = Stream.repeatEffectWithSchedule(checkpoint, Schedule.spaced(reportInterval))
     // Each checkpoint publishes the metrics.

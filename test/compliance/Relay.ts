@@ -1,5 +1,5 @@
 /**
- * The words of `Relay`, as laws on real sockets. The relay of this process and that of the kernel are both held to them.
+ * The contract of `Relay` on real sockets, for the portable relay and the kernel relay.
  */
 import { assert, describe, it } from "@effect/vitest"
 import * as Duration from "effect/Duration"
@@ -28,7 +28,7 @@ export interface World {
 }
 
 export interface Line {
-  /** The outer ends: what the visitor and the target hold. */
+  /** The outer ends. */
   readonly visitor: Connection
   readonly target: Connection
   readonly near: Connection
@@ -41,19 +41,19 @@ export type Program<A, E> = Effect.Effect<A, E, Meter.Meter | Relay.Relay | Scop
 /** Descriptors that the process has open now. */
 export const descriptors = (): number => readdirSync("/proc/self/fd").length
 
-/** Node forgets a closed handle right after the immediates of the turn that closed it. */
+/** Node releases a closed handle right after the immediates of the turn that closed it. */
 export const turn = Effect.async<void>((resume) => {
   setImmediate(() => setImmediate(() => resume(Effect.void)))
 })
 
-/** A visitor and a target, each connected to what the relay is to join. */
+/** A visitor and a target, each connected to one of the two connections of an exchange. */
 export const line: Effect.Effect<Line, TransportError, Relay.Relay | Scope.Scope | Transport> = Effect.gen(
   function* () {
     const transport = yield* Transport
     const listener = yield* transport.listen(Address.make("127.0.0.1", 0))
-    const meet = Effect.zip(transport.connect(listener.address), listener.accept, { concurrent: true })
-    const [visitor, near] = yield* meet
-    const [target, far] = yield* meet
+    const connect = Effect.zip(transport.connect(listener.address), listener.accept, { concurrent: true })
+    const [visitor, near] = yield* connect
+    const [target, far] = yield* connect
     const relay = yield* Relay.Relay
     return { visitor, target, near, far, exchange: relay.exchange(near, far) }
   }
@@ -72,7 +72,7 @@ export const run = <A, E>(
     )
   )
 
-/** Bytes of which each says where it is. */
+/** Bytes that depend on their position. */
 export const pattern = (length: number): Uint8Array => {
   const bytes = new Uint8Array(length)
   for (let index = 0; index < length; index++) bytes[index] = (index * 31 + (index >> 8)) & 255
@@ -90,17 +90,17 @@ export const readAll = (connection: Connection, pause?: Effect.Effect<void>): Ef
     }
   })
 
-interface Speech {
+interface Transfer {
   readonly bytes: number
-  /** What it is cut into, by turns, and the milliseconds between. */
+  /** The lengths of its pieces, in turn, and the milliseconds after each. */
   readonly cuts: ReadonlyArray<readonly [length: number, pause: number]>
-  /** Whether the speaker waits for the end of what it hears. */
-  readonly last: boolean
-  /** Milliseconds that whoever hears it takes for a chunk. */
-  readonly hearing: number
+  /** Whether the sender first waits for the end of the other direction. */
+  readonly waitsForEnd: boolean
+  /** Milliseconds that the reader takes for a chunk. */
+  readonly readPause: number
 }
 
-const say = (connection: Connection, { bytes, cuts }: Speech) =>
+const send = (connection: Connection, { bytes, cuts }: Transfer) =>
   Effect.gen(function* () {
     const whole = pattern(bytes)
     for (let at = 0, turn = 0; at < bytes; turn++) {
@@ -112,7 +112,7 @@ const say = (connection: Connection, { bytes, cuts }: Speech) =>
     yield* connection.end
   })
 
-export const speech: FastCheck.Arbitrary<Speech> = FastCheck.record({
+export const transfer: FastCheck.Arbitrary<Transfer> = FastCheck.record({
   bytes: FastCheck.oneof(
     FastCheck.constantFrom(0, 1, 65_535, 65_536, 65_537, 262_144, 5_000_000),
     FastCheck.nat(100_000),
@@ -125,8 +125,8 @@ export const speech: FastCheck.Arbitrary<Speech> = FastCheck.record({
     ),
     { minLength: 1, maxLength: 8 }
   ),
-  last: FastCheck.boolean(),
-  hearing: FastCheck.constantFrom(0, 0, 0, 2)
+  waitsForEnd: FastCheck.boolean(),
+  readPause: FastCheck.constantFrom(0, 0, 0, 2)
 })
 
 const same = (left: Uint8Array, right: Uint8Array) => Buffer.compare(left, right) === 0
@@ -135,25 +135,28 @@ const drained = Effect.flatMap(Relay.Relay, ({ drained }) => drained)
 const counts = Effect.flatMap(Relay.Relay, ({ count }) => count)
 const traffic = Effect.map(Meter.Meter, ({ traffic }) => ({ tx: traffic.tcpTx, rx: traffic.tcpRx }))
 
-/** How what a connection hears comes to its end. */
-export const hearing = (connection: Connection): Effect.Effect<string> =>
+/** How the bytes that a connection receives end: `End`, or the reason of the error. */
+export const endOf = (connection: Connection): Effect.Effect<string> =>
   Effect.match(readAll(connection), { onFailure: ({ reason }) => reason, onSuccess: () => "End" })
 
-/** Runs both ways of one exchange, and answers with what each end heard. */
-export const converse = ({ exchange, target, visitor }: Line, up: Speech, down: Speech) =>
+/** Transfers both ways over one exchange, and returns what the target and the visitor received. */
+export const transferBoth = ({ exchange, target, visitor }: Line, up: Transfer, down: Transfer) =>
   Effect.gen(function* () {
     const relaying = yield* Effect.fork(exchange)
-    const hear = (connection: Connection, { hearing }: Speech) =>
-      readAll(connection, hearing > 0 ? Effect.sleep(hearing) : undefined)
-    const atTarget = yield* Effect.fork(hear(target, up))
-    const atVisitor = yield* Effect.fork(hear(visitor, down))
+    const receive = (connection: Connection, { readPause }: Transfer) =>
+      readAll(connection, readPause > 0 ? Effect.sleep(readPause) : undefined)
+    const atTarget = yield* Effect.fork(receive(target, up))
+    const atVisitor = yield* Effect.fork(receive(visitor, down))
     // One of the two may wait for the other's end; not both.
-    const upwards = up.last && !down.last ? Effect.zipRight(Fiber.await(atVisitor), say(visitor, up)) : say(visitor, up)
-    const downwards = down.last ? Effect.zipRight(Fiber.await(atTarget), say(target, down)) : say(target, down)
+    const upwards =
+      up.waitsForEnd && !down.waitsForEnd
+        ? Effect.zipRight(Fiber.await(atVisitor), send(visitor, up))
+        : send(visitor, up)
+    const downwards = down.waitsForEnd ? Effect.zipRight(Fiber.await(atTarget), send(target, down)) : send(target, down)
     yield* Effect.all([upwards, downwards], { concurrency: 2 })
-    const heard = yield* Fiber.join(Fiber.zip(atTarget, atVisitor))
+    const received = yield* Fiber.join(Fiber.zip(atTarget, atVisitor))
     yield* Fiber.join(relaying)
-    return heard
+    return received
   })
 
 export const suite = (name: string, world: World): unknown =>
@@ -162,15 +165,15 @@ export const suite = (name: string, world: World): unknown =>
       it.live(sentence, () => run(world, program, idle))
 
     it.live.prop(
-      "brings both ways whole and in order, and each end as an end, however they are cut",
-      [speech, speech],
+      "transfers both directions completely and in order, and each end as an end, in pieces of any size",
+      [transfer, transfer],
       ([up, down]) =>
         run(
           world,
           Effect.gen(function* () {
-            const [heardByTarget, heardByVisitor] = yield* converse(yield* line, up, down)
-            assert.isTrue(same(heardByTarget, pattern(up.bytes)), `up: ${heardByTarget.length} of ${up.bytes}`)
-            assert.isTrue(same(heardByVisitor, pattern(down.bytes)), `down: ${heardByVisitor.length} of ${down.bytes}`)
+            const [atTarget, atVisitor] = yield* transferBoth(yield* line, up, down)
+            assert.isTrue(same(atTarget, pattern(up.bytes)), `up: ${atTarget.length} of ${up.bytes}`)
+            assert.isTrue(same(atVisitor, pattern(down.bytes)), `down: ${atVisitor.length} of ${down.bytes}`)
             yield* drained
             assert.deepStrictEqual(yield* traffic, { tx: up.bytes, rx: down.bytes })
             assert.deepStrictEqual(yield* counts, { live: 0, total: 1 })
@@ -183,20 +186,20 @@ export const suite = (name: string, world: World): unknown =>
       "many exchanges at once do not mix",
       Effect.gen(function* () {
         const lines = yield* Effect.replicateEffect(line, 40)
-        const speeches = lines.map((_, index): Speech => ({
+        const transfers = lines.map((_, index): Transfer => ({
           bytes: index * 40_009,
           cuts: [[9973, 0]],
-          last: index % 3 === 0,
-          hearing: 0
+          waitsForEnd: index % 3 === 0,
+          readPause: 0
         }))
-        const [quiet] = speeches
+        const [quiet] = transfers
         assert.isDefined(quiet)
         yield* Effect.forEach(
           lines,
           (line, index) =>
             Effect.gen(function* () {
-              const [up = quiet, down = quiet] = [speeches[index], speeches[lines.length - 1 - index]]
-              const [there, back] = yield* converse(line, up, down)
+              const [up = quiet, down = quiet] = [transfers[index], transfers[lines.length - 1 - index]]
+              const [there, back] = yield* transferBoth(line, up, down)
               assert.isTrue(same(there, pattern(up.bytes)) && same(back, pattern(down.bytes)))
             }),
           { concurrency: "unbounded", discard: true }
@@ -206,27 +209,27 @@ export const suite = (name: string, world: World): unknown =>
     )
 
     law(
-      "what was read ahead and put back comes first",
+      "bytes that were read and put back are sent first",
       Effect.gen(function* () {
         const { exchange, far, near, target, visitor } = yield* line
-        const words = pattern(100_000)
-        yield* visitor.write(words.subarray(0, 50_000))
-        yield* target.write(words.subarray(0, 10))
+        const bytes = pattern(100_000)
+        yield* visitor.write(bytes.subarray(0, 50_000))
+        yield* target.write(bytes.subarray(0, 10))
         const chunk = yield* Effect.map(near.read, Option.getOrThrow)
         near.unread(chunk.subarray(5))
         near.unread(chunk.subarray(0, 5))
         assert.strictEqual(yield* readable(far), "Bytes")
         const relaying = yield* Effect.fork(exchange)
-        yield* Effect.zipRight(visitor.write(words.subarray(50_000)), visitor.end)
+        yield* Effect.zipRight(visitor.write(bytes.subarray(50_000)), visitor.end)
         yield* target.end
-        assert.isTrue(same(yield* readAll(target), words))
-        assert.isTrue(same(yield* readAll(visitor), words.subarray(0, 10)))
+        assert.isTrue(same(yield* readAll(target), bytes))
+        assert.isTrue(same(yield* readAll(visitor), bytes.subarray(0, 10)))
         yield* Fiber.join(relaying)
       })
     )
 
     law(
-      "what had ended before is brought to its end",
+      "a connection that had ended before is relayed to its end",
       Effect.gen(function* () {
         const { exchange, near, target, visitor } = yield* line
         yield* Effect.zipRight(visitor.write(pattern(9)), visitor.end)
@@ -244,7 +247,7 @@ export const suite = (name: string, world: World): unknown =>
     it.live.each([
       ["visitor", "target"],
       ["target", "visitor"]
-    ] as const)("a reset by the %s is a reset for the %s, and fails the exchange", ([first, second]) =>
+    ] as const)("a reset by the %s resets the %s and fails the exchange", ([first, second]) =>
       run(
         world,
         Effect.gen(function* () {
@@ -253,7 +256,7 @@ export const suite = (name: string, world: World): unknown =>
           yield* joined[first].write(pattern(10))
           yield* joined[second].read
           yield* joined[first].reset
-          assert.strictEqual(yield* hearing(joined[second]), "Reset")
+          assert.strictEqual(yield* endOf(joined[second]), "Reset")
           assert.propertyVal(yield* Fiber.join(relaying), "_tag", "TransportError")
           yield* drained
           assert.strictEqual((yield* counts).live, 0)
@@ -266,7 +269,7 @@ export const suite = (name: string, world: World): unknown =>
       ["far", "its first bytes", 10],
       ["near", "a while", 3_000_000],
       ["far", "a while", 3_000_000]
-    ] as const)("a reset of the %s connection itself, after %s, is a reset for both sides", ([end, , bytes]) =>
+    ] as const)("a reset of the %s connection itself, after %s, resets both sides", ([end, , bytes]) =>
       run(
         world,
         Effect.gen(function* () {
@@ -274,10 +277,10 @@ export const suite = (name: string, world: World): unknown =>
           const { exchange, target, visitor } = joined
           const relaying = yield* Effect.fork(Effect.flip(exchange))
           yield* Effect.fork(Effect.ignore(visitor.write(pattern(bytes))))
-          for (let heard = 0; heard < bytes;) heard += Option.getOrThrow(yield* target.read).length
+          for (let received = 0; received < bytes;) received += Option.getOrThrow(yield* target.read).length
           yield* joined[end].reset
-          assert.strictEqual(yield* hearing(visitor), "Reset")
-          assert.strictEqual(yield* hearing(target), "Reset")
+          assert.strictEqual(yield* endOf(visitor), "Reset")
+          assert.strictEqual(yield* endOf(target), "Reset")
           assert.propertyVal(yield* Fiber.join(relaying), "_tag", "TransportError")
           assert.strictEqual((yield* counts).live, 0)
         })
@@ -299,7 +302,7 @@ export const suite = (name: string, world: World): unknown =>
     )
 
     law(
-      "a reader who stops stops the writer, and hears all when it goes on",
+      "a reader that stops stops the writer, and receives everything once it goes on",
       Effect.gen(function* () {
         const { exchange, target, visitor } = yield* line
         const relaying = yield* Effect.fork(exchange)
@@ -310,7 +313,7 @@ export const suite = (name: string, world: World): unknown =>
           Effect.sync(() => (sent += chunk.length))
         )
         const pouring = yield* Effect.fork(Effect.forever(pour))
-        // It is stuck once a second has brought nothing more.
+        // The writer is stuck once 700 ms have brought nothing more.
         yield* Effect.repeat(
           Effect.suspend(() => {
             const before = sent
@@ -323,26 +326,26 @@ export const suite = (name: string, world: World): unknown =>
         )
         assert.isAbove(sent, 0)
         assert.isAtMost(sent, 32 * 1024 * 1024)
-        // A piece that is being written is heard though its writer has gone.
+        // A chunk that is being written arrives although its writer was interrupted.
         yield* Fiber.interrupt(pouring)
-        const heard = yield* Effect.fork(readAll(target))
+        const received = yield* Effect.fork(readAll(target))
         yield* visitor.end
-        const { length } = yield* Fiber.join(heard)
+        const { length } = yield* Fiber.join(received)
         assert.isTrue(length === sent || length === sent + chunk.length, `${length} of ${sent}`)
         yield* Effect.zipRight(target.end, Fiber.join(relaying))
       })
     )
 
     law(
-      "an exchange is reset once both sides were silent for the limit, and not before",
+      "an exchange is reset when both sides were silent for the limit, and not before",
       Effect.gen(function* () {
         const { exchange, target, visitor } = yield* line
         yield* Effect.fork(Effect.ignore(readAll(target)))
-        // Words in one direction alone keep it alive.
+        // Bytes in one direction are enough to keep it alive.
         yield* Effect.fork(Effect.replicateEffect(Effect.delay(visitor.write(pattern(1)), "200 millis"), 5))
         const [took, error] = yield* Effect.timed(Effect.flip(exchange))
         assert.instanceOf(error, Relay.RelayIdle)
-        assert.strictEqual(yield* hearing(visitor), "Reset")
+        assert.strictEqual(yield* endOf(visitor), "Reset")
         const millis = Duration.toMillis(took)
         assert.isTrue(millis >= 1300 && millis < 3000, `${millis} ms`)
       }),
@@ -350,7 +353,7 @@ export const suite = (name: string, world: World): unknown =>
     )
 
     law(
-      "to interrupt the exchange closes both sides",
+      "an interrupted exchange closes both sides",
       Effect.gen(function* () {
         const joined = yield* Scope.make()
         const { exchange, far, near, target, visitor } = yield* line
@@ -360,14 +363,14 @@ export const suite = (name: string, world: World): unknown =>
         yield* Scope.close(joined, Exit.void)
         assert.isTrue(Exit.isInterrupted(yield* Fiber.await(relaying)))
         yield* Effect.zipRight(near.reset, far.reset)
-        assert.strictEqual(yield* hearing(visitor), "Reset")
-        assert.strictEqual(yield* hearing(target), "Reset")
+        assert.strictEqual(yield* endOf(visitor), "Reset")
+        assert.strictEqual(yield* endOf(target), "Reset")
         assert.strictEqual((yield* counts).live, 0)
       })
     )
 
     law(
-      "what it has carried is seen within a second or two, while it goes on",
+      "the counters show a running exchange within two seconds",
       Effect.gen(function* () {
         const { exchange, target, visitor } = yield* line
         yield* Effect.fork(Effect.ignore(exchange))

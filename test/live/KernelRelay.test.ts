@@ -15,14 +15,14 @@ import { Transport } from "../../src/transport/Transport.js"
 import * as Throttle from "../../src/relay/Throttle.js"
 import * as LiveCertificates from "./LiveCertificates.js"
 import {
-  converse,
+  transferBoth,
   descriptors,
-  hearing,
+  endOf,
   line,
   pattern,
   readAll,
   run,
-  speech,
+  transfer,
   suite,
   turn,
   type World
@@ -108,7 +108,7 @@ describe.runIf(process.platform === "linux")("on Linux", () => {
 
     it.live.prop(
       "with a rate limit all bytes pass, and the buckets grant as many bytes, less what is given back",
-      [speech, speech, FastCheck.integer({ min: 600, max: 300_000 })],
+      [transfer, transfer, FastCheck.integer({ min: 600, max: 300_000 })],
       ([up, down, shareBytes]) =>
         Effect.suspend(() => {
           const granted = { tx: 0, rx: 0 }
@@ -119,7 +119,7 @@ describe.runIf(process.platform === "linux")("on Linux", () => {
           return run(
             { ...viaKernel, throttle },
             Effect.gen(function* () {
-              const [atTarget, atVisitor] = yield* converse(yield* line, up, down)
+              const [atTarget, atVisitor] = yield* transferBoth(yield* line, up, down)
               assert.deepStrictEqual([atTarget.length, atVisitor.length], [up.bytes, down.bytes])
               assert.deepStrictEqual(granted, { tx: up.bytes, rx: down.bytes })
             })
@@ -149,7 +149,7 @@ describe.runIf(process.platform === "linux")("on Linux", () => {
             const received = yield* Effect.map(target.read, Option.getOrThrow)
             assert.isAtMost(received.length, 8192)
             yield* Fiber.interrupt(relaying)
-            assert.strictEqual(yield* hearing(target), "Reset")
+            assert.strictEqual(yield* endOf(target), "Reset")
           })
         )
       })
@@ -186,8 +186,8 @@ describe.runIf(process.platform === "linux")("on Linux", () => {
                 30
               )
               for (const fiber of relaying) assert.propertyVal(yield* Fiber.join(fiber), "_tag", "TransportError")
-              for (const { target } of lines.slice(1)) assert.strictEqual(yield* hearing(target), "Reset")
-              for (const { visitor } of lines.slice(1)) assert.strictEqual(yield* hearing(visitor), "Reset")
+              for (const { target } of lines.slice(1)) assert.strictEqual(yield* endOf(target), "Reset")
+              for (const { visitor } of lines.slice(1)) assert.strictEqual(yield* endOf(visitor), "Reset")
               assert.deepStrictEqual(yield* relay.count, { live: 0, total: 30 })
 
               const { exchange, target, visitor } = yield* line

@@ -27,8 +27,8 @@ const services = Layer.mergeAll(
   Relay.layer().pipe(Layer.provide(Layer.merge(Meter.layer, Throttle.layer())))
 ).pipe(Layer.provide(EventBus.layerNoop))
 
-/** How many visitors were accepted and waited at once, and how many were served in the end. */
-const flood = (seed: number, visitors: number, opening: number) => {
+/** The most visitors that were accepted and waited at a time, and how many were served in the end. */
+const flood = (seed: number, visitors: number, maxOpening: number) => {
   const network = SimNetwork.make({ latency: 1 })
   let waiting = 0
   let peak = 0
@@ -45,8 +45,8 @@ const flood = (seed: number, visitors: number, opening: number) => {
       ...listener,
       accept: Effect.tap(listener.accept, () => Effect.sync(() => accepted++))
     }
-    const way = yield* Effect.makeSemaphore(2)
-    const open = way.withPermits(1)(
+    const opening = yield* Effect.makeSemaphore(2)
+    const open = opening.withPermits(1)(
       Effect.gen(function* () {
         yield* Effect.sleep(Duration.millis(10))
         waiting = accepted - served++
@@ -55,7 +55,7 @@ const flood = (seed: number, visitors: number, opening: number) => {
       })
     )
     yield* Effect.forkScoped(
-      Ingress.serve({ listener: counting, open: () => open, opening, refusal: "pool", proxyIn: false })
+      Ingress.serve({ listener: counting, open: () => open, maxOpening, refusal: "pool", proxyIn: false })
     )
     const visit = Effect.scoped(Effect.flatMap(here.connect(address), ({ read }) => Effect.ignore(read)))
     yield* Effect.replicateEffect(visit, visitors, { concurrency: "unbounded", discard: true })
@@ -68,12 +68,12 @@ const flood = (seed: number, visitors: number, opening: number) => {
 
 describe("Ingress", () => {
   it.prop(
-    "accepts no more visitors than stated while their ways are being opened, and all of them in the end",
+    "has at most `maxOpening` visitors wait for their connections, and serves all of them in the end",
     [FastCheck.integer(), FastCheck.integer({ min: 1, max: 100 }), FastCheck.integer({ min: 2, max: 20 })],
-    ([seed, visitors, opening]) => {
-      const { peak, served } = flood(seed, visitors, opening)
+    ([seed, visitors, maxOpening]) => {
+      const { peak, served } = flood(seed, visitors, maxOpening)
       assert.strictEqual(served, visitors)
-      assert.isAtMost(peak, opening)
+      assert.isAtMost(peak, maxOpening)
     },
     { fastCheck: { numRuns: runs(25, 60) } }
   )

@@ -15,18 +15,18 @@ import { runs } from "../Runs.js"
 
 const { sides, visitorsAt } = LimitWorld
 const protocol = FastCheck.constantFrom("tcp" as const, "udp" as const)
-const chat = (visitor: LimitWorld.Visitor) => Effect.forever(Effect.delay(visitor.say, "500 millis"))
+const pings = (visitor: LimitWorld.Visitor) => Effect.forever(Effect.delay(visitor.ping, "500 millis"))
 
 describe("slot", () => {
   it.prop(
-    "counts TCP and UDP together, and frees the slot of one who leaves",
+    "counts TCP and UDP together, and frees the slot of a visitor that leaves",
     [
       FastCheck.constantFrom(...sides),
       FastCheck.array(protocol, { minLength: 1, maxLength: 4 }),
       protocol,
       FastCheck.nat()
     ],
-    ([side, protocols, next, who]) => {
+    ([side, protocols, next, leaver]) => {
       const query = `slot=${protocols.length}&read=2s`
       LimitWorld.run({ side, query }, ({ network, tunnel }) =>
         Effect.gen(function* () {
@@ -34,21 +34,21 @@ describe("slot", () => {
           yield* LimitWorld.echoUdp(network)
           const leaving = yield* Scope.make()
           for (const [at, protocol] of protocols.entries()) {
-            const scope = at === who % protocols.length ? leaving : yield* Effect.scope
+            const scope = at === leaver % protocols.length ? leaving : yield* Effect.scope
             const visitor = yield* Scope.extend(LimitWorld.visitor(protocol), scope)
-            assert.isTrue(yield* visitor.say)
-            yield* Effect.forkIn(chat(visitor), scope)
+            assert.isTrue(yield* visitor.ping)
+            yield* Effect.forkIn(pings(visitor), scope)
           }
           for (const protocol of ["tcp", "udp"] as const) {
-            assert.isFalse(yield* Effect.scoped(Effect.flatMap(LimitWorld.visitor(protocol), ({ say }) => say)))
+            assert.isFalse(yield* Effect.scoped(Effect.flatMap(LimitWorld.visitor(protocol), ({ ping }) => ping)))
           }
           const { refused, tcps, udps } = yield* tunnel.checkpoint
           assert.deepStrictEqual([refused["slot"], tcps + udps], [2, protocols.length])
           yield* Scope.close(leaving, Exit.void)
           // A UDP visitor has left when it was silent for `read`.
           yield* Effect.sleep("6 seconds")
-          assert.isTrue(yield* (yield* LimitWorld.visitor(next)).say)
-          assert.isFalse(yield* (yield* LimitWorld.visitor(next)).say)
+          assert.isTrue(yield* (yield* LimitWorld.visitor(next)).ping)
+          assert.isFalse(yield* (yield* LimitWorld.visitor(next)).ping)
         })
       )
     },
@@ -57,14 +57,14 @@ describe("slot", () => {
 })
 
 describe("read", () => {
-  /** How long the visit stays, in milliseconds, from the last word. */
-  const stays = (query: string, side: LimitWorld.Side, protocol: "tcp" | "udp", longest: Duration.DurationInput) =>
+  /** How long the visitor is served after its last byte, in milliseconds. */
+  const servedFor = (query: string, side: LimitWorld.Side, protocol: "tcp" | "udp", longest: Duration.DurationInput) =>
     LimitWorld.run({ side, query }, ({ network, tunnel }) =>
       Effect.gen(function* () {
         yield* LimitWorld.echoTcp(network)
         yield* LimitWorld.echoUdp(network)
         const visitor = yield* LimitWorld.visitor(protocol)
-        assert.isTrue(yield* visitor.say)
+        assert.isTrue(yield* visitor.ping)
         const from = yield* Clock.currentTimeMillis
         const end = from + Duration.toMillis(longest)
         while ((yield* Clock.currentTimeMillis) < end) {
@@ -77,51 +77,51 @@ describe("read", () => {
     )
 
   it.prop(
-    "ends a visit that is silent both ways for that long, and not before",
+    "ends a visit that was silent in both directions for that long, and not before",
     [FastCheck.constantFrom(...sides), protocol, FastCheck.integer({ min: 400, max: 20_000 })],
     ([side, protocol, limit]) => {
-      const stayed = stays(`read=${limit}ms`, side, protocol, limit + 6000)
-      // The last word was heard on its way a few milliseconds before; the side that dials waits for the other one to end.
+      const stayed = servedFor(`read=${limit}ms`, side, protocol, limit + 6000)
+      // The last byte passed a few milliseconds earlier; the side that dials leaves it to the other one to end a UDP session.
       assert.isAtLeast(stayed, limit - 20)
       assert.isAtMost(stayed, limit + 2500 + (side === "dialler" && protocol === "udp" ? 2000 : 0))
     },
     { fastCheck: { numRuns: runs(4, 10) } }
   )
 
-  it.each(sides)("0 never does: %s", (side) => {
+  it.each(sides)("0 never ends a visit: %s", (side) => {
     for (const protocol of ["tcp", "udp"] as const) {
-      assert.isAtLeast(stays("read=0", side, protocol, "20 minutes"), Duration.toMillis("20 minutes"))
+      assert.isAtLeast(servedFor("read=0", side, protocol, "20 minutes"), Duration.toMillis("20 minutes"))
     }
   })
 
   it.prop(
-    "one direction is enough to keep a visit",
+    "traffic in one direction is enough to keep a visit",
     [FastCheck.constantFrom(...sides), protocol, FastCheck.constantFrom("visitor" as const, "target" as const)],
-    ([side, protocol, speaker]) => {
+    ([side, protocol, sender]) => {
       LimitWorld.run({ side, query: "read=3s" }, ({ network, tunnel }) =>
         Effect.gen(function* () {
           const byte = new Uint8Array(1)
           const transport = yield* Transport.Transport
-          const slowly = <E>(speak: Effect.Effect<unknown, E>) => Effect.forever(Effect.delay(speak, "1500 millis"))
+          const slowly = <E>(send: Effect.Effect<unknown, E>) => Effect.forever(Effect.delay(send, "1500 millis"))
           yield* LimitWorld.serveTcp(network, (connection) =>
-            speaker === "target" ? slowly(connection.write(byte)) : Effect.forever(connection.read)
+            sender === "target" ? slowly(connection.write(byte)) : Effect.forever(connection.read)
           )
           yield* LimitWorld.serveUdp(network, (datagram, socket) =>
             Effect.zipRight(
               socket.send([datagram]),
-              speaker === "target" ? Effect.forkScoped(slowly(socket.send([datagram]))) : Effect.void
+              sender === "target" ? Effect.forkScoped(slowly(socket.send([datagram]))) : Effect.void
             )
           )
           if (protocol === "tcp") {
             const connection = yield* transport.connect(visitorsAt)
             yield* Effect.forkScoped(
-              speaker === "visitor" ? slowly(connection.write(byte)) : Effect.forever(connection.read)
+              sender === "visitor" ? slowly(connection.write(byte)) : Effect.forever(connection.read)
             )
           } else {
             const socket = yield* transport.associate(visitorsAt)
             const send = socket.send([{ peer: visitorsAt, bytes: byte }])
             yield* send
-            if (speaker === "visitor") yield* Effect.forkScoped(slowly(send))
+            if (sender === "visitor") yield* Effect.forkScoped(slowly(send))
           }
           yield* Effect.sleep("31 seconds")
           const { tcps, udps, visitors } = yield* tunnel.checkpoint
@@ -135,7 +135,7 @@ describe("read", () => {
 
 describe("rate", () => {
   it.prop(
-    "holds over all visitors, TCP and UDP, each way, in any two seconds within a tenth",
+    "limits all TCP and UDP visitors together, each way, within a tenth in any two seconds",
     [FastCheck.constantFrom(...sides), FastCheck.integer({ min: 2, max: 8 }), FastCheck.nat(2), FastCheck.nat(2)],
     ([side, megabits, tcp, udp]) => {
       LimitWorld.run({ side, query: `rate=${megabits}&read=0` }, ({ network }) =>
@@ -143,18 +143,19 @@ describe("rate", () => {
           const transport = yield* Transport.Transport
           const passed = { up: 0, down: 0 }
           const chunk = new Uint8Array(4000)
-          const hear = (connection: Transport.Connection, way: "up" | "down") =>
+          const receive = (connection: Transport.Connection, direction: "up" | "down") =>
             Effect.forever(
               Effect.map(
                 connection.read,
-                (bytes) => (passed[way] += Option.match(bytes, { onNone: () => 0, onSome: ({ length }) => length }))
+                (bytes) =>
+                  (passed[direction] += Option.match(bytes, { onNone: () => 0, onSome: ({ length }) => length }))
               )
             )
-          // A little more than the rate, of one visitor alone.
+          // One visitor alone sends a little more than the rate.
           const pace = Effect.sleep(Duration.millis(20 / megabits))
           const datagram = new Uint8Array(1200 * 2)
           yield* LimitWorld.serveTcp(network, (connection) =>
-            Effect.zipRight(Effect.forkScoped(Effect.forever(connection.write(chunk))), hear(connection, "up"))
+            Effect.zipRight(Effect.forkScoped(Effect.forever(connection.write(chunk))), receive(connection, "up"))
           )
           const known = new Set<string>()
           yield* LimitWorld.serveUdp(network, ({ bytes, peer }, socket) =>
@@ -168,7 +169,7 @@ describe("rate", () => {
           for (let count = 0; count <= tcp; count++) {
             const connection = yield* transport.connect(visitorsAt)
             yield* Effect.forkScoped(Effect.forever(connection.write(chunk)))
-            yield* Effect.forkScoped(hear(connection, "down"))
+            yield* Effect.forkScoped(receive(connection, "down"))
           }
           for (let count = 0; count <= udp; count++) {
             const socket = yield* transport.associate(visitorsAt)
@@ -187,8 +188,9 @@ describe("rate", () => {
           for (let window = 0; window < 2; window++) {
             const before = { ...passed }
             yield* Effect.sleep("2 seconds")
-            for (const way of ["up", "down"] as const) {
-              assert.approximately((passed[way] - before[way]) / (2 * megabits * 125_000), 1, 0.1, way)
+            for (const direction of ["up", "down"] as const) {
+              const bytes = passed[direction] - before[direction]
+              assert.approximately(bytes / (2 * megabits * 125_000), 1, 0.1, direction)
             }
           }
         })
@@ -199,7 +201,7 @@ describe("rate", () => {
 })
 
 describe("a UDP session", () => {
-  it.each(sides)("that is not answered ends after 30 s, whatever read says: %s", (side) => {
+  it.each(sides)("without an answer ends after 30 s, whatever `read` is: %s", (side) => {
     for (const query of ["read=0", "read=10m"]) {
       LimitWorld.run({ side, query }, ({ network, tunnel }) =>
         Effect.gen(function* () {
@@ -215,7 +217,7 @@ describe("a UDP session", () => {
     }
   })
 
-  it("has one pool connection and one port at the target while it lasts, and others after", () => {
+  it("keeps one pool connection and one port to the target until it ends; the next session has others", () => {
     LimitWorld.run({ side: "receiver", query: "read=5s" }, ({ network, tunnel }) =>
       Effect.gen(function* () {
         const ports = new Set<string>()
@@ -224,37 +226,37 @@ describe("a UDP session", () => {
           return socket.send([datagram])
         })
         const visitor = yield* LimitWorld.visitor("udp")
-        assert.isTrue(yield* visitor.say)
+        assert.isTrue(yield* visitor.ping)
         yield* Effect.sleep("2 seconds")
         const open = network.open()
         for (let count = 0; count < 20; count++) {
-          assert.isTrue(yield* visitor.say)
+          assert.isTrue(yield* visitor.ping)
           yield* Effect.sleep("1 second")
         }
         assert.deepStrictEqual([ports.size, network.open(), (yield* tunnel.checkpoint).visitors], [1, open, 1])
         yield* Effect.sleep("8 seconds")
         assert.strictEqual((yield* tunnel.checkpoint).udps, 0)
-        assert.isTrue(yield* visitor.say)
+        assert.isTrue(yield* visitor.ping)
         assert.deepStrictEqual([ports.size, (yield* tunnel.checkpoint).visitors], [2, 2])
       })
     )
   })
 
   it.prop(
-    "drops a datagram larger than NP_UDP_DATA_BUF_SIZE whole, on either side and either way, and counts it",
+    "drops and counts a datagram larger than NP_UDP_DATA_BUF_SIZE, on either side and in either direction",
     [
       FastCheck.constantFrom(...sides),
       FastCheck.integer({ min: 2, max: 3000 }),
-      FastCheck.constantFrom("remote" as const, "back" as const)
+      FastCheck.constantFrom("target" as const, "visitor" as const)
     ],
-    ([side, limit, way]) => {
+    ([side, limit, to]) => {
       LimitWorld.run({ side, settings: { datagramLimit: limit } }, ({ network, tunnel }) =>
         Effect.gen(function* () {
           const sizes = [limit, limit + 1, 0, 2 * limit, limit - 1]
-          const [heard, answers]: [Array<number>, Array<number>] = [[], []]
+          const [received, answers]: [Array<number>, Array<number>] = [[], []]
           yield* LimitWorld.serveUdp(network, ({ bytes, peer }, socket) => {
-            heard.push(bytes.length)
-            const size = way === "remote" ? 0 : (sizes[heard.length - 1] ?? 0)
+            received.push(bytes.length)
+            const size = to === "target" ? 0 : (sizes[received.length - 1] ?? 0)
             return socket.send([{ peer, bytes: new Uint8Array(size) }])
           })
           const socket = yield* (yield* Transport.Transport).associate(visitorsAt)
@@ -264,10 +266,10 @@ describe("a UDP session", () => {
             )
           )
           for (const size of sizes) {
-            yield* socket.send([{ peer: visitorsAt, bytes: new Uint8Array(way === "remote" ? size : 1) }])
+            yield* socket.send([{ peer: visitorsAt, bytes: new Uint8Array(to === "target" ? size : 1) }])
             yield* Effect.sleep("100 millis")
           }
-          assert.deepStrictEqual(way === "remote" ? heard : answers, [limit, 0, limit - 1])
+          assert.deepStrictEqual(to === "target" ? received : answers, [limit, 0, limit - 1])
           assert.strictEqual((yield* tunnel.checkpoint).refused["datagram"], 2)
         })
       )
@@ -275,42 +277,42 @@ describe("a UDP session", () => {
     { fastCheck: { numRuns: runs(4, 10) } }
   )
 
-  it("drops the newest where its way is full, counts it, and holds a bounded number of bytes", () => {
+  it("drops and counts the newest datagrams while its queue is full", () => {
     const link = { window: 2, segment: 65_536 }
     LimitWorld.run({ side: "receiver", link }, ({ network, tunnel }) =>
       Effect.gen(function* () {
-        const heard: Array<number> = []
+        const received: Array<number> = []
         yield* LimitWorld.serveUdp(network, ({ bytes, peer }, socket) => {
-          heard.push(new DataView(bytes.buffer, bytes.byteOffset).getUint32(0))
+          received.push(new DataView(bytes.buffer, bytes.byteOffset).getUint32(0))
           return socket.send([{ peer, bytes: new Uint8Array(1) }])
         })
         const socket = yield* (yield* Transport.Transport).associate(visitorsAt)
         let sent = 0
-        const say = Effect.suspend(() => {
+        const send = Effect.suspend(() => {
           const bytes = new Uint8Array(10_000)
           new DataView(bytes.buffer).setUint32(0, sent++)
           return Effect.zipRight(socket.send([{ peer: visitorsAt, bytes }]), Effect.sleep("1 millis"))
         })
-        yield* Effect.replicateEffect(say, 10)
+        yield* Effect.replicateEffect(send, 10)
         yield* Effect.sleep("100 millis")
         yield* network.partition("receiver", "dialler")
-        yield* Effect.replicateEffect(say, 600)
+        yield* Effect.replicateEffect(send, 600)
         yield* network.heal("receiver", "dialler")
         yield* Effect.sleep("1 second")
         const { refused } = yield* tunnel.checkpoint
         assert.isAbove(refused["datagram"] ?? 0, 0)
-        assert.strictEqual(heard.length + (refused["datagram"] ?? 0), sent)
+        assert.strictEqual(received.length + (refused["datagram"] ?? 0), sent)
         assert.deepStrictEqual(
-          heard,
-          Array.from({ length: heard.length }, (_, at) => at)
+          received,
+          Array.from({ length: received.length }, (_, at) => at)
         )
-        // The window of the way, what is being written, and the session's MiB.
-        const held = heard.length - 10
+        // The network's window, the write that waits, and the session's queue of 1 MiB.
+        const held = received.length - 10
         assert.isAtMost(held * 10_000, 2 * 65_536 + 2 * 1024 * 1024)
         assert.isAtLeast(held * 10_000, 1024 * 1024 - 10_000)
-        yield* say
+        yield* send
         yield* Effect.sleep("100 millis")
-        assert.strictEqual(heard.at(-1), sent - 1)
+        assert.strictEqual(received.at(-1), sent - 1)
       })
     )
   })
@@ -318,7 +320,7 @@ describe("a UDP session", () => {
 
 describe("a TCP reader that stops", () => {
   it.prop(
-    "has each process hold one chunk besides what the windows of its sockets hold, either way",
+    "leaves one chunk in each process, besides the windows of the sockets, in either direction",
     [
       FastCheck.constantFrom("alone" as const, "receiver" as const),
       FastCheck.integer({ min: 1, max: 16 }),
@@ -335,8 +337,8 @@ describe("a TCP reader that stops", () => {
           const connection = yield* (yield* Transport.Transport).connect(visitorsAt)
           if (!back) yield* Effect.forkScoped(flood(connection))
           yield* Effect.sleep("5 seconds")
-          const [ways, processes] = side === "alone" ? [2, 1] : [3, 2]
-          assert.strictEqual(written, ways * window + processes)
+          const [connections, processes] = side === "alone" ? [2, 1] : [3, 2]
+          assert.strictEqual(written, connections * window + processes)
         })
       )
     },
@@ -351,18 +353,18 @@ describe("a timeout", () => {
   }
   const limit = FastCheck.integer({ min: 1, max: 8000 })
 
-  /** How long a TCP visitor, who says this, waits until it is reset. */
-  const waits = (says: Uint8Array) =>
+  /** How long a TCP visitor that sends these bytes waits until it is reset, in milliseconds. */
+  const waits = (bytes: Uint8Array) =>
     Effect.gen(function* () {
       const connection = yield* (yield* Transport.Transport).connect(visitorsAt)
       const from = yield* Clock.currentTimeMillis
-      yield* connection.write(says)
+      yield* connection.write(bytes)
       assert.strictEqual((yield* Effect.flip(connection.read)).reason, "Reset")
       return (yield* Clock.currentTimeMillis) - from
     })
 
   it.prop(
-    "a target that swallows is given up after NP_TCP_DIAL_TIMEOUT",
+    "of NP_TCP_DIAL_TIMEOUT ends the dial of a target that does not answer",
     [FastCheck.constantFrom("alone" as const, "dialler" as const), limit],
     ([side, limit]) => {
       LimitWorld.run({ side, settings: { tcpDialTimeout: Duration.millis(limit) } }, ({ network, tunnel }) =>
@@ -377,7 +379,7 @@ describe("a timeout", () => {
   )
 
   it.prop(
-    "a UDP target that is not found is given up after NP_UDP_DIAL_TIMEOUT",
+    "of NP_UDP_DIAL_TIMEOUT ends the look-up of a UDP target",
     [FastCheck.constantFrom("alone" as const, "dialler" as const), limit],
     ([side, limit]) => {
       // The name server does not answer.
@@ -403,7 +405,7 @@ describe("a timeout", () => {
   )
 
   it.prop(
-    "a newcomer of the tunnel port who says nothing is sent away after NP_HANDSHAKE_TIMEOUT",
+    "of NP_HANDSHAKE_TIMEOUT closes a connection to the tunnel port that sends nothing",
     [limit],
     ([limit]) => {
       LimitWorld.run({ side: "receiver", settings: { handshakeTimeout: Duration.millis(limit + 200) } }, ({ tunnel }) =>
@@ -420,7 +422,7 @@ describe("a timeout", () => {
   )
 
   it.prop(
-    "so is a visitor without the PROXY header",
+    "of NP_HANDSHAKE_TIMEOUT resets a visitor that sends no whole PROXY header",
     [FastCheck.constantFrom("alone" as const, "receiver" as const), limit],
     ([side, limit]) => {
       LimitWorld.run(
@@ -436,7 +438,7 @@ describe("a timeout", () => {
   )
 
   it.prop(
-    "a visitor whose other side is away is refused after NP_POOL_GET_TIMEOUT",
+    "of NP_POOL_GET_TIMEOUT refuses a visitor while the other side is not connected",
     [limit],
     ([limit]) => {
       LimitWorld.run(

@@ -17,7 +17,7 @@ import { type Connection, Transport } from "../../src/transport/Transport.js"
 import { readAll } from "../Bytes.js"
 
 interface Line {
-  /** The outer ends: what the visitor and the target hold. */
+  /** The outer ends. */
   readonly visitor: Connection
   readonly target: Connection
   readonly exchange: Effect.Effect<void, unknown>
@@ -37,9 +37,9 @@ const world = <A, E>(
       Effect.provide(Transport, network.host("inner"))
     ])
     const listener = yield* inner.listen(Address.make("inner", 1))
-    const meet = Effect.zip(outer.connect(Address.make("inner", 1)), listener.accept)
-    const [visitor, near] = yield* meet
-    const [target, far] = yield* meet
+    const connect = Effect.zip(outer.connect(Address.make("inner", 1)), listener.accept)
+    const [visitor, near] = yield* connect
+    const [target, far] = yield* connect
     const relay = yield* Relay.Relay
     return yield* program({ visitor, target, exchange: relay.exchange(near, far) })
   }).pipe(
@@ -61,76 +61,65 @@ const link = FastCheck.record({
 
 describe("Relay", () => {
   it.prop(
-    "brings both ways whole and in order, and each end as an end",
+    "transfers both directions completely and in order, and each end as an end",
     [FastCheck.integer(), link, bytes, bytes],
     ([seed, link, up, down]) => {
-      const [heardByTarget, heardByVisitor, traffic, live] = world(
-        seed,
-        link,
-        undefined,
-        ({ exchange, target, visitor }) =>
-          Effect.gen(function* () {
-            yield* Effect.fork(exchange)
-            // The target answers only once the visitor has ended its side.
-            const asked = yield* Effect.fork(
-              Effect.zipLeft(readAll(target), Effect.zipRight(target.write(down), target.end))
-            )
-            yield* Effect.zipRight(visitor.write(up), visitor.end)
-            const answer = yield* readAll(visitor)
-            const question = yield* asked
-            yield* Effect.flatMap(Relay.Relay, ({ drained }) => drained)
-            return [question, answer, (yield* Meter.Meter).traffic, yield* counts] as const
-          })
+      const [atTarget, atVisitor, traffic, live] = world(seed, link, undefined, ({ exchange, target, visitor }) =>
+        Effect.gen(function* () {
+          yield* Effect.fork(exchange)
+          // The target answers after the visitor has half-closed.
+          const asked = yield* Effect.fork(
+            Effect.zipLeft(readAll(target), Effect.zipRight(target.write(down), target.end))
+          )
+          yield* Effect.zipRight(visitor.write(up), visitor.end)
+          const answer = yield* readAll(visitor)
+          const question = yield* asked
+          yield* Effect.flatMap(Relay.Relay, ({ drained }) => drained)
+          return [question, answer, (yield* Meter.Meter).traffic, yield* counts] as const
+        })
       )
-      assert.deepStrictEqual(
-        [Array.from(heardByTarget), Array.from(heardByVisitor)],
-        [Array.from(up), Array.from(down)]
-      )
+      assert.deepStrictEqual([Array.from(atTarget), Array.from(atVisitor)], [Array.from(up), Array.from(down)])
       assert.deepStrictEqual(traffic, { tcpTx: up.length, tcpRx: down.length, udpTx: 0, udpRx: 0 })
       assert.deepStrictEqual(live, { live: 0, total: 1 })
     }
   )
 
-  it.prop(
-    "a reset of either side is a reset of the other",
-    [FastCheck.integer(), FastCheck.boolean()],
-    ([seed, first]) => {
-      const reason = world(seed, { latency: 3 }, undefined, ({ exchange, target, visitor }) =>
-        Effect.gen(function* () {
-          yield* Effect.fork(Effect.ignore(exchange))
-          const [leaver, other] = first ? [visitor, target] : [target, visitor]
-          yield* leaver.reset
-          const { reason } = yield* Effect.flip(other.read)
-          yield* Effect.flatMap(Relay.Relay, ({ drained }) => drained)
-          return reason
-        })
-      )
-      assert.strictEqual(reason, "Reset")
-    }
-  )
+  it.prop("a reset of either side resets the other", [FastCheck.integer(), FastCheck.boolean()], ([seed, first]) => {
+    const reason = world(seed, { latency: 3 }, undefined, ({ exchange, target, visitor }) =>
+      Effect.gen(function* () {
+        yield* Effect.fork(Effect.ignore(exchange))
+        const [leaver, other] = first ? [visitor, target] : [target, visitor]
+        yield* leaver.reset
+        const { reason } = yield* Effect.flip(other.read)
+        yield* Effect.flatMap(Relay.Relay, ({ drained }) => drained)
+        return reason
+      })
+    )
+    assert.strictEqual(reason, "Reset")
+  })
 
   it.prop(
-    "an exchange is reset once both sides were silent for the limit, and not before",
+    "an exchange is reset when both sides were silent for the limit, and not before",
     [FastCheck.integer(), FastCheck.integer({ min: 0, max: 20 })],
-    ([seed, words]) => {
+    ([seed, writes]) => {
       const limit = Duration.seconds(4)
       const [error, took] = world(seed, {}, limit, ({ exchange, target, visitor }) =>
         Effect.gen(function* () {
           yield* Effect.fork(readAll(target))
-          // Words three seconds apart keep it alive, in one direction alone.
+          // Bytes three seconds apart, in one direction, are enough to keep it alive.
           yield* Effect.fork(
-            Effect.replicateEffect(Effect.delay(visitor.write(new Uint8Array(1)), Duration.seconds(3)), words)
+            Effect.replicateEffect(Effect.delay(visitor.write(new Uint8Array(1)), Duration.seconds(3)), writes)
           )
           const [took, error] = yield* Effect.timed(Effect.flip(exchange))
           return [error, Duration.toSeconds(took)] as const
         })
       )
       assert.instanceOf(error, Relay.RelayIdle)
-      assert.isTrue(took >= words * 3 + 4 && took <= words * 3 + 6, `${took} s`)
+      assert.isTrue(took >= writes * 3 + 4 && took <= writes * 3 + 6, `${took} s`)
     }
   )
 
-  it("a reader who is slow is not taken for silent, one who stops is", () => {
+  it("an exchange with a slow reader is not idle, one whose reader stopped is", () => {
     const limit = Duration.seconds(2)
     const network = SimNetwork.make({ window: 1, segment: 100 })
     const program = Effect.gen(function* () {
@@ -142,9 +131,9 @@ describe("Relay", () => {
       const near: Connection = {
         ...far,
         read: Effect.suspend(() => {
-          const said = chunk
+          const next = chunk
           chunk = Option.none()
-          return Option.isSome(said) ? Effect.succeed(said) : Effect.never
+          return Option.isSome(next) ? Effect.succeed(next) : Effect.never
         }),
         unsent: () => 0
       }
@@ -163,8 +152,8 @@ describe("Relay", () => {
     assert.isTrue(took >= 60 && took <= 64, `${took} s`)
   })
 
-  it("one that is slowed down by the rate is not taken for silent", () => {
-    const heard = world(
+  it("an exchange that the rate slows down is not idle", () => {
+    const received = world(
       3,
       {},
       Duration.seconds(1),
@@ -178,10 +167,10 @@ describe("Relay", () => {
         }),
       2000
     )
-    assert.strictEqual(heard.length, 60_000)
+    assert.strictEqual(received.length, 60_000)
   })
 
-  it("a reader who stops stops the writer", () => {
+  it("a reader that stops stops the writer", () => {
     const sent = world(5, { window: 4, segment: 1000 }, undefined, ({ exchange, visitor }) =>
       Effect.gen(function* () {
         yield* Effect.fork(exchange)

@@ -133,7 +133,7 @@ export const make = (options: Options): Effect.Effect<Relay.Relay["Type"], never
         busy.unsafeClose()
         drained.unsafeOpen()
       }
-      return Effect.zipRight(learn(measure(exchange)), Effect.whenLogLevel(Relay.report(exchange), "Debug"))
+      return Effect.zipRight(learn(measure(exchange)), Effect.whenLogLevel(Relay.logSummary(exchange), "Debug"))
     }
     return Relay.Relay.of({
       exchange: (near, far) =>
@@ -165,7 +165,7 @@ export const make = (options: Options): Effect.Effect<Relay.Relay["Type"], never
       drained: Effect.repeat(Effect.zipRight(portable.drained, drained.await), {
         until: () => Effect.map(portable.count, ({ live }) => live + exchanges.size === 0)
       }),
-      way: "kernel"
+      description: "kernel"
     })
   })
 
@@ -175,7 +175,7 @@ export const layer = (options: Options): Layer.Layer<Relay.Relay, never, Meter |
 
 // internal
 
-interface Exchange extends Relay.Carried {
+interface Exchange extends Relay.Summary {
   readonly running: KernelExchange.KernelExchange
   /** By side, where there is a rate limit. */
   readonly grants: Record<Side, RateGrant.RateGrant | undefined>
@@ -208,7 +208,7 @@ const beginner =
     const exchange: Exchange = {
       near,
       far,
-      began: clock.unsafeCurrentTimeMillis(),
+      startedAt: clock.unsafeCurrentTimeMillis(),
       running: run([withCredit(nearSocket, grants.near), withCredit(farSocket, grants.far)], (side) =>
         grants[side]?.request()
       ),

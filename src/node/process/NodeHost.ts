@@ -58,7 +58,7 @@ const sockets = ({ relay = "auto", ...options }: Options): Layer.Layer<RelayFact
             Layer.mergeAll(
               NodeTransport.layerWith(options),
               Layer.succeed(RelayFactory.RelayFactory, {
-                layer: (options) => Relay.layer({ ...options, why: message })
+                layer: (options) => Relay.layer({ ...options, fallbackReason: message })
               }),
               relay === "kernel" ? Layer.effectDiscard(Effect.logWarning(`no kernel relay: ${message}`)) : Layer.empty
             )

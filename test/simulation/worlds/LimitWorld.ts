@@ -1,5 +1,5 @@
 /**
- * A calm world around one tunnel: two hosts, a target, and visitors by TCP and UDP who say and hear.
+ * A world without faults around one tunnel: two hosts, a target, and TCP and UDP visitors that send and receive.
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -17,32 +17,32 @@ import * as Transport from "../../../src/transport/Transport.js"
 import type { Tunnel } from "../../../src/tunnel/Tunnel.js"
 import * as TunnelHost from "./TunnelHost.js"
 
-/** Which side a limit is set on: the only one, the one that visitors come to, or the one that dials the target. */
+/** The side with the limit: the only one, the one that visitors connect to, or the one that dials the target. */
 export type Side = "alone" | "receiver" | "dialler"
 export const sides = ["alone", "receiver", "dialler"] as const
 
 export interface Options {
   readonly side: Side
-  /** The query of the side in question; the other one has `read=0`. */
+  /** The query of the side with the limit; the other side has `read=0`. */
   readonly query?: string | undefined
   readonly settings?: Partial<Settings["Type"]> | undefined
   readonly link?: SimNetwork.Link | undefined
-  /** Of the side that dials, in place of the simulated one. */
+  /** Changes the transport of the side that dials. */
   readonly dialling?: ((transport: Layer.Layer<Transport.Transport>) => Layer.Layer<Transport.Transport>) | undefined
 }
 
 export interface World {
   readonly network: SimNetwork.SimNetwork
-  /** The side in question. */
+  /** The side with the limit. */
   readonly tunnel: Tunnel["Type"]
-  /** The side that visitors come to. */
+  /** The side that visitors connect to. */
   readonly receiving: Tunnel["Type"]
 }
 
 export const visitorsAt = Address.make("receiver", 8080)
 const target = Address.make("target", 80)
 
-/** Runs the program on the visitors' host, the tunnel serving, and holds it to leave nothing behind. */
+/** Runs the program on the visitors' host once the tunnel serves, and checks that it leaves nothing open. */
 export const run = <A, E>(
   { dialling = (same) => same, link, query = "", settings = {}, side }: Options,
   program: (world: World) => Effect.Effect<A, E, Scope.Scope | Transport.Transport>
@@ -124,10 +124,10 @@ export const echoTcp = (network: SimNetwork.SimNetwork) =>
 export const echoUdp = (network: SimNetwork.SimNetwork) =>
   serveUdp(network, (datagram, socket) => socket.send([datagram]))
 
-/** A visitor, who hears back what it says. */
+/** A visitor of an echo server. */
 export interface Visitor {
-  /** Whether an answer came within a second. */
-  readonly say: Effect.Effect<boolean>
+  /** Sends a byte; whether an answer came within a second. */
+  readonly ping: Effect.Effect<boolean>
 }
 
 const answered = (visit: Effect.Effect<unknown, Transport.TransportError>) =>
@@ -143,11 +143,11 @@ export const visitor = (protocol: "tcp" | "udp") =>
     if (protocol === "udp") {
       const socket = yield* transport.associate(visitorsAt)
       const bytes = new Uint8Array([7])
-      return { say: answered(Effect.zipRight(socket.send([{ peer: visitorsAt, bytes }]), socket.receive)) }
+      return { ping: answered(Effect.zipRight(socket.send([{ peer: visitorsAt, bytes }]), socket.receive)) }
     }
     const connection = yield* transport.connect(visitorsAt)
     return {
-      say: answered(
+      ping: answered(
         Effect.zipRight(connection.write(new Uint8Array([7])), connection.read).pipe(
           Effect.filterOrFail(
             Option.isSome,
@@ -158,5 +158,5 @@ export const visitor = (protocol: "tcp" | "udp") =>
     }
   })
 
-/** Timeouts that tests need not wait long for. */
+/** A short stop. */
 const quick: Partial<Settings["Type"]> = { shutdownTimeout: Duration.seconds(1) }
