@@ -1,13 +1,14 @@
 import { randomInt } from "node:crypto"
 import { defineConfig } from "vitest/config"
+import { timeLimitMillis } from "./test/Runs.js"
 
 export default defineConfig({
   test: {
     setupFiles: ["test/setup.ts"],
     env: { NODEPASS_SEED: process.env["NODEPASS_SEED"] ?? String(randomInt(2 ** 31)) },
-    // For tests that hang; none waits for a time that a busy machine could exceed.
-    testTimeout: 120_000,
-    hookTimeout: 120_000,
+    // Only a hang takes so long.
+    testTimeout: timeLimitMillis,
+    hookTimeout: timeLimitMillis,
     watch: false,
     dangerouslyIgnoreUnhandledErrors: false,
     poolOptions: {

@@ -82,8 +82,8 @@ describe("subscribers of a master's events", () => {
       for (const alias of aliases) await rename(alias)
       await Promise.all(listening.map(({ heard }) => heard("event-29")))
       for (const { words } of listening) assert.deepStrictEqual(words(), aliases)
-      // Each event told to each by itself took ten seconds.
-      assert.isBelow(cpuSeconds(master.pid) - before, 1.5)
+      // Each event encoded once for each subscriber took ten seconds of CPU; a busy machine makes a second of it two.
+      assert.isBelow(cpuSeconds(master.pid) - before, 3)
       assert.isBelow(await metric("nodepass_memory_bytes"), 500_000_000)
 
       // Whoever leaves without having read is let go of.
@@ -120,7 +120,7 @@ describe("subscribers of a master's events", () => {
       world.close()
       Fs.rmSync(folder, { recursive: true })
     }
-  }, 60_000)
+  })
 })
 
 /** What the process has taken of a processor; 0 where the system does not say. */

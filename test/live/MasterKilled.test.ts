@@ -3,11 +3,11 @@ import { randomInt } from "node:crypto"
 import * as Fs from "node:fs"
 import * as Os from "node:os"
 import * as Path from "node:path"
-import process from "node:process"
+import { runs } from "../Runs.js"
 import { makeWorld } from "./command/Nodepass.js"
 
-/** How often it is killed: more on request. */
-const kills = Number(process.env["NODEPASS_KILLS"] ?? 8)
+/** How often the master is killed. */
+const kills = runs(4, 40)
 
 interface Known {
   alias: string
@@ -22,110 +22,106 @@ interface Listed extends Known {
 }
 
 describe("a master that is killed", () => {
-  it(
-    "has all that it acknowledged when it is back, and no half of what it did not",
-    async () => {
-      const world = makeWorld()
-      const folder = Fs.mkdtempSync(Path.join(Os.tmpdir(), "nodepass-killed-"))
-      try {
-        /** Acknowledged. */
-        const known = new Map<string, Known>()
-        let key = ""
-        for (let life = 0; life <= kills; life++) {
-          const port = await world.freePort()
-          const master = world.start([`master://127.0.0.1:${port}?log=warn&state=${folder}`])
-          if (key === "") [, key = ""] = /^API key: (\w+)/.exec(await master.line(/^API key: /)) ?? []
-          const call = async (method: string, path: string, body?: unknown) => {
-            const response = await fetch(`http://127.0.0.1:${port}/api/v1${path}`, {
-              method,
-              headers: { "x-api-key": key },
-              ...(body === undefined ? {} : { body: JSON.stringify(body) })
-            })
-            const text = await response.text()
-            return { status: response.status, json: text === "" ? undefined : JSON.parse(text) }
-          }
-          for (;;) {
-            const up = await call("GET", "/health").then(
-              () => true,
-              () => false
-            )
-            if (up) break
-            if (master.child.exitCode !== null) throw new Error(master.log())
-            await new Promise((resolve) => setTimeout(resolve, 10))
-          }
-
-          const { json } = await call("GET", "/instances")
-          const list: ReadonlyArray<Listed> = json.slice(0, -1)
-          const found = new Map(list.map((one) => [one.id, one]))
-          for (const [id, { alias, tags, url, version }] of known) {
-            const instance = found.get(id)
-            assert.isDefined(instance, `life ${life}: ${id} is gone`)
-            // What was under way when it was killed may have come about.
-            const isNext = doubtful?.id === id
-            const next = isNext ? doubtful : undefined
-            assert.oneOf(instance.alias, [alias, next?.alias ?? alias])
-            assert.oneOf(instance.url, [url, next?.url ?? url])
-            assert.oneOf(instance.version, [version, next === undefined ? version : version + 1])
-            assert.strictEqual(instance.version === version, instance.url === url)
-            assert.oneOf(JSON.stringify(instance.meta.tags), [JSON.stringify(tags), JSON.stringify(next?.tags ?? tags)])
-          }
-          for (const { id, alias, meta, url, version } of list) {
-            if (!known.has(id))
-              assert.isTrue(doubtful?.id === "new" || doubtful?.id === id, `life ${life}: ${id} came back`)
-            known.set(id, { alias, url, version, tags: meta.tags })
-          }
-          if (life === kills) {
-            await master.stop()
-            return
-          }
-
-          // Changes, one after the other, until it is dead.
-          const dead = new Promise<void>((resolve) =>
-            setTimeout(() => void master.stop("SIGKILL").then(() => resolve()), randomInt(1, 60))
-          )
-          doubtful = undefined
-          try {
-            for (let step = 0; ; step++) {
-              const [id, one] = Array.from(known)[randomInt(0, known.size + 1)] ?? []
-              const word = `${life}-${step}`
-              if (id === undefined || one === undefined) {
-                doubtful = { id: "new" }
-                const made = await call("POST", "/instances", {
-                  url: `client://k@127.0.0.1:9/127.0.0.1:10?mode=2&slot=${step + 1}`,
-                  alias: word
-                })
-                assert.strictEqual(made.status, 201)
-                known.set(made.json.id, { alias: word, url: made.json.url, version: 1, tags: {} })
-              } else if (step % 7 === 6 && known.size > 3) {
-                known.delete(id)
-                doubtful = { id }
-                assert.strictEqual((await call("DELETE", `/instances/${id}`)).status, 204)
-              } else if (step % 2 === 0) {
-                doubtful = { id, alias: word, tags: { word } }
-                const meta = { tags: { word } }
-                assert.strictEqual((await call("PATCH", `/instances/${id}`, { alias: word, meta })).status, 200)
-                Object.assign(one, { alias: word, tags: { word } })
-              } else {
-                const url = one.url.replace(/slot=\d+/, `slot=${life * 1000 + step + 2000}`)
-                doubtful = { id, url }
-                const put = await call("PUT", `/instances/${id}`, { url })
-                assert.strictEqual(put.status, 200)
-                Object.assign(one, { url, version: put.json.version })
-              }
-              doubtful = undefined
-            }
-          } catch (error) {
-            if (!(error instanceof TypeError)) throw error
-          }
-          await dead
+  it("has all that it acknowledged when it is back, and no half of what it did not", async () => {
+    const world = makeWorld()
+    const folder = Fs.mkdtempSync(Path.join(Os.tmpdir(), "nodepass-killed-"))
+    try {
+      /** Acknowledged. */
+      const known = new Map<string, Known>()
+      let key = ""
+      for (let life = 0; life <= kills; life++) {
+        const port = await world.freePort()
+        const master = world.start([`master://127.0.0.1:${port}?log=warn&state=${folder}`])
+        if (key === "") [, key = ""] = /^API key: (\w+)/.exec(await master.line(/^API key: /)) ?? []
+        const call = async (method: string, path: string, body?: unknown) => {
+          const response = await fetch(`http://127.0.0.1:${port}/api/v1${path}`, {
+            method,
+            headers: { "x-api-key": key },
+            ...(body === undefined ? {} : { body: JSON.stringify(body) })
+          })
+          const text = await response.text()
+          return { status: response.status, json: text === "" ? undefined : JSON.parse(text) }
         }
-      } finally {
-        world.close()
-        Fs.rmSync(folder, { recursive: true })
+        for (;;) {
+          const up = await call("GET", "/health").then(
+            () => true,
+            () => false
+          )
+          if (up) break
+          if (master.child.exitCode !== null) throw new Error(master.log())
+          await new Promise((resolve) => setTimeout(resolve, 10))
+        }
+
+        const { json } = await call("GET", "/instances")
+        const list: ReadonlyArray<Listed> = json.slice(0, -1)
+        const found = new Map(list.map((one) => [one.id, one]))
+        for (const [id, { alias, tags, url, version }] of known) {
+          const instance = found.get(id)
+          assert.isDefined(instance, `life ${life}: ${id} is gone`)
+          // What was under way when it was killed may have come about.
+          const isNext = doubtful?.id === id
+          const next = isNext ? doubtful : undefined
+          assert.oneOf(instance.alias, [alias, next?.alias ?? alias])
+          assert.oneOf(instance.url, [url, next?.url ?? url])
+          assert.oneOf(instance.version, [version, next === undefined ? version : version + 1])
+          assert.strictEqual(instance.version === version, instance.url === url)
+          assert.oneOf(JSON.stringify(instance.meta.tags), [JSON.stringify(tags), JSON.stringify(next?.tags ?? tags)])
+        }
+        for (const { id, alias, meta, url, version } of list) {
+          if (!known.has(id))
+            assert.isTrue(doubtful?.id === "new" || doubtful?.id === id, `life ${life}: ${id} came back`)
+          known.set(id, { alias, url, version, tags: meta.tags })
+        }
+        if (life === kills) {
+          await master.stop()
+          return
+        }
+
+        // Changes, one after the other, until it is dead.
+        const dead = new Promise<void>((resolve) =>
+          setTimeout(() => void master.stop("SIGKILL").then(() => resolve()), randomInt(1, 60))
+        )
+        doubtful = undefined
+        try {
+          for (let step = 0; ; step++) {
+            const [id, one] = Array.from(known)[randomInt(0, known.size + 1)] ?? []
+            const word = `${life}-${step}`
+            if (id === undefined || one === undefined) {
+              doubtful = { id: "new" }
+              const made = await call("POST", "/instances", {
+                url: `client://k@127.0.0.1:9/127.0.0.1:10?mode=2&slot=${step + 1}`,
+                alias: word
+              })
+              assert.strictEqual(made.status, 201)
+              known.set(made.json.id, { alias: word, url: made.json.url, version: 1, tags: {} })
+            } else if (step % 7 === 6 && known.size > 3) {
+              known.delete(id)
+              doubtful = { id }
+              assert.strictEqual((await call("DELETE", `/instances/${id}`)).status, 204)
+            } else if (step % 2 === 0) {
+              doubtful = { id, alias: word, tags: { word } }
+              const meta = { tags: { word } }
+              assert.strictEqual((await call("PATCH", `/instances/${id}`, { alias: word, meta })).status, 200)
+              Object.assign(one, { alias: word, tags: { word } })
+            } else {
+              const url = one.url.replace(/slot=\d+/, `slot=${life * 1000 + step + 2000}`)
+              doubtful = { id, url }
+              const put = await call("PUT", `/instances/${id}`, { url })
+              assert.strictEqual(put.status, 200)
+              Object.assign(one, { url, version: put.json.version })
+            }
+            doubtful = undefined
+          }
+        } catch (error) {
+          if (!(error instanceof TypeError)) throw error
+        }
+        await dead
       }
-    },
-    30_000 + kills * 3000
-  )
+    } finally {
+      world.close()
+      Fs.rmSync(folder, { recursive: true })
+    }
+  })
 })
 
 /** The change that was not acknowledged when the master was killed. */

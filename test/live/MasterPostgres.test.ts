@@ -92,5 +92,5 @@ describe.skipIf(Postgres.found === undefined)("a master whose state is in Postgr
       world.close()
       Fs.rmSync(folder, { recursive: true })
     }
-  }, 60_000)
+  })
 })

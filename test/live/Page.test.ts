@@ -9,7 +9,7 @@ const keyId = "********"
 
 if (program === undefined) console.log("The tests of the master's page are skipped: this machine has no Chromium.")
 
-describe.skipIf(program === undefined)("the master's page, in a browser", { timeout: 60_000 }, () => {
+describe.skipIf(program === undefined)("the master's page, in a browser", () => {
   let browser: Browser
   let world: World
   let master: Nodepass

@@ -16,8 +16,6 @@ beforeEach(() => {
 })
 afterEach(() => world.close())
 
-const timeout = 20_000
-
 /** Every flow, and every way to secure the data connections. */
 const ways = [
   ["server", 0],
@@ -74,8 +72,7 @@ describe.skipIf(lacks("iperf3"))("iperf3", () => {
       const { lost_percent: lost = 100, packets = 0 } = await measure("-u", "-b", "20M", "-l", "1400", "-t", "1")
       assert.isAbove(packets, 1000)
       assert.isBelow(lost, 5)
-    },
-    timeout
+    }
   )
 })
 
@@ -137,27 +134,22 @@ describe.skipIf(lacks("dig"))("dig", () => {
       assert.deepStrictEqual(await dig("+ignore", "20.test"), addresses(20))
       assert.deepStrictEqual(await dig("+tcp", "4.test"), addresses(4))
       assert.deepStrictEqual(await dig("500.test"), addresses(500))
-    },
-    timeout
+    }
   )
 })
 
 describe.skipIf(lacks("redis-server", "redis-benchmark"))("redis", () => {
-  it.each(otherWays)(
-    `answers redis-benchmark in full, ${title}`,
-    async (receiver, tls) => {
-      const target = await world.freePort()
-      const server = ["--port", String(target), "--bind", "127.0.0.1", "--save", "", "--dir", folder(world)]
-      await serve(world, "redis-server", server, /Ready to accept connections/)
-      const { port } = await through(target, receiver, tls)
-      const load = ["-t", "set,get", "-n", "2000", "-P", "8", "--csv"]
-      const out = await run(world, "redis-benchmark", ["-h", "127.0.0.1", "-p", String(port), ...load])
-      const rates = Array.from(out.matchAll(/^"(SET|GET)","([\d.]+)"/gm), ([, name, rate]) => `${name} ${rate}/s`)
-      console.log(`redis-benchmark ${receiver} tls=${tls}: ${rates.join(", ")}`)
-      assert.match(rates.join(), /^SET [1-9].*GET [1-9]/)
-    },
-    timeout
-  )
+  it.each(otherWays)(`answers redis-benchmark in full, ${title}`, async (receiver, tls) => {
+    const target = await world.freePort()
+    const server = ["--port", String(target), "--bind", "127.0.0.1", "--save", "", "--dir", folder(world)]
+    await serve(world, "redis-server", server, /Ready to accept connections/)
+    const { port } = await through(target, receiver, tls)
+    const load = ["-t", "set,get", "-n", "2000", "-P", "8", "--csv"]
+    const out = await run(world, "redis-benchmark", ["-h", "127.0.0.1", "-p", String(port), ...load])
+    const rates = Array.from(out.matchAll(/^"(SET|GET)","([\d.]+)"/gm), ([, name, rate]) => `${name} ${rate}/s`)
+    console.log(`redis-benchmark ${receiver} tls=${tls}: ${rates.join(", ")}`)
+    assert.match(rates.join(), /^SET [1-9].*GET [1-9]/)
+  })
 })
 
 describe("HTTP", () => {
@@ -232,65 +224,57 @@ describe("HTTP", () => {
     }
   }
 
-  it.each(otherWays)(
-    `keeps one connection alive over fifty requests, ${title}`,
-    async (receiver, tls) => {
-      const { connections, port: target } = await listenHttp()
-      const { port } = await through(target, receiver, tls)
-      const agent = world.own(new Http.Agent({ keepAlive: true, maxSockets: 1 }), (agent) => agent.destroy())
-      const post = async (path: string, body: Buffer): Promise<string> => {
-        const request = Http.request({ agent, host: "127.0.0.1", port, path, method: "POST" })
-        request.end(body)
-        const [response] = (await once(request, "response")) as [Http.IncomingMessage]
-        let text = ""
-        for await (const part of response.setEncoding("utf8")) text += String(part)
-        return text
-      }
-      const bodies = Array.from({ length: 50 }, (_, n) => Crypto.randomBytes(n * 4000))
-      const answers: Array<string> = []
-      for (const [n, body] of bodies.entries()) answers.push(await post(`/${n}`, body))
-      assert.deepStrictEqual(
-        answers,
-        bodies.map((body, n) => `POST /${n} ${digest(body)}`)
-      )
-      assert.strictEqual(connections(), 1)
-    },
-    timeout
-  )
+  it.each(otherWays)(`keeps one connection alive over fifty requests, ${title}`, async (receiver, tls) => {
+    const { connections, port: target } = await listenHttp()
+    const { port } = await through(target, receiver, tls)
+    const agent = world.own(new Http.Agent({ keepAlive: true, maxSockets: 1 }), (agent) => agent.destroy())
+    const post = async (path: string, body: Buffer): Promise<string> => {
+      const request = Http.request({ agent, host: "127.0.0.1", port, path, method: "POST" })
+      request.end(body)
+      const [response] = (await once(request, "response")) as [Http.IncomingMessage]
+      let text = ""
+      for await (const part of response.setEncoding("utf8")) text += String(part)
+      return text
+    }
+    const bodies = Array.from({ length: 50 }, (_, n) => Crypto.randomBytes(n * 4000))
+    const answers: Array<string> = []
+    for (const [n, body] of bodies.entries()) answers.push(await post(`/${n}`, body))
+    assert.deepStrictEqual(
+      answers,
+      bodies.map((body, n) => `POST /${n} ${digest(body)}`)
+    )
+    assert.strictEqual(connections(), 1)
+  })
 
-  it.each(twoWays)(
-    `becomes a WebSocket that echoes twenty frames in order, ${title}`,
-    async (receiver, tls) => {
-      const { port: target } = await listenHttp()
-      const { port } = await through(target, receiver, tls)
-      const key = Crypto.randomBytes(16).toString("base64")
-      const headers = {
-        Connection: "Upgrade",
-        Upgrade: "websocket",
-        "Sec-WebSocket-Key": key,
-        "Sec-WebSocket-Version": "13"
-      }
-      const request = Http.get({ host: "127.0.0.1", port, path: "/", headers })
-      const [response, socket, head] = (await once(request, "upgrade")) as [Http.IncomingMessage, Net.Socket, Buffer]
-      world.own(socket, (socket) => socket.destroy())
-      assert.strictEqual(response.headers["sec-websocket-accept"], acceptOf(key))
-      const texts = Array.from({ length: 20 }, (_, n) => `frame ${n} `.repeat(n % 10).slice(0, 125))
-      const heard: Array<string> = []
-      const all = new Promise<void>((resolve) =>
-        onTexts(socket, head, (text) => {
-          heard.push(text)
-          if (heard.length === texts.length) resolve()
-        })
-      )
-      for (const text of texts) socket.write(frame(text, Crypto.randomBytes(4)))
-      await all
-      assert.deepStrictEqual(heard, texts)
-      const end = readAll(socket)
-      socket.end()
-      await end
-    },
-    timeout
-  )
+  it.each(twoWays)(`becomes a WebSocket that echoes twenty frames in order, ${title}`, async (receiver, tls) => {
+    const { port: target } = await listenHttp()
+    const { port } = await through(target, receiver, tls)
+    const key = Crypto.randomBytes(16).toString("base64")
+    const headers = {
+      Connection: "Upgrade",
+      Upgrade: "websocket",
+      "Sec-WebSocket-Key": key,
+      "Sec-WebSocket-Version": "13"
+    }
+    const request = Http.get({ host: "127.0.0.1", port, path: "/", headers })
+    const [response, socket, head] = (await once(request, "upgrade")) as [Http.IncomingMessage, Net.Socket, Buffer]
+    world.own(socket, (socket) => socket.destroy())
+    assert.strictEqual(response.headers["sec-websocket-accept"], acceptOf(key))
+    const texts = Array.from({ length: 20 }, (_, n) => `frame ${n} `.repeat(n % 10).slice(0, 125))
+    const heard: Array<string> = []
+    const all = new Promise<void>((resolve) =>
+      onTexts(socket, head, (text) => {
+        heard.push(text)
+        if (heard.length === texts.length) resolve()
+      })
+    )
+    for (const text of texts) socket.write(frame(text, Crypto.randomBytes(4)))
+    await all
+    assert.deepStrictEqual(heard, texts)
+    const end = readAll(socket)
+    socket.end()
+    await end
+  })
 })
 
 /** Where root's daemon wants to be locked up; a system that has not started one has no such folder. */
@@ -330,29 +314,25 @@ describe.skipIf(lacks("sshd", "ssh", "ssh-keygen", "rsync") || !unprivileged)("s
     return { own, target, words }
   }
 
-  it.each(twoWays)(
-    `runs a command, and brings a folder by rsync, ${title}`,
-    async (receiver, tls) => {
-      const { own, target, words } = await startDaemon()
-      const { port } = await through(target, receiver, tls)
-      const said = await run(world, "ssh", [...words(port), `${user}@127.0.0.1`, "echo hello; seq 1 20000 | tail -n 1"])
-      assert.strictEqual(said, "hello\n20000\n")
+  it.each(twoWays)(`runs a command, and brings a folder by rsync, ${title}`, async (receiver, tls) => {
+    const { own, target, words } = await startDaemon()
+    const { port } = await through(target, receiver, tls)
+    const said = await run(world, "ssh", [...words(port), `${user}@127.0.0.1`, "echo hello; seq 1 20000 | tail -n 1"])
+    assert.strictEqual(said, "hello\n20000\n")
 
-      const [from, to] = [Path.join(own, "from"), Path.join(own, "to")]
-      Fs.mkdirSync(Path.join(from, "deep/er"), { recursive: true })
-      const sizes = [0, 1, 4096, 65_537, 1 << 20, 3 << 20]
-      const names = sizes.map((size) => `${size % 2 === 0 ? "" : "deep/er/"}${size}`)
-      for (const [n, name] of names.entries()) {
-        Fs.writeFileSync(Path.join(from, name), Crypto.randomBytes(sizes[n] ?? 0))
-      }
-      const shell = ["ssh", ...words(port)].join(" ")
-      await run(world, "rsync", ["-a", "-e", shell, `${from}/`, `${user}@127.0.0.1:${to}/`])
-      const digests = (of: string) => names.map((name) => digest(Fs.readFileSync(Path.join(of, name))))
-      assert.deepStrictEqual(digests(to), digests(from))
-      const back = Path.join(own, "back")
-      await run(world, "rsync", ["-a", "-e", shell, `${user}@127.0.0.1:${to}/`, `${back}/`])
-      assert.deepStrictEqual(digests(back), digests(from))
-    },
-    timeout
-  )
+    const [from, to] = [Path.join(own, "from"), Path.join(own, "to")]
+    Fs.mkdirSync(Path.join(from, "deep/er"), { recursive: true })
+    const sizes = [0, 1, 4096, 65_537, 1 << 20, 3 << 20]
+    const names = sizes.map((size) => `${size % 2 === 0 ? "" : "deep/er/"}${size}`)
+    for (const [n, name] of names.entries()) {
+      Fs.writeFileSync(Path.join(from, name), Crypto.randomBytes(sizes[n] ?? 0))
+    }
+    const shell = ["ssh", ...words(port)].join(" ")
+    await run(world, "rsync", ["-a", "-e", shell, `${from}/`, `${user}@127.0.0.1:${to}/`])
+    const digests = (of: string) => names.map((name) => digest(Fs.readFileSync(Path.join(of, name))))
+    assert.deepStrictEqual(digests(to), digests(from))
+    const back = Path.join(own, "back")
+    await run(world, "rsync", ["-a", "-e", shell, `${user}@127.0.0.1:${to}/`, `${back}/`])
+    assert.deepStrictEqual(digests(back), digests(from))
+  })
 })

@@ -74,8 +74,7 @@ describe("another tunnel key", () => {
       await late.stop()
       write("client", "second")
       await start("client").line(/ connected /)
-    },
-    20_000
+    }
   )
 
   it("ends, when its grace is over, the control connection of a client that was not given the new one", async () => {

@@ -50,7 +50,6 @@ describe("a client of several servers", () => {
       else lost.child.kill("SIGCONT")
       await client.line(/an earlier server is back/)
       assert.strictEqual(String(await ask(world, visitors, "three")), "re:three")
-    },
-    30_000
+    }
   )
 })

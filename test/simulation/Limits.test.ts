@@ -52,7 +52,7 @@ describe("slot", () => {
         })
       )
     },
-    { fastCheck: { numRuns: runs(6, 16) }, timeout: 60_000 }
+    { fastCheck: { numRuns: runs(6, 16) } }
   )
 })
 
@@ -196,7 +196,7 @@ describe("rate", () => {
         })
       )
     },
-    { fastCheck: { numRuns: runs(2, 3) }, timeout: 60_000 }
+    { fastCheck: { numRuns: runs(2, 3) } }
   )
 })
 

@@ -14,7 +14,7 @@ describe("a pair of URLs that fit each other", () => {
     ([pair]) => {
       assert.strictEqual(PairWorld.run(pair).join("; "), "")
     },
-    { fastCheck: { numRuns: runs(15, 40) }, timeout: 120_000 }
+    { fastCheck: { numRuns: runs(15, 40) } }
   )
 })
 
@@ -64,7 +64,6 @@ describe("a URL with one thing wrong in it", () => {
         assert.deepStrictEqual(await Promise.all(runs), [refused, refused])
       }
       assert.strictEqual(visitors, 0)
-    },
-    30_000
+    }
   )
 })

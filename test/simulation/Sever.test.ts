@@ -111,6 +111,6 @@ describe("a control connection that is cut, and nothing else", () => {
       )
       assert.deepStrictEqual([talked, served, begun], [40, visits.map(() => 1), 1])
     },
-    { fastCheck: { numRuns: runs(15, 50) }, timeout: 120_000 }
+    { fastCheck: { numRuns: runs(15, 50) } }
   )
 })
