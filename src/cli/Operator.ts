@@ -15,6 +15,7 @@ import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import { type Instance, keyId, type Version } from "../master/Instance.js"
 import * as MasterClient from "../master/MasterClient.js"
+import { masked } from "../url/UrlError.js"
 import type { Operation } from "./Operation.js"
 
 /** It was not done. */
@@ -173,19 +174,14 @@ const listed = (instances: ReadonlyArray<Instance>): string =>
         String(one.pool),
         String(one.tcprx + one.udprx),
         String(one.tcptx + one.udptx),
-        // The key of the tunnel is nobody's who looks over a shoulder.
-        one.url.replace(/\/\/.*@/, "//***@") + (one.error === "" ? "" : `  (${one.error})`)
+        masked(one.url) + (one.error === "" ? "" : `  (${one.error})`)
       ])
   ])
 
 const versions = (versions: ReadonlyArray<Version>): string =>
   table([
     ["VERSION", "TIME", "URL"],
-    ...versions.map(({ current, time, url, version }) => [
-      `${version}${current ? " *" : ""}`,
-      time,
-      url.replace(/\/\/.*@/, "//***@")
-    ])
+    ...versions.map(({ current, time, url, version }) => [`${version}${current ? " *" : ""}`, time, masked(url)])
   ])
 
 const fields = (value: object): string =>

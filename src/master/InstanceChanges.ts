@@ -3,7 +3,7 @@
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
-import type * as Either from "effect/Either"
+import * as Either from "effect/Either"
 import * as Encoding from "effect/Encoding"
 import * as Option from "effect/Option"
 import type { Crypto } from "../transport/Crypto.js"
@@ -49,7 +49,7 @@ export interface Options {
   readonly health: StoreHealth
   readonly instances: Instances
   /** Adds the master's defaults to a URL. Fails when the result is invalid. */
-  readonly complete: (url: string) => Either.Either<string, UrlError>
+  readonly complete: (url: string) => Either.Either<TunnelUrl.Completed, UrlError>
 }
 
 export const make = ({ complete, crypto, health, instances, store }: Options): InstanceChanges => {
@@ -58,17 +58,15 @@ export const make = ({ complete, crypto, health, instances, store }: Options): I
     { while: (id) => instances.has(id) }
   )
 
-  const setUrl = (instance: ManagedInstance.ManagedInstance, url: string) =>
+  const setUrl = (instance: ManagedInstance.ManagedInstance, { config, text: url }: TunnelUrl.Completed) =>
     Effect.gen(function* () {
       const { id, stored } = instance
-      const config = TunnelUrl.parse(url)
-      yield* config
       if (stored.url === url) return yield* new SameUrl({ id })
       const version = stored.version + 1
       const time = yield* Clock.currentTimeMillis
       yield* health.track(store.saveUrl({ id, version, url, time }))
       instance.stored = { ...stored, url, version }
-      instance.config = config
+      instance.config = Either.right(config)
       yield* instance.tunnel.restart
       instances.publish("update", instance)
       return yield* ManagedInstance.read(instance)
@@ -96,13 +94,13 @@ export const make = ({ complete, crypto, health, instances, store }: Options): I
   return {
     create: ({ alias = "", url }) =>
       Effect.gen(function* () {
-        const completed = yield* complete(url)
+        const { text } = yield* complete(url)
         const id = yield* newId
         const created = yield* Clock.currentTimeMillis
         const stored = {
           id,
           alias,
-          url: completed,
+          url: text,
           restart: true,
           meta: noMeta,
           traffic: noTraffic,
@@ -144,7 +142,8 @@ export const make = ({ complete, crypto, health, instances, store }: Options): I
         Effect.gen(function* () {
           const versions = yield* health.track(store.versions(instance.id))
           const found = versions.find((other) => other.version === version)
-          return found === undefined ? yield* new NoVersion({ id, version }) : yield* setUrl(instance, found.url)
+          if (found === undefined) return yield* new NoVersion({ id, version })
+          return yield* setUrl(instance, { text: found.url, config: yield* TunnelUrl.parse(found.url) })
         })
       ),
     remove: (id) =>

@@ -124,7 +124,7 @@ export const statistics = ({ mode, ping, pool, tcprx, tcps, tcptx, udprx, udps, 
 
 // internal
 
-const typeOf = ({ url }: Stored): "server" | "client" => (/^server:/i.test(url) ? "server" : "client")
+const typeOf = ({ url }: Stored): "server" | "client" => (TunnelUrl.hasServerScheme(url) ? "server" : "client")
 
 const labels = (stored: Stored) => ({ id: stored.id, alias: stored.alias, type: typeOf(stored) })
 

@@ -4,13 +4,11 @@
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import type { Level } from "../core/LogLine.js"
-import * as TlsMode from "../core/TlsMode.js"
 import { Crypto } from "../transport/Crypto.js"
 import { Settings } from "../transport/Settings.js"
 import type { ServerTls } from "../url/ServerTls.js"
@@ -121,7 +119,7 @@ const make = (options: Options) =>
       health,
       instances,
       store,
-      complete: (url) => complete(url, options)
+      complete: (url) => TunnelUrl.complete(url, { log: options.log ?? "info", tls: options.tls ?? { mode: "plain" } })
     })
 
     return Master.of({
@@ -196,28 +194,3 @@ const startReports = ({ health, instances, store, traffic }: ReportOptions) =>
       )
     )
   })
-
-/** The URL with what the master has for it where it says nothing: `log`, and for servers `tls`, `crt` and `key`. */
-const complete = (
-  text: string,
-  { log = "info", tls = { mode: "plain" } }: Options
-): Either.Either<string, UrlError> => {
-  const given = text.trim()
-  const whole = given === "" ? "" : withMissing(given, tls, log)
-  return Either.map(TunnelUrl.parse(whole), () => whole)
-}
-
-const withMissing = (url: string, tls: ServerTls, log: Level): string => {
-  const has = (name: string) => new RegExp(`[?&]${name}=`).test(url)
-  const isServer = /^server:/i.test(url)
-  const add: Array<string> = has("log") ? [] : [`log=${log}`]
-  if (isServer && !has("tls")) add.push(`tls=${TlsMode.toDigit(tls.mode)}`)
-  if (isServer && tls.mode === "verified" && (!has("tls") || /[?&]tls=2(&|$)/.test(url))) {
-    if (!has("crt")) add.push(`crt=${encoded(tls.crt)}`)
-    if (!has("key")) add.push(`key=${encoded(tls.key)}`)
-  }
-  const query = add.join("&")
-  return query === "" ? url : `${url}${url.includes("?") ? (/[?&]$/.test(url) ? "" : "&") : "?"}${query}`
-}
-
-const encoded = (path: string): string => path.replace(/[\s%&#+]/g, (char) => encodeURIComponent(char))

@@ -9,6 +9,7 @@ import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as Struct from "effect/Struct"
 import * as Address from "../core/Address.js"
+import type { Level } from "../core/LogLine.js"
 import * as TlsMode from "../core/TlsMode.js"
 import * as Endpoints from "./Endpoints.js"
 import * as Parameter from "./Parameter.js"
@@ -55,6 +56,19 @@ export type ClientConfig = typeof ClientConfig.Type
 export const TunnelConfig = Schema.Union(ServerConfig, ClientConfig).annotations({ identifier: "TunnelConfig" })
 export type TunnelConfig = typeof TunnelConfig.Type
 
+/** What a master adds to the URLs of its tunnels where they do not set it. */
+export interface Defaults {
+  readonly log: Level
+  /** For servers. */
+  readonly tls: ServerTls.ServerTls
+}
+
+/** A URL as it was given, with defaults appended to its query, and its config. */
+export interface Completed {
+  readonly text: string
+  readonly config: TunnelConfig
+}
+
 /** The description of every parameter: what the documentation is made from. */
 export const parameters = Parameter.all
 
@@ -74,6 +88,24 @@ export const parse = (text: string): Either.Either<TunnelConfig, UrlError> =>
     yield* Endpoints.refuseOwnPort(serversOf(config), config.targets, { listensAtTarget: config.mode === "receive" })
     return config
   })
+
+/** Appends the defaults that the text does not set. Fails when the result is invalid. */
+export const complete = (text: string, { log, tls }: Defaults): Either.Either<Completed, UrlError> =>
+  Either.gen(function* () {
+    const given = text.trim()
+    const { query, role } = yield* split(given)
+    const set = yield* UrlQuery.parse(role, query)
+    const tlsTexts = Schema.encodeSync(Parameter.Server.pick("tls", "crt", "crtKey"))(ServerTls.toParameters(tls))
+    // A server with another `tls` does not use the certificate files of the defaults.
+    const hasDefaultTls = role === "server" && (set["tls"] === undefined || set["tls"] === tlsTexts.tls)
+    const defaults: UrlQuery.Texts = { log, ...(hasDefaultTls ? tlsTexts : {}) }
+    const missing = Object.entries(defaults).filter(([name]) => set[name] === undefined)
+    const completed = UrlQuery.append(given, role, Object.fromEntries(missing))
+    return { text: completed, config: yield* parse(completed) }
+  })
+
+/** Whether the text has the scheme of a server's URL; the rest may be invalid. */
+export const hasServerScheme = (text: string): boolean => /^\s*server:/i.test(text)
 
 /** The URL with every default written out. The key is `***` unless `key` is `shown`. */
 export const format = (config: TunnelConfig, options?: { readonly key?: "masked" | "shown" | undefined }): string => {

@@ -52,11 +52,18 @@ export const format = (role: Parameter.Role, texts: Texts): string =>
     })
     .join("&")
 
-/** `name=text`. Characters that would end the text, or change it, are percent-encoded. */
-export const pair = (name: string, text: string): string =>
-  `${name}=${text.replace(/[\s%&#+]/g, (char) => encodeURIComponent(char))}`
+/** The URL with these parameters added to its query, which does not have them. */
+export const append = (url: string, role: Parameter.Role, texts: Texts): string => {
+  const query = format(role, texts)
+  const separator = !url.includes("?") ? "?" : /[?&]$/.test(url) ? "" : "&"
+  return query === "" ? url : `${url}${separator}${query}`
+}
 
 // internal
+
+/** Characters that would end the text, or change it, are percent-encoded. */
+const pair = (name: string, text: string): string =>
+  `${name}=${text.replace(/[\s%&#+]/g, (char) => encodeURIComponent(char))}`
 
 const percentDecoded = Option.liftThrowable(decodeURIComponent)
 

@@ -347,6 +347,40 @@ describe("a command URL", () => {
   })
 })
 
+describe("a completed URL", () => {
+  const files = { mode: "verified", crt: "/a b.pem", key: "/k.pem" } as const
+  const complete = (text: string, tls: TunnelUrl.Defaults["tls"] = { mode: "plain" }) =>
+    Either.getOrThrow(TunnelUrl.complete(text, { log: "warn", tls })).text
+
+  it.each([
+    ["client://h:1/:2", "client://h:1/:2?log=warn"],
+    ["client://h:1/:2?log=info", "client://h:1/:2?log=info"],
+    [" client://h:1/:2?min=5& ", "client://h:1/:2?min=5&log=warn"],
+    ["SERVER://k@:1/:2", "SERVER://k@:1/:2?log=warn&tls=2&crt=/a%20b.pem&key=/k.pem"],
+    ["server://:1/:2?tls=1", "server://:1/:2?tls=1&log=warn"],
+    ["server://:1/:2?tls=2&key=/own.pem", "server://:1/:2?tls=2&key=/own.pem&log=warn&crt=/a%20b.pem"]
+  ])("%s has the defaults that it does not set: %s", (text, completed) => {
+    assert.strictEqual(complete(text, files), completed)
+  })
+
+  it.prop("keeps the text as given, and is complete", [config], ([config]) => {
+    const text = TunnelUrl.format(config, { key: "shown" })
+    assert.strictEqual(complete(text, files), text)
+    const bare = text.replace(/\?.*/, "")
+    assert.isTrue(complete(bare).startsWith(bare))
+    assert.strictEqual(complete(complete(bare)), complete(bare))
+  })
+
+  it.each([
+    ["", "url is missing: expected server://host:port/host:port or client://host:port/host:port"],
+    ["server://:1/:2?tls=2", "crt is missing: expected a certificate file, because tls=2"],
+    ["client://h:1/:2?tls=5", /^tls=5: expected/]
+  ])("%s is refused like by parse", (text, message) => {
+    const result = TunnelUrl.complete(text, { log: "info", tls: { mode: "plain" } })
+    assert.match(Either.getOrThrow(Either.flip(result)).message, new RegExp(message))
+  })
+})
+
 describe("a formatted URL", () => {
   it("has every default written out, and the key masked", () => {
     assert.strictEqual(
