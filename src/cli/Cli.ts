@@ -15,23 +15,19 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
-import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import type { StoreError } from "../master/InstanceStore.js"
+import type { Address } from "../core/Address.js"
 import type { Level } from "../core/LogLine.js"
 import * as MasterUrl from "../url/MasterUrl.js"
+import * as MetricsAddress from "./MetricsAddress.js"
 import * as Operation from "./Operation.js"
 import type { OperatorError } from "./Operator.js"
 import type * as Runner from "../tunnel/Runner.js"
+import type { TransportError } from "../transport/Transport.js"
 import * as Tunnel from "../tunnel/Tunnel.js"
 import * as TunnelUrl from "../url/TunnelUrl.js"
-
-/** The words of the command line are off. */
-export class UsageError extends Schema.TaggedError<UsageError>()("UsageError", { expected: Schema.String }) {
-  override get message(): string {
-    return `expected ${this.expected}; see nodepass --help`
-  }
-}
+import { UsageError } from "./UsageError.js"
 
 /** What the command needs of the process it runs in. */
 export class Host extends Context.Tag("nodepass/Cli/Host")<
@@ -44,8 +40,13 @@ export class Host extends Context.Tag("nodepass/Cli/Host")<
     readonly prepare: (config: { readonly log: Level; readonly title: string }) => Layer.Layer<never>
     /** Shows how the tunnel is doing until it is interrupted. */
     readonly watch: (tunnel: Tunnel.Tunnel["Type"]) => Effect.Effect<void>
-    /** The demonstration: a target, a server and a client in this process. */
-    readonly demo: Effect.Effect<void, Runner.OpenError, Tunnel.Environment>
+    /** Serves /metrics and /health at the address, from before the tunnel opens until after its end. */
+    readonly serveMetrics: <E, R>(
+      address: Address,
+      tunnel: Layer.Layer<Tunnel.Tunnel, E, R>
+    ) => Layer.Layer<Tunnel.Tunnel, E | TransportError, R>
+    /** The demonstration: a target, a server and a client in this process, whose metrics are served if there is an address. */
+    readonly demo: (metrics: Option.Option<Address>) => Effect.Effect<void, Runner.OpenError, Tunnel.Environment>
     /** A master, until it is interrupted. */
     readonly master: (
       config: MasterUrl.MasterConfig
@@ -109,6 +110,8 @@ const keyFile = Options.text("key-file").pipe(
   Options.optional
 )
 
+const metrics = MetricsAddress.option
+
 /** The first line of the file. */
 const readKey = (file: string) =>
   Effect.gen(function* () {
@@ -137,6 +140,7 @@ const followKey = (file: string) =>
 interface ServeOptions {
   readonly watch: boolean
   readonly keyFile: Option.Option<string>
+  readonly metrics: Option.Option<string>
 }
 
 const serve = (text: string, options: ServeOptions) =>
@@ -148,10 +152,14 @@ const serve = (text: string, options: ServeOptions) =>
       if (Option.isSome(options.keyFile)) {
         return yield* new UsageError({ expected: "--key-file with server:// and client:// only" })
       }
+      if (Option.isSome(options.metrics)) {
+        return yield* new UsageError({ expected: "--metrics with server:// and client:// only: a master has its own" })
+      }
       const { log } = config
       return yield* Effect.provide(host.master(config), host.prepare({ log, title: MasterUrl.format(config) }))
     }
     const parsed = yield* TunnelUrl.parse(text)
+    const metrics = yield* MetricsAddress.parse(options.metrics)
     const file = options.keyFile
     if (Option.isSome(file) && Option.isSome(parsed.key)) {
       return yield* new UsageError({ expected: "the key in the URL or in --key-file, not in both" })
@@ -161,7 +169,9 @@ const serve = (text: string, options: ServeOptions) =>
       onNone: () => Layer.empty,
       onSome: (file) => Layer.scopedDiscard(Effect.forkScoped(followKey(file)))
     })
-    const tunnel = Layer.provideMerge(followed, Tunnel.layer(config))
+    const opened = Tunnel.layer(config)
+    const served = Option.isSome(metrics) ? host.serveMetrics(metrics.value, opened) : opened
+    const tunnel = Layer.provideMerge(followed, served)
     const watched = Layer.scopedDiscard(Effect.forkScoped(Effect.flatMap(Tunnel.Tunnel, host.watch)))
     const layer = options.watch ? Layer.provideMerge(watched, tunnel) : tunnel
     return yield* Effect.provide(
@@ -170,9 +180,9 @@ const serve = (text: string, options: ServeOptions) =>
     )
   })
 
-const runCommand = Command.make("run", { url, watch, keyFile }, ({ url, ...options }) => serve(url, options)).pipe(
-  Command.withDescription("Runs what the URL says until it is told to stop; `nodepass <url>` does the same")
-)
+const runCommand = Command.make("run", { url, watch, keyFile, metrics }, ({ url, ...options }) =>
+  serve(url, options)
+).pipe(Command.withDescription("Runs what the URL says until it is told to stop; `nodepass <url>` does the same"))
 
 const check = Command.make("check", { url }, ({ url }) =>
   Effect.flatMap(
@@ -185,7 +195,9 @@ const check = Command.make("check", { url }, ({ url }) =>
   Command.withDescription("Says what a URL means, every default spelled out, or what is wrong with it; opens nothing")
 )
 
-const demo = Command.make("demo", {}, () => Effect.flatMap(Host, ({ demo }) => demo)).pipe(
+const demo = Command.make("demo", { metrics }, ({ metrics }) =>
+  Effect.flatMap(MetricsAddress.parse(metrics), (address) => Effect.flatMap(Host, ({ demo }) => demo(address)))
+).pipe(
   Command.withDescription("Starts a target, a server and a client here, and shows the tunnel between them at work")
 )
 
@@ -207,7 +219,7 @@ const restore = Command.make("restore", { file, state, force }, ({ file, force, 
   Effect.flatMap(Host, ({ restore }) => restore(file, state, { force }))
 ).pipe(Command.withDescription("Puts a backup in the place of what a master keeps, while it does not run"))
 
-const command = Command.make("nodepass", { url: Args.optional(url), watch, keyFile }, ({ url, ...options }) =>
+const command = Command.make("nodepass", { url: Args.optional(url), watch, keyFile, metrics }, ({ url, ...options }) =>
   Effect.flatMap(
     Effect.mapError(url, () => new UsageError({ expected: 'a URL, e.g. nodepass "server://key@:10101/:8080"' })),
     (url) => serve(url, options)

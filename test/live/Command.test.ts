@@ -36,7 +36,7 @@ describe("the command", () => {
   it("explains itself, without colours where nobody sees them", async () => {
     const { code, out } = await run(["--help"])
     assert.strictEqual(code, 0)
-    assert.match(out, /nodepass \[--watch\] \[--key-file text\] \[<url>\]/)
+    assert.match(out, /nodepass \[--watch\] \[--key-file text\] \[--metrics text\] \[<url>\]/)
     assert.notInclude(out, "\u001b[")
   })
 

@@ -83,14 +83,24 @@ const host = Cli.Host.of({
           )
         ).pipe(Effect.asVoid)
       : Stream.runForEach(tunnel.checkpoints, ({ summary }) => Effect.logInfo(summary)),
-  demo: Effect.flatMap(
-    Effect.promise(() => import("./Demo.js")),
-    (Demo) =>
-      Demo.run({
-        write: (text) => Effect.sync(() => process.stdout.write(text)),
-        redraws: process.stdout.isTTY
-      }).pipe(Effect.provide(telemetry))
-  ),
+  serveMetrics: (address, tunnel) =>
+    Layer.unwrapEffect(
+      Effect.map(
+        Effect.promise(() => import("./MetricsServer.js")),
+        (MetricsServer) => MetricsServer.layer({ address, version }, tunnel)
+      )
+    ),
+  demo: (metrics) =>
+    Effect.flatMap(
+      Effect.promise(() => import("./Demo.js")),
+      (Demo) =>
+        Demo.run({
+          metrics,
+          version,
+          write: (text) => Effect.sync(() => process.stdout.write(text)),
+          isTerminal: process.stdout.isTTY
+        }).pipe(Effect.provide(telemetry))
+    ),
   master: (config) =>
     Effect.flatMap(
       Effect.promise(() => import("./NodeMaster.js")),
