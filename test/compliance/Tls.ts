@@ -1,5 +1,6 @@
 /**
- * The words of `Transport.secure`, as laws; `overTls` holds what it answers to the laws of every connection.
+ * The contract of `Transport.secure` as tests. `overTls` makes a Transport whose connections all have TLS, to run the suite of
+ * `Transport` over it.
  */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
@@ -16,8 +17,8 @@ import type * as Tls from "../../src/transport/Tls.js"
 import { type Connection, serveOwning, Transport, type TransportError } from "../../src/transport/Transport.js"
 import { readable } from "./Transport.js"
 
-/** What is asked of a certificate. Times in milliseconds from now. */
-export interface Wish {
+/** A certificate to be issued. Times are in milliseconds from now. */
+export interface CertificateSpec {
   readonly issuer: "known" | "unknown" | "itself"
   readonly names: ReadonlyArray<string>
   readonly begins?: number
@@ -28,16 +29,16 @@ export interface TlsWorld {
   readonly run: (
     program: Effect.Effect<void, Tls.TlsError | TransportError, Scope.Scope | Transport>
   ) => Effect.Effect<void>
-  readonly certificate: (wish: Wish) => Effect.Effect<Certificate>
-  /** The authority that is `known`. */
+  readonly certificate: (spec: CertificateSpec) => Effect.Effect<Certificate>
+  /** The PEM text of the authority `known`. */
   readonly authority: Effect.Effect<string>
 }
 
-const dieOfTls = <A, R>(
+const dieOnTlsError = <A, R>(
   self: Effect.Effect<A, Tls.TlsError | TransportError, R>
 ): Effect.Effect<A, TransportError, R> => Effect.catchTag(self, "TlsError", Effect.die)
 
-/** A Transport of which every connection speaks TLS, shown this certificate by whoever listens. */
+/** A Transport whose connections all have TLS. Its listeners present this certificate. */
 export const overTls = (certificate: Effect.Effect<Certificate>): Layer.Layer<Transport, never, Transport> =>
   Layer.effect(
     Transport,
@@ -46,7 +47,7 @@ export const overTls = (certificate: Effect.Effect<Certificate>): Layer.Layer<Tr
         ...plain,
         connect: (address) =>
           Effect.flatMap(plain.connect(address), (connection) =>
-            dieOfTls(plain.secure(connection, { side: "client", trust: pinned(certificate) }))
+            dieOnTlsError(plain.secure(connection, { side: "client", trust: pinned(certificate) }))
           ),
         listen: (address) =>
           Effect.gen(function* () {
@@ -98,8 +99,8 @@ const connected: Effect.Effect<Ends, TransportError, Scope.Scope | Transport> = 
   return { client, server: yield* listener.accept }
 })
 
-/** Both sides secure their ends; each answers with how that went. */
-const meet = (ends: Ends, certificate: Certificate, trust: Tls.Trust) =>
+/** Secures both ends at once. Returns the result of each. */
+const secureBoth = (ends: Ends, certificate: Certificate, trust: Tls.Trust) =>
   Effect.flatMap(Transport, ({ secure }) =>
     Effect.all(
       {
@@ -134,10 +135,10 @@ const failureOf = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<E, ne
 const reasonOf = <A, R>(effect: Effect.Effect<A, Tls.TlsError | TransportError, R>) =>
   Effect.match(effect, { onFailure: (error) => error.reason, onSuccess: () => "Success" as const })
 
-/** Reads until it fails or ends, and says which. */
-const readOn = (connection: Connection) => reasonOf(Effect.repeat(connection.read, { until: Option.isNone }))
+/** Reads to the end or to a failure. Returns the reason of the failure, or `Success`. */
+const readToEnd = (connection: Connection) => reasonOf(Effect.repeat(connection.read, { until: Option.isNone }))
 
-const greet = ({ client, server }: Ends) =>
+const exchangeGreetings = ({ client, server }: Ends) =>
   Effect.gen(function* () {
     yield* client.write(ascii("question"))
     assert.strictEqual(yield* readText(server, 8), "question")
@@ -153,34 +154,34 @@ export const tlsSuite = (name: string, world: TlsWorld): unknown =>
     ) => it.live(sentence, () => world.run(Effect.suspend(program)))
     const selfSigned = world.certificate({ issuer: "itself", names: ["nodepass"] })
 
-    const accepts = (wish: Wish, trustOf: (certificate: Certificate, authority: string) => Tls.Trust) =>
+    const accepts = (spec: CertificateSpec, trustOf: (certificate: Certificate, authority: string) => Tls.Trust) =>
       Effect.gen(function* () {
-        const certificate = yield* world.certificate(wish)
+        const certificate = yield* world.certificate(spec)
         const ends = yield* connected
-        const { client, server } = yield* meet(ends, certificate, trustOf(certificate, yield* world.authority))
+        const { client, server } = yield* secureBoth(ends, certificate, trustOf(certificate, yield* world.authority))
         const over = { client: yield* take(client), server: yield* take(server) }
         assert.strictEqual(String(over.client.remote), String(ends.client.remote))
         assert.strictEqual(String(over.server.local), String(ends.server.local))
-        yield* greet(over)
+        yield* exchangeGreetings(over)
       })
 
     const refuses = (
-      wish: Wish,
+      spec: CertificateSpec,
       trustOf: (authority: string) => Tls.Trust,
       reason: Tls.TlsError["reason"],
       sentence: RegExp
     ) =>
       Effect.gen(function* () {
-        const certificate = yield* world.certificate(wish)
+        const certificate = yield* world.certificate(spec)
         const ends = yield* connected
-        const { client, server } = yield* meet(ends, certificate, trustOf(yield* world.authority))
+        const { client, server } = yield* secureBoth(ends, certificate, trustOf(yield* world.authority))
         const refusal = yield* failureOf(take(client))
         assert.strictEqual(refusal.reason, reason)
         assert.match(refusal.message, sentence)
         assert.include(refusal.message, `certificate of ${ends.client.remote} refused: `)
-        // The server may have thought itself done by then. And what comes with a reset may look like an end in libuv.
-        const told = Effect.flatMap(take(server), ({ read }) => read)
-        assert.include(["Reset", "Handshake"], yield* reasonOf(told))
+        // The server may have completed its handshake before the reset. In libuv a reset behind bytes may look like an end.
+        const serverResult = Effect.flatMap(take(server), ({ read }) => read)
+        assert.include(["Reset", "Handshake"], yield* reasonOf(serverResult))
         assert.include(["Reset", "Closed"], yield* reasonOf(ends.client.read))
       })
 
@@ -191,14 +192,14 @@ export const tlsSuite = (name: string, world: TlsWorld): unknown =>
       (name: string) =>
       (pem: string): Tls.Trust => ({ _tag: "Authority", name, authorities: [pem] })
 
-    law("the pinned certificate is accepted, whoever issued it and whatever its dates", () =>
+    law("the pinned certificate is accepted, whatever its issuer and dates", () =>
       Effect.gen(function* () {
         yield* accepts({ issuer: "itself", names: ["nodepass"] }, pinned)
         yield* accepts({ issuer: "unknown", names: ["other.example"], begins: -2e9, expires: -1e9 }, pinned)
       })
     )
 
-    law("any other than the pinned one is refused", () =>
+    law("a certificate other than the pinned one is refused", () =>
       Effect.gen(function* () {
         const other = yield* selfSigned
         yield* refuses(
@@ -210,14 +211,14 @@ export const tlsSuite = (name: string, world: TlsWorld): unknown =>
       })
     )
 
-    law("one of a known authority is accepted for each of its names, and for an address", () =>
+    law("a certificate of a known authority is accepted for each of its names and addresses", () =>
       Effect.gen(function* () {
-        const wish: Wish = { issuer: "known", names: ["a.example", "b.example", "127.0.0.1"] }
-        for (const name of wish.names) yield* accepts(wish, authority(name))
+        const spec: CertificateSpec = { issuer: "known", names: ["a.example", "b.example", "127.0.0.1"] }
+        for (const name of spec.names) yield* accepts(spec, authority(name))
       })
     )
 
-    law("one of nobody or of an unknown authority is refused", () =>
+    law("a certificate that is self-signed or of an unknown authority is refused", () =>
       Effect.gen(function* () {
         for (const issuer of ["itself", "unknown"] as const) {
           yield* refuses({ issuer, names: ["a.example"] }, known("a.example"), "Untrusted", /no authority known here/)
@@ -225,7 +226,7 @@ export const tlsSuite = (name: string, world: TlsWorld): unknown =>
       })
     )
 
-    law("one for another name or address is refused", () =>
+    law("a certificate for another name or address is refused", () =>
       Effect.gen(function* () {
         for (const name of ["localhost", "127.0.0.2"]) {
           yield* refuses(
@@ -238,15 +239,15 @@ export const tlsSuite = (name: string, world: TlsWorld): unknown =>
       })
     )
 
-    law("one that is not valid any more, or not yet, is refused", () =>
+    law("a certificate that has expired or is not yet valid is refused", () =>
       Effect.gen(function* () {
-        const wish = { issuer: "known", names: ["a.example"] } as const
-        yield* refuses({ ...wish, begins: -2e9, expires: -1e9 }, known("a.example"), "Expired", /it expired at \S+Z$/)
-        yield* refuses({ ...wish, begins: 1e9, expires: 2e9 }, known("a.example"), "Expired", /not valid before \S+Z$/)
+        const spec = { issuer: "known", names: ["a.example"] } as const
+        yield* refuses({ ...spec, begins: -2e9, expires: -1e9 }, known("a.example"), "Expired", /it expired at \S+Z$/)
+        yield* refuses({ ...spec, begins: 1e9, expires: 2e9 }, known("a.example"), "Expired", /not valid before \S+Z$/)
       })
     )
 
-    law("bytes that were read and put back, or looked at, are the handshake's first", () =>
+    law("bytes that were put back, or seen by a watch, are the first of the handshake", () =>
       Effect.gen(function* () {
         const { secure } = yield* Transport
         const certificate = yield* selfSigned
@@ -262,12 +263,12 @@ export const tlsSuite = (name: string, world: TlsWorld): unknown =>
             }
           }
           const server = yield* secure(ends.server, { side: "server", certificate })
-          yield* greet({ client: yield* Fiber.join(visiting), server })
+          yield* exchangeGreetings({ client: yield* Fiber.join(visiting), server })
         }
       })
     )
 
-    law("what the peer says right after its handshake is read, and nothing before it", () =>
+    law("bytes that the peer sends right after its handshake are read first", () =>
       Effect.gen(function* () {
         const { secure } = yield* Transport
         const certificate = yield* selfSigned
@@ -292,7 +293,7 @@ export const tlsSuite = (name: string, world: TlsWorld): unknown =>
         return { peer: side === "server" ? ends.client : ends.server, securing: secure(ends[side], as) }
       })
 
-      law(`a ${side} whose peer speaks no TLS fails with Handshake, and resets it`, () =>
+      law(`a ${side} whose peer does not speak TLS fails with Handshake and resets it`, () =>
         Effect.gen(function* () {
           for (const garbage of ["GET / HTTP/1.1\r\nhost: x\r\n\r\n", "\u0016hello hello hello", "SSH-2.0-x\r\n"]) {
             const { peer, securing } = yield* start
@@ -300,13 +301,13 @@ export const tlsSuite = (name: string, world: TlsWorld): unknown =>
             const error = yield* failureOf(securing)
             assert.strictEqual(error.reason, "Handshake")
             assert.match(error.message, /^no TLS 1\.3 with 127\.0\.0\.1:\d+: [a-z ]+$/)
-            // Where there are bytes to read before it, a reset looks like an end in libuv.
-            assert.include(["Reset", "Success"], yield* readOn(peer))
+            // In libuv a reset behind unread bytes looks like an end.
+            assert.include(["Reset", "Success"], yield* readToEnd(peer))
           }
         })
       )
 
-      law(`a ${side} whose peer only ends fails with Handshake`, () =>
+      law(`a ${side} whose peer half-closes during the handshake fails with Handshake`, () =>
         Effect.gen(function* () {
           const { peer, securing } = yield* start
           yield* peer.end
@@ -323,21 +324,21 @@ export const tlsSuite = (name: string, world: TlsWorld): unknown =>
           const { peer, securing } = yield* start
           const fiber = yield* Effect.fork(reasonOf(securing))
           yield* parked(fiber)
-          // A reset that meets the hello on its way looks like an end.
+          // In libuv a reset looks like an end while the hello is unread.
           if (side === "client") yield* readable(peer)
           yield* peer.reset
           assert.strictEqual(yield* Fiber.join(fiber), "Reset")
         })
       )
 
-      law(`a ${side} whose peer is silent waits, and an interrupted one resets it`, () =>
+      law(`a ${side} whose peer is silent waits, and resets it when interrupted`, () =>
         Effect.gen(function* () {
           const { peer, securing } = yield* start
           const fiber = yield* Effect.fork(securing)
           yield* parked(fiber)
           if (side === "client") yield* peer.read
           yield* Fiber.interrupt(fiber)
-          assert.strictEqual(yield* readOn(peer), "Reset")
+          assert.strictEqual(yield* readToEnd(peer), "Reset")
         })
       )
     }

@@ -22,25 +22,25 @@ const files = { crt: "tls.crt", key: "tls.key" }
 const issue = (serial: string, expires = 1e12) =>
   SimCertificates.issue({ serial, names: ["a.example"], begins: 0, expires })
 
-interface Told {
+interface Logged {
   readonly level: string
   readonly text: string
   readonly fingerprint: unknown
 }
 
-/** Runs it in worlds of some seeds, with a disk and what was logged. */
+/** Runs a program for ten seeds, with a simulated disk and the log records so far. */
 const world = <E>(
-  program: (disk: SimCertificates.Disk, told: Array<Told>) => Effect.Effect<void, E, Certificates | Scope.Scope>
+  program: (disk: SimCertificates.Disk, logged: Array<Logged>) => Effect.Effect<void, E, Certificates | Scope.Scope>
 ): void => {
   for (let seed = 0; seed < 10; seed++) {
     const disk = SimCertificates.disk(seed)
-    const told: Array<Told> = []
+    const logged: Array<Logged> = []
     const logger = Logger.make<unknown, void>(({ annotations, logLevel, message }) => {
       const fingerprint = Option.getOrUndefined(HashMap.get(annotations, "fingerprint"))
-      told.push({ level: logLevel.label, text: String(message), fingerprint })
+      logged.push({ level: logLevel.label, text: String(message), fingerprint })
     })
     const { exit, leftover } = Simulation.run(
-      program(disk, told).pipe(
+      program(disk, logged).pipe(
         Effect.scoped,
         Effect.provide(disk.layer),
         Effect.provide(Logger.replace(Logger.defaultLogger, logger))
@@ -57,22 +57,22 @@ const put = (disk: SimCertificates.Disk, { chain, key }: Certificate) =>
 const reloadInterval = Duration.hours(1)
 
 describe("the certificate in force", () => {
-  it("is the one in the files, and a new one from soon after they change", () =>
-    world((disk, told) =>
+  it("is the one in the files, and follows a change of the files within a second", () =>
+    world((disk, logged) =>
       Effect.gen(function* () {
         const [one, two] = [issue("1"), issue("2")]
         yield* put(disk, one)
         const { get } = yield* current(files, { reloadInterval })
         assert.strictEqual((yield* get).fingerprint, one.fingerprint)
         yield* Effect.sleep("3 hours")
-        assert.deepStrictEqual(told, [])
+        assert.deepStrictEqual(logged, [])
         for (const next of [two, one]) {
           yield* put(disk, next)
           yield* Effect.sleep("1 second")
           assert.strictEqual((yield* get).fingerprint, next.fingerprint)
         }
         assert.deepStrictEqual(
-          told.map(({ fingerprint, level }) => [level, fingerprint]),
+          logged.map(({ fingerprint, level }) => [level, fingerprint]),
           [
             ["INFO", two.fingerprint],
             ["INFO", one.fingerprint]
@@ -81,8 +81,8 @@ describe("the certificate in force", () => {
       })
     ))
 
-  it("stays when the files are of no use, which is said once", () =>
-    world((disk, told) =>
+  it("stays when the files become unusable, which is logged once", () =>
+    world((disk, logged) =>
       Effect.gen(function* () {
         const [one, two] = [issue("1"), issue("2")]
         yield* put(disk, one)
@@ -91,7 +91,7 @@ describe("the certificate in force", () => {
         yield* Effect.sleep("10 hours")
         assert.strictEqual((yield* get).fingerprint, one.fingerprint)
         const mismatch = "key=tls.key: is not the key of the certificate in tls.crt"
-        const lines = () => told.map(({ level, text }) => `${level} ${text}`)
+        const lines = () => logged.map(({ level, text }) => `${level} ${text}`)
         const line = `WARN ${mismatch}; the certificate from before stays in use`
         assert.deepStrictEqual(lines(), [line])
         yield* disk.write(files.key, Redacted.value(two.key))
@@ -107,7 +107,7 @@ describe("the certificate in force", () => {
       })
     ))
 
-  it("is none when the files are of no use at first, or it has expired", () =>
+  it("fails to start when a file is missing or the certificate has expired", () =>
     world((disk) =>
       Effect.gen(function* () {
         const start = Effect.scoped(Effect.flip(current(files, { reloadInterval })))
@@ -119,7 +119,7 @@ describe("the certificate in force", () => {
     ))
 })
 
-/** A folder of its own. */
+/** A new folder, removed with the scope. */
 const folder = Effect.acquireRelease(
   Effect.sync(() => Fs.mkdtempSync(Path.join(Os.tmpdir(), "nodepass-certificates-"))),
   (path) => Effect.sync(() => Fs.rmSync(path, { recursive: true }))
@@ -128,10 +128,10 @@ const folder = Effect.acquireRelease(
 const live = <E>(sentence: string, program: () => Effect.Effect<void, E, Certificates | Scope.Scope>): void =>
   it.scopedLive(sentence, () => Effect.provide(Effect.suspend(program), NodeCertificates.layer))
 
-const wish = { issuer: "known", names: ["a.example", "127.0.0.1"] } as const
+const spec = { issuer: "known", names: ["a.example", "127.0.0.1"] } as const
 
 describe("NodeCertificates", () => {
-  live("makes up a certificate that is nobody's, new each time, good for ten years", () =>
+  live("makes a new self-signed certificate each time, valid for ten years", () =>
     Effect.gen(function* () {
       const { selfSigned } = yield* Certificates
       const [one, two] = yield* Effect.all([selfSigned, selfSigned])
@@ -145,55 +145,55 @@ describe("NodeCertificates", () => {
     })
   )
 
-  live("loads a chain and its key, with its names and its end", () =>
+  live("loads a chain and its key, with names and expiry", () =>
     Effect.gen(function* () {
       const path = yield* folder
-      const made = yield* LiveCertificates.certificate(wish)
+      const made = yield* LiveCertificates.certificate(spec)
       const [crt, key] = [Path.join(path, "crt"), Path.join(path, "key")]
-      Fs.writeFileSync(crt, `some words\n${made.chain}${yield* LiveCertificates.authority}`)
+      Fs.writeFileSync(crt, `some text\n${made.chain}${yield* LiveCertificates.authority}`)
       Fs.writeFileSync(key, Redacted.value(made.key))
       const { authorities, load } = yield* Certificates
       const loaded = yield* load({ crt, key })
       assert.deepStrictEqual(
         [loaded.fingerprint, loaded.names, loaded.expires],
-        [made.fingerprint, wish.names, made.expires]
+        [made.fingerprint, spec.names, made.expires]
       )
       assert.lengthOf(loaded.chain.match(/BEGIN/g) ?? [], 2)
       assert.lengthOf(yield* authorities(crt), 2)
     })
   )
 
-  live("says of files that are of no use which one it is, and why", () =>
+  live("reports which file is unusable, and why", () =>
     Effect.gen(function* () {
       const path = yield* folder
       const write = (name: string, text: string) => {
         Fs.writeFileSync(Path.join(path, name), text)
         return Path.join(path, name)
       }
-      const one = yield* LiveCertificates.certificate(wish)
-      const two = yield* LiveCertificates.certificate(wish)
-      const old = yield* LiveCertificates.certificate({ ...wish, begins: -2e9, expires: -1e9 })
+      const one = yield* LiveCertificates.certificate(spec)
+      const two = yield* LiveCertificates.certificate(spec)
+      const old = yield* LiveCertificates.certificate({ ...spec, begins: -2e9, expires: -1e9 })
       const crt = write("crt", one.chain)
       const key = write("key", Redacted.value(one.key))
       const { authorities, load } = yield* Certificates
-      const said = (files: { crt: string; key: string }) => Effect.map(Effect.flip(load(files)), String)
+      const errorOf = (files: { crt: string; key: string }) => Effect.map(Effect.flip(load(files)), String)
       const none = Path.join(path, "none")
-      assert.include(yield* said({ crt: none, key }), `crt=${none}: cannot be read: no such file`)
-      assert.include(yield* said({ crt: path, key }), `crt=${path}: cannot be read: it is a folder`)
-      assert.include(yield* said({ crt, key: none }), `key=${none}: cannot be read: no such file`)
-      assert.include(yield* said({ crt: key, key }), `crt=${key}: holds no certificate in PEM`)
+      assert.include(yield* errorOf({ crt: none, key }), `crt=${none}: cannot be read: no such file`)
+      assert.include(yield* errorOf({ crt: path, key }), `crt=${path}: cannot be read: it is a folder`)
+      assert.include(yield* errorOf({ crt, key: none }), `key=${none}: cannot be read: no such file`)
+      assert.include(yield* errorOf({ crt: key, key }), `crt=${key}: holds no certificate in PEM`)
       const broken = write("broken", one.chain.replace("MII", "MIJ"))
-      assert.include(yield* said({ crt: broken, key }), `crt=${broken}: holds no certificate in PEM`)
-      assert.include(yield* said({ crt, key: crt }), `key=${crt}: holds no private key in PEM`)
+      assert.include(yield* errorOf({ crt: broken, key }), `crt=${broken}: holds no certificate in PEM`)
+      assert.include(yield* errorOf({ crt, key: crt }), `key=${crt}: holds no private key in PEM`)
       const other = write("other", Redacted.value(two.key))
-      assert.include(yield* said({ crt, key: other }), `key=${other}: is not the key of the certificate in ${crt}`)
+      assert.include(yield* errorOf({ crt, key: other }), `key=${other}: is not the key of the certificate in ${crt}`)
       const late = { crt: write("late.crt", old.chain), key: write("late.key", Redacted.value(old.key)) }
-      assert.match(yield* said(late), /late\.crt: its certificate expired at \S+Z/)
+      assert.match(yield* errorOf(late), /late\.crt: its certificate expired at \S+Z/)
       assert.strictEqual((yield* Effect.flip(authorities(key))).message, `ca=${key}: holds no certificate in PEM`)
     })
   )
 
-  live("hears of a file written, renamed over, linked anew, and of a folder linked anew", () =>
+  live("notices a file that is written, replaced, removed, or reached through a changed symbolic link", () =>
     Effect.gen(function* () {
       const path = yield* folder
       const at = (name: string) => Path.join(path, name)
@@ -228,12 +228,12 @@ describe("NodeCertificates", () => {
         yield* changed
         yield* Effect.repeat(quiet, { until: Option.isNone })
       }
-      Fs.writeFileSync(at("nobody's"), "5")
+      Fs.writeFileSync(at("unrelated"), "5")
       assert.isTrue(Option.isNone(yield* quiet))
     })
   )
 
-  live("waits in silence for files in a folder that is not there", () =>
+  live("reports no change for files in a missing folder", () =>
     Effect.gen(function* () {
       const changed = yield* (yield* Certificates).changes({ crt: "/nowhere/crt", key: "/nowhere/key" })
       assert.isTrue(Option.isNone(yield* Effect.timeoutOption(changed, "20 millis")))

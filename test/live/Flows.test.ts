@@ -14,7 +14,7 @@ import { begin, folder, lacks } from "./command/Program.js"
 import { listenUdp, visitUdp } from "./command/Udp.js"
 import { authority, certificate } from "./LiveCertificates.js"
 import * as Lag from "../Lag.js"
-import type { Wish } from "../compliance/Tls.js"
+import type { CertificateSpec } from "../compliance/Tls.js"
 
 let world: World
 beforeEach(() => {
@@ -100,7 +100,7 @@ describe("tls=2", () => {
   const files = () => {
     const own = folder(world)
     const [crt, key] = [Path.join(own, "crt.pem"), Path.join(own, "key.pem")]
-    const write = async (wish: Partial<Wish>) => {
+    const write = async (wish: Partial<CertificateSpec>) => {
       const made = await Effect.runPromise(certificate({ issuer: "known", names: ["127.0.0.1"], ...wish }))
       Fs.writeFileSync(crt, made.chain)
       Fs.writeFileSync(key, Redacted.value(made.key))

@@ -8,7 +8,7 @@ import { isIP } from "node:net"
 import * as Selfsigned from "selfsigned"
 import type { Certificate } from "../../src/transport/Certificates.js"
 import { fingerprintOf } from "../../src/node/socket/NodeCertificates.js"
-import type { Wish } from "../compliance/Tls.js"
+import type { CertificateSpec } from "../compliance/Tls.js"
 
 const common = { keyType: "ec", curve: "P-256", algorithm: "sha256" } as const
 
@@ -30,18 +30,18 @@ const authorities = Effect.runSync(
 /** The PEM text of the authority `known`. */
 export const authority: Effect.Effect<string> = Effect.map(authorities, ({ known }) => known.cert)
 
-export const certificate = (wish: Wish): Effect.Effect<Certificate> =>
+export const certificate = (spec: CertificateSpec): Effect.Effect<Certificate> =>
   Effect.flatMap(authorities, (all) =>
     Effect.promise(async () => {
       const now = Date.now()
-      const issuer = wish.issuer === "itself" ? undefined : all[wish.issuer]
-      const altNames = wish.names.map((name) =>
+      const issuer = spec.issuer === "itself" ? undefined : all[spec.issuer]
+      const altNames = spec.names.map((name) =>
         isIP(name) === 0 ? { type: 2 as const, value: name } : { type: 7 as const, ip: name }
       )
       const { cert, private: key } = await Selfsigned.generate([{ name: "commonName", value: "leaf" }], {
         ...common,
-        notBeforeDate: new Date(now + (wish.begins ?? -1e6)),
-        notAfterDate: new Date(now + (wish.expires ?? 1e9)),
+        notBeforeDate: new Date(now + (spec.begins ?? -1e6)),
+        notAfterDate: new Date(now + (spec.expires ?? 1e9)),
         extensions: [{ name: "subjectAltName", altNames }],
         ...(issuer === undefined ? {} : { ca: { key: issuer.private, cert: issuer.cert } })
       })
@@ -50,7 +50,7 @@ export const certificate = (wish: Wish): Effect.Effect<Certificate> =>
         chain: `${cert}\n`,
         key: Redacted.make(key),
         fingerprint: fingerprintOf(leaf),
-        names: wish.names,
+        names: spec.names,
         expires: Date.parse(leaf.validTo)
       }
     })

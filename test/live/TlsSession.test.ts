@@ -12,12 +12,12 @@ import type * as Tls from "../../src/transport/Tls.js"
 import * as LiveCertificates from "./LiveCertificates.js"
 import { endRaw, pinned, readRaw, sockets, type TlsThread, tlsThread, turn, writeRaw } from "./RawTls.js"
 import { descriptors, pattern } from "../compliance/Relay.js"
-import type { Wish } from "../compliance/Tls.js"
+import type { CertificateSpec } from "../compliance/Tls.js"
 
 const { ECONNRESET, EPIPE, EPROTO } = constants.errno
 
 interface World extends TlsThread {
-  readonly certificate: (wish: Wish) => Promise<Certificate>
+  readonly certificate: (spec: CertificateSpec) => Promise<Certificate>
   readonly own: Certificate
   readonly authority: string
 }
@@ -28,7 +28,7 @@ const law = (sentence: string, program: (world: World) => Promise<void>) =>
       Effect.gen(function* () {
         const own = yield* LiveCertificates.certificate({ issuer: "itself", names: ["nodepass"] })
         const authority = yield* LiveCertificates.authority
-        const certificate = (wish: Wish) => Effect.runPromise(LiveCertificates.certificate(wish))
+        const certificate = (spec: CertificateSpec) => Effect.runPromise(LiveCertificates.certificate(spec))
         const thread = yield* tlsThread
         yield* Effect.promise(() => program({ ...thread, certificate, own, authority }))
       })
@@ -110,7 +110,7 @@ describe.runIf(process.platform === "linux")("TlsSession", () => {
     "otherwise trusts a certificate by its chain, name and dates, and fails with the errors of Tls",
     async (world) => {
       const known = { issuer: "known", names: ["a.example", "*.b.example", "127.0.0.1", "::1"] } as const
-      const cases: ReadonlyArray<readonly [Wish, string, RegExp | "Done"]> = [
+      const cases: ReadonlyArray<readonly [CertificateSpec, string, RegExp | "Done"]> = [
         [known, "a.example", "Done"],
         [known, "a.example.", "Done"],
         [known, "A.Example", "Done"],
@@ -125,9 +125,9 @@ describe.runIf(process.platform === "linux")("TlsSession", () => {
         [{ ...known, begins: -2e9, expires: -1e9 }, "a.example", /it expired at \S+Z$/],
         [{ ...known, begins: 1e9, expires: 2e9 }, "a.example", /it is not valid before \S+Z$/]
       ]
-      for (const [wish, name, expected] of cases) {
+      for (const [spec, name, expected] of cases) {
         const trust: Tls.Trust = { _tag: "Authority", name, authorities: [world.authority] }
-        const { clientResult, close } = await meet(world, await world.certificate(wish), { side: "client", trust })
+        const { clientResult, close } = await meet(world, await world.certificate(spec), { side: "client", trust })
         if (expected === "Done") assert.strictEqual(clientResult, "Done", name)
         else assert.match(String(clientResult), expected)
         close()

@@ -14,7 +14,7 @@ import * as SimCertificates from "../../src/testing/SimCertificates.js"
 import * as SimNetwork from "../../src/testing/SimNetwork.js"
 import * as Simulation from "../../src/testing/Simulation.js"
 import { type Connection, serve, Transport, type TransportError } from "../../src/transport/Transport.js"
-import { overTls, tlsSuite, type Wish } from "../compliance/Tls.js"
+import { overTls, tlsSuite, type CertificateSpec } from "../compliance/Tls.js"
 import * as Datagrams from "../compliance/Datagrams.js"
 import { readable, suite, type World } from "../compliance/Transport.js"
 
@@ -40,7 +40,7 @@ const run = <E>(
 
 const flood: World["flood"] = { chunks: 200, bytes: 500, limit: 17 * 2720 }
 
-const certificate = ({ begins = -1e6, expires = 1e9, issuer, names }: Wish) => {
+const certificate = ({ begins = -1e6, expires = 1e9, issuer, names }: CertificateSpec) => {
   const facts = { serial: "1", names, begins, expires }
   return Effect.succeed(SimCertificates.issue(issuer === "itself" ? facts : { ...facts, issuer }))
 }

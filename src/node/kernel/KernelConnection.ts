@@ -35,7 +35,10 @@ export const make = (
 
 // internal
 
-/** Each member of `Connection` is made when it is asked for, and may be taken from it as from any record. */
+/**
+ * The members of `Connection` are getters: a member takes memory only while it is used, and may be taken from the connection
+ * like a field.
+ */
 class SocketConnection extends KernelSocket.KernelSocket implements Connection {
   closed(operation: "read" | "write") {
     return new TransportError({ operation, address: this.remote, reason: "Closed" })

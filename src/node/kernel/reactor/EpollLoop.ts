@@ -35,8 +35,8 @@ export const run = ({ end, libc, openSsl, sharedState, workerWake }: Options): v
       if (fd === workerWake) libc.read(workerWake, wakeBytes, wakeBytes.length)
       else exchanges.handle(fd, events.flags(index))
     }
-    // Commands come after all events: a new exchange may use the number of a descriptor that was closed above, and the events
-    // are not about that one.
+    // After all events: a new exchange may reuse the number of a descriptor that was closed meanwhile, and the events above
+    // are about the old one.
     isRunning = runCommands(exchanges, end)
     const now = performance.now()
     if (now - sweptAt >= exchanges.sweepMillis()) {
