@@ -51,7 +51,7 @@ export const layer = (
   const ports = Layer.unwrapScoped(Effect.map(httpServer(config), (server) => listen(config, server)))
   return Layer.mergeAll(
     MasterServer.layer(options),
-    Layer.scopedDiscard(backups(NodeState.backupFile(config.state)))
+    Layer.scopedDiscard(Effect.flatMap(NodeState.backupFile(config.state), backups))
   ).pipe(Layer.provideMerge(services), Layer.provideMerge(ports))
 }
 

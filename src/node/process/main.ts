@@ -29,9 +29,6 @@ const { version } = Schema.decodeUnknownSync(Schema.Struct({ version: Schema.Str
   createRequire(import.meta.url)("../package.json")
 )
 
-const hasColors = (stream: { readonly isTTY?: boolean | undefined }) =>
-  stream.isTTY === true && (process.env["NO_COLOR"] ?? "") === ""
-
 /** Exports telemetry as the `OTEL_*` variables have it. Without an exporter no spans are made: each takes 10 to 20 us. */
 const telemetry: Layer.Layer<never> = Layer.unwrapEffect(
   Effect.matchEffect(OtelConfig.config, {
@@ -119,12 +116,12 @@ const host = Cli.Host.of({
 
 /** What @effect/cli prints: in colour on terminals only, and each error in one line. */
 const plainly = <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
-  Console.consoleWith((console) => {
+  Effect.flatMap(Effect.all([Effect.console, NodeLog.hasColors(process.stdout)]), ([console, colors]) => {
     const text = (value: unknown, colors: boolean) =>
       typeof value === "string" && !colors ? stripVTControlCharacters(value) : value
     return Console.withConsole(self, {
       ...console,
-      log: (...args) => console.log(...args.map((arg: unknown) => text(arg, hasColors(process.stdout)))),
+      log: (...args) => console.log(...args.map((arg: unknown) => text(arg, colors))),
       error: (...args) => {
         const line = args.map((arg: unknown) => String(text(arg, false))).join(" ")
         return console.error(`nodepass: ${line.replaceAll(/\s+/g, " ").trim()}`)

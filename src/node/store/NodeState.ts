@@ -2,6 +2,7 @@
  * Where a master's state is: a folder with an SQLite file and its backups, or a PostgreSQL database.
  */
 import type { SqlError } from "@effect/sql/SqlError"
+import * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
@@ -22,8 +23,10 @@ import * as SqlInstanceStore from "./SqlInstanceStore.js"
 export type Place = Option.Option<Redacted.Redacted>
 
 /** Where a master writes its backups: beside what it keeps, or for PostgreSQL in the folder of the environment. */
-export const backupFile = (place: Place): string =>
-  Path.join(folder(place), Option.exists(place, isPostgres) ? "postgres-backup.json" : "backup.json")
+export const backupFile = (place: Place): Effect.Effect<string> =>
+  Effect.map(folder(place), (folder) =>
+    Path.join(folder, Option.exists(place, isPostgres) ? "postgres-backup.json" : "backup.json")
+  )
 
 export interface Options {
   /** Only to look, beside a master that may have it; there must be something there. Defaults to false. */
@@ -41,10 +44,11 @@ export const layer = (place: Place, options?: Options): Layer.Layer<InstanceStor
   Layer.unwrapScoped(
     Effect.gen(function* () {
       if (Option.isSome(place) && isPostgres(place.value)) {
-        const client = Postgres.layer({ url: place.value, place: shown(place), alone: options?.beside !== true })
-        return SqlInstanceStore.layer({ place: shown(place) }).pipe(Layer.provide(client))
+        const url = place.value
+        const client = Postgres.layer({ url, place: shownUrl(url), alone: options?.beside !== true })
+        return SqlInstanceStore.layer({ place: shownUrl(url) }).pipe(Layer.provide(client))
       }
-      const own = folder(place)
+      const own = yield* folder(place)
       return store(yield* options?.beside === true ? existing(own) : prepare(own, options?.restoring ?? false))
     })
   )
@@ -98,7 +102,7 @@ export const restore = (
     const { length } = yield* store.list
     if (length > 0 && !force) {
       const detail = `it has ${length} instances: expected none, or --force to forget them`
-      return yield* new StoreError({ reason: "Unavailable", place: shown(place), detail })
+      return yield* new StoreError({ reason: "Unavailable", place: yield* shown(place), detail })
     }
     yield* store.restore(given)
   }).pipe(Effect.provide(layer(place, { restoring: true })))
@@ -106,24 +110,31 @@ export const restore = (
 // internal
 
 /** The folder of the place: for PostgreSQL that of the environment. */
-const folder = (place: Place): string =>
+const folder = (place: Place): Effect.Effect<string> =>
   Option.match(
     Option.filter(place, (place) => !isPostgres(place)),
     {
-      onSome: (place) => Path.resolve(Redacted.value(place)),
-      onNone: () => process.env["NP_STATE_DIR"] || Path.join(base(), "nodepass")
+      onSome: (place) => Effect.succeed(Path.resolve(Redacted.value(place))),
+      onNone: () => environmentFolder
     }
   )
 
-const shown = (place: Place): string =>
+const environmentFolder = Effect.gen(function* () {
+  const own = yield* Effect.option(Config.nonEmptyString("NP_STATE_DIR"))
+  const system = yield* Effect.option(Config.nonEmptyString("XDG_STATE_HOME"))
+  const base = Option.getOrElse(system, () => Path.join(Os.homedir(), ".local", "state"))
+  return Option.getOrElse(own, () => Path.join(base, "nodepass"))
+})
+
+const shown = (place: Place): Effect.Effect<string> =>
   Option.match(Option.filter(place, isPostgres), {
     onNone: () => folder(place),
-    onSome: (url) => masked(Redacted.value(url))
+    onSome: (url) => Effect.succeed(shownUrl(url))
   })
 
-const isPostgres = (place: Redacted.Redacted): boolean => /^postgres(ql)?:\/\//i.test(Redacted.value(place))
+const shownUrl = (url: Redacted.Redacted): string => masked(Redacted.value(url))
 
-const base = (): string => process.env["XDG_STATE_HOME"] || Path.join(Os.homedir(), ".local", "state")
+const isPostgres = (place: Redacted.Redacted): boolean => /^postgres(ql)?:\/\//i.test(Redacted.value(place))
 
 const existing = (own: string): Effect.Effect<string, StoreError> => {
   const file = Path.join(own, "nodepass.db")
