@@ -21,6 +21,7 @@ import * as PoolPolicy from "./PoolPolicy.js"
 import { type RefusalError, Refusals } from "../core/Refusals.js"
 import { Settings } from "../transport/Settings.js"
 import * as IdleConnections from "./IdleConnections.js"
+import type { PoolConnection } from "./WatchedConnections.js"
 import { Keep } from "../wire/Signal.js"
 import { SignalBus } from "../signal/SignalBus.js"
 import type { TlsError, Trust } from "../transport/Tls.js"
@@ -148,10 +149,7 @@ const make = (options: Options) =>
   })
 
 /** Opens one connection, authenticates it and adds it to the pool. */
-const makeOpen = (
-  { address, keys, trust }: Options,
-  add: (pooled: IdleConnections.PoolConnection) => Effect.Effect<void>
-) =>
+const makeOpen = ({ address, keys, trust }: Options, add: (pooled: PoolConnection) => Effect.Effect<void>) =>
   Effect.gen(function* () {
     const deadlines = yield* Deadlines
     const transport = yield* Transport

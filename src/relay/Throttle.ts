@@ -1,6 +1,7 @@
 /**
  * How fast bytes may pass, all visitors together: a token bucket for each direction, shared fairly by all that wait.
  */
+import type * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -55,36 +56,13 @@ export const layer = ({ rate }: Options = {}): Layer.Layer<Throttle> =>
 export const makeBucket = (rate: number): Effect.Effect<Bucket, never, Scope.Scope> =>
   Effect.gen(function* () {
     const scope = yield* Effect.scope
-    const clock = yield* Effect.clock
-    const burstBytes = rate * (Duration.toMillis(burst) / 1000)
+    const tokens = makeTokens(rate, yield* Effect.clock)
     const queue = new Set<PendingGrant>()
-    let tokens = burstBytes
-    let refilledAt = clock.unsafeCurrentTimeMillis()
     let ticking = false
 
-    const refill = () => {
-      const now = clock.unsafeCurrentTimeMillis()
-      // While takers wait the bucket holds twice as much, for a process that was busy when the timer was due.
-      const limit = queue.size > 0 ? 2 * burstBytes : burstBytes
-      // A clock that was set back adds nothing.
-      tokens = Math.min(limit, tokens + (Math.max(0, now - refilledAt) * rate) / 1000)
-      refilledAt = now
-    }
-
-    /** Grants a share to each taker that waits now. A taker that wants more queues again. */
-    const serveRound = () => {
-      const share = Math.max(minShareBytes, Math.min(maxShareBytes, Math.ceil(tokens / queue.size)))
-      for (const pending of Array.from(queue)) {
-        if (tokens <= 0) return
-        queue.delete(pending)
-        const passing = pending.whole ? pending.wanted : Math.min(pending.wanted, share)
-        tokens -= passing
-        pending.grant(passing)
-      }
-    }
     const serveQueue: Effect.Effect<void> = Effect.suspend(() => {
-      if (tokens <= 0 || queue.size === 0) return Effect.void
-      serveRound()
+      if (tokens.left() <= 0 || queue.size === 0) return Effect.void
+      serveRound(queue, tokens)
       return Effect.zipRight(Effect.yieldNow(), serveQueue)
     })
     const tick: Effect.Effect<void> = Effect.suspend(() => {
@@ -92,44 +70,46 @@ export const makeBucket = (rate: number): Effect.Effect<Bucket, never, Scope.Sco
         ticking = false
         return Effect.void
       }
-      const owed = Duration.millis((Math.max(0, -tokens) / rate) * 1000)
-      return Effect.sleep(Duration.sum(interval, owed)).pipe(
-        Effect.zipRight(Effect.sync(refill)),
+      return Effect.sleep(Duration.sum(interval, tokens.untilPaid())).pipe(
+        Effect.zipRight(Effect.sync(() => tokens.refill(queue.size > 0))),
         Effect.zipRight(serveQueue),
         Effect.zipRight(tick)
       )
     })
-
     const wait = (wanted: number, whole: boolean): Effect.Effect<number> =>
       Effect.async<number>((resume) => {
         const pending: PendingGrant = { wanted, whole, grant: (bytes) => resume(Effect.succeed(bytes)) }
         queue.add(pending)
         return Effect.sync(() => queue.delete(pending))
       })
-    const waitTicking = (wanted: number, whole: boolean): Effect.Effect<number> => {
-      ticking = true
-      return Effect.zipRight(Effect.forkIn(tick, scope), wait(wanted, whole))
-    }
     const take = (wanted: number, whole: boolean): Effect.Effect<number> =>
       Effect.suspend(() => {
         if (ticking) return wait(wanted, whole)
-        refill()
-        if (tokens <= 0) return waitTicking(wanted, whole)
-        const passing = whole ? wanted : Math.min(wanted, Math.max(minShareBytes, Math.floor(tokens)))
-        tokens -= passing
+        tokens.refill(queue.size > 0)
+        if (tokens.left() <= 0) {
+          ticking = true
+          return Effect.zipRight(Effect.forkIn(tick, scope), wait(wanted, whole))
+        }
+        const passing = whole ? wanted : Math.min(wanted, Math.max(minShareBytes, Math.floor(tokens.left())))
+        tokens.add(-passing)
         return Effect.succeed(passing)
       })
 
     return {
       take: (wanted) => take(wanted, false),
       takeWhole: (bytes) => Effect.asVoid(take(bytes, true)),
-      refund: (bytes) => {
-        tokens += bytes
-      }
+      refund: tokens.add
     }
   })
 
 // internal
+
+/** What may pass at once after a pause. */
+const burst = Duration.millis(50)
+/** Between two rounds of the queue. */
+const interval = Duration.millis(10)
+const minShareBytes = 512
+const maxShareBytes = 64 * 1024
 
 interface PendingGrant {
   readonly wanted: number
@@ -138,9 +118,38 @@ interface PendingGrant {
   readonly grant: (bytes: number) => void
 }
 
-/** What may pass at once after a pause. */
-const burst = Duration.millis(50)
-/** Between two rounds of the queue. */
-const interval = Duration.millis(10)
-const minShareBytes = 512
-const maxShareBytes = 64 * 1024
+/** One token for each byte; fewer than none are owed. */
+const makeTokens = (rate: number, clock: Clock.Clock) => {
+  const burstBytes = rate * (Duration.toMillis(burst) / 1000)
+  let left = burstBytes
+  let refilledAt = clock.unsafeCurrentTimeMillis()
+  return {
+    left: () => left,
+    add: (bytes: number) => {
+      left += bytes
+    },
+    /** Adds the tokens that have come in since the last refill. */
+    refill: (takersWait: boolean) => {
+      const now = clock.unsafeCurrentTimeMillis()
+      // While takers wait there is room for twice as much: this process may have been busy when the timer was due.
+      const limit = takersWait ? 2 * burstBytes : burstBytes
+      // A clock that was set back adds nothing.
+      left = Math.min(limit, left + (Math.max(0, now - refilledAt) * rate) / 1000)
+      refilledAt = now
+    },
+    /** The time until no tokens are owed. */
+    untilPaid: () => Duration.millis((Math.max(0, -left) / rate) * 1000)
+  }
+}
+
+/** Grants a share to each taker that waits now. A taker that wants more queues again. */
+const serveRound = (queue: Set<PendingGrant>, tokens: ReturnType<typeof makeTokens>) => {
+  const share = Math.max(minShareBytes, Math.min(maxShareBytes, Math.ceil(tokens.left() / queue.size)))
+  for (const pending of Array.from(queue)) {
+    if (tokens.left() <= 0) return
+    queue.delete(pending)
+    const passing = pending.whole ? pending.wanted : Math.min(pending.wanted, share)
+    tokens.add(-passing)
+    pending.grant(passing)
+  }
+}
