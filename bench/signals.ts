@@ -60,7 +60,7 @@ const measure = (way: (typeof ways)[number], load: (typeof loads)[number]) =>
     const there = yield* listener.accept
     const keys = Key.session(crypto, Redacted.make(new Uint8Array(32)), { client: "a", server: "b" })
     const count = { writes: 0, bytes: 0 }
-    const line = (connection: typeof here, outgoing: Key.Seal, incoming: Key.Seal): SignalBus.Line => {
+    const line = (connection: typeof here, outgoing: Key.Seal, incoming: Key.Seal): SignalBus.ControlConnection => {
       const channel = Dialect.makeChannel({ outgoing, incoming })
       const dialect = Dialect.native(channel, { codec: way === "deflated" ? codec : Option.none() })
       const encode: Dialect.Dialect["encode"] = (batch) => {
@@ -82,7 +82,7 @@ const measure = (way: (typeof ways)[number], load: (typeof loads)[number]) =>
       Effect.sync(() => {
         if (signal._tag === "Launch") delays.push(performance.now() - (began[delays.length] ?? 0))
       })
-    const speaking = (own: SignalBus.Line) =>
+    const speaking = (own: SignalBus.ControlConnection) =>
       Effect.gen(function* () {
         const bus = yield* SignalBus.make
         yield* Effect.forkScoped(Effect.ignore(bus.run(arrived)))
@@ -102,7 +102,7 @@ const measure = (way: (typeof ways)[number], load: (typeof loads)[number]) =>
       yield* due > 0 ? Effect.sleep(due) : Effect.yieldNow()
       for (let at = 0; at < load.burst; at++, n++) {
         began.push(performance.now())
-        yield* bus.launch(launch(n), Effect.void)
+        yield* bus.launch(launch(n))
       }
     }
     yield* Effect.sleep(1000)

@@ -10,9 +10,9 @@ export type State = "alive" | "suspect" | "lost"
 
 export interface Liveness {
   /** It said something. */
-  readonly heard: (now: number) => void
+  readonly received: (now: number) => void
   /** It answered a ping. */
-  readonly answered: (now: number) => void
+  readonly pong: (now: number) => void
   readonly phi: (now: number) => number
   readonly state: (now: number) => State
   /** This process itself was held up so long: none of it was the peer's silence. */
@@ -47,10 +47,10 @@ export const make = ({ interval, now }: Options): Liveness => {
   }
 
   return {
-    heard: (now) => {
+    received: (now) => {
       last = Math.max(last, now)
     },
-    answered: (now) => {
+    pong: (now) => {
       if (answer !== undefined) {
         // One long pause is not to make the detector patient for good.
         const gap = Math.min(now - answer, 2 * interval)

@@ -1,54 +1,64 @@
 /**
- * What one side has to say to the other, in the order in which it is said, kept until the other side has it.
+ * The signals of one side that wait to be sent, or to be acknowledged, in the order in which they are sent: liveness, then
+ * resends, then the state of the pool, then launches in order of arrival.
  *
- * Liveness goes first, then what was said before and must be said again, then the state of the pool, then launches in
- * order of arrival. Source: docs/protocol.md §Signals.
+ * Source: docs/protocol.md §Signals.
  */
 import { constVoid } from "effect/Function"
+import * as Effect from "effect/Effect"
 import type { Numbered } from "../wire/Dialect.js"
 import * as Signal from "../wire/Signal.js"
 
-/** A signal that is numbered when it is first said, and kept until that number is acknowledged. */
+/** A signal that stays in the outbox until the peer has acknowledged it. */
 export type Lasting = Signal.Demand | Signal.Flush | Signal.Keep | Signal.Launch
 
-/** A launch that is not acknowledged yet. */
-export interface Held {
+/** A signal that is sent once, with no number, and not acknowledged. */
+export type Once = "Ping" | "Pong" | "Ack" | "Bye"
+
+/** Why a launch was given up. `Late`: it was not acknowledged in time. `Over`: the session ended. */
+export type GivenUp = "Late" | "Over"
+
+/** A signal that the peer has not acknowledged yet. */
+export interface PendingSignal {
   readonly signal: Lasting
-  /** When it is given up; `Infinity` for what is no launch. */
+  /** When it is given up, on the clock of `take`; `Infinity` for a signal that is not a launch. */
   readonly due: number
-  /** Called when it is given up, and with that never said again. */
-  readonly refuse: (why: "Late" | "Over") => void
+  /** Called when it is given up. It is not sent any more. */
+  readonly giveUp: (why: GivenUp) => void
+  /** Set when it is first sent, and kept when it is resent. */
   number: number | undefined
-  /** When it was last said. */
-  said: number
+  /** When it was last sent. */
+  sentAt: number
 }
 
 export interface Outbox {
-  /** Has room for another launch. */
+  /** Completes once there may be a batch to take. */
+  readonly ready: Effect.Effect<void>
+  /** Whether another launch fits in. */
   readonly hasRoom: () => boolean
-  /** Launches kept. */
+  /** Launches and signals that are not acknowledged, and those that were not sent yet. */
   readonly size: () => number
-  /** Has it said with the next batch, once however often it was asked for. */
-  readonly announce: (kind: "Ping" | "Pong" | "Ack" | "Bye") => void
-  /** Replaces one of its kind that was not said yet. */
+  /** Sends the signal with the next batch, once however often it is put. */
+  readonly putOnce: (kind: Once) => void
+  /** Replaces a signal of the same kind that was not sent yet. */
   readonly put: (signal: Signal.Demand | Signal.Flush | Signal.Keep) => void
-  readonly launch: (signal: Signal.Launch, options: Pick<Held, "due" | "refuse">) => Held
-  /** Its visitor has left. What was said already is not said again, and nobody is refused. */
-  readonly withdraw: (held: Held) => void
-  /** The next batch, empty when there is nothing to say. */
+  readonly launch: (signal: Signal.Launch, options: Pick<PendingSignal, "due" | "giveUp">) => PendingSignal
+  /** Removes a launch whose visitor has left: it is not resent, and not given up. */
+  readonly withdraw: (pending: PendingSignal) => void
+  /** The next batch, empty when there is nothing to send. */
   readonly take: (now: number) => ReadonlyArray<Numbered>
-  /** The other side has all up to this number. Says whether anything was waiting for that. */
-  readonly acknowledge: (number: number) => boolean
-  /** Has everything said again that is not acknowledged: the control connection is another one. */
-  readonly replay: () => void
-  /** Has the oldest said again that was last said before `since`. Says how many. */
-  readonly repeat: (since: number) => number
-  /** Gives up the launches that were due. */
+  /** Removes what the peer has acknowledged: every number up to this one. */
+  readonly acknowledge: (number: number) => void
+  /** Resends everything that is not acknowledged: there is a new control connection. */
+  readonly resendAll: () => void
+  /** Resends the oldest signals that were last sent before `time`. */
+  readonly resendBefore: (time: number) => void
+  /** Gives up the launches that are due. */
   readonly expire: (now: number) => void
-  /** Gives up every launch; those that were said only if `said` is to be given up too. */
-  readonly close: (options: { readonly said: boolean }) => void
-  /** What another outbox needs to go on in this one's place: all but its launches. */
-  readonly saved: () => Snapshot
+  /** Gives up every launch that was not sent, and with `sent` also those that were. */
+  readonly close: (options: { readonly sent: boolean }) => void
+  /** Everything but the launches, for an outbox that continues in place of this one. */
+  readonly snapshot: () => Snapshot
 }
 
 export interface Snapshot {
@@ -60,124 +70,130 @@ export interface Snapshot {
 export interface Options {
   /** Launches kept at most. */
   readonly limit: number
-  /** What it goes on with. Defaults to nothing, its first number being `0`. */
-  readonly saved?: Snapshot | undefined
+  /** Where to continue. Defaults to an empty outbox whose first number is `0`. */
+  readonly snapshot?: Snapshot | undefined
 }
 
-/** Signals in a batch, at most: some kilobytes, so that liveness never has much in front of it. */
-export const batch = 128
-/** Signals said and not acknowledged, at most: what is in front of a ping on a connection that hardly moves. */
-export const flight = 1024
+/** Signals in a batch, at most: some kilobytes, so that a ping never waits for much. */
+export const maxBatch = 128
+/** Signals sent and not acknowledged, at most: they are ahead of a ping on a connection that hardly moves. */
+export const maxInFlight = 1024
 
-export const make = ({ limit, saved }: Options): Outbox => {
-  const announced = new Set<"Ping" | "Pong" | "Ack" | "Bye">()
-  const states = new Map<Lasting["_tag"], Held>()
-  const waiting = new Set<Held>()
-  const said = new Set<Held>()
-  const again = new Set<Held>()
-  let next = saved?.next ?? 0
+export const make = ({ limit, snapshot }: Options): Outbox => {
+  const ready = Effect.unsafeMakeLatch(false)
+  const once = new Set<Once>()
+  const states = new Map<Lasting["_tag"], PendingSignal>()
+  const unsent = new Set<PendingSignal>()
+  // In the order of their numbers: an acknowledgement removes a prefix.
+  const sent = new Set<PendingSignal>()
+  const resends = new Set<PendingSignal>()
+  let next = snapshot?.next ?? 0
 
   const put = (signal: Signal.Demand | Signal.Flush | Signal.Keep) => {
-    states.set(signal._tag, { signal, due: Infinity, refuse: constVoid, number: undefined, said: 0 })
+    states.set(signal._tag, { signal, due: Infinity, giveUp: constVoid, number: undefined, sentAt: 0 })
+    ready.unsafeOpen()
   }
-  for (const { number, signal } of saved?.signals ?? []) {
+  for (const { number, signal } of snapshot?.signals ?? []) {
     if (signal._tag !== "Demand" && signal._tag !== "Flush" && signal._tag !== "Keep") continue
     if (number === undefined) put(signal)
-    else said.add({ signal, due: Infinity, refuse: constVoid, number, said: 0 })
+    else sent.add({ signal, due: Infinity, giveUp: constVoid, number, sentAt: 0 })
   }
 
-  const forget = (held: Held) => {
-    said.delete(held)
-    again.delete(held)
+  const remove = (pending: PendingSignal) => {
+    unsent.delete(pending)
+    sent.delete(pending)
+    resends.delete(pending)
   }
-  const refuse = (held: Held, why: "Late" | "Over") => {
-    waiting.delete(held)
-    forget(held)
-    held.refuse(why)
+  const giveUp = (pending: PendingSignal, why: GivenUp) => {
+    remove(pending)
+    pending.giveUp(why)
   }
 
-  const say = (held: Held, now: number): Numbered => {
-    held.said = now
-    held.number ??= next++
-    said.add(held)
-    return { signal: held.signal, number: held.number }
+  const send = (pending: PendingSignal, now: number): Numbered => {
+    pending.sentAt = now
+    pending.number ??= next++
+    sent.add(pending)
+    return { signal: pending.signal, number: pending.number }
+  }
+  const takeNew = (taken: Array<Numbered>, now: number) => {
+    for (const kind of stateOrder) {
+      const pending = sent.size < maxInFlight ? states.get(kind) : undefined
+      if (pending === undefined) continue
+      states.delete(kind)
+      taken.push(send(pending, now))
+    }
+    for (const pending of unsent) {
+      if (taken.length >= maxBatch || sent.size >= maxInFlight) break
+      unsent.delete(pending)
+      taken.push(send(pending, now))
+    }
   }
 
   return {
-    hasRoom: () => waiting.size + said.size < limit,
-    size: () => waiting.size + said.size,
-    announce: (kind) => announced.add(kind),
+    ready: ready.await,
+    hasRoom: () => unsent.size + sent.size < limit,
+    size: () => unsent.size + sent.size,
+    putOnce: (kind) => {
+      once.add(kind)
+      ready.unsafeOpen()
+    },
     put,
     launch: (signal, options) => {
-      const held: Held = { signal, ...options, number: undefined, said: 0 }
-      waiting.add(held)
-      return held
+      const pending: PendingSignal = { signal, ...options, number: undefined, sentAt: 0 }
+      unsent.add(pending)
+      ready.unsafeOpen()
+      return pending
     },
-    withdraw: (held) => {
-      waiting.delete(held)
-      forget(held)
-    },
+    withdraw: remove,
     take: (now) => {
       const taken: Array<Numbered> = []
-      // An acknowledgement rides on what else there is.
-      for (const kind of liveness) if (announced.delete(kind)) taken.push(once[kind])
-      for (const held of again) {
-        if (taken.length >= batch) break
-        again.delete(held)
-        taken.push(say(held, now))
+      for (const kind of livenessOrder) if (once.delete(kind)) taken.push(unnumbered[kind])
+      for (const pending of resends) {
+        if (taken.length >= maxBatch) break
+        resends.delete(pending)
+        taken.push(send(pending, now))
       }
-      // In the order of their numbers: what is acknowledged is all up to one.
-      if (again.size === 0) {
-        for (const kind of priority) {
-          const held = said.size < flight ? states.get(kind) : undefined
-          if (held === undefined) continue
-          states.delete(kind)
-          taken.push(say(held, now))
-        }
-        for (const held of waiting) {
-          if (taken.length >= batch || said.size >= flight) break
-          waiting.delete(held)
-          taken.push(say(held, now))
-        }
-      }
-      if (announced.delete("Ack") && taken.length === 0) taken.push(once.Ack)
-      if (again.size + states.size + waiting.size === 0 && announced.delete("Bye")) taken.push(once.Bye)
+      // Not before every resend is out: an acknowledgement covers all numbers up to one.
+      if (resends.size === 0) takeNew(taken, now)
+      // Any line carries an acknowledgement, so `Ack` is sent only when there is no other line.
+      if (once.delete("Ack") && taken.length === 0) taken.push(unnumbered.Ack)
+      if (resends.size + states.size + unsent.size === 0 && once.delete("Bye")) taken.push(unnumbered.Bye)
+      if (taken.length === 0) ready.unsafeClose()
       return taken
     },
     acknowledge: (number) => {
-      let any = false
-      for (const held of said) {
-        if (held.number === undefined || held.number > number) break
-        any = true
-        forget(held)
+      for (const pending of sent) {
+        if (pending.number === undefined || pending.number > number) break
+        remove(pending)
+        // It may have been in the way of a signal beyond `maxInFlight`.
+        ready.unsafeOpen()
       }
-      return any
     },
-    replay: () => {
-      for (const held of said) again.add(held)
+    resendAll: () => {
+      for (const pending of sent) resends.add(pending)
+      ready.unsafeOpen()
     },
-    repeat: (since) => {
-      const before = again.size
-      for (const held of said) {
-        if (again.size >= batch || held.said >= since) break
-        again.add(held)
+    resendBefore: (time) => {
+      for (const pending of sent) {
+        if (resends.size >= maxBatch || pending.sentAt >= time) break
+        resends.add(pending)
+        ready.unsafeOpen()
       }
-      return again.size - before
     },
     expire: (now) => {
-      for (const launches of [said, waiting]) {
-        for (const held of launches) {
-          if (held.due <= now) refuse(held, "Late")
-          else if (held.due !== Infinity) break
+      for (const launches of [sent, unsent]) {
+        for (const pending of launches) {
+          if (pending.due <= now) giveUp(pending, "Late")
+          else if (pending.due !== Infinity) break
         }
       }
     },
     close: (options) => {
-      for (const held of [...(options.said ? said : []), ...waiting]) refuse(held, "Over")
+      for (const pending of [...(options.sent ? sent : []), ...unsent]) giveUp(pending, "Over")
     },
-    saved: () => ({
+    snapshot: () => ({
       next,
-      signals: [...said, ...states.values()]
+      signals: [...sent, ...states.values()]
         .filter(({ signal }) => signal._tag !== "Launch")
         .map(({ number, signal }) => ({ number, signal }))
     })
@@ -186,13 +202,13 @@ export const make = ({ limit, saved }: Options): Outbox => {
 
 // internal
 
-const liveness = ["Ping", "Pong"] as const
-const priority = ["Flush", "Demand", "Keep"] as const
+const livenessOrder = ["Ping", "Pong"] as const
+const stateOrder = ["Flush", "Demand", "Keep"] as const
 
-const unnumbered = (signal: Signal.Signal): Numbered => ({ signal, number: undefined })
-const once = {
-  Ping: unnumbered(new Signal.Ping()),
-  Pong: unnumbered(new Signal.Pong()),
-  Ack: unnumbered(new Signal.Ack()),
-  Bye: unnumbered(new Signal.Bye())
+const withoutNumber = (signal: Signal.Signal): Numbered => ({ signal, number: undefined })
+const unnumbered = {
+  Ping: withoutNumber(new Signal.Ping()),
+  Pong: withoutNumber(new Signal.Pong()),
+  Ack: withoutNumber(new Signal.Ack()),
+  Bye: withoutNumber(new Signal.Bye())
 }

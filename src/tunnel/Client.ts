@@ -227,8 +227,8 @@ export const run = (
       }).pipe(Effect.merge, Effect.ensuring(Effect.sync(() => (current = undefined))), Effect.scoped)
 
     /** Until the control connection is lost; what stops closes it. */
-    const speak = ({ attach }: Session.Session["Type"], line: SignalBus.Line) =>
-      Effect.flatMap(attach(line), (lost) => (lost.reason === "Stopped" ? Effect.never : Effect.succeed(lost)))
+    const speak = ({ attach }: Session.Session["Type"], control: SignalBus.ControlConnection) =>
+      Effect.flatMap(attach(control), (lost) => (lost.reason === "Stopped" ? Effect.never : Effect.succeed(lost)))
 
     let said = ""
     const attempt = Effect.gen(function* () {

@@ -161,7 +161,7 @@ export const run = (
     const attach = (
       { connection, scope: own }: TunnelPort.Arrival,
       here: Incumbent,
-      { key, ...line }: SignalBus.Line & { readonly key: Key.Stretched }
+      { key, ...line }: SignalBus.ControlConnection & { readonly key: Key.Stretched }
     ) => {
       here.control = { connection, key }
       const speak = Effect.flatMap(here.session.attach(line), ({ message, reason }) => {

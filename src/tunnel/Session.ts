@@ -39,7 +39,7 @@ export class Session extends Context.Tag("nodepass/Session")<
     readonly stats: Effect.Effect<Pool.Stats>
 
     /** Uses this control connection in place of the previous one; completes with the reason when it is lost. */
-    readonly attach: (line: SignalBus.Line) => Effect.Effect<SignalBus.ControlLost>
+    readonly attach: (control: SignalBus.ControlConnection) => Effect.Effect<SignalBus.ControlLost>
     /** Whether the session has a control connection. */
     readonly isAttached: () => boolean
     /** Calls the listener when the session gets or loses its control connection, until the returned function is called. */
@@ -123,9 +123,11 @@ const makeVisitors = ({ tracksVisitors = false, visitors }: Options) =>
     const launch = (visit: Signal.Visit, { connection, id }: { connection: Connection; id: Signal.ConnectionId }) =>
       Effect.suspend((): Effect.Effect<void, SessionOver, Scope.Scope> =>
         bus.isAttached()
-          ? bus.launch(
-              Signal.makeLaunch({ protocol: visit.protocol, id, visitor: visit.visitor, entry: visit.entry }),
-              connection.reset
+          ? Effect.flatMap(
+              bus.launch(
+                Signal.makeLaunch({ protocol: visit.protocol, id, visitor: visit.visitor, entry: visit.entry })
+              ),
+              (handle) => handle.whenRefused(connection.reset)
             )
           : new PeerAway()
       )

@@ -44,7 +44,7 @@ export interface Batch {
 }
 
 /** What a line said. */
-export interface Heard {
+export interface ReceivedLine {
   readonly signals: ReadonlyArray<Signal.Signal>
   /** The number of the first, where they have numbers; the others follow it. */
   readonly number: number | undefined
@@ -57,7 +57,7 @@ export interface Dialect {
   /** The last line under the key in use; what is encoded from then on is under the next one. */
   readonly rotate: () => Uint8Array
   /** What a line says, without its terminator. */
-  readonly decode: (line: Uint8Array) => Either.Either<ReadonlyArray<Heard>, LineRefused>
+  readonly decode: (line: Uint8Array) => Either.Either<ReadonlyArray<ReceivedLine>, LineRefused>
 }
 
 /** Lines in both directions, each numbered and sealed. */
@@ -142,9 +142,9 @@ export const native = (channel: Channel, { codec = Option.none() }: Options = {}
     rotate: () => Frame.encode([channel.rotate()]),
     decode: (line) =>
       Either.flatMap(channel.open(Frame.toText(line)), (text) => {
-        if (!text.endsWith("#z")) return Either.map(heard(text), Arr.of)
+        if (!text.endsWith("#z")) return Either.map(receivedLine(text), Arr.of)
         return Either.flatMap(inflated(text), (texts) =>
-          Either.map(Either.all(texts.map(heard)), (inside) => [
+          Either.map(Either.all(texts.map(receivedLine)), (inside) => [
             { signals: [], number: undefined, acknowledged: count(text, "a") },
             ...inside
           ])
@@ -193,7 +193,7 @@ const sharesWith = (first: Signal.Launch, { entry, protocol }: Signal.Launch): b
 const numbered = (text: string, number: number | undefined): string =>
   number === undefined ? text : Signal.withParameter(text, "q", number)
 
-const heard = (text: string): Either.Either<Heard, LineRefused> =>
+const receivedLine = (text: string): Either.Either<ReceivedLine, LineRefused> =>
   Either.mapBoth(Signal.listFromText(text), {
     onLeft: (detail) => new LineRefused({ reason: "Malformed", detail }),
     onRight: (signals) => ({ signals, number: count(text, "q"), acknowledged: count(text, "a") })

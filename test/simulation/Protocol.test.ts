@@ -188,8 +188,8 @@ describe("docs/protocol.md", () => {
   it("every limit in it is the code's", () => {
     assert.include(protocol, `| a line of the handshake, either way | ${Handshake.lineLimit} bytes |`)
     assert.include(protocol, `| what a deflated line has inside | ${Dialect.inflatedLimit} bytes |`)
-    assert.include(protocol, `| signals written and not acknowledged | ${Outbox.flight} |`)
-    assert.include(protocol, `| signals in one write | ${Outbox.batch}, and as many lines at most |`)
+    assert.include(protocol, `| signals written and not acknowledged | ${Outbox.maxInFlight} |`)
+    assert.include(protocol, `| signals in one write | ${Outbox.maxBatch}, and as many lines at most |`)
     assert.include(protocol, `| numbers of signals a reader remembers | ${ReplayWindow.window} behind the highest |`)
   })
 })

@@ -114,8 +114,8 @@ describe("a server that stops and starts again", () => {
     outbox.take(0)
     outbox.acknowledge(0)
     outbox.put(new Signal.Demand({ count: 9 }))
-    const next = Outbox.make({ limit: 10, saved: outbox.saved() })
-    next.replay()
+    const next = Outbox.make({ limit: 10, snapshot: outbox.snapshot() })
+    next.resendAll()
     assert.deepStrictEqual(
       next.take(0).map(({ number, signal }) => [number, signal._tag]),
       [

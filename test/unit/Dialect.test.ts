@@ -45,7 +45,7 @@ const rotatedLinesOf = (dialect: Dialect.Dialect, count: number, places: Readonl
 
 const countBelow = (places: ReadonlyArray<number>, limit: number) => places.filter((place) => place < limit).length
 
-const signalsOf = (heard: ReadonlyArray<Dialect.Heard>) => heard.flatMap(({ signals }) => signals)
+const signalsOf = (heard: ReadonlyArray<Dialect.ReceivedLine>) => heard.flatMap(({ signals }) => signals)
 
 /** What a reader makes of the lines, up to a `Lost`, with which its session ends. */
 const hear = (dialect: Dialect.Dialect, lines: ReadonlyArray<string | Uint8Array>) => {

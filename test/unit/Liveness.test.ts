@@ -7,7 +7,7 @@ const interval = 5000
 const after = (gaps: ReadonlyArray<number>) => {
   let now = 0
   const liveness = Liveness.make({ interval, now })
-  for (const gap of gaps) liveness.answered((now += gap * interval))
+  for (const gap of gaps) liveness.pong((now += gap * interval))
   return { liveness, state: (intervals: number) => liveness.state(now + intervals * interval), now }
 }
 const gaps = FastCheck.array(FastCheck.double({ min: 0, max: 2.4, noNaN: true }), { maxLength: 60 })
@@ -40,7 +40,7 @@ describe("Liveness", () => {
 
   it("any word is a sign of life, and time in which this process stood still is nobody's silence", () => {
     const { liveness, now } = after([1, 1, 1])
-    liveness.heard(now + 10_000)
+    liveness.received(now + 10_000)
     assert.strictEqual(liveness.state(now + 12_000), "alive")
     liveness.excuse(60_000)
     assert.strictEqual(liveness.state(now + 72_000), "alive")

@@ -15,7 +15,7 @@ const launch = (port: number) =>
     entry: Option.none()
   })
 const portOf = ({ signal }: Numbered) => (signal._tag === "Launch" ? signal.visitor.port : -1)
-const never = { due: Infinity, refuse: () => assert.fail("it was refused") }
+const never = { due: Infinity, giveUp: () => assert.fail("it was refused") }
 const tags = (batch: ReadonlyArray<Numbered>) => batch.map(({ signal }) => signal._tag)
 
 /** What is done to an outbox, and what becomes of what it says. */
@@ -55,11 +55,11 @@ describe("Outbox", () => {
       for (const { _tag, ...rest } of [...steps, { _tag: "Resume" } as const]) {
         if (_tag === "Launch") outbox.launch(launch(count++), never)
         else if (_tag === "Acknowledge") outbox.acknowledge(received)
-        else if (_tag === "Repeat") outbox.repeat(1)
+        else if (_tag === "Repeat") outbox.resendBefore(1)
         else if (_tag === "Resume") {
           whole = true
           outbox.acknowledge(received)
-          outbox.replay()
+          outbox.resendAll()
         } else send("arrives" in rest && rest.arrives)
       }
       for (let round = 0; round < 3; round++) send(true)
@@ -75,8 +75,8 @@ describe("Outbox", () => {
   it("says liveness before a thousand launches, and flush before those that were not said", () => {
     const outbox = Outbox.make({ limit: 10_000 })
     for (let port = 0; port < 1000; port++) outbox.launch(launch(port), never)
-    assert.lengthOf(outbox.take(0), Outbox.batch)
-    outbox.announce("Ping")
+    assert.lengthOf(outbox.take(0), Outbox.maxBatch)
+    outbox.putOnce("Ping")
     outbox.put(new Signal.Keep({ count: 1 }))
     outbox.put(new Signal.Flush())
     outbox.put(new Signal.Keep({ count: 2 }))
@@ -85,16 +85,16 @@ describe("Outbox", () => {
     assert.deepInclude(next[2]?.signal, { count: 2 })
     assert.deepStrictEqual(
       next.slice(1).map(({ number }) => number),
-      Array.from({ length: Outbox.batch - 1 }, (_, index) => Outbox.batch + index)
+      Array.from({ length: Outbox.maxBatch - 1 }, (_, index) => Outbox.maxBatch + index)
     )
   })
 
   it("an acknowledgement takes no line of its own while there is another", () => {
     const outbox = Outbox.make({ limit: 10 })
-    outbox.announce("Ack")
-    outbox.announce("Ping")
+    outbox.putOnce("Ack")
+    outbox.putOnce("Ping")
     assert.deepStrictEqual(tags(outbox.take(0)), ["Ping"])
-    outbox.announce("Ack")
+    outbox.putOnce("Ack")
     assert.deepStrictEqual(tags(outbox.take(0)), ["Ack"])
     assert.deepStrictEqual(outbox.take(0), [])
   })
@@ -103,7 +103,7 @@ describe("Outbox", () => {
     const outbox = Outbox.make({ limit: 10 })
     const refused: Array<string> = []
     const until = (port: number, due: number) =>
-      outbox.launch(launch(port), { due, refuse: (why) => refused.push(`${port} ${why}`) })
+      outbox.launch(launch(port), { due, giveUp: (why) => refused.push(`${port} ${why}`) })
     until(0, 10)
     until(1, 20)
     outbox.take(0)
@@ -111,7 +111,7 @@ describe("Outbox", () => {
     outbox.take(0)
     until(2, 30)
     outbox.expire(10)
-    outbox.replay()
+    outbox.resendAll()
     const said = outbox.take(11)
     assert.deepStrictEqual(
       [said.map(({ number }) => number), tags(said), refused],
@@ -119,7 +119,7 @@ describe("Outbox", () => {
     )
     until(3, 40)
     outbox.expire(30)
-    outbox.close({ said: false })
+    outbox.close({ sent: false })
     assert.deepStrictEqual(refused, ["0 Late", "1 Late", "2 Late", "3 Over"])
   })
 
@@ -129,9 +129,9 @@ describe("Outbox", () => {
     outbox.take(0)
     outbox.withdraw(said)
     outbox.withdraw(outbox.launch(unsaid, never))
-    outbox.replay()
+    outbox.resendAll()
     assert.deepStrictEqual(outbox.take(0), [])
-    outbox.close({ said: true })
+    outbox.close({ sent: true })
     assert.strictEqual(outbox.size(), 0)
   })
 
@@ -141,7 +141,7 @@ describe("Outbox", () => {
     while (outbox.hasRoom()) outbox.launch(launch(port++), never)
     let said = 0
     for (let batch = outbox.take(0); batch.length > 0; batch = outbox.take(0)) said += batch.length
-    assert.deepStrictEqual([port, said], [2000, Outbox.flight])
+    assert.deepStrictEqual([port, said], [2000, Outbox.maxInFlight])
     outbox.acknowledge(9)
     assert.lengthOf(outbox.take(0), 10)
   })

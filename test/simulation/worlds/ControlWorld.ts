@@ -313,6 +313,8 @@ const program = (scenario: Scenario, network: SimNetwork.SimNetwork) =>
     }
     const handled: Array<number> = []
     const fates: Array<Fate> = scenario.launches.map(() => "waiting")
+    /** Launches whose handle completed. */
+    const completed = new Set<number>()
     const sessions = { server: 0, client: 0 }
     let asked = 0
     /** In which order launches came to the bus. */
@@ -407,7 +409,7 @@ const program = (scenario: Scenario, network: SimNetwork.SimNetwork) =>
       }
     })
 
-    /** As `Link` does it: what finds no session waits for the next. */
+    /** As `Router` does it: a launch that finds no session waits for the next one. */
     const launch = (index: number, at: number): Effect.Effect<void, never, Scope.Scope> =>
       Effect.gen(function* () {
         yield* Effect.sleep(at)
@@ -423,14 +425,17 @@ const program = (scenario: Scenario, network: SimNetwork.SimNetwork) =>
             visitor: Address.make("198.51.100.1", index),
             entry: Option.some(address)
           })
-          const refused = Effect.sync(() => {
-            if (fates[index] === "refused") broken.push(`launch ${index} was refused twice`)
-            fates[index] = "refused"
-          })
           order.set(index, asked++)
-          const sent = yield* Effect.exit(here.bus.launch(signal, refused))
-          if (Exit.isFailure(sent)) continue
-          if (fates[index] === "waiting") fates[index] = "kept"
+          const launched = yield* Effect.exit(here.bus.launch(signal))
+          if (Exit.isFailure(launched)) continue
+          fates[index] = "kept"
+          yield* launched.value.whenRefused(
+            Effect.sync(() => {
+              if (fates[index] === "refused") broken.push(`launch ${index} was refused twice`)
+              fates[index] = "refused"
+            })
+          )
+          yield* Effect.forkScoped(Effect.map(launched.value.refused, () => completed.add(index)))
           return
         }
       })
@@ -523,6 +528,7 @@ const program = (scenario: Scenario, network: SimNetwork.SimNetwork) =>
     fates.forEach((fate, index) => {
       const count = times.get(index) ?? 0
       if (count > 1) broken.push(`launch ${index} was launched ${count} times`)
+      if (completed.has(index) !== (fate === "refused")) broken.push(`launch ${index} was ${fate}: wrong handle`)
       if (count === 0 && fate !== "refused") broken.push(`launch ${index} was ${fate}, and never launched`)
     })
     // What the faults take at most, with a handshake that times out for each, by the faster clock.

@@ -1,0 +1,86 @@
+/**
+ * Reads the lines of the attached control connection. It passes acknowledgements to the outbox and signals to the inbox, and
+ * handles liveness and `Bye` itself.
+ */
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as Option from "effect/Option"
+import { Refusals } from "../core/Refusals.js"
+import type { ReceivedLine } from "../wire/Dialect.js"
+import * as Frame from "../wire/Frame.js"
+import type * as Signal from "../wire/Signal.js"
+import { type Attached, lose, maxLineBytes } from "./ControlConnection.js"
+import type { Heartbeat } from "./Heartbeat.js"
+import type { Inbox } from "./Inbox.js"
+import type { Launches } from "./Launches.js"
+import type { Outbox } from "./Outbox.js"
+
+export interface Reader {
+  /** Reads this connection until it is lost. */
+  readonly run: (attached: Attached) => Effect.Effect<void>
+}
+
+export interface Options {
+  readonly heartbeat: Heartbeat
+  readonly inbox: Inbox
+  readonly launches: Launches
+  readonly outbox: Outbox
+  /** Run when the peer ends the session. */
+  readonly onBye: Effect.Effect<void>
+}
+
+export const make = ({ heartbeat, inbox, launches, onBye, outbox }: Options): Effect.Effect<Reader, never, Refusals> =>
+  Effect.map(Refusals, (refusals) => {
+    const receive = (signal: Signal.Signal, number: number | undefined): Effect.Effect<void> => {
+      switch (signal._tag) {
+        case "Ping":
+          return Effect.sync(() => outbox.putOnce("Pong"))
+        case "Pong":
+          return Effect.sync(heartbeat.pong)
+        case "Ack":
+        case "Rotation":
+          return Effect.void
+        case "Bye":
+          return onBye
+        case "Unknown":
+          return Effect.annotateLogs(Effect.logDebug("ignored a signal of an unknown kind"), { kind: signal.kind })
+        default:
+          return inbox.put(signal, number)
+      }
+    }
+
+    const receiveLine = (line: ReceivedLine): Effect.Effect<void> =>
+      Effect.gen(function* () {
+        if (line.acknowledged !== undefined) {
+          outbox.acknowledge(line.acknowledged - 1)
+          launches.admit()
+        }
+        for (const [index, signal] of line.signals.entries()) {
+          const number = line.number === undefined ? undefined : line.number + index
+          if (number === undefined || inbox.isNew(number)) yield* receive(signal, number)
+        }
+      })
+
+    const run = (attached: Attached): Effect.Effect<void> =>
+      Effect.gen(function* () {
+        const { connection, dialect } = attached.control
+        const decoder = Frame.makeDecoder({ limit: maxLineBytes })
+        while (true) {
+          const chunk = yield* Effect.option(connection.read)
+          if (Option.isNone(chunk)) return lose(attached, "Reset")
+          if (Option.isNone(chunk.value)) return lose(attached, "Ended")
+          const lines = decoder.push(chunk.value.value)
+          if (Either.isLeft(lines)) return lose(attached, "LineTooLong")
+          for (const line of lines.right) {
+            if (attached.isLost) return
+            const received = dialect.decode(line)
+            if (Either.isRight(received)) {
+              heartbeat.received()
+              for (const each of received.right) yield* receiveLine(each)
+            } else if (received.left.reason === "Lost") return lose(attached, "Tampered")
+            else yield* refusals.count("signal", received.left, { details: { peer: String(connection.remote) } })
+          }
+        }
+      })
+    return { run }
+  })
