@@ -6,8 +6,6 @@ import * as Logger from "effect/Logger"
 import * as LogLevel from "effect/LogLevel"
 import * as Redacted from "effect/Redacted"
 import * as TestClock from "effect/TestClock"
-import { spawn } from "node:child_process"
-import { fileURLToPath } from "node:url"
 import * as LogLine from "../../src/core/LogLine.js"
 
 /** The lines that the effect logs at noon of the last day of January. */
@@ -169,69 +167,6 @@ describe("the level", () => {
   it.effect("none logs nothing at all", () =>
     Effect.gen(function* () {
       assert.deepStrictEqual(yield* lines(text, Effect.logFatal("m"), "none"), [])
-    })
-  )
-})
-
-/** Runs a program that logs, and hands back its exit code, its output and what it logged. */
-const run = (options: { readonly env?: Record<string, string>; readonly deaf?: boolean; readonly layer?: string }) =>
-  Effect.async<{ readonly code: number | null; readonly out: string; readonly err: string }>((resume) => {
-    const program = `
-      import * as Effect from "effect/Effect"
-      import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
-      import * as NodeLog from "./src/node/process/NodeLog.js"
-      const program = Effect.gen(function* () {
-        yield* Effect.async((resume) => { process.stdin.once("data", () => resume(Effect.void)) })
-        for (let i = 0; i < 3; i++) {
-          yield* Effect.logInfo("hello", i)
-          yield* Effect.sleep("5 millis")
-        }
-        process.stdin.destroy()
-        console.log("done")
-      })
-      NodeRuntime.runMain(Effect.provide(program, NodeLog.layer(${options.layer ?? ""})))
-    `
-    const child = spawn(process.execPath, ["--import", "tsx", "--input-type=module", "-e", program], {
-      cwd: fileURLToPath(new URL("../..", import.meta.url)),
-      env: { ...process.env, NO_COLOR: "", NP_LOG_FORMAT: "", ...options.env },
-      stdio: "pipe"
-    })
-    const got = { out: "", err: "" }
-    child.stdout.on("data", (data) => (got.out += String(data)))
-    child.stderr.on("data", (data) => (got.err += String(data)))
-    if (options.deaf === true) child.stderr.destroy()
-    child.once("close", (code) => resume(Effect.succeed({ code, ...got })))
-    child.stdin.end("go")
-  })
-
-describe("the process's log", () => {
-  it.live("is one plain line a record on standard error, and Effect's own loggers are silent", () =>
-    Effect.gen(function* () {
-      const { code, err, out } = yield* run({})
-      assert.strictEqual(code, 0)
-      assert.strictEqual(out, "done\n")
-      assert.match(err, /^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} {2}INFO {2}hello \d\n){3}$/)
-    })
-  )
-
-  it.live("is JSON where the environment says so", () =>
-    Effect.gen(function* () {
-      const { err } = yield* run({ env: { NP_LOG_FORMAT: "json" } })
-      assert.match(err, /^(\{"time":"[^"]+","level":"info","message":"hello \d"\}\n){3}$/)
-    })
-  )
-
-  it.live("has the level and the colours that the host asks for", () =>
-    Effect.gen(function* () {
-      assert.strictEqual((yield* run({ layer: `{ level: "warn" }` })).err, "")
-      assert.include((yield* run({ layer: `{ colors: true }` })).err, "\u001b[32m INFO\u001b[0m  hello")
-    })
-  )
-
-  it.live("may lose its reader, and the program goes on", () =>
-    Effect.gen(function* () {
-      const { code, out } = yield* run({ deaf: true })
-      assert.deepStrictEqual([code, out], [0, "done\n"])
     })
   )
 })
