@@ -1,7 +1,7 @@
 /**
- * What a tunnel or a master needs of Node: sockets, certificates, storage, log lines.
+ * The Node adapters of a tunnel and of a master: sockets, certificates, stores, log output.
  *
- * Start with `NodeHost`, which provides everything a tunnel asks for.
+ * Start with `NodeHost`, which provides everything that a tunnel needs except its settings.
  */
 export * as NodeCertificates from "./socket/NodeCertificates.js"
 export * as NodeCrypto from "./process/NodeCrypto.js"

@@ -14,7 +14,7 @@ export const layer: Layer.Layer<Crypto> = Layer.succeed(
     stretch: (secret, salt) =>
       Effect.async((resume) => {
         NodeCrypto.scrypt(secret, salt, 32, scryptOptions, (error, stretched) =>
-          // Only wrong parameters fail, and these are constants; the rest is memory running out.
+          // Wrong parameters fail, and these are constants. What remains is a lack of memory.
           resume(error === null ? Effect.succeed(stretched) : Effect.die(error))
         )
       })
@@ -23,5 +23,5 @@ export const layer: Layer.Layer<Crypto> = Layer.succeed(
 
 // internal
 
-// scrypt takes 128 * N * r bytes (32 MiB), and Node refuses exactly its default limit of 32 MiB.
+// scrypt needs 128 * N * r bytes, 32 MiB, and Node refuses what reaches its limit, by default 32 MiB.
 const scryptOptions = { N: 2 ** 15, r: 8, p: 1, maxmem: 64 * 1024 * 1024 }

@@ -1,12 +1,12 @@
 /**
- * `Deflate` by Node's zlib.
+ * `Deflate` with Node's zlib.
  */
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Zlib from "node:zlib"
 import { type Codec, Deflate } from "../../wire/Deflate.js"
 
-/** The fastest level: of signals the better ones take little more, in twice the time. */
+/** Level 1, the fastest: higher levels make signals hardly smaller and take twice the time. */
 const codec: Codec = {
   deflate: (bytes) => Zlib.deflateRawSync(bytes, { level: 1 }),
   inflate: (bytes, limit) => {

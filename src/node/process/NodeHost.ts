@@ -1,5 +1,5 @@
 /**
- * All that a tunnel needs of the machine it runs on, for hosts to embed it: sockets, chance and certificates.
+ * Everything that an embedded tunnel needs from Node except its settings: sockets, relays, certificates, random bytes.
  */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -19,14 +19,14 @@ import * as NodeTransport from "../socket/NodeTransport.js"
 
 export interface Options extends NodeTransport.Options {
   /**
-   * Who moves the bytes of TCP. `portable`: this process, through Node. `kernel`: Linux itself, as far as it can.
+   * How the bytes of TCP visitors are relayed. `portable`: by Node, in this process. `kernel`: by Linux with `splice(2)`.
    *
-   * Defaults to `auto`: the kernel where it can be had. Where it cannot, `kernel` warns of it.
+   * Defaults to `auto`: `kernel` if the machine can do it, else `portable`. `kernel` does the same and logs a warning.
    */
   readonly relay?: "portable" | "kernel" | "auto" | undefined
-  /** Where a server that stops leaves its session for the next one. Defaults to nowhere. */
+  /** The directory in which a server that stops stores its session for the next server. Defaults to none. */
   readonly stateDirectory?: string | undefined
-  /** Threads that serve the kernel relay at most. Defaults to one for each core, and four where there are more. */
+  /** The maximum number of threads of the kernel relay. Defaults to the number of cores, at most four. */
   readonly reactors?: number | undefined
 }
 
@@ -41,19 +41,22 @@ export const layerWith = (options: Options): Layer.Layer<Services> =>
     NodeCrypto.layer,
     NodeDeflate.layer,
     options.stateDirectory === undefined ? Layer.empty : NodeSessionStore.layer(options.stateDirectory),
-    sockets(options)
+    transportAndRelay(options)
   )
 
 export const layer: Layer.Layer<Services> = Layer.suspend(() => layerWith({}))
 
 // internal
 
-const sockets = ({ relay = "auto", ...options }: Options): Layer.Layer<RelayFactory.RelayFactory | Transport> =>
+const transportAndRelay = ({
+  relay = "auto",
+  ...options
+}: Options): Layer.Layer<RelayFactory.RelayFactory | Transport> =>
   relay === "portable"
     ? Layer.merge(NodeTransport.layerWith(options), RelayFactory.layerPortable)
     : Layer.unwrapEffect(
         Effect.match(kernel, {
-          onSuccess: (kernel) => ofKernel(kernel, options),
+          onSuccess: (kernel) => kernelLayer(kernel, options),
           onFailure: ({ message }) =>
             Layer.mergeAll(
               NodeTransport.layerWith(options),
@@ -65,7 +68,7 @@ const sockets = ({ relay = "auto", ...options }: Options): Layer.Layer<RelayFact
         })
       )
 
-const ofKernel = (kernel: Kernel, { reactors, ...options }: Omit<Options, "relay">) =>
+const kernelLayer = (kernel: Kernel, { reactors, ...options }: Omit<Options, "relay">) =>
   Layer.merge(
     Layer.succeed(Transport, KernelTransport.make({ ...options, kernel })),
     KernelRelay.layerFactory(kernel, { threads: reactors })

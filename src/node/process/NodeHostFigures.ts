@@ -1,5 +1,5 @@
 /**
- * `HostFigures` from `/proc` on Linux, and from what Node knows elsewhere.
+ * `HostFigures` from `/proc` on Linux, and from `node:os` on other systems.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -22,7 +22,7 @@ export const layer: Layer.Layer<HostFigures> = Layer.effect(
       memory: Effect.sync(() => process.memoryUsage.rss()),
       read: Effect.gen(function* () {
         const now = yield* Clock.currentTimeMillis
-        // Between two looks that lie close together hardly a tick of the system's clock has passed.
+        // The system counts CPU time in ticks of 10 ms: a shorter interval has too few of them.
         if (now - at >= 200) {
           const next = cpuSample()
           const total = next.total - sample.total
@@ -48,7 +48,7 @@ export const layer: Layer.Layer<HostFigures> = Layer.effect(
   })
 )
 
-/** Of `/proc/meminfo`; without it what Node knows. */
+/** From `/proc/meminfo`, or from `node:os` if the text is empty. */
 export const memoryOf = (
   text: string
 ): Pick<Figures, "mem_free" | "mem_total" | "mem_used" | "swap_free" | "swap_total" | "swap_used"> => {
@@ -67,7 +67,7 @@ export const memoryOf = (
   }
 }
 
-/** Of `/proc/net/dev`, without the interfaces that are made up by programs. */
+/** From `/proc/net/dev`, without virtual interfaces. */
 export const netOf = (text: string): Pick<Figures, "netrx" | "nettx"> => {
   let netrx = 0
   let nettx = 0
@@ -80,14 +80,14 @@ export const netOf = (text: string): Pick<Figures, "netrx" | "nettx"> => {
   return { netrx, nettx }
 }
 
-/** Of `/proc/diskstats`, whole disks only. */
+/** From `/proc/diskstats`: whole disks, not their partitions. */
 export const diskOf = (text: string): Pick<Figures, "diskr" | "diskw"> => {
   let diskr = 0
   let diskw = 0
   for (const line of text.split("\n")) {
     const [, , name = "", , , read = "0", , , , written = "0"] = line.trim().split(/\s+/)
     if (!/^([shv]d[a-z]+|xvd[a-z]+|nvme\d+n\d+|mmcblk\d+)$/.test(name)) continue
-    // A sector is 512 bytes here, whatever the disk has.
+    // The kernel counts in units of 512 bytes, whatever the sector size of the disk.
     diskr += Number(read) * 512
     diskw += Number(written) * 512
   }
@@ -96,7 +96,7 @@ export const diskOf = (text: string): Pick<Figures, "diskr" | "diskw"> => {
 
 // internal
 
-/** As the original names them. */
+/** NodePass names architectures as Go does. */
 const arches: Readonly<Record<string, string>> = { x64: "amd64", ia32: "386" }
 
 const cpuSample = () => {
@@ -109,7 +109,7 @@ const cpuSample = () => {
   return { idle, total }
 }
 
-/** Empty where there is no such file. */
+/** Empty if the file cannot be read. */
 const text = (file: string): Effect.Effect<string> =>
   Effect.orElseSucceed(
     Effect.tryPromise((signal) => Fs.promises.readFile(file, { encoding: "utf8", signal })),

@@ -1,5 +1,5 @@
 /**
- * A master as a program: its state, its HTTP or HTTPS port, its backups. Loaded late, since tunnels need none of it.
+ * A master as a program: its store, its HTTP or HTTPS server, its backups. Imported only when a master is run.
  */
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
 import * as HttpServer from "@effect/platform/HttpServer"
@@ -36,7 +36,11 @@ export interface Options {
   readonly version: string
 }
 
-/** The master at its port, answering once the layer is built; its end stops the tunnels, visitors being let finish. */
+/**
+ * The master and its API, which answers requests once the layer is built.
+ *
+ * Closing the scope stops the tunnels: each lets its visitors finish within the shutdown timeout.
+ */
 export const layer = (
   options: Options
 ): Layer.Layer<ApiKey.ApiKey | HttpServer.HttpServer | Master.Master, OpenError, Environment> => {
@@ -48,14 +52,14 @@ export const layer = (
       NodeState.layer(config.state)
     )
   )
-  const ports = Layer.unwrapScoped(Effect.map(httpServer(config), (server) => listen(config, server)))
+  const server = Layer.unwrapScoped(Effect.map(httpServer(config), (server) => listen(config, server)))
   return Layer.mergeAll(
     MasterServer.layer(options),
     Layer.scopedDiscard(Effect.flatMap(NodeState.backupFile(config.state), backups))
-  ).pipe(Layer.provideMerge(services), Layer.provideMerge(ports))
+  ).pipe(Layer.provideMerge(services), Layer.provideMerge(server))
 }
 
-/** Runs the master until it is interrupted. A key that is made for the first time is shown, this once. */
+/** Runs the master until it is interrupted. On its first start it generates the API key and prints it. */
 export const run = (options: Options): Effect.Effect<never, OpenError, Environment> =>
   Effect.gen(function* () {
     const services = yield* Layer.build(layer(options))
@@ -70,7 +74,7 @@ export const run = (options: Options): Effect.Effect<never, OpenError, Environme
     if (yield* apiKey.isMissing) {
       const key = yield* apiKey.renew
       yield* Console.log(
-        `API key: ${Redacted.value(key)}  (shown this once; PATCH ${url}/instances/******** makes a new one)`
+        `API key: ${Redacted.value(key)}  (shown only now; PATCH ${url}/instances/******** generates a new one)`
       )
     }
     yield* Effect.annotateLogs(Effect.logInfo("the API is ready"), { url, page })
@@ -79,67 +83,68 @@ export const run = (options: Options): Effect.Effect<never, OpenError, Environme
 
 // internal
 
-/** How long requests may go on once the master stops. */
-const grace = Duration.seconds(1)
-const connectionsMost = 8192
+/** How long requests may take after the master has stopped. */
+const requestGrace = Duration.seconds(1)
+const maxConnections = 8192
 
 const httpServer = (
   config: MasterConfig
 ): Effect.Effect<Http.Server, Certificates.CertificateError, Certificates.Certificates | Scope.Scope | Settings> =>
   Effect.gen(function* () {
     const { handshakeTimeout, reloadInterval } = yield* Settings
-    const patience = Duration.toMillis(handshakeTimeout)
-    const options = { headersTimeout: patience, requestTimeout: 3 * patience, keepAliveTimeout: 60_000 }
-    if (config.tls.mode === "plain") return holding(graceful(Http.createServer(options)))
+    const timeout = Duration.toMillis(handshakeTimeout)
+    const options = { headersTimeout: timeout, requestTimeout: 3 * timeout, keepAliveTimeout: 60_000 }
+    if (config.tls.mode === "plain") return holdEarlyRequests(closeWithGrace(Http.createServer(options)))
     const certificates = yield* Certificates.Certificates
-    const server = Https.createServer({ ...options, handshakeTimeout: patience, minVersion: "TLSv1.2" })
-    const show = ({ chain, key }: Certificates.Certificate) =>
+    const server = Https.createServer({ ...options, handshakeTimeout: timeout, minVersion: "TLSv1.2" })
+    const use = ({ chain, key }: Certificates.Certificate) =>
       Effect.sync(() => server.setSecureContext({ cert: chain, key: Redacted.value(key), minVersion: "TLSv1.2" }))
     if (config.tls.mode === "self-signed") {
       const certificate = yield* certificates.selfSigned
-      yield* Effect.annotateLogs(Effect.logInfo("certificate made for the API"), {
+      yield* Effect.annotateLogs(Effect.logInfo("generated a certificate for the API"), {
         fingerprint: certificate.fingerprint
       })
-      yield* show(certificate)
+      yield* use(certificate)
     } else {
-      const shown = { ...certificates, load: (files: Certificates.Files) => Effect.tap(certificates.load(files), show) }
+      // `current` loads the files again when they change, and each time the server uses the new certificate.
+      const used = { ...certificates, load: (files: Certificates.Files) => Effect.tap(certificates.load(files), use) }
       yield* Certificates.current(config.tls, { reloadInterval }).pipe(
-        Effect.provideService(Certificates.Certificates, shown)
+        Effect.provideService(Certificates.Certificates, used)
       )
     }
-    return holding(graceful(server))
+    return holdEarlyRequests(closeWithGrace(server))
   })
 
-/** Node waits for every connection when it closes a server, those that never end included. */
-const graceful = <A extends Http.Server>(server: A): A => {
-  server.maxConnections = connectionsMost
+/** `close` of a Node server waits for every connection, however long it stays open; this one waits for `requestGrace`. */
+const closeWithGrace = <A extends Http.Server>(server: A): A => {
+  server.maxConnections = maxConnections
   const close = server.close.bind(server)
   return Object.assign(server, {
     close: (done?: (error?: Error) => void) => {
       close(done)
       server.closeIdleConnections()
-      const timer = setTimeout(() => server.closeAllConnections(), Duration.toMillis(grace))
+      const timer = setTimeout(() => server.closeAllConnections(), Duration.toMillis(requestGrace))
       server.once("close", () => clearTimeout(timer))
       return server
     }
   })
 }
 
-/** The port is open a moment before anybody answers: who comes in between is answered then. */
-const holding = <A extends Http.Server>(server: A): A => {
+/** The server listens a moment before its request handler is attached. Requests in between wait for the handler. */
+const holdEarlyRequests = <A extends Http.Server>(server: A): A => {
   const early: Array<readonly [request: Http.IncomingMessage, response: Http.ServerResponse]> = []
   const hold: Http.RequestListener = (request, response) => {
     early.push([request, response])
   }
-  const begin = (event: string | symbol) => {
+  const attach = (event: string | symbol) => {
     if (event !== "request") return
-    server.off("newListener", begin).off("request", hold)
-    // The listener is there once this call is over.
+    server.off("newListener", attach).off("request", hold)
+    // `newListener` is emitted before the listener is added.
     queueMicrotask(() => {
       for (const [request, response] of early) server.emit("request", request, response)
     })
   }
-  return server.on("request", hold).on("newListener", begin)
+  return server.on("request", hold).on("newListener", attach)
 }
 
 const listen = ({ address }: MasterConfig, server: Http.Server) =>
@@ -151,12 +156,12 @@ const listen = ({ address }: MasterConfig, server: Http.Server) =>
     ({ cause }) => Errno.fromNode("listen", address, cause)
   )
 
-/** A backup each reload interval, the first after a minute at most, and one at the end. */
+/** Writes a backup after a minute at most, then every reload interval, and at the end. */
 const backups = (file: string) =>
   Effect.gen(function* () {
     const { reloadInterval } = yield* Settings
     const write = Effect.catchAll(NodeState.writeBackup(file), ({ message }) =>
-      Effect.logWarning(`no backup: ${message}`)
+      Effect.logWarning(`cannot write the backup: ${message}`)
     )
     yield* Effect.addFinalizer(() => write)
     const first = Duration.min(Duration.minutes(1), reloadInterval)

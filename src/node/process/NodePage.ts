@@ -1,5 +1,5 @@
 /**
- * The files of the master's page, read once from `dist/page`.
+ * Reads the files of the master's web page from `dist/page`, once.
  */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -11,12 +11,12 @@ import { gzip } from "node:zlib"
 import { type File, Page } from "../../master/Page.js"
 import * as Package from "../Package.js"
 
-/** Where they cannot be read, one line says so, and the master has its API alone. */
+/** If the files cannot be read, logs a warning and serves no page; the API works without it. */
 export const layer: Layer.Layer<Page> = Layer.effect(
   Page,
   Effect.catchAll(Effect.tryPromise(read), ({ cause }) =>
     Effect.as(
-      Effect.logWarning(`no page for browsers: ${cause instanceof Error ? cause.message : String(cause)}`),
+      Effect.logWarning(`the web page is not served: ${cause instanceof Error ? cause.message : String(cause)}`),
       new Map()
     )
   )

@@ -1,18 +1,18 @@
 /**
- * The last line of a terminal, drawn over and over, while log lines go by above it.
+ * A status in the last line of the terminal, which is overwritten while log lines scroll above it.
  */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 
-/** Where it is drawn: standard error, the log's own. */
+/** Standard error, as for the log: otherwise the two could not be kept apart. */
 const stream = process.stderr
 
 let current: string | undefined
 
-/** The text of a log line, with what keeps the status line the last one. */
+/** What to write for a log line, so that the status stays below it. */
 export const above = (line: string): string => (current === undefined ? `${line}\n` : `${clear}${line}\n${current}`)
 
-/** Draws a status line until the scope closes; each call of the answer replaces its text. */
+/** Keeps a status line until the scope closes. The returned function sets its text. */
 export const make: Effect.Effect<(text: string) => Effect.Effect<void>, never, Scope.Scope> = Effect.as(
   Effect.addFinalizer(() =>
     Effect.sync(() => {
@@ -22,7 +22,7 @@ export const make: Effect.Effect<(text: string) => Effect.Effect<void>, never, S
   ),
   (text) =>
     Effect.sync(() => {
-      // A longer one would wrap, and could not be drawn over.
+      // A longer line would wrap, and only its last row could be overwritten.
       current = text.slice(0, Math.max(20, (stream.columns || 80) - 1))
       stream.write(`${clear}${current}`)
     })

@@ -1,0 +1,89 @@
+/**
+ * What the command does in a process of Node: serve, show, export. Modules that a tunnel does not need are imported late.
+ */
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
+import * as Schedule from "effect/Schedule"
+import * as Schema from "effect/Schema"
+import * as Stream from "effect/Stream"
+import { readFileSync } from "node:fs"
+import { join } from "node:path"
+import process from "node:process"
+import * as Cli from "../../cli/Cli.js"
+import * as LogLine from "../../core/LogLine.js"
+import * as Package from "../Package.js"
+import * as StatusLine from "./StatusLine.js"
+import * as Telemetry from "./Telemetry.js"
+
+const { version } = Schema.decodeUnknownSync(Schema.parseJson(Schema.Struct({ version: Schema.String })))(
+  readFileSync(join(Package.folder, "package.json"), "utf8")
+)
+
+export const host = Cli.Host.of({
+  version,
+  reloads: Stream.asyncPush<void>((emit) =>
+    Effect.acquireRelease(
+      Effect.sync(() => {
+        const reload = () => emit.single(undefined)
+        process.on("SIGHUP", reload)
+        return reload
+      }),
+      (reload) => Effect.sync(() => process.off("SIGHUP", reload))
+    )
+  ),
+  prepare: ({ log, title }) => {
+    // Overwrites the arguments that `ps` shows, the key among them.
+    process.title = `nodepass ${title}`
+    const level =
+      Cli.logLevelOf(process.argv) !== undefined ? Layer.empty : Logger.minimumLogLevel(LogLine.minimum(log))
+    return Layer.provideMerge(Telemetry.layer({ version }), level)
+  },
+  watch: (tunnel) =>
+    process.stderr.isTTY
+      ? Effect.scoped(
+          Effect.flatMap(StatusLine.make, (draw) =>
+            Effect.repeat(
+              Effect.flatMap(tunnel.checkpoint, ({ summary }) => draw(summary)),
+              Schedule.spaced("500 millis")
+            )
+          )
+        ).pipe(Effect.asVoid)
+      : Stream.runForEach(tunnel.checkpoints, ({ summary }) => Effect.logInfo(summary)),
+  serveMetrics: (address, tunnel) =>
+    Layer.unwrapEffect(
+      Effect.map(
+        Effect.promise(() => import("./MetricsServer.js")),
+        (MetricsServer) => MetricsServer.layer({ address, version }, tunnel)
+      )
+    ),
+  demo: (metrics) =>
+    Effect.flatMap(
+      Effect.promise(() => import("./Demo.js")),
+      (Demo) =>
+        Demo.run({
+          metrics,
+          version,
+          write: (text) => Effect.sync(() => process.stdout.write(text)),
+          isTerminal: process.stdout.isTTY
+        }).pipe(Effect.provide(Telemetry.layer({ version })))
+    ),
+  master: (config) =>
+    Effect.flatMap(
+      Effect.promise(() => import("./NodeMaster.js")),
+      (NodeMaster) => NodeMaster.run({ config, version })
+    ),
+  operate: (operation) =>
+    Effect.flatMap(
+      Effect.promise(() =>
+        Promise.all([import("../../cli/Operator.js"), import("@effect/platform-node/NodeHttpClient")])
+      ),
+      ([{ operate }, { layerUndici }]) => Effect.provide(operate(operation), layerUndici)
+    ),
+  backup: (file, state) => Effect.flatMap(loadState, (NodeState) => NodeState.backup(file, state)),
+  restore: (file, state, options) => Effect.flatMap(loadState, (NodeState) => NodeState.restore(file, state, options))
+})
+
+// internal
+
+const loadState = Effect.promise(() => import("../store/NodeState.js"))
