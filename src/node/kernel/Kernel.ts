@@ -7,7 +7,7 @@ import { existsSync } from "node:fs"
 import * as Path from "node:path"
 import process from "node:process"
 import * as Libc from "./ffi/Libc.js"
-import * as Messages from "./ffi/Messages.js"
+import * as DatagramBatch from "./ffi/DatagramBatch.js"
 import * as OpenSsl from "./tls/OpenSsl.js"
 import * as Package from "../Package.js"
 import * as Poller from "./Poller.js"
@@ -16,7 +16,7 @@ import * as Sockets from "./ffi/Sockets.js"
 export interface Kernel {
   readonly libc: Libc.Libc
   readonly sockets: Sockets.Sockets
-  readonly messages: Messages.Messages
+  readonly datagramBatch: DatagramBatch.DatagramBatch
   /** `undefined` when Node has no OpenSSL that can be called. */
   readonly openSsl: OpenSsl.OpenSsl | undefined
   readonly poller: Poller.Poller
@@ -56,11 +56,11 @@ export const kernel: Effect.Effect<Kernel, KernelUnavailable> = Effect.gen(funct
 
 let loading: ReturnType<typeof load> | undefined
 const load = async () => {
-  const [libc, sockets, messages, openSsl] = await Promise.all([
+  const [libc, sockets, datagramBatch, openSsl] = await Promise.all([
     Libc.load(),
     Sockets.load(),
-    Messages.load(),
+    DatagramBatch.load(),
     OpenSsl.load().catch(() => undefined)
   ])
-  return { libc, sockets, messages, openSsl, poller: Poller.make(libc) }
+  return { libc, sockets, datagramBatch, openSsl, poller: Poller.make(libc) }
 }

@@ -12,7 +12,7 @@ import * as NodeDatagrams from "../socket/NodeDatagrams.js"
 import type { IpAddress } from "../socket/NodeHosts.js"
 import type { Kernel } from "./Kernel.js"
 import { isRetryable } from "./ffi/Libc.js"
-import { maxDatagrams } from "./ffi/Messages.js"
+import { maxDatagrams } from "./ffi/DatagramBatch.js"
 import * as SocketAddress from "./ffi/SocketAddress.js"
 import { options } from "./ffi/Sockets.js"
 
@@ -71,7 +71,7 @@ const open = (
   ).pipe(Effect.map(({ socket }) => socket))
 
 const make = (kernel: Kernel, descriptor: number, { address, ipAddress, peer }: Options) => {
-  const { libc, messages, poller, sockets } = kernel
+  const { datagramBatch, libc, poller, sockets } = kernel
   let fd = descriptor
   let isReadable = true
   let error: TransportError | undefined
@@ -99,11 +99,11 @@ const make = (kernel: Kernel, descriptor: number, { address, ipAddress, peer }: 
 
   const receive = (): Effect.Effect<ReadonlyArray<Datagram>, TransportError> => {
     if (fd >= 0 && isReadable && error === undefined) {
-      const count = messages.receive(fd)
+      const count = datagramBatch.receive(fd)
       // Fewer than fit: the kernel has no more, and the poller reports what comes next.
       isReadable = count === maxDatagrams
       if (count > 0) return Effect.succeed(received(count))
-      const errno = messages.errno()
+      const errno = datagramBatch.errno()
       if (!isRetryable(errno)) {
         isReadable = true
         fail(errno)
@@ -117,8 +117,8 @@ const make = (kernel: Kernel, descriptor: number, { address, ipAddress, peer }: 
   }
   const received = (count: number): ReadonlyArray<Datagram> =>
     Array.from({ length: count }, (_, index) => ({
-      peer: peer ?? peers.decode(messages.nameOf(index)),
-      bytes: messages.bytesOf(index)
+      peer: peer ?? peers.decode(datagramBatch.nameOf(index)),
+      bytes: datagramBatch.bytesOf(index)
     }))
   const readable: ReturnType<typeof receive> = Effect.async((resume) => {
     if (isReadable || error !== undefined) return resume(Effect.suspend(receive))
@@ -137,11 +137,11 @@ const make = (kernel: Kernel, descriptor: number, { address, ipAddress, peer }: 
   /** Sends a batch as far as one call can. Returns how many datagrams are done, and how many of those were refused. */
   const sendBatch = (datagrams: ReadonlyArray<Datagram>): readonly [done: number, refused: number] => {
     datagrams.forEach(({ bytes, peer: to }, index) =>
-      messages.put(index, bytes, peer === undefined ? peers.encode(to) : undefined)
+      datagramBatch.put(index, bytes, peer === undefined ? peers.encode(to) : undefined)
     )
-    const sent = messages.send(fd, datagrams.length)
+    const sent = datagramBatch.send(fd, datagrams.length)
     if (sent >= 0) return [sent, 0]
-    const errno = messages.errno()
+    const errno = datagramBatch.errno()
     // The send buffer is full: the newest datagrams are refused.
     if (isRetryable(errno) || errno === ENOBUFS) return [datagrams.length, datagrams.length]
     fail(errno)
@@ -168,7 +168,7 @@ const make = (kernel: Kernel, descriptor: number, { address, ipAddress, peer }: 
     receive: Effect.suspend(receive),
     send: (datagrams) => Effect.sync(() => send(datagrams)),
     dropped: () => {
-      if (fd >= 0) dropped = messages.dropped(fd)
+      if (fd >= 0) dropped = datagramBatch.dropped(fd)
       return dropped
     }
   }

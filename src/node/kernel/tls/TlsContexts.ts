@@ -11,7 +11,7 @@ import type { DetachedSession } from "./TlsSession.js"
 import { noBytes } from "./TlsWire.js"
 
 export interface TlsContexts {
-  /** A new session, which reads `received` first. The caller frees it. Throws when OpenSSL cannot use the certificate. */
+  /** A new session, which reads `received` first. The caller frees it. Throws when OpenSSL cannot use the certificate or the name. */
   readonly newSession: (as: Tls.Side, received?: Uint8Array) => DetachedSession
   /** Frees the contexts. Sessions stay valid. */
   readonly free: () => void
@@ -53,15 +53,21 @@ export const make = (openSsl: OpenSsl): TlsContexts => {
       openSsl.trust(context, [...rootCertificates, ...systemAuthorities(), ...authorities].join("\n"))
     })
   }
+  const setHost = (session: bigint, host: string) => {
+    // Neither certificates nor the server name extension have the dot that may end a name.
+    const name = host.replace(/\.$/, "")
+    openSsl.setExpectedHost(session, name)
+    // RFC 6066: an IP address is not a server name.
+    if (isIP(name) === 0) openSsl.setServerName(session, name)
+  }
   return {
     newSession: (as, received = noBytes) => {
       const session = openSsl.newSession(contextFor(as), as.side)
-      if (as.side === "client" && as.trust._tag === "Authority") {
-        // Neither certificates nor the server name extension have the dot that may end a name.
-        const name = as.trust.name.replace(/\.$/, "")
-        openSsl.setExpectedHost(session, name)
-        // RFC 6066: an IP address is not a server name.
-        if (isIP(name) === 0) openSsl.setServerName(session, name)
+      try {
+        if (as.side === "client" && as.trust._tag === "Authority") setHost(session, as.trust.name)
+      } catch (cause) {
+        openSsl.freeSession(session)
+        throw cause
       }
       return { session, received, unsent: noBytes }
     },

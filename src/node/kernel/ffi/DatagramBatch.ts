@@ -1,5 +1,6 @@
 /**
- * Many datagrams in one system call: `recvmmsg` and `sendmmsg`, called through koffi, with memory that all sockets share.
+ * A batch of datagrams that one system call receives or sends: `recvmmsg` and `sendmmsg`, called through koffi. All sockets
+ * share the memory of the batch.
  *
  * A result below zero is a failure: read `errno` right after it, before any other call.
  */
@@ -8,7 +9,7 @@ import * as SocketAddress from "./SocketAddress.js"
 /** The most datagrams in one call. */
 export const maxDatagrams = 16
 
-export interface Messages {
+export interface DatagramBatch {
   /** Receives datagrams. Returns how many; each can be read by its index until the next call. */
   readonly receive: (fd: number) => number
   readonly bytesOf: (index: number) => Uint8Array
@@ -24,7 +25,7 @@ export interface Messages {
 }
 
 /** Fails when koffi is missing or cannot load the C library. */
-export const load = async (): Promise<Messages> => {
+export const load = async (): Promise<DatagramBatch> => {
   const { default: koffi } = await import("koffi")
   const library = koffi.load(null)
   const recvmmsg: (fd: number, messages: bigint, count: number, flags: number, timeout: null) => number = library.func(
