@@ -23,10 +23,10 @@ export const layer = (api: ReturnType<typeof withPrefix>) =>
       const crypto = yield* Crypto
       const streams = yield* EventStream.make({
         events: master.events,
-        initial: master.list,
+        instances: master.list,
         run: Encoding.encodeHex(yield* crypto.randomBytes(4)),
         renewed: apiKey.renewed,
-        subscribed: metrics.subscribed
+        onCount: metrics.subscribed
       })
       return handlers
         .handleRaw("subscribe", ({ request }) =>
@@ -34,7 +34,7 @@ export const layer = (api: ReturnType<typeof withPrefix>) =>
             const { key } = yield* Caller
             const { mid } = yield* master.identity
             const lastId = Option.fromNullable(request.headers["last-event-id"])
-            return HttpServerResponse.stream(streams.subscribe({ lastId, own: keyEntry(key, mid) }), {
+            return HttpServerResponse.stream(streams.subscribe({ lastId, keyEntry: keyEntry(key, mid) }), {
               contentType: "text/event-stream",
               headers: { "cache-control": "no-cache", "x-accel-buffering": "no" }
             })

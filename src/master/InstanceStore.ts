@@ -1,5 +1,5 @@
 /**
- * Where the master keeps what it must not forget: instances, every URL they had, their traffic, and who it is itself.
+ * What the master stores: instances with all versions of their URLs and their traffic, and its own identity.
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -8,11 +8,11 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import { Id, Meta, Traffic } from "./Instance.js"
 
-/** What was asked of the store was not done, none of it. */
+/** The operation failed, and changed nothing. */
 export class StoreError extends Schema.TaggedError<StoreError>()("StoreError", {
-  /** `Corrupt`: not what a master has written. `Newer`: a later version has. `Locked`: another master has it. */
+  /** `Corrupt`: the data is damaged. `Newer`: a later version wrote it. `Locked`: another master uses it. */
   reason: Schema.Literal("Corrupt", "Newer", "Locked", "Unavailable"),
-  /** Where: a path, or a URL without its password. */
+  /** The path of the store, or its URL without the password. */
   place: Schema.String,
   detail: Schema.String
 }) {
@@ -21,7 +21,7 @@ export class StoreError extends Schema.TaggedError<StoreError>()("StoreError", {
   }
 }
 
-/** An instance as it is kept. */
+/** An instance as the store has it. */
 export const Stored = Schema.Struct({
   id: Id,
   alias: Schema.String,
@@ -29,14 +29,14 @@ export const Stored = Schema.Struct({
   restart: Schema.Boolean,
   meta: Meta,
   traffic: Traffic,
-  /** Of the URL; counts from 1. */
+  /** The version of the URL, counted from 1. */
   version: Schema.Number,
   /** Epoch milliseconds. */
   created: Schema.Number
 })
 export type Stored = typeof Stored.Type
 
-/** A URL that an instance had, or has: the highest version. */
+/** A URL of an instance. The present one has the highest version. */
 export const StoredVersion = Schema.Struct({
   id: Id,
   version: Schema.Number,
@@ -46,17 +46,17 @@ export const StoredVersion = Schema.Struct({
 })
 export type StoredVersion = typeof StoredVersion.Type
 
-/** Who the master is. */
+/** The identity of the master. */
 export const Identity = Schema.Struct({
   /** 16 hex digits. */
   mid: Schema.String,
   alias: Schema.String,
-  /** What is kept of the API key: see `ApiKey`. */
+  /** The hash of the API key: see `ApiKey`. */
   keyHash: Schema.String
 })
 export type Identity = typeof Identity.Type
 
-/** All of it, as one text that can be put away and brought back. */
+/** The whole content of a store. */
 export const Backup = Schema.Struct({
   format: Schema.Literal("nodepass-backup/1"),
   identity: Schema.NullOr(Identity),
@@ -65,9 +65,10 @@ export const Backup = Schema.Struct({
 })
 export type Backup = typeof Backup.Type
 
+/** The text of a backup file. */
 export const BackupText = Schema.parseJson(Backup, { space: 1 })
 
-/** Each change is whole, and kept once its effect has succeeded, whatever happens to the process then. */
+/** Each change is atomic, and durable once its effect has succeeded: it survives a crash of the process. */
 export class InstanceStore extends Context.Tag("nodepass/InstanceStore")<
   InstanceStore,
   {
@@ -76,29 +77,29 @@ export class InstanceStore extends Context.Tag("nodepass/InstanceStore")<
     readonly identify: (identity: Identity) => Effect.Effect<void, StoreError>
     /** In the order of their creation. */
     readonly list: Effect.Effect<ReadonlyArray<Stored>, StoreError>
-    /** A new instance, its URL version 1. */
+    /** Adds an instance; its URL is version 1. */
     readonly insert: (stored: Stored) => Effect.Effect<void, StoreError>
-    /** Sets what may change without a version; nothing for an unknown id. */
+    /** Sets the fields that have no versions. Has no effect for an unknown id. */
     readonly save: (id: Id, fields: Pick<Stored, "alias" | "meta" | "restart">) => Effect.Effect<void, StoreError>
-    /** Sets the URL, as a version of its own. */
+    /** Sets the URL, as a new version. */
     readonly saveUrl: (version: StoredVersion) => Effect.Effect<void, StoreError>
     readonly saveTraffic: (traffic: ReadonlyMap<Id, Traffic>) => Effect.Effect<void, StoreError>
-    /** With its versions; nothing for an unknown id. */
+    /** Removes the instance with its versions. Has no effect for an unknown id. */
     readonly remove: (id: Id) => Effect.Effect<void, StoreError>
     /** Newest first. */
     readonly versions: (id: Id) => Effect.Effect<ReadonlyArray<StoredVersion>, StoreError>
     readonly backup: Effect.Effect<Backup, StoreError>
-    /** Takes the place of everything that was there. */
+    /** Replaces the whole content. */
     readonly restore: (backup: Backup) => Effect.Effect<void, StoreError>
   }
 >() {}
 
-/** Kept in memory, gone with it: for tests and for hosts that keep things elsewhere. */
+/** A store in memory, for tests and for hosts that need no durable state. */
 export const make = (): InstanceStore["Type"] => {
   let identity: Identity | undefined
   let instances = new Map<Id, Stored>()
   let versions = new Map<Id, ReadonlyArray<StoredVersion>>()
-  const change = (id: Id, fields: Partial<Stored>) => {
+  const update = (id: Id, fields: Partial<Stored>) => {
     const stored = instances.get(id)
     if (stored !== undefined) instances.set(id, { ...stored, ...fields })
   }
@@ -114,15 +115,15 @@ export const make = (): InstanceStore["Type"] => {
         instances.set(stored.id, stored)
         versions.set(stored.id, [{ id: stored.id, version: stored.version, url: stored.url, time: stored.created }])
       }),
-    save: (id, fields) => Effect.sync(() => change(id, fields)),
+    save: (id, fields) => Effect.sync(() => update(id, fields)),
     saveUrl: (version) =>
       Effect.sync(() => {
-        change(version.id, { url: version.url, version: version.version })
+        update(version.id, { url: version.url, version: version.version })
         versions.set(version.id, [version, ...(versions.get(version.id) ?? [])])
       }),
     saveTraffic: (traffic) =>
       Effect.sync(() => {
-        for (const [id, bytes] of traffic) change(id, { traffic: bytes })
+        for (const [id, bytes] of traffic) update(id, { traffic: bytes })
       }),
     remove: (id) =>
       Effect.sync(() => {

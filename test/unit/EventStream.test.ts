@@ -12,7 +12,7 @@ import { type Event, type Instance, keyId, noMeta, noTraffic } from "../../src/m
 import * as Journal from "../../src/master/Journal.js"
 import * as Simulation from "../../src/testing/Simulation.js"
 
-const own: Instance = {
+const keyEntry: Instance = {
   id: keyId,
   alias: "",
   type: "",
@@ -32,8 +32,8 @@ const own: Instance = {
 }
 const event = (number: number): Event => ({ type: "log", time: "", instance: null, logs: String(number) })
 const decoder = new TextDecoder()
-/** What stands in blocks: events by type and number, and comments. */
-const wordsOf = (text: string): ReadonlyArray<string> =>
+/** Each block of the text in short: the type and number of an event, or the comment. */
+const summaryOf = (text: string): ReadonlyArray<string> =>
   text
     .split("\n\n")
     .filter((block) => block !== "")
@@ -63,16 +63,16 @@ const inWorld = <E>(
       let renewals = 0
       const streams = yield* EventStream.make({
         events: journal,
-        initial: Effect.succeed([own, own]),
+        instances: Effect.succeed([keyEntry, keyEntry]),
         run: "run",
         renewed: Effect.suspend(() => (renewals++ === 0 ? Deferred.await(renewed) : Effect.never)),
-        subscribed: (change) => {
+        onCount: (change) => {
           subscribers += change
         }
       })
       yield* program({ journal, streams, renew: Deferred.succeed(renewed, undefined), subscribers: () => subscribers })
       yield* journal.close
-      // Whoever reads in rounds has had its turn.
+      // Subscribers that wait for a round have been woken by then.
       yield* Effect.sleep("1 minute")
       assert.strictEqual(subscribers, 0)
     }),
@@ -82,23 +82,23 @@ const inWorld = <E>(
   assert.strictEqual(leftover, 0)
 }
 
-/** All that it hears until the end, reading again so many milliseconds after each time. */
-const hear = (streams: EventStream.EventStream, pace = 0, lastId = Option.none<string>()) =>
+/** All blocks that a subscriber receives until the end; `pace` is its pause in milliseconds after each read. */
+const receive = (streams: EventStream.EventStream, pace = 0, lastId = Option.none<string>()) =>
   Effect.gen(function* () {
-    const words: Array<string> = []
-    yield* Stream.runForEach(streams.subscribe({ lastId, own }), (bytes) =>
+    const blocks: Array<string> = []
+    yield* Stream.runForEach(streams.subscribe({ lastId, keyEntry }), (bytes) =>
       Effect.zipRight(
-        Effect.sync(() => words.push(...wordsOf(decoder.decode(bytes)))),
+        Effect.sync(() => blocks.push(...summaryOf(decoder.decode(bytes)))),
         Effect.sleep(pace)
       )
     )
-    return words
+    return blocks
   })
 
-const greeting = ["retry: 3000", "initial", "initial", "initial"]
+const initialBlocks = ["retry: 3000", "initial", "initial", "initial"]
 
 describe("EventStream", () => {
-  it("each of a crowd hears everything in order, or is told how much it lost", () =>
+  it("each subscriber receives all events in order, or the number of events that it lost", () =>
     FastCheck.assert(
       FastCheck.property(
         FastCheck.integer({ min: 1, max: 1_000_000 }),
@@ -111,8 +111,8 @@ describe("EventStream", () => {
           inWorld(
             ({ journal, streams }) =>
               Effect.gen(function* () {
-                const crowd = yield* Effect.fork(
-                  Effect.forEach(paces, (pace) => hear(streams, pace), { concurrency: "unbounded" })
+                const receiving = yield* Effect.fork(
+                  Effect.forEach(paces, (pace) => receive(streams, pace), { concurrency: "unbounded" })
                 )
                 yield* Effect.sleep("10 seconds")
                 for (let number = 0; number < count; number++) {
@@ -120,16 +120,16 @@ describe("EventStream", () => {
                   yield* Effect.sleep(yield* Random.nextIntBetween(0, 50))
                 }
                 yield* journal.close
-                for (const [at, words] of (yield* Fiber.join(crowd)).entries()) {
-                  assert.deepStrictEqual(words.slice(0, 4), greeting)
+                for (const [at, blocks] of (yield* Fiber.join(receiving)).entries()) {
+                  assert.deepStrictEqual(blocks.slice(0, 4), initialBlocks)
                   let expected = 0
-                  for (const word of words.slice(4)) {
-                    const [, lost] = /^lagged (\d+) events lost$/.exec(word) ?? []
-                    if (lost === undefined) assert.strictEqual(word, `log ${expected++}`)
+                  for (const block of blocks.slice(4)) {
+                    const [, lost] = /^lagged (\d+) events lost$/.exec(block) ?? []
+                    if (lost === undefined) assert.strictEqual(block, `log ${expected++}`)
                     else expected += Number(lost)
                   }
                   assert.strictEqual(expected, count)
-                  if (paces[at] === 0) assert.notInclude(words.join(), "lagged")
+                  if (paces[at] === 0) assert.notInclude(blocks.join(), "lagged")
                 }
               }),
             { seed, limit: 50 }
@@ -138,46 +138,46 @@ describe("EventStream", () => {
       { numRuns: 15 }
     ))
 
-  it("goes on where a stream broke off, and begins anew where that is not known", () =>
+  it("continues after the last id, and sends the initial state for an unknown id", () =>
     inWorld(({ journal, streams }) =>
       Effect.gen(function* () {
         for (let number = 0; number < 150; number++) journal.append(event(number))
-        const from = (id: string) => Effect.fork(hear(streams, 0, Option.some(id)))
+        const from = (id: string) => Effect.fork(receive(streams, 0, Option.some(id)))
         const [recent, old, other] = [yield* from("run-147"), yield* from("run-9"), yield* from("gone-147")]
         yield* Effect.sleep("1 second")
         yield* journal.close
         assert.deepStrictEqual(yield* Fiber.join(recent), ["retry: 3000", "log 148", "log 149"])
         assert.deepStrictEqual((yield* Fiber.join(old)).slice(0, 3), ["retry: 3000", "lagged 40 events lost", "log 50"])
-        assert.deepStrictEqual(yield* Fiber.join(other), greeting)
+        assert.deepStrictEqual(yield* Fiber.join(other), initialBlocks)
       })
     ))
 
-  it("says that it is there in each 15 s of silence", () =>
+  it("sends a comment after each 15 s without events", () =>
     inWorld(({ journal, streams }) =>
       Effect.gen(function* () {
-        const hearing = yield* Effect.fork(hear(streams))
+        const receiving = yield* Effect.fork(receive(streams))
         yield* Effect.sleep("50 seconds")
         journal.append(event(0))
         yield* Effect.sleep("14 seconds")
         yield* journal.close
         const comment = ": still here"
-        assert.deepStrictEqual(yield* Fiber.join(hearing), [...greeting, comment, comment, comment, "log 0"])
+        assert.deepStrictEqual(yield* Fiber.join(receiving), [...initialBlocks, comment, comment, comment, "log 0"])
       })
     ))
 
-  it("ends for those who are there when the key is renewed", () =>
+  it("ends the present subscriptions when the key is renewed, and accepts new ones", () =>
     inWorld(({ journal, renew, streams, subscribers }) =>
       Effect.gen(function* () {
-        const before = yield* Effect.fork(Effect.all([hear(streams), hear(streams)], { concurrency: 2 }))
+        const before = yield* Effect.fork(Effect.all([receive(streams), receive(streams)], { concurrency: 2 }))
         yield* Effect.sleep("1 second")
         assert.strictEqual(subscribers(), 2)
         yield* renew
-        assert.deepStrictEqual(yield* Fiber.join(before), [greeting, greeting])
-        const after = yield* Effect.fork(hear(streams))
+        assert.deepStrictEqual(yield* Fiber.join(before), [initialBlocks, initialBlocks])
+        const after = yield* Effect.fork(receive(streams))
         yield* Effect.sleep("1 second")
         journal.append(event(0))
         yield* journal.close
-        assert.deepStrictEqual(yield* Fiber.join(after), [...greeting, "log 0"])
+        assert.deepStrictEqual(yield* Fiber.join(after), [...initialBlocks, "log 0"])
       })
     ))
 })

@@ -13,7 +13,7 @@ const Steps = Schema.Array(Schema.Union(Schema.Int.pipe(Schema.between(1, 9)), S
 
 describe("Journal", () => {
   it.effect.prop(
-    "a reader gets every entry once and in order, or is told how many it lost",
+    "a reader gets every entry once and in order, or the number of entries that it lost",
     [Steps, Schema.Int.pipe(Schema.between(1, 8)), Schema.Int.pipe(Schema.between(1, 5))],
     ([steps, limit, page]) =>
       Effect.gen(function* () {
@@ -31,7 +31,7 @@ describe("Journal", () => {
           assert.strictEqual(first, from + lost)
           assert.deepStrictEqual(entries, all.slice(first, first + entries.length))
           assert.isTrue(entries.length > 0 && entries.length <= page)
-          assert.isTrue(lost === 0 || all.length - first === limit, "lost without need")
+          assert.isTrue(lost === 0 || all.length - first === limit, "no entry is lost below the limit")
           from = first + entries.length
         }
         assert.strictEqual(yield* journal.next, all.length)
@@ -41,7 +41,7 @@ describe("Journal", () => {
   )
 
   it.effect.prop(
-    "keeps no more than the sizes allow, but always the last entry",
+    "keeps entries up to the size limit, and always the last entry",
     [Schema.Array(Schema.Int.pipe(Schema.between(1, 20))), Schema.Int.pipe(Schema.between(1, 30))],
     ([entries, limit]) =>
       Effect.gen(function* () {
@@ -55,7 +55,7 @@ describe("Journal", () => {
     { fastCheck: { numRuns: runs(20, 50) } }
   )
 
-  it.effect("a reader who has everything waits for the next entry, and hears of the end", () =>
+  it.effect("a reader that has every entry waits for the next one, and gets None after close", () =>
     Effect.gen(function* () {
       const journal = make(3)
       const reading = yield* Effect.fork(journal.read(0, 10))
@@ -67,7 +67,7 @@ describe("Journal", () => {
       yield* Effect.yieldNow()
       yield* journal.close
       assert.isTrue(Option.isNone(yield* Fiber.join(ending)))
-      assert.isTrue(Option.isSome(yield* journal.read(0, 10)), "what came before the end is still there")
+      assert.isTrue(Option.isSome(yield* journal.read(0, 10)), "entries before close can still be read")
     })
   )
 })
