@@ -1,5 +1,5 @@
 /**
- * The option `--metrics`: where a tunnel by itself serves /metrics and /health.
+ * The option `--metrics`: the address where a tunnel serves /metrics and /health.
  */
 import * as Options from "@effect/cli/Options"
 import * as Config from "effect/Config"
@@ -9,8 +9,9 @@ import * as Address from "../core/Address.js"
 import { UsageError } from "./UsageError.js"
 
 export const option = Options.text("metrics").pipe(
+  Options.withPseudoName("address"),
   Options.withDescription(
-    "Serves /metrics for Prometheus and /health at this host:port, or at this port of the loopback (also: NP_METRICS)"
+    "Serve /metrics for Prometheus and /health at host:port, or at a port of the loopback. Environment: NP_METRICS"
   ),
   Options.withFallbackConfig(Config.string("NP_METRICS")),
   Options.optional,
@@ -18,13 +19,17 @@ export const option = Options.text("metrics").pipe(
   Options.map(Option.filter((text) => text !== ""))
 )
 
-/** `9100` is the loopback's port, `:9100` that of every interface. */
+/** `9100` is a port of the loopback, `:9100` a port of every interface. */
 export const parse = (given: Option.Option<string>): Effect.Effect<Option.Option<Address.Address>, UsageError> =>
   Option.match(given, {
     onNone: () => Effect.succeedNone,
     onSome: (text) =>
       Option.match(Address.fromText(/^\d+$/.test(text) ? `127.0.0.1:${text}` : text), {
-        onNone: () => new UsageError({ expected: `--metrics (or NP_METRICS) to be a port or host:port, not ${text}` }),
+        onNone: () =>
+          new UsageError({
+            argument: `--metrics=${text}`,
+            expected: "a port or host:port, in --metrics or NP_METRICS"
+          }),
         onSome: Effect.succeedSome
       })
   })

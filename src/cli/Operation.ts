@@ -1,5 +1,5 @@
 /**
- * What an operator asks of a master on the command line.
+ * The commands that operate a master through its API: their arguments and options.
  */
 import * as Args from "@effect/cli/Args"
 import * as Command from "@effect/cli/Command"
@@ -8,7 +8,6 @@ import type * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 
-/** One thing to be done, by its name. */
 export type Action =
   | { readonly _tag: "List" }
   | { readonly _tag: "Get" | "Remove" | "Versions"; readonly id: string }
@@ -23,54 +22,63 @@ export type Action =
     }
   | { readonly _tag: "Logs"; readonly id: string; readonly follow: boolean }
   | { readonly _tag: "Rollback"; readonly id: string; readonly version: number }
-  | { readonly _tag: "Events" | "Info" | "SaveProfile" }
+  | { readonly _tag: "Events" | "Info" }
+  | { readonly _tag: "SaveProfile" }
   | { readonly _tag: "Tcping"; readonly target: string }
 
 export interface Operation {
   readonly action: Action
-  /** Of the API; `NP_MASTER` unless it is given, or the saved profile's. */
+  /** URL of the API. Defaults to `NP_MASTER`, then the saved profile. */
   readonly master: Option.Option<string>
-  /** `NP_API_KEY` unless it is given, or the saved profile's. */
+  /** Defaults to `NP_API_KEY`, then the saved profile. */
   readonly key: Option.Option<Redacted.Redacted>
-  /** Whether to print what the API says instead of a table. */
+  /** Whether to print the API's response as JSON instead of a table. */
   readonly json: boolean
 }
 
-/** The commands of operators; `operate` carries out what they say. */
+/** The commands, each of which calls `operate`. */
 export const commands = <E, R>(operate: (operation: Operation) => Effect.Effect<void, E, R>) => {
   const leaf = <const Name extends string, Config extends Command.Command.Config>(
     name: Name,
-    what: string,
+    description: string,
     config: Config,
     action: (values: Command.Command.ParseConfig<{ readonly rest: Config }>["rest"]) => Action
   ) =>
     Command.make(name, { ...common, rest: config }, ({ json, key, master, rest }) =>
       operate({ action: action(rest), master, key, json })
-    ).pipe(Command.withDescription(what))
+    ).pipe(Command.withDescription(description))
 
-  const act = <const Name extends "start" | "stop" | "restart" | "reset">(name: Name, what: string) =>
-    leaf(name, what, { id }, ({ id }) => ({ _tag: "Act", id, action: name }))
+  const act = <const Name extends "start" | "stop" | "restart" | "reset">(name: Name, description: string) =>
+    leaf(name, description, { id }, ({ id }) => ({ _tag: "Act", id, action: name }))
 
   const instances = Command.make("instances").pipe(
-    Command.withDescription("The tunnels of a master"),
+    Command.withDescription("Manage the instances of a master: its tunnels"),
     Command.withSubcommands([
-      leaf("list", "All of them", {}, () => ({ _tag: "List" })),
-      leaf("get", "One of them, with every field", { id }, ({ id }) => ({ _tag: "Get", id })),
-      leaf("create", "Makes one and starts it", { alias, url }, ({ alias, url }) => ({ _tag: "Create", url, alias })),
-      act("start", "Starts it"),
-      act("stop", "Stops it; visitors may finish"),
-      act("restart", "Stops and starts it"),
-      act("reset", "Zeroes its traffic"),
+      leaf("list", "List all instances", {}, () => ({ _tag: "List" })),
+      leaf("get", "Show every field of an instance", { id }, ({ id }) => ({ _tag: "Get", id })),
+      leaf("create", "Create an instance and start it", { alias, url }, ({ alias, url }) => ({
+        _tag: "Create",
+        url,
+        alias
+      })),
+      act("start", "Start an instance"),
+      act("stop", "Stop an instance; its visitors may finish"),
+      act("restart", "Stop an instance and start it again"),
+      act("reset", "Set the traffic of an instance to zero"),
       leaf(
         "set",
-        "Gives it another URL, alias or restart policy",
+        "Change the URL, alias or restart policy of an instance",
         { url: newUrl, alias, restart, id },
         ({ alias, id, restart, url }) => ({ _tag: "Set", id, url, alias, restart })
       ),
-      leaf("rm", "Stops and forgets it", { id }, ({ id }) => ({ _tag: "Remove", id })),
-      leaf("logs", "The last lines of its log", { follow, id }, ({ follow, id }) => ({ _tag: "Logs", id, follow })),
-      leaf("versions", "Each URL it had, newest first", { id }, ({ id }) => ({ _tag: "Versions", id })),
-      leaf("rollback", "Gives it the URL of a version again", { id, version }, ({ id, version }) => ({
+      leaf("rm", "Stop an instance and delete it", { id }, ({ id }) => ({ _tag: "Remove", id })),
+      leaf("logs", "Print the last log lines of an instance", { follow, id }, ({ follow, id }) => ({
+        _tag: "Logs",
+        id,
+        follow
+      })),
+      leaf("versions", "List the URLs of an instance, newest first", { id }, ({ id }) => ({ _tag: "Versions", id })),
+      leaf("rollback", "Set the URL of an earlier version again", { id, version }, ({ id, version }) => ({
         _tag: "Rollback",
         id,
         version
@@ -79,13 +87,13 @@ export const commands = <E, R>(operate: (operation: Operation) => Effect.Effect<
   )
   return [
     instances,
-    leaf("events", "What happens in a master, as it happens", {}, () => ({ _tag: "Events" })),
-    leaf("info", "A master, and the machine it runs on", {}, () => ({ _tag: "Info" })),
-    leaf("tcping", "Whether a master can connect to host:port", { target }, ({ target }) => ({
+    leaf("events", "Print the events of a master as they occur", {}, () => ({ _tag: "Events" })),
+    leaf("info", "Show a master and the machine that it runs on", {}, () => ({ _tag: "Info" })),
+    leaf("tcping", "Check whether a master can connect to an address", { target }, ({ target }) => ({
       _tag: "Tcping",
       target
     })),
-    leaf("profile", "Saves --master and --key for the commands to come", {}, () => ({ _tag: "SaveProfile" }))
+    leaf("profile", "Save --master and --key for later commands", {}, () => ({ _tag: "SaveProfile" }))
   ] as const
 }
 
@@ -93,24 +101,46 @@ export const commands = <E, R>(operate: (operation: Operation) => Effect.Effect<
 
 const common = {
   master: Options.text("master").pipe(
-    Options.withDescription("The API, e.g. http://127.0.0.1:9090/api/v1; NP_MASTER unless it is given"),
+    Options.withPseudoName("url"),
+    Options.withDescription(
+      "URL of the API, e.g. http://127.0.0.1:9090/api/v1; if not given, NP_MASTER or the saved profile"
+    ),
     Options.optional
   ),
   key: Options.text("key").pipe(
-    Options.withDescription("The API key; better in NP_API_KEY, since others can see command lines"),
+    Options.withPseudoName("key"),
+    Options.withDescription(
+      "API key; if not given, NP_API_KEY or the saved profile. Other users of this machine can see command lines"
+    ),
     Options.map(Redacted.make),
     Options.optional
   ),
-  json: Options.boolean("json").pipe(Options.withDescription("Prints what the API says"))
+  json: Options.boolean("json").pipe(Options.withDescription("Print the response of the API as JSON"))
 }
-const id = Args.text({ name: "id" })
-const url = Args.text({ name: "url" })
-const version = Args.integer({ name: "version" })
-const target = Args.text({ name: "host:port" })
-const newUrl = Options.text("url").pipe(Options.optional)
-const alias = Options.text("alias").pipe(Options.optional)
-const follow = Options.boolean("follow").pipe(Options.withAlias("f"), Options.withDescription("Goes on with it"))
+const id = Args.text({ name: "id" }).pipe(Args.withDescription("Id of the instance, see `instances list`"))
+const url = Args.text({ name: "url" }).pipe(Args.withDescription("server://... or client://..., see `nodepass --help`"))
+const version = Args.integer({ name: "version" }).pipe(
+  Args.withDescription("Number of the version, see `instances versions`")
+)
+const target = Args.text({ name: "host:port" }).pipe(Args.withDescription("Address to connect to"))
+const newUrl = Options.text("url").pipe(
+  Options.withPseudoName("url"),
+  Options.withDescription("New URL; the instance is restarted"),
+  Options.optional
+)
+const alias = Options.text("alias").pipe(
+  Options.withPseudoName("name"),
+  Options.withDescription("Name of the instance, for people"),
+  Options.optional
+)
+const follow = Options.boolean("follow").pipe(
+  Options.withAlias("f"),
+  Options.withDescription("Print new lines as they are logged")
+)
 const restart = Options.choiceWithValue("restart", [
   ["yes", true],
   ["no", false]
-]).pipe(Options.withDescription("Whether it starts with the master, and again after it broke"), Options.optional)
+]).pipe(
+  Options.withDescription("Whether to start the instance with the master, and again after it failed"),
+  Options.optional
+)

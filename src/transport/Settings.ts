@@ -1,5 +1,5 @@
 /**
- * The timeouts and sizes of a tunnel that are no part of its URL: the `NP_*` environment variables.
+ * The timeouts and sizes of a tunnel that are not in its URL: the `NP_*` environment variables.
  */
 import * as Config from "effect/Config"
 import * as ConfigError from "effect/ConfigError"
@@ -13,8 +13,9 @@ import * as Schema from "effect/Schema"
 import { datagramSizeLimit } from "./Transport.js"
 import * as GoDuration from "../core/GoDuration.js"
 
-/** Variables that cannot be used; a sentence for each, with its name, its value and what is accepted. */
+/** Variables with invalid values. */
 export class SettingsError extends Schema.TaggedError<SettingsError>()("SettingsError", {
+  /** One sentence for each variable: its name, its value and what is accepted. */
   problems: Schema.NonEmptyArray(Schema.String)
 }) {
   override get message(): string {
@@ -25,47 +26,47 @@ export class SettingsError extends Schema.TaggedError<SettingsError>()("Settings
 export class Settings extends Context.Tag("nodepass/Settings")<
   Settings,
   {
-    /** Launches that may wait to be acknowledged, and signals to be handled, at most; more wait to come in. Defaults to 65536. */
+    /** Maximum number of launches that wait for their acknowledgement, and of received signals that wait to be handled. Defaults to 65536. */
     readonly signalQueue: number
-    /** How long a peer may take to agree on a session, or to name a pool connection. Defaults to 10 s. */
+    /** Timeout of each step of a handshake. Defaults to 10 s. */
     readonly handshakeTimeout: Duration.Duration
-    /** How long connecting may take, to the server and to a target. Defaults to 30 s. */
+    /** Timeout of connecting to the server, and to the target, all targets together. Defaults to 30 s. */
     readonly tcpDialTimeout: Duration.Duration
-    /** Bytes that a direction of a connection may hold in this process at most. Defaults to 262144. */
+    /** Maximum number of bytes buffered for one direction of a connection. Defaults to 262144. */
     readonly bufferLimit: number
-    /** Bytes in a datagram at most. Defaults to 16384; UDP itself has room for 65507. */
+    /** Maximum size of a datagram in bytes. Defaults to 16384; UDP allows 65507. */
     readonly datagramLimit: number
-    /** How long finding a UDP target may take. Defaults to 10 s. */
+    /** Timeout of resolving a UDP target. Defaults to 10 s. */
     readonly udpDialTimeout: Duration.Duration
-    /** How long a visitor may wait for a pool connection. Defaults to 30 s. */
+    /** How long a visitor waits for a pool connection. Defaults to 30 s. */
     readonly poolGetTimeout: Duration.Duration
-    /** Shortest interval between two rounds of filling the pool. Defaults to 100 ms. */
+    /** Shortest interval between two steps of the pool policy. Defaults to 100 ms. */
     readonly minPoolInterval: Duration.Duration
-    /** Longest interval between two rounds of filling the pool; not below the shortest. Defaults to 1 s. */
+    /** Longest interval between two steps of the pool policy, at least `minPoolInterval`. Defaults to 1 s. */
     readonly maxPoolInterval: Duration.Duration
-    /** Interval of pings and checkpoints. Defaults to 5 s. */
+    /** Interval of pings, and of checkpoints. Defaults to 5 s. */
     readonly reportInterval: Duration.Duration
-    /** Longest wait between two attempts to connect. Defaults to 3 s. */
+    /** Longest delay between two attempts to connect. Defaults to 3 s. */
     readonly serviceCooldown: Duration.Duration
-    /** How long a session waits for its control connection to come back. Defaults to 30 s. */
+    /** How long a session without a control connection waits for the next one. Defaults to 30 s. */
     readonly resumeGrace: Duration.Duration
-    /** How long a key of a session seals what is said, on the control connection and on those of the pool. Defaults to 1 h. */
+    /** How long a session key is used, on the control connection and for pool connections. Defaults to 1 h. */
     readonly keyLifetime: Duration.Duration
-    /** How long the tunnel key of before is honoured once another takes its place. Defaults to 1 h. */
+    /** How long the previous tunnel key is accepted after it was replaced. Defaults to 1 h. */
     readonly keyGrace: Duration.Duration
-    /** Where a server that stops leaves its session for the next one. Defaults to nowhere. */
+    /** Directory where a stopping server stores its session for the next process. Defaults to none: the session ends. */
     readonly stateDirectory: Option.Option<string>
-    /** How long visitors being served may take to finish once the tunnel stops. Defaults to 5 s. */
+    /** How long visitors may take to finish when the tunnel stops. Defaults to 5 s. */
     readonly shutdownTimeout: Duration.Duration
-    /** Longest time between two readings of a certificate's files. Defaults to 1 h. */
+    /** Longest interval between two readings of the certificate files. Defaults to 1 h. */
     readonly reloadInterval: Duration.Duration
     /**
-     * Who moves the bytes of TCP visitors: this process, or the kernel. Defaults to `auto`.
+     * What moves the bytes of TCP visitors: `portable` Node, `kernel` Linux. Defaults to `auto`.
      *
-     * `kernel` and `auto` are the kernel where it can be had; where it cannot, `kernel` warns of it.
+     * `kernel` and `auto` use Linux where it is available, else Node; `kernel` then logs a warning.
      */
     readonly relay: "portable" | "kernel" | "auto"
-    /** Threads that serve the kernel relay at most. Defaults to one for each core, and four where there are more. */
+    /** Maximum number of threads of the kernel relay. Defaults to the number of cores, at most 4. */
     readonly reactors: Option.Option<number>
   }
 >() {}
@@ -92,11 +93,11 @@ export const defaults: Settings["Type"] = {
   reactors: Option.none()
 }
 
-/** The defaults, but for the options given. */
+/** The given settings, and the defaults of the others. */
 export const layer = (options?: Partial<Settings["Type"]>): Layer.Layer<Settings> =>
   Layer.succeed(Settings, { ...defaults, ...options })
 
-/** The settings as the `ConfigProvider` has them, with a default for each variable that is not set. */
+/** The settings from the `ConfigProvider`, and the defaults of the variables that are not set. */
 export const config: Config.Config<Settings["Type"]> = Config.suspend(() =>
   Config.all({
     signalQueue: count("NP_SEMAPHORE_LIMIT", defaults.signalQueue, 1_000_000),
@@ -118,7 +119,7 @@ export const config: Config.Config<Settings["Type"]> = Config.suspend(() =>
     ),
     shutdownTimeout: duration("NP_SHUTDOWN_TIMEOUT", defaults.shutdownTimeout),
     reloadInterval: duration("NP_RELOAD_INTERVAL", defaults.reloadInterval),
-    relay: variable("NP_RELAY", defaults.relay, "portable, kernel or auto", Schema.decodeUnknownOption(Way)),
+    relay: variable("NP_RELAY", defaults.relay, "portable, kernel or auto", Schema.decodeUnknownOption(Relay)),
     reactors: variable("NP_REACTORS", defaults.reactors, expectedCount(256), (text) =>
       Option.map(countUpTo(256)(text), Option.some)
     )
@@ -136,7 +137,7 @@ export const config: Config.Config<Settings["Type"]> = Config.suspend(() =>
   })
 )
 
-/** Reads `config` once, when the layer is built; the provider is the environment unless the host has set another. */
+/** Reads `config` when the layer is built: from the environment, unless the host sets another `ConfigProvider`. */
 export const layerFromEnv: Layer.Layer<Settings, SettingsError> = Layer.effect(
   Settings,
   Effect.mapError(config, (error) => new SettingsError({ problems: problems(error) }))
@@ -147,26 +148,26 @@ export const layerFromEnv: Layer.Layer<Settings, SettingsError> = Layer.effect(
 const problems = (error: ConfigError.ConfigError): readonly [string, ...Array<string>] =>
   error._op === "And" || error._op === "Or" ? [...problems(error.left), ...problems(error.right)] : [error.message]
 
-const Way = Schema.Literal("portable", "kernel", "auto")
+const Relay = Schema.Literal("portable", "kernel", "auto")
 
 /** Node's timers cannot wait longer. */
-const longest = Duration.days(24)
+const maxDuration = Duration.days(24)
 
-const count = (name: string, initial: number, most: number): Config.Config<number> =>
-  variable(name, initial, expectedCount(most), countUpTo(most))
+const count = (name: string, defaultValue: number, max: number): Config.Config<number> =>
+  variable(name, defaultValue, expectedCount(max), countUpTo(max))
 
-const expectedCount = (most: number) => `a whole number from 1 to ${most}`
-const countUpTo = (most: number) => (text: string) =>
-  /^[1-9]\d{0,8}$/.test(text) && Number(text) <= most ? Option.some(Number(text)) : Option.none()
+const expectedCount = (max: number) => `a whole number from 1 to ${max}`
+const countUpTo = (max: number) => (text: string) =>
+  /^[1-9]\d{0,8}$/.test(text) && Number(text) <= max ? Option.some(Number(text)) : Option.none()
 
-const duration = (name: string, initial: Duration.Duration): Config.Config<Duration.Duration> =>
-  variable(name, initial, "a duration above 0 and up to 576h, such as 30s, 1h30m, 250ms", (text) =>
-    Option.filter(GoDuration.fromText(text), Duration.between({ minimum: Duration.nanos(1n), maximum: longest }))
+const duration = (name: string, defaultValue: Duration.Duration): Config.Config<Duration.Duration> =>
+  variable(name, defaultValue, "a duration above 0 and up to 576h, such as 30s, 1h30m, 250ms", (text) =>
+    Option.filter(GoDuration.fromText(text), Duration.between({ minimum: Duration.nanos(1n), maximum: maxDuration }))
   )
 
 const variable = <A>(
   name: string,
-  initial: A,
+  defaultValue: A,
   expected: string,
   decode: (text: string) => Option.Option<A>
 ): Config.Config<A> =>
@@ -174,7 +175,7 @@ const variable = <A>(
     Config.mapOrFail((text) =>
       Option.match(decode(text), { onNone: () => refuse(name, text, expected), onSome: (value) => Either.right(value) })
     ),
-    Config.withDefault(initial)
+    Config.withDefault(defaultValue)
   )
 
 const refuse = (name: string, value: string, expected: string): Either.Either<never, ConfigError.ConfigError> =>

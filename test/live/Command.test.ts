@@ -13,14 +13,14 @@ const { version } = JSON.parse(Fs.readFileSync(Path.join(import.meta.dirname, ".
   readonly version: string
 }
 
-/** Runs to its end. */
+/** Runs until the process exits. */
 const run = async (args: ReadonlyArray<string>, env?: Readonly<Record<string, string>>) => {
   const { ended, log, out } = world.start(args, env)
   const code = await ended
   return { code, out: out(), log: log() }
 }
 
-/** Refused with exit code 2 and one line on standard error. */
+/** Asserts exit code 2 and one line on standard error. */
 const refuses = async (args: ReadonlyArray<string>, line: RegExp, env?: Readonly<Record<string, string>>) => {
   const { code, log, out } = await run(args, env)
   assert.match(log, line)
@@ -29,22 +29,22 @@ const refuses = async (args: ReadonlyArray<string>, line: RegExp, env?: Readonly
 }
 
 describe("the command", () => {
-  it("says its version", async () => {
+  it("prints its version", async () => {
     assert.deepStrictEqual(await run(["--version"]), { code: 0, out: `${version}\n`, log: "" })
   })
 
-  it("explains itself, without colours where nobody sees them", async () => {
+  it("prints its help, without colours when standard output is no terminal", async () => {
     const { code, out } = await run(["--help"])
     assert.strictEqual(code, 0)
-    assert.match(out, /nodepass \[--watch\] \[--key-file text\] \[--metrics text\] \[<url>\]/)
+    assert.match(out, /nodepass \[--watch\] \[--key-file file\] \[--metrics address\] \[<url>\]/)
     assert.notInclude(out, "\u001b[")
   })
 
-  it("completes", async () => {
+  it("prints a completion script", async () => {
     assert.match((await run(["--completions", "bash"])).out, /complete .*nodepass/)
   })
 
-  it("check spells every default out and opens nothing", async () => {
+  it("check prints the URL with every default, and opens nothing", async () => {
     const { code, out } = await run(["check", "server://s3cret@:10101/:8080"])
     assert.strictEqual(code, 0)
     assert.include(out, "server://***@:10101/:8080?log=info&tls=0&max=1024&mode=0&read=10m&rate=0&slot=1024&proxy=0")
@@ -52,7 +52,7 @@ describe("the command", () => {
   })
 
   it.each([
-    [[], /expected a URL/],
+    [[], /<url>: expected a URL/],
     [["run"], /Missing argument <url>/],
     [["ftp://h:1/h:2"], /scheme=ftp: expected server or client/],
     [["server"], /url=server: expected/],
@@ -82,13 +82,13 @@ describe("the command", () => {
     [["server://k@h:1/h:2?lb=best"], /lb=best: expected rr/],
     [["server://k@h:1/h:2?check=1ms"], /check=1ms: expected a duration from 100ms/],
     [["server://s3%zz@h:1/h:2"], /key=\*\*\*: expected/],
-    [["--log-level", "loud", "server://k@h:1/h:2"], /expected --log-level to be one of/]
+    [["--log-level", "loud", "server://k@h:1/h:2"], /--log-level=loud: expected one of/]
   ] as ReadonlyArray<readonly [ReadonlyArray<string>, RegExp]>)("refuses %j", (args, line) => refuses(args, line))
 
-  it("check refuses what a run refuses", () =>
+  it("check refuses what run refuses", () =>
     refuses(["check", "client://k@h:1/h:2?min=0"], /^nodepass: min=0: expected/))
 
-  it("refuses a variable that cannot be meant", () =>
+  it("refuses an invalid environment variable", () =>
     refuses(["client://k@h:1/h:2"], /NP_POOL_GET_TIMEOUT=soon: expected a duration/, { NP_POOL_GET_TIMEOUT: "soon" }))
 
   it("an address in use is one line and exit code 1", async () => {
@@ -98,7 +98,7 @@ describe("the command", () => {
     assert.strictEqual(code, 1)
   })
 
-  it("forwards by itself with mode=1", async () => {
+  it("forwards without a server with mode=1", async () => {
     const { port: target } = await world.listen(answering)
     const port = await world.freePort()
     const forward = world.start([`client://127.0.0.1:${port}/127.0.0.1:${target}?mode=1`])
@@ -107,15 +107,18 @@ describe("the command", () => {
     assert.strictEqual(await forward.stop(), 0)
   })
 
-  it.skipIf(!Fs.existsSync("/proc/self/cmdline"))("shows no key: not in its log, not in its title", async () => {
-    const { port: target } = await world.listen(answering)
-    const { client, port, server } = await tunnel(world, { target, receiver: "server", query: "&log=debug" })
-    await ask(world, port, "hello")
-    for (const { log, pid } of [server, client]) {
-      assert.notInclude(log(), "s3cret")
-      assert.notInclude(Fs.readFileSync(`/proc/${pid}/cmdline`, "utf8"), "s3cret")
+  it.skipIf(!Fs.existsSync("/proc/self/cmdline"))(
+    "shows no key, neither in its log nor in its process title",
+    async () => {
+      const { port: target } = await world.listen(answering)
+      const { client, port, server } = await tunnel(world, { target, receiver: "server", query: "&log=debug" })
+      await ask(world, port, "hello")
+      for (const { log, pid } of [server, client]) {
+        assert.notInclude(log(), "s3cret")
+        assert.notInclude(Fs.readFileSync(`/proc/${pid}/cmdline`, "utf8"), "s3cret")
+      }
     }
-  })
+  )
 })
 
 describe("the log", () => {
@@ -124,7 +127,7 @@ describe("the log", () => {
     return world.start([...flags, url], env)
   }
 
-  it("is one line a record: time, level, message, key=value", async () => {
+  it("has one line per record: time, level, message, key=value", async () => {
     const server = await start("")
     assert.match(
       await server.line(/waiting/),
@@ -140,13 +143,13 @@ describe("the log", () => {
     )
   })
 
-  it("NP_LOG_FORMAT=json is one object a line", async () => {
+  it("NP_LOG_FORMAT=json makes each line a JSON object", async () => {
     const server = await start("", { NP_LOG_FORMAT: "json" })
     const record = JSON.parse(await server.line(/waiting/)) as Record<string, unknown>
     assert.deepInclude(record, { level: "info", message: "waiting for a client", mode: 1 })
   })
 
-  it("log=none says nothing", async () => {
+  it("log=none logs nothing", async () => {
     const [tunnelPort, port] = [await world.freePort(), await world.freePort()]
     const server = world.start([`server://k@127.0.0.1:${tunnelPort}/127.0.0.1:${port}?mode=1&log=none`])
     let there = false
@@ -155,14 +158,14 @@ describe("the log", () => {
     assert.strictEqual(server.log(), "")
   })
 
-  it("--log-level stands above the URL's log", async () => {
+  it("--log-level takes precedence over the URL's log", async () => {
     const server = await start("&log=none", {}, ["--log-level", "info"])
     await server.line(/waiting for a client/)
   })
 })
 
 describe("the demo", () => {
-  it("serves its page through a tunnel, and ends with 0", async () => {
+  it("serves its page through a tunnel, and exits with 0", async () => {
     const demo = world.start(["demo"])
     const [, url = ""] = /(http:\S+)/.exec(await demo.line(/Open it:/)) ?? []
     assert.match(await (await fetch(url)).text(), /You reached the demo target through the tunnel/)

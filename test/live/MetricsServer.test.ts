@@ -131,16 +131,20 @@ describe("--metrics", () => {
     [
       ["--metrics=http", "client://k@h:1/h:2"],
       {},
-      /expected --metrics \(or NP_METRICS\) to be a port or host:port, not http;/
+      /--metrics=http: expected a port or host:port, in --metrics or NP_METRICS;/
     ],
-    [["--metrics=70000", "client://k@h:1/h:2"], {}, /to be a port or host:port, not 70000;/],
-    [["client://k@h:1/h:2"], { NP_METRICS: "h:" }, /to be a port or host:port, not h:;/],
-    [["demo", "--metrics=x"], {}, /to be a port or host:port, not x;/],
     [
-      ["--metrics=0", "master://:1"],
+      ["--metrics=70000", "client://k@h:1/h:2"],
       {},
-      /expected --metrics with server:\/\/ and client:\/\/ only: a master has its own/
-    ]
+      /--metrics=70000: expected a port or host:port, in --metrics or NP_METRICS;/
+    ],
+    [
+      ["client://k@h:1/h:2"],
+      { NP_METRICS: "h:" },
+      /--metrics=h:: expected a port or host:port, in --metrics or NP_METRICS;/
+    ],
+    [["demo", "--metrics=x"], {}, /--metrics=x: expected a port or host:port, in --metrics or NP_METRICS;/],
+    [["--metrics=0", "master://:1"], {}, /--metrics: expected server:\/\/ or client:\/\/, not master:/]
   ] as ReadonlyArray<readonly [ReadonlyArray<string>, Record<string, string>, RegExp]>)(
     "refuses %j %j in one line",
     async (args, env, line) => {

@@ -91,14 +91,14 @@ describe("another tunnel key", () => {
     const { client, port, write } = await pair(target, {})
     write("client", "")
     client.child.kill("SIGHUP")
-    await client.line(/the tunnel key stays as it is: expected --key-file=.* to have a key in its first line/)
+    await client.line(/--key-file=.*: expected a key in the first line; the tunnel key is unchanged/)
     assert.strictEqual(String(await ask(world, port, "one")), "re:one")
   })
 
   it.each([
-    [["--key-file", "/nonexistent", "client://h:1/h:2"], /expected --key-file=\/nonexistent to be a file/],
-    [["--key-file", "package.json", "client://k@h:1/h:2"], /expected the key in the URL or in --key-file, not in both/],
-    [["--key-file", "package.json", "master://h:1"], /expected --key-file with server:\/\/ and client:\/\/ only/]
+    [["--key-file", "/nonexistent", "client://h:1/h:2"], /--key-file=\/nonexistent: expected a readable file/],
+    [["--key-file", "package.json", "client://k@h:1/h:2"], /--key-file: expected no key in the URL/],
+    [["--key-file", "package.json", "master://h:1"], /--key-file: expected server:\/\/ or client:\/\/, not master:/]
   ] as const)("refuses %j", async (args, line) => {
     const { ended, log } = world.start(args)
     assert.strictEqual(await ended, 2)

@@ -51,7 +51,7 @@ describe("Settings", () => {
       })
   )
 
-  it.effect("every variable of the documentation is read", () =>
+  it.effect("every documented variable is read", () =>
     Effect.gen(function* () {
       const durations = Object.fromEntries(Object.values(variables).map((name) => [name, "123ms"]))
       const settings = yield* read({
@@ -76,7 +76,7 @@ describe("Settings", () => {
     })
   )
 
-  it.effect("a bad value is refused in a line that names the variable, the value and what is accepted", () =>
+  it.effect("an invalid value is refused in one line with the variable, the value and what is accepted", () =>
     Effect.gen(function* () {
       assert.strictEqual(
         yield* refusal({ NP_REPORT_INTERVAL: "5" }),
@@ -91,7 +91,7 @@ describe("Settings", () => {
   )
 
   it.effect.prop(
-    "whatever stands in a variable, it is read, or refused in one line that names the variable",
+    "any value is accepted, or refused in one line that names the variable",
     [
       FastCheck.constantFrom(...Object.values(variables), "NP_SEMAPHORE_LIMIT", "NP_RELAY", "NP_REACTORS"),
       FastCheck.string()
@@ -107,7 +107,7 @@ describe("Settings", () => {
       })
   )
 
-  it.effect("0, a negative duration and one beyond the longest timer are refused", () =>
+  it.effect("0, a negative duration and one above the longest timer are refused", () =>
     Effect.gen(function* () {
       for (const value of ["0", "0s", "-1s", "577h", ""]) {
         assert.match(yield* refusal({ NP_TCP_DIAL_TIMEOUT: value }), /^NP_TCP_DIAL_TIMEOUT=/)
@@ -115,7 +115,7 @@ describe("Settings", () => {
     })
   )
 
-  it.effect("every bad variable is named, not only the first", () =>
+  it.effect("the error names every invalid variable, not only the first", () =>
     Effect.gen(function* () {
       const { problems } = yield* Effect.flip(
         read({ NP_REPORT_INTERVAL: "soon", NP_SEMAPHORE_LIMIT: "many", NP_SHUTDOWN_TIMEOUT: "1s" })
@@ -127,7 +127,7 @@ describe("Settings", () => {
     })
   )
 
-  it.effect("the shortest pool interval is not above the longest", () =>
+  it.effect("a shortest pool interval above the longest is refused", () =>
     Effect.gen(function* () {
       assert.strictEqual(
         yield* refusal({ NP_MIN_POOL_INTERVAL: "1.5s" }),
@@ -137,7 +137,7 @@ describe("Settings", () => {
     })
   )
 
-  it.effect("a host sets what it wants and keeps the other defaults", () =>
+  it.effect("a host sets some settings and gets the defaults of the others", () =>
     Effect.gen(function* () {
       const options = { signalQueue: 3, reportInterval: Duration.minutes(1) }
       const settings = yield* Effect.provide(Settings.Settings, Settings.layer(options))

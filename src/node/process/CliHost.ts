@@ -11,6 +11,7 @@ import { readFileSync } from "node:fs"
 import { join } from "node:path"
 import process from "node:process"
 import * as Cli from "../../cli/Cli.js"
+import { Host } from "../../cli/Host.js"
 import * as LogLine from "../../core/LogLine.js"
 import * as Package from "../Package.js"
 import * as StatusLine from "./StatusLine.js"
@@ -20,7 +21,7 @@ const { version } = Schema.decodeUnknownSync(Schema.parseJson(Schema.Struct({ ve
   readFileSync(join(Package.folder, "package.json"), "utf8")
 )
 
-export const host = Cli.Host.of({
+export const host = Host.of({
   version,
   reloads: Stream.asyncPush<void>((emit) =>
     Effect.acquireRelease(

@@ -12,6 +12,7 @@ import * as Option from "effect/Option"
 import process from "node:process"
 import { stripVTControlCharacters } from "node:util"
 import * as Cli from "../../cli/Cli.js"
+import { Host } from "../../cli/Host.js"
 import * as Settings from "../../transport/Settings.js"
 import * as CliHost from "./CliHost.js"
 import * as NodeHost from "./NodeHost.js"
@@ -87,7 +88,7 @@ const host = Layer.merge(
 
 Cli.run(process.argv).pipe(
   Effect.provide(Layer.provideMerge(host, Settings.layerFromEnv)),
-  Effect.provideService(Cli.Host, CliHost.host),
+  Effect.provideService(Host, CliHost.host),
   Effect.catchAllCause(report),
   Effect.provide(NodeLog.layer()),
   withPlainConsole,

@@ -1,5 +1,5 @@
 /**
- * Command URLs made wrong in one place, and the part that the refusal names.
+ * Command URLs that are invalid in one part, and the part that the error must name.
  */
 import * as FastCheck from "effect/FastCheck"
 import { textOf, type Url } from "./PairWorld.js"
@@ -9,7 +9,7 @@ export interface WrongUrl {
   readonly part: string
 }
 
-/** A URL that is right, made wrong. */
+/** Invalid variants of a valid URL. */
 export const from = (url: Url): FastCheck.Arbitrary<WrongUrl> =>
   FastCheck.constantFrom(...values(url), ...names(url), ...ends(url), ...together(url), ...wholes(url))
 
@@ -26,7 +26,7 @@ const set = (url: Url, name: string, value: string): Url => and(without(url, nam
 
 const number = (url: Url): string => url.targets[0]?.split(":").at(-1) ?? ""
 
-/** A value out of range, or in no form that is known. */
+/** Values that a parameter does not accept. */
 const values = (url: Url): ReadonlyArray<WrongUrl> => {
   const { role } = url
   const outOf: ReadonlyArray<readonly [string, ReadonlyArray<string>]> = [
@@ -46,7 +46,7 @@ const values = (url: Url): ReadonlyArray<WrongUrl> => {
   return outOf.flatMap(([name, texts]) => texts.map((text) => wrong(name, set(url, name, text))))
 }
 
-/** A parameter that nobody has, that the other role has, or that was there before. */
+/** A parameter that no role has, that only the other role has, or that is repeated. */
 const names = (url: Url): ReadonlyArray<WrongUrl> => {
   const foreign = url.role === "server" ? { min: "1", ca: "ca.pem" } : { max: "1", crt: "a.pem", key: "a.pem" }
   return [
@@ -79,7 +79,7 @@ const ends = (url: Url): ReadonlyArray<WrongUrl> => {
   ]
 }
 
-/** More servers than there may be: a server is one, a client that forwards alone has one address for visitors. */
+/** Too many tunnel addresses: a server has one, and so has a client that forwards without a server. */
 const several = (url: Url): ReadonlyArray<WrongUrl> => {
   const servers = (count: number) => Array.from({ length: count }, (_, at) => `10.0.3.1:${10_101 + at}`).join(",")
   return url.role === "server"
@@ -92,7 +92,7 @@ const several = (url: Url): ReadonlyArray<WrongUrl> => {
       ]
 }
 
-/** Parameters that are right by themselves. */
+/** Parameters that are valid alone, and invalid together. */
 const together = (url: Url): ReadonlyArray<WrongUrl> => {
   const bare = without(url, "tls", "crt", "key")
   const two = { ...url, targets: ["10.0.1.1:81", "10.0.1.2:81"] }

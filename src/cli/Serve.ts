@@ -1,0 +1,75 @@
+/**
+ * Runs the tunnel or the master that a command URL describes, until it is interrupted.
+ */
+import type * as FileSystem from "@effect/platform/FileSystem"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import type { StoreError } from "../master/InstanceStore.js"
+import type * as Runner from "../tunnel/Runner.js"
+import * as Tunnel from "../tunnel/Tunnel.js"
+import * as MasterUrl from "../url/MasterUrl.js"
+import * as TunnelUrl from "../url/TunnelUrl.js"
+import { Host } from "./Host.js"
+import * as KeyFile from "./KeyFile.js"
+import * as MetricsAddress from "./MetricsAddress.js"
+import { UsageError } from "./UsageError.js"
+
+export type ServeError = KeyFile.KeyFileError | Runner.OpenError | StoreError | UsageError
+
+export interface Options {
+  /** Whether the checkpoints are shown all the time. Tunnels only. */
+  readonly watch: boolean
+  /** A file with the tunnel key. Tunnels only. */
+  readonly keyFile: Option.Option<string>
+  /** Where /metrics is served. Tunnels only: a master serves it with its API. */
+  readonly metrics: Option.Option<string>
+}
+
+/** Fails when the URL or an option is invalid, and when the tunnel or the master cannot open its ports. */
+export const serve = (
+  url: string,
+  options: Options
+): Effect.Effect<void, ServeError, FileSystem.FileSystem | Host | Tunnel.Environment> =>
+  MasterUrl.hasScheme(url) ? serveMaster(url, options) : serveTunnel(url, options)
+
+// internal
+
+const serveMaster = (url: string, { keyFile, metrics, watch }: Options) =>
+  Effect.gen(function* () {
+    const { master, prepare } = yield* Host
+    const config = yield* MasterUrl.parse(url)
+    const option = watch
+      ? "--watch"
+      : Option.isSome(keyFile)
+        ? "--key-file"
+        : Option.isSome(metrics)
+          ? "--metrics"
+          : undefined
+    if (option !== undefined) {
+      return yield* new UsageError({ argument: option, expected: "server:// or client://, not master://" })
+    }
+    const process = prepare({ log: config.log, title: MasterUrl.format(config) })
+    return yield* Effect.provide(master(config), process)
+  })
+
+const serveTunnel = (url: string, { keyFile, metrics, watch }: Options) =>
+  Effect.gen(function* () {
+    const host = yield* Host
+    const parsed = yield* TunnelUrl.parse(url)
+    const address = yield* MetricsAddress.parse(metrics)
+    if (Option.isSome(keyFile) && Option.isSome(parsed.key)) {
+      return yield* new UsageError({ argument: "--key-file", expected: "no key in the URL" })
+    }
+    const config = Option.isSome(keyFile) ? { ...parsed, key: Option.some(yield* KeyFile.read(keyFile.value)) } : parsed
+    const opened = Tunnel.layer(config)
+    const measured = Option.isSome(address) ? host.serveMetrics(address.value, opened) : opened
+    const keyed = Option.isSome(keyFile)
+      ? Layer.provideMerge(background(KeyFile.follow(keyFile.value, host.reloads)), measured)
+      : measured
+    const tunnel = watch ? Layer.provideMerge(background(Effect.flatMap(Tunnel.Tunnel, host.watch)), keyed) : keyed
+    const process = host.prepare({ log: config.log, title: TunnelUrl.format(config) })
+    return yield* Effect.provide(Layer.launch(tunnel), process)
+  })
+
+const background = <R>(effect: Effect.Effect<void, never, R>) => Layer.scopedDiscard(Effect.forkScoped(effect))
