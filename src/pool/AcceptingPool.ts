@@ -71,6 +71,8 @@ export const layer = (
       const settings = yield* Settings
       const ids = yield* makeIds(options.saved?.ids)
       const wake = yield* Effect.acquireRelease(Queue.dropping<void>(1), Queue.shutdown)
+      // Runs after the connections are closed: a session that ends leaves an empty pool.
+      yield* Effect.addFinalizer(() => publishLevel)
       const connections = yield* IdleConnections.make({
         ...Pool.idleOptions(options, settings),
         onDemand: () => {

@@ -1,40 +1,25 @@
 /**
- * The server's side of a tunnel: one client at a time, whose pool and signals make the session.
+ * The server: it serves one client at a time, whose control and pool connections arrive on the tunnel port.
  */
-import type * as Arr from "effect/Array"
-import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as ExecutionStrategy from "effect/ExecutionStrategy"
-import * as Exit from "effect/Exit"
-import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import * as AcceptingPool from "../pool/AcceptingPool.js"
-import type { Certificate } from "../transport/Certificates.js"
-import type { Crypto } from "../transport/Crypto.js"
-import type { Deadlines } from "../core/Deadlines.js"
-import type { Deflate } from "../wire/Deflate.js"
-import type { EventBus } from "../core/EventBus.js"
-import type { Egress } from "../relay/Egress.js"
-import * as TunnelPort from "./TunnelPort.js"
-import * as Handshake from "../wire/Handshake.js"
-import * as Key from "../wire/Key.js"
-import * as Keyring from "./Keyring.js"
-import { Router } from "./Router.js"
 import { Refusals } from "../core/Refusals.js"
-import * as Session from "./Session.js"
-import { SessionStore } from "./SessionStore.js"
-import * as SessionState from "./SessionState.js"
-import { Settings } from "../transport/Settings.js"
-import { Terms, toText } from "../wire/Signal.js"
-import type * as SignalBus from "../signal/SignalBus.js"
-import { SignalBusFactory } from "../signal/SignalBusFactory.js"
-import { PoolFactory } from "../pool/PoolFactory.js"
-import type { PoolPolicy } from "../pool/PoolPolicy.js"
 import type { TlsMode } from "../core/TlsMode.js"
-import type { Connection, Listener, Transport } from "../transport/Transport.js"
+import type { Certificate } from "../transport/Certificates.js"
+import { Settings } from "../transport/Settings.js"
+import type { Listener } from "../transport/Transport.js"
+import * as Handshake from "../wire/Handshake.js"
+import { Terms, toText } from "../wire/Signal.js"
+import * as CurrentClient from "./CurrentClient.js"
+import type * as Keyring from "./Keyring.js"
+import { Router } from "./Router.js"
+import type { SessionProof } from "./SessionProof.js"
+import * as SessionState from "./SessionState.js"
+import { SessionStore } from "./SessionStore.js"
+import * as TunnelPort from "./TunnelPort.js"
 
 export interface Options {
   readonly listener: Listener
@@ -42,268 +27,210 @@ export interface Options {
   /** Idle pool connections at most. */
   readonly max: number
   readonly tls: TlsMode
-  /** The certificate for the next connection, unless `tls` is `plain`. */
+  /** Reads the certificate for the next connection, unless `tls` is `plain`. */
   readonly certificate: Option.Option<Effect.Effect<Certificate>>
-  /** Whether visitors come to the server or to the client. */
+  /** Whether visitors connect to the server or to the client. */
   readonly receiver: "server" | "client"
-  /** Holds the pool connections that visitors are being served on: they outlive the sessions, and this loop. */
+  /** Holds the pool connections that serve visitors: they outlive the sessions and this loop. */
   readonly connections: Scope.Scope
-}
-
-/** How long the client that has the tunnel may take to show that it is alive when another one asks for it. */
-const probeTimeout = Duration.seconds(1)
-
-/** What shows that a client is the session's, and the tunnel key that it grew from. */
-type Proof = Pick<Handshake.Candidate, "key" | "keys" | "nonces">
-
-interface Incumbent {
-  readonly client: string
-  /** For each tunnel key that the client came by, the newest first. Its control connections have keys of their own. */
-  proofs: Arr.NonEmptyReadonlyArray<Proof>
-  readonly session: Session.Session["Type"]
-  readonly admission: AcceptingPool.Admission["Type"]
-  readonly scope: Scope.CloseableScope
-  readonly details: Readonly<Record<string, string>>
-  /** It has brought a pool connection: the tunnel serves. */
-  serving: boolean
-  /** It ends, and the tunnel does not. */
-  over: boolean
-  /** The control connection of now, and the tunnel key that opened it. */
-  control: { readonly connection: Connection; readonly key: Key.Stretched } | undefined
 }
 
 /**
  * Serves clients on the tunnel port for ever.
  *
- * A client that is there keeps the tunnel, and another one is told to come back. It gives way to its own process
- * connecting anew at once, and to any client that knows the key when it does not answer a ping within a second. A client
- * that comes back to its session within the grace goes on with it.
+ * The current client keeps the tunnel; another one is declined. A client takes its place when the current one is an
+ * earlier session of the same process, or does not answer a ping within a second. A client that reconnects within the
+ * grace period resumes its session.
  */
-export const run = (
-  options: Options
-): Effect.Effect<
-  never,
-  never,
-  | Crypto
-  | Deadlines
-  | Deflate
-  | Egress
-  | EventBus
-  | PoolFactory
-  | PoolPolicy
-  | Router
-  | Refusals
-  | Scope.Scope
-  | SessionStore
-  | Settings
-  | SignalBusFactory
-  | Transport
-> =>
+export const run = (options: Options) =>
   Effect.gen(function* () {
-    const buses = yield* SignalBusFactory
-    const link = yield* Router
-    const pools = yield* PoolFactory
-    const refusals = yield* Refusals
-    const { resumeGrace } = yield* Settings
-    const tunnel = yield* Effect.scope
+    const clients = yield* makeClients(options)
     const deciding = yield* Effect.makeSemaphore(1)
-    const { certificate, max, receiver, tls } = options
-    const pinned = tls === "self-signed" ? yield* Effect.transposeOption(certificate) : Option.none()
-    const terms = new Terms({ max, receiver, tls, fingerprint: Option.map(pinned, ({ fingerprint }) => fingerprint) })
-    const visitors = receiver === "server" ? "local" : "remote"
-    const { place } = yield* SessionStore
-    const state: SessionState.Where = { place, tunnel: String(options.listener.address), terms: toText(terms) }
-    let incumbent: Incumbent | undefined
-
-    /** Whether the tunnel is free for this client, or was made so. */
-    const settle = (client: string) =>
-      Effect.suspend(() => {
-        const before = incumbent
-        if (before === undefined) return Effect.succeed(true)
-        const alive = before.client === client ? Effect.succeed(false) : before.session.probe(probeTimeout)
-        return Effect.flatMap(alive, (alive) => (alive ? Effect.succeed(false) : Effect.as(close(before), true)))
-      })
-
-    /** Ends the session, while the tunnel goes on. */
-    const close = (here: Incumbent) =>
-      Effect.suspend(() => {
-        here.over = true
-        return Scope.close(here.scope, Exit.void)
-      })
-
-    /** What is done first when the session's scope closes: a farewell, or where it can be kept, its state. */
-    const part = (here: Incumbent) =>
-      Effect.suspend(() => {
-        const { admission, client, proofs, session } = here
-        const [{ keys, nonces }] = proofs
-        return here.over || !SessionState.isKept(state)
-          ? session.leave
-          : Effect.flatMap(session.suspend, (bus) =>
-              SessionState.keep(state, { client, keys, nonces, bus, pool: admission.saved() })
-            )
-      })
-
-    const serves = (client: Incumbent) =>
-      Effect.suspend(() => {
-        if (client.serving) return Effect.void
-        client.serving = true
-        return Effect.annotateLogs(Effect.logInfo("client connected"), client.details)
-      })
-
-    /** Whoever came by a key that is no longer in force comes back by a newer one, to the same session, or not at all. */
-    const outdated = (inForce: Keyring.InForce) =>
-      Effect.suspend(() => {
-        const control = incumbent?.control
-        return control === undefined || inForce.includes(control.key) ? Effect.void : control.connection.reset
-      })
-
-    /** Speaks over the control connection until it is lost, and closes it. */
-    const attach = (
-      { connection, scope: own }: TunnelPort.Arrival,
-      here: Incumbent,
-      { key, ...line }: SignalBus.ControlConnection & { readonly key: Key.Stretched }
-    ) => {
-      here.control = { connection, key }
-      const speak = Effect.flatMap(here.session.attach(line), ({ message, reason }) => {
-        // Who stays away without a word may come back.
-        const mayReturn = reason !== "Superseded" && reason !== "Left" && reason !== "Stopped"
-        if (!mayReturn || !here.serving) return Effect.void
-        const waits = `; its session waits for it up to ${Duration.format(resumeGrace)}`
-        return Effect.annotateLogs(Effect.logWarning(`client lost: ${message}${waits}`), here.details)
-      })
-      const spoken = Effect.uninterruptibleMask((restore) =>
-        restore(speak).pipe(
-          Effect.ensuring(Effect.zipRight(connection.reset, Scope.close(own, Exit.void))),
-          Effect.forkIn(here.scope)
-        )
-      )
-      // The key's grace may have run out during the handshake.
-      return Effect.zipRight(spoken, Effect.flatMap(options.keyring.inForce, outdated))
-    }
-
-    const begin = (
-      { client, details, proofs }: Pick<Incumbent, "client" | "details" | "proofs">,
-      scope: Scope.CloseableScope,
-      saved: Option.Option<SessionState.SessionState>
-    ) =>
-      Effect.gen(function* () {
-        const pool = { max, visitors, certificate, saved: Option.getOrUndefined(saved)?.pool } as const
-        const services = yield* Layer.buildWithScope(
-          Session.layer({ visitors }).pipe(
-            Layer.provideMerge(pools.accepting(pool)),
-            Layer.provide(buses.layer({ saved: Option.getOrUndefined(saved)?.bus }))
-          ),
-          scope
-        )
-        const session = Context.get(services, Session.Session)
-        const admission = Context.get(services, AcceptingPool.Admission)
-        const here: Incumbent = {
-          client,
-          details,
-          proofs,
-          session,
-          admission,
-          scope,
-          serving: false,
-          over: false,
-          control: undefined
-        }
-        yield* Scope.addFinalizer(
-          scope,
-          Effect.sync(() => {
-            if (incumbent === here) incumbent = undefined
-          })
-        )
-        incumbent = here
-        return here
-      })
-
-    const run = (here: Incumbent) =>
-      here.session.run.pipe(
-        // A client that does not agree with the certificate, say, comes and goes for ever.
-        Effect.catchAll((error) =>
-          here.serving
-            ? Effect.annotateLogs(Effect.logWarning(`client lost: ${error.message}; the session is over`), here.details)
-            : refusals.count("handshake", error, { details: here.details })
-        ),
-        Effect.zipRight(close(here)),
-        Effect.forkIn(here.scope)
-      )
-
-    const start = (arrival: TunnelPort.Arrival, candidate: Handshake.Candidate) =>
-      Effect.gen(function* () {
-        const { connection } = arrival
-        const { client, dialect, key, keys, nonces } = candidate
-        const scope = yield* Scope.fork(tunnel, ExecutionStrategy.sequential)
-        const details = { client: String(connection.remote) }
-        const here = yield* begin({ client, details, proofs: [{ key, keys, nonces }] }, scope, Option.none())
-        yield* Effect.tapError(Handshake.grant(connection, candidate, terms), () => close(here))
-        yield* Scope.extend(link.use(here.session), scope)
-        yield* run(here)
-        yield* attach(arrival, here, { connection, dialect, key })
-        yield* Scope.addFinalizer(scope, part(here))
-      })
-
-    /** The session that the server before this one left, and whose client may come back to it. */
-    const restore = Effect.gen(function* () {
-      const [key] = yield* options.keyring.inForce
-      const saved = yield* SessionState.restore(state, { key, grace: resumeGrace })
-      if (Option.isNone(saved)) return
-      const { client, keys, nonces } = saved.value
-      const scope = yield* Scope.fork(tunnel, ExecutionStrategy.sequential)
-      const here = yield* begin({ client, details: { client }, proofs: [{ key, keys, nonces }] }, scope, saved)
-      yield* Scope.extend(link.use(here.session), scope)
-      yield* run(here)
-      yield* Scope.addFinalizer(scope, part(here))
-      yield* Effect.logInfo("the session of before is kept for its client")
-    })
-
-    /** The client goes on with its session: relays, pool and outbox are as they were. */
-    const goOn = (arrival: TunnelPort.Arrival, candidate: Handshake.Candidate, here: Incumbent, proof: Proof) =>
-      Effect.gen(function* () {
-        const { connection } = arrival
-        const { dialect, key, keys, nonces } = candidate
-        // Before the client hears of it, and joins by them.
-        const others = here.proofs.filter((other) => other !== proof).slice(0, Keyring.limit)
-        here.proofs = Key.same(proof.key, key) ? [proof, ...others] : [{ key, keys, nonces }, proof, ...others]
-        yield* Handshake.resume(connection, candidate, { keys: proof.keys, received: here.session.received() })
-        const received = Option.match(candidate.resume, { onNone: () => -1, onSome: ({ received }) => received })
-        yield* attach(arrival, here, { connection, dialect, key, received })
-        yield* Effect.annotateLogs(Effect.logInfo("client is back"), { client: String(connection.remote) })
-      })
-
-    yield* restore
-    yield* Effect.forkScoped(Stream.runForEach(options.keyring.changes, outdated))
+    yield* clients.restore
+    yield* Effect.forkScoped(Stream.runForEach(options.keyring.changes, clients.resetOutdated))
     return yield* TunnelPort.serve({
       listener: options.listener,
       keys: options.keyring.inForce,
       onClient: (arrival, candidate) => {
-        const here = incumbent
-        // Not in turn: another client may be waiting there for this one to show that it is alive.
-        const proof = here?.proofs.find(({ keys }) => Handshake.isOf(candidate, keys))
-        if (here !== undefined && here.client === candidate.client && proof !== undefined) {
-          return goOn(arrival, candidate, here, proof)
-        }
-        return deciding.withPermits(1)(
-          Effect.flatMap(settle(candidate.client), (free) =>
-            free
-              ? start(arrival, candidate)
-              : Effect.zipRight(
-                  Handshake.decline(arrival.connection, candidate),
-                  new Handshake.HandshakeError({ reason: "Busy", peer: arrival.connection.remote })
-                )
-          )
-        )
+        const resumable = clients.resumable(candidate)
+        // Not in turn: another candidate may be waiting there for this client to answer the ping.
+        return resumable === undefined
+          ? deciding.withPermits(1)(clients.startOrDecline(arrival, candidate))
+          : clients.resume(arrival, candidate, resumable)
       },
-      onJoin: ({ connection, scope }, { line, session }) =>
-        Effect.flatMap(options.keyring.inForce, (inForce) => {
-          const here = incumbent
-          const proof = here?.proofs.find(
-            ({ key, keys }) => keys.id === session && inForce.some((one) => Key.same(one, key))
-          )
-          return here === undefined || proof === undefined
-            ? new Handshake.HandshakeError({ reason: "UnknownSession", peer: connection.remote })
-            : Effect.zipRight(here.admission.admit(connection, { keys: proof.keys, line, scope }), serves(here))
-        })
+      onJoin: clients.join
     }).pipe(Effect.provideService(Scope.Scope, options.connections))
+  })
+
+// internal
+
+/** How long the current client may take to answer a ping when another client asks for the tunnel. */
+const probeTimeout = Duration.seconds(1)
+
+/** A client that resumes, and the proof by which it does. */
+interface Resumable {
+  readonly client: CurrentClient.CurrentClient
+  readonly proof: SessionProof
+}
+
+/** The current client, and all that can change who it is. */
+const makeClients = (options: Options) =>
+  Effect.gen(function* () {
+    const { resumeGrace } = yield* Settings
+    const terms = yield* termsOf(options)
+    const { place } = yield* SessionStore
+    const stored: SessionState.Where = { place, tunnel: String(options.listener.address), terms: toText(terms) }
+    const tunnel = yield* Effect.scope
+    let current: CurrentClient.CurrentClient | undefined
+
+    const resetOutdated = (inForce: Keyring.InForce) =>
+      Effect.suspend(() => (current === undefined ? Effect.void : CurrentClient.resetOutdated(current, inForce)))
+
+    const attach = (...given: Parameters<typeof CurrentClient.attach>) =>
+      CurrentClient.attach(...given).pipe(
+        // The grace of its tunnel key may have ended during the handshake.
+        Effect.zipRight(Effect.flatMap(options.keyring.inForce, resetOutdated))
+      )
+
+    /** Opens a session for this client, which is the current one until the session's scope closes. */
+    const open = (
+      given: Pick<CurrentClient.Options, "details" | "id" | "proof">,
+      saved: Option.Option<SessionState.SessionState>
+    ) =>
+      Effect.gen(function* () {
+        const { bus, pool } = Option.getOrElse(saved, () => ({ bus: undefined, pool: undefined }))
+        const { certificate, max } = options
+        const visitors = options.receiver === "server" ? "local" : "remote"
+        const client = yield* Scope.extend(
+          CurrentClient.make({ ...given, pool: { certificate, max, visitors, saved: pool }, bus }),
+          tunnel
+        )
+        current = client
+        yield* Scope.addFinalizer(
+          client.scope,
+          Effect.sync(() => {
+            if (current === client) current = undefined
+          })
+        )
+        const router = yield* Router
+        yield* Scope.extend(router.use(client.session), client.scope)
+        yield* Effect.forkIn(runSession(client), client.scope)
+        yield* Scope.addFinalizer(client.scope, farewell(client, stored))
+        return client
+      })
+
+    const start = (arrival: TunnelPort.Arrival, candidate: Handshake.Candidate) =>
+      Effect.gen(function* () {
+        const { client: id, dialect, key, keys, nonces } = candidate
+        const details = { client: String(arrival.connection.remote) }
+        const client = yield* open({ id, details, proof: { key, keys, nonces } }, Option.none())
+        yield* Effect.tapError(Handshake.grant(arrival.connection, candidate, terms), () => CurrentClient.end(client))
+        yield* attach(client, arrival, { connection: arrival.connection, dialect, key })
+      })
+
+    const decline = (arrival: TunnelPort.Arrival, candidate: Handshake.Candidate) =>
+      Effect.zipRight(
+        Handshake.decline(arrival.connection, candidate),
+        new Handshake.HandshakeError({ reason: "Busy", peer: arrival.connection.remote })
+      )
+
+    return {
+      resetOutdated,
+
+      /** Opens the session that the previous process of this server stored. */
+      restore: Effect.gen(function* () {
+        const [key] = yield* options.keyring.inForce
+        const saved = yield* SessionState.restore(stored, { key, grace: resumeGrace })
+        if (Option.isNone(saved)) return
+        const { client: id, keys, nonces } = saved.value
+        yield* open({ id, details: { client: id }, proof: { key, keys, nonces } }, saved)
+        yield* Effect.logInfo("restored the previous session; waiting for its client")
+      }),
+
+      startOrDecline: (arrival: TunnelPort.Arrival, candidate: Handshake.Candidate) =>
+        Effect.suspend(() => {
+          if (current === undefined) return start(arrival, candidate)
+          const replaced = current
+          return Effect.flatMap(isAlive(replaced, candidate.client), (alive) =>
+            alive
+              ? decline(arrival, candidate)
+              : Effect.zipRight(CurrentClient.end(replaced), start(arrival, candidate))
+          )
+        }),
+
+      /** The session that the candidate can resume, if any. */
+      resumable: (candidate: Handshake.Candidate): Resumable | undefined => {
+        const client = current
+        return client === undefined
+          ? undefined
+          : Option.getOrUndefined(
+              Option.map(CurrentClient.resumedBy(client, candidate), (proof) => ({ client, proof }))
+            )
+      },
+
+      /** The session continues over another control connection: relays, pool and outbox stay as they are. */
+      resume: (arrival: TunnelPort.Arrival, candidate: Handshake.Candidate, { client, proof }: Resumable) =>
+        Effect.gen(function* () {
+          const { connection } = arrival
+          // Before the answer is sent, because the client's pool connections may follow it at once.
+          CurrentClient.addProof(client, proof, candidate)
+          yield* Handshake.resume(connection, candidate, { keys: proof.keys, received: client.session.received() })
+          const received = Option.match(candidate.resume, { onNone: () => -1, onSome: ({ received }) => received })
+          yield* attach(client, arrival, { connection, dialect: candidate.dialect, key: candidate.key, received })
+          yield* Effect.annotateLogs(Effect.logInfo("client resumed its session"), {
+            client: String(connection.remote)
+          })
+        }),
+
+      /** Admits a pool connection to the session that it claims. */
+      join: ({ connection, scope }: TunnelPort.Arrival, { line, session }: { line: string; session: string }) =>
+        Effect.flatMap(options.keyring.inForce, (inForce) => {
+          const client = current
+          const proof = Option.flatMap(Option.fromNullable(client), (client) =>
+            CurrentClient.joinedBy(client, session, inForce)
+          )
+          return client === undefined || Option.isNone(proof)
+            ? new Handshake.HandshakeError({ reason: "UnknownSession", peer: connection.remote })
+            : Effect.zipRight(
+                client.admission.admit(connection, { keys: proof.value.keys, line, scope }),
+                CurrentClient.serve(client)
+              )
+        })
+    }
+  })
+
+/** A self-signed certificate is part of the terms: the client pins its fingerprint. */
+const termsOf = ({ certificate, max, receiver, tls }: Options) =>
+  Effect.gen(function* () {
+    const pinned = tls === "self-signed" ? yield* Effect.transposeOption(certificate) : Option.none()
+    return new Terms({ max, receiver, tls, fingerprint: Option.map(pinned, ({ fingerprint }) => fingerprint) })
+  })
+
+/** Whether the current client keeps the tunnel from a candidate of this process id. */
+const isAlive = (current: CurrentClient.CurrentClient, candidate: string) =>
+  current.state._tag === "Ending" || current.id === candidate
+    ? Effect.succeed(false)
+    : current.session.probe(probeTimeout)
+
+/** Handles the client's signals until its session is over, and ends it. */
+const runSession = (client: CurrentClient.CurrentClient) =>
+  client.session.run.pipe(
+    Effect.catchAll((error) =>
+      client.state._tag === "Serving"
+        ? Effect.annotateLogs(Effect.logWarning(`client lost: ${error.message}; the session is over`), client.details)
+        : // A client that refuses the certificate, for example, connects and leaves again and again.
+          Effect.flatMap(Refusals, ({ count }) => count("handshake", error, { details: client.details }))
+    ),
+    Effect.zipRight(CurrentClient.end(client))
+  )
+
+/** Runs first when the session's scope closes: sends a `Bye`, or stores the session if the tunnel stops and can store it. */
+const farewell = (client: CurrentClient.CurrentClient, stored: SessionState.Where) =>
+  Effect.suspend(() => {
+    const { admission, id, session, state } = client
+    if (state._tag === "Ending" || !SessionState.isKept(stored)) return session.leave
+    const [{ keys, nonces }] = state.proofs
+    return Effect.flatMap(session.suspend, (bus) =>
+      SessionState.keep(stored, { client: id, keys, nonces, bus, pool: admission.saved() })
+    )
   })

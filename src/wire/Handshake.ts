@@ -74,9 +74,16 @@ export class HandshakeError extends Schema.TaggedError<HandshakeError>()("Handsh
 /** Bytes in a line of the handshake, at most: all that a stranger can make us hold. */
 export const lineLimit = 512
 
+/** One of each side, fresh in each handshake: 32 hex digits. Session keys are derived from both. */
+export interface Nonces {
+  readonly client: string
+  readonly server: string
+}
+
 /** A control connection on which both sides have proved themselves, for a new session or the one before. */
 export type Agreement = {
   readonly keys: Key.SessionKeys
+  readonly nonces: Nonces
   readonly dialect: Dialect.Dialect
 } & (
   | { readonly _tag: "New"; readonly terms: Signal.Terms }
@@ -129,7 +136,7 @@ export interface Candidate {
   /** Keys of the control connection, and of the session if it becomes a new one. */
   readonly keys: Key.SessionKeys
   /** What the keys come from, besides the tunnel key. */
-  readonly nonces: { readonly client: string; readonly server: string }
+  readonly nonces: Nonces
   readonly channel: Dialect.Channel
   readonly dialect: Dialect.Dialect
   /** The session it would go on with, and what is said to prove that it was in it. */
@@ -214,7 +221,8 @@ export const accept = (
     const line = yield* readLine(connection, "NoAnswer")
     const server = welcome.exec(line)?.[1]
     if (server === undefined) return yield* refuse("Malformed", connection)
-    const keys = Key.session(crypto, options.key, { client: nonce, server })
+    const nonces = { client: nonce, server }
+    const keys = Key.session(crypto, options.key, nonces)
     const channel = Dialect.makeChannel({ outgoing: keys.client, incoming: keys.server })
     const offered = yield* openedBy(channel, line, connection)
     const before = options.resume
@@ -229,11 +237,11 @@ export const accept = (
       if (received === undefined || Option.isNone(before.keys.admit(0).open(text))) {
         return yield* refuse("Malformed", connection)
       }
-      return { _tag: "Resumed", keys, dialect, received: Number(received) - 1 } as const
+      return { _tag: "Resumed", keys, nonces, dialect, received: Number(received) - 1 } as const
     }
     const terms = yield* Effect.mapError(decodeTerms(answer), () => malformed(connection))
     if (TlsMode.isWeaker(terms.tls, options.tls)) return yield* refuse("Downgrade", connection)
-    return { _tag: "New", terms, keys, dialect } as const
+    return { _tag: "New", terms, keys, nonces, dialect } as const
   }).pipe(inTime(connection))
 
 /** A pool connection that its session has taken in. */

@@ -91,7 +91,7 @@ describe("a control connection that is cut again and again", () => {
       visitor.end()
       assert.strictEqual(await broke, "end")
       for (const { log } of [server, client]) assert.notMatch(log(), /session over|the session is over|refused=/)
-      assert.match(server.log(), /client is back/)
+      assert.match(server.log(), /client resumed its session/)
       assert.lengthOf(client.log().match(/ connected server=/g) ?? [], 1)
     }
   )
@@ -112,7 +112,7 @@ describe("a control connection that is cut again and again", () => {
       assert.strictEqual(Fs.statSync(Path.join(directory, file)).mode & 0o777, 0o600)
       assert.notInclude(Fs.readFileSync(Path.join(directory, file), "utf8"), "s3cret")
       const next = startServer()
-      await next.line(/client is back/)
+      await next.line(/client resumed its session/)
       assert.deepStrictEqual(Fs.readdirSync(directory), [])
       assert.strictEqual(String(await ask(world, port, "next")), "re:next")
       assert.lengthOf(client.log().match(/ connected server=/g) ?? [], 1)

@@ -167,6 +167,8 @@ describe("a visitor of a tunnel", () => {
         yield* start("server", serverConfig)
         const first = start("client", clientConfig)
         yield* Effect.scoped(Effect.zipRight(first, seconds(3)))
+        // A launch that meets the farewell of the first client would be refused.
+        yield* seconds(1)
         const visiting = yield* Effect.fork(Effect.timed(visit))
         yield* seconds(20)
         yield* start("client", clientConfig)

@@ -79,7 +79,7 @@ describe("a control connection that is cut, and nothing else", () => {
     [
       FastCheck.integer(),
       FastCheck.constantFrom(0, 1, 30),
-      // The client is back before the next cut: it tries each three seconds at least.
+      // The client resumed its session before the next cut: it tries each three seconds at least.
       FastCheck.array(
         FastCheck.record({
           afterMillis: FastCheck.integer({ min: 3500, max: 6000 }),

@@ -1,0 +1,169 @@
+/**
+ * The client that a server serves now: its session, the proofs that it can resume it by, and its control connection.
+ */
+import * as Arr from "effect/Array"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as ExecutionStrategy from "effect/ExecutionStrategy"
+import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Scope from "effect/Scope"
+import * as AcceptingPool from "../pool/AcceptingPool.js"
+import { PoolFactory } from "../pool/PoolFactory.js"
+import type * as SignalBus from "../signal/SignalBus.js"
+import { SignalBusFactory } from "../signal/SignalBusFactory.js"
+import { Settings } from "../transport/Settings.js"
+import type { Connection } from "../transport/Transport.js"
+import * as Handshake from "../wire/Handshake.js"
+import * as Key from "../wire/Key.js"
+import * as Keyring from "./Keyring.js"
+import * as Session from "./Session.js"
+import { isRenewed, type SessionProof } from "./SessionProof.js"
+import type * as TunnelPort from "./TunnelPort.js"
+
+/** The session is open, and the client has not opened a pool connection yet. */
+export interface Waiting extends Open {
+  readonly _tag: "Waiting"
+}
+
+/** The client has opened a pool connection: visitors can be served. */
+export interface Serving extends Open {
+  readonly _tag: "Serving"
+}
+
+/** The session is closing. Nobody can join or resume it, and another client may take its place. */
+export interface Ending {
+  readonly _tag: "Ending"
+}
+
+export interface CurrentClient {
+  /** The id of the client's process. */
+  readonly id: string
+  /** Annotations of its log lines. */
+  readonly details: Readonly<Record<string, string>>
+  readonly session: Session.Session["Type"]
+  readonly admission: AcceptingPool.Admission["Type"]
+  /** Closing it ends the session. */
+  readonly scope: Scope.CloseableScope
+  /** Has the fibers of the control connections: they run until the session has sent its `Bye`. */
+  readonly controls: Scope.Scope
+  state: Waiting | Serving | Ending
+}
+
+export interface Options {
+  readonly id: string
+  readonly details: Readonly<Record<string, string>>
+  readonly proof: SessionProof
+  readonly pool: AcceptingPool.Options
+  /** The state of the bus that is continued. Defaults to a new session. */
+  readonly bus?: SignalBus.Snapshot | undefined
+}
+
+/** Builds the session of a client in a new scope, a child of the present one. */
+export const make = ({ bus, details, id, pool, proof }: Options) =>
+  Effect.gen(function* () {
+    const pools = yield* PoolFactory
+    const buses = yield* SignalBusFactory
+    const parent = yield* Effect.scope
+    const scope = yield* Scope.fork(parent, ExecutionStrategy.sequential)
+    const services = yield* Layer.buildWithScope(
+      Session.layer({ visitors: pool.visitors }).pipe(
+        Layer.provideMerge(pools.accepting(pool)),
+        Layer.provide(buses.layer({ saved: bus }))
+      ),
+      scope
+    )
+    const client: CurrentClient = {
+      id,
+      details,
+      session: Context.get(services, Session.Session),
+      admission: Context.get(services, AcceptingPool.Admission),
+      scope,
+      controls: yield* Scope.fork(scope, ExecutionStrategy.sequential),
+      state: { _tag: "Waiting", proofs: [proof], control: Option.none() }
+    }
+    return client
+  })
+
+/** Ends the session, while the tunnel goes on. */
+export const end = (client: CurrentClient): Effect.Effect<void> =>
+  Effect.suspend(() => {
+    client.state = { _tag: "Ending" }
+    return Scope.close(client.scope, Exit.void)
+  })
+
+/** The proof by which this candidate can resume the client's session. */
+export const resumedBy = (client: CurrentClient, candidate: Handshake.Candidate): Option.Option<SessionProof> =>
+  client.state._tag === "Ending" || client.id !== candidate.client
+    ? Option.none()
+    : Arr.findFirst(client.state.proofs, ({ keys }) => Handshake.isOf(candidate, keys))
+
+/** The proof of the session that a pool connection claims, if it is by a tunnel key in force. */
+export const joinedBy = (
+  { state }: CurrentClient,
+  session: string,
+  inForce: Keyring.InForce
+): Option.Option<SessionProof> =>
+  state._tag === "Ending"
+    ? Option.none()
+    : Arr.findFirst(
+        state.proofs,
+        ({ key, keys }) => keys.id === session && inForce.some((other) => Key.same(other, key))
+      )
+
+/** Puts first the proof by which the client resumed, and before it the new one if the tunnel key is another. */
+export const addProof = (client: CurrentClient, resumed: SessionProof, { key, keys, nonces }: SessionProof): void => {
+  const { state } = client
+  if (state._tag === "Ending") return
+  const added: SessionProof = { key, keys, nonces }
+  const others = state.proofs.filter((proof) => proof !== resumed).slice(0, Keyring.limit)
+  client.state = { ...state, proofs: isRenewed(resumed, added) ? [added, resumed, ...others] : [resumed, ...others] }
+}
+
+/** The client has opened a pool connection. */
+export const serve = (client: CurrentClient): Effect.Effect<void> =>
+  Effect.suspend(() => {
+    if (client.state._tag !== "Waiting") return Effect.void
+    client.state = { ...client.state, _tag: "Serving" }
+    return Effect.annotateLogs(Effect.logInfo("client connected"), client.details)
+  })
+
+/** Uses the arrival as the client's control connection until it is lost, by a fiber of its own, and closes it then. */
+export const attach = (
+  client: CurrentClient,
+  { connection, scope }: TunnelPort.Arrival,
+  { key, ...line }: SignalBus.ControlConnection & { readonly key: Key.Stretched }
+): Effect.Effect<void, never, Settings> =>
+  Effect.gen(function* () {
+    const { resumeGrace } = yield* Settings
+    if (client.state._tag !== "Ending") client.state = { ...client.state, control: Option.some({ connection, key }) }
+    const used = Effect.flatMap(client.session.attach(line), ({ message, reason }) => {
+      const mayReturn = reason !== "Superseded" && reason !== "Left" && reason !== "Stopped"
+      if (!mayReturn || client.state._tag !== "Serving") return Effect.void
+      const waits = `its session waits up to ${Duration.format(resumeGrace)} for it`
+      return Effect.annotateLogs(Effect.logWarning(`client lost: ${message}; ${waits}`), client.details)
+    })
+    // An interrupted one has sent a `Bye`, which a reset would overtake.
+    const close = (exit: Exit.Exit<void>) =>
+      Effect.zipRight(Exit.isInterrupted(exit) ? Effect.void : connection.reset, Scope.close(scope, Exit.void))
+    yield* Effect.uninterruptibleMask((restore) =>
+      restore(used).pipe(Effect.onExit(close), Effect.forkIn(client.controls))
+    )
+  })
+
+/** Resets a control connection whose tunnel key is no longer in force. The client resumes by a newer key, if it has one. */
+export const resetOutdated = ({ state }: CurrentClient, inForce: Keyring.InForce): Effect.Effect<void> =>
+  state._tag !== "Ending" && Option.isSome(state.control) && !inForce.includes(state.control.value.key)
+    ? state.control.value.connection.reset
+    : Effect.void
+
+// internal
+
+interface Open {
+  /** One for each tunnel key that the client came by, the newest first. */
+  readonly proofs: Arr.NonEmptyReadonlyArray<SessionProof>
+  /** The last control connection, and the tunnel key that authenticated it. */
+  readonly control: Option.Option<{ readonly connection: Connection; readonly key: Key.Stretched }>
+}
