@@ -14,6 +14,7 @@ import type { Heartbeat } from "./Heartbeat.js"
 import type { Inbox } from "./Inbox.js"
 import type { Launches } from "./Launches.js"
 import type { Outbox } from "./Outbox.js"
+import { SignalCounts } from "./SignalCounts.js"
 
 export interface Reader {
   /** Reads this connection until it is lost. */
@@ -30,7 +31,7 @@ export interface Options {
 }
 
 export const make = ({ heartbeat, inbox, launches, onBye, outbox }: Options): Effect.Effect<Reader, never, Refusals> =>
-  Effect.map(Refusals, (refusals) => {
+  Effect.map(Effect.all([Refusals, SignalCounts]), ([refusals, counts]) => {
     const receive = (signal: Signal.Signal, number: number | undefined): Effect.Effect<void> => {
       switch (signal._tag) {
         case "Ping":
@@ -55,6 +56,7 @@ export const make = ({ heartbeat, inbox, launches, onBye, outbox }: Options): Ef
           outbox.acknowledge(line.acknowledged - 1)
           launches.admit()
         }
+        counts.received += line.signals.length
         for (const [index, signal] of line.signals.entries()) {
           const number = line.number === undefined ? undefined : line.number + index
           if (number === undefined || inbox.isNew(number)) yield* receive(signal, number)

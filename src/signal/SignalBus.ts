@@ -32,6 +32,7 @@ import * as Inbox from "./Inbox.js"
 import * as Launches from "./Launches.js"
 import * as Outbox from "./Outbox.js"
 import * as Reader from "./Reader.js"
+import { SignalCounts } from "./SignalCounts.js"
 import * as Sweep from "./Sweep.js"
 import * as Writer from "./Writer.js"
 
@@ -105,6 +106,7 @@ export const makeWith = (
   Effect.gen(function* () {
     const clock = yield* Effect.clock
     const deadlines = yield* Deadlines
+    const counts = yield* SignalCounts
     const events = yield* EventBus
     const { keyLifetime, poolGetTimeout, reportInterval, resumeGrace, signalQueue } = yield* Settings
     // Steady, unlike the time of day.
@@ -157,6 +159,7 @@ export const makeWith = (
     const serve = (attached: Attached): Effect.Effect<ControlLost> =>
       Effect.gen(function* () {
         const { connection, received } = attached.control
+        counts[received === undefined ? "sessions" : "resumed"]++
         heartbeat.start(attached)
         outbox.acknowledge(received ?? -1)
         outbox.resendAll()

@@ -1,27 +1,25 @@
 /**
- * Signals and control connections of a tunnel so far, over all its sessions. Plain counters: a session adds to them.
+ * Signals and control connections of a tunnel so far, over all its sessions. Plain counters, to which each session adds.
  */
 import * as Context from "effect/Context"
 import * as Layer from "effect/Layer"
 
 export interface Counts {
-  /** Signals sent, those sent again included. */
+  /** Signals sent, including those sent again. */
   sent: number
-  /** Signals received, each as often as it arrived. */
+  /** Signals received, including those received again. */
   received: number
-  /** Signals sent again, because the peer did not acknowledge them or the control connection was replaced. */
+  /** Signals sent again: the peer did not acknowledge them in time, or the control connection was replaced. */
   resent: number
   /** Sessions begun. */
   sessions: number
-  /** Sessions resumed on another control connection. */
+  /** Control connections that resumed a session. */
   resumed: number
 }
 
-const none = (): Counts => ({ sent: 0, received: 0, resent: 0, sessions: 0, resumed: 0 })
+const zero = (): Counts => ({ sent: 0, received: 0, resent: 0, sessions: 0, resumed: 0 })
 
-/** Without a layer nothing reads the counters. */
-export class SignalCounts extends Context.Reference<SignalCounts>()("nodepass/SignalCounts", {
-  defaultValue: none
-}) {}
+/** Defaults to counters that nothing reads; a tunnel provides its own. */
+export class SignalCounts extends Context.Reference<SignalCounts>()("nodepass/SignalCounts", { defaultValue: zero }) {}
 
-export const layer: Layer.Layer<SignalCounts> = Layer.sync(SignalCounts, none)
+export const layer: Layer.Layer<SignalCounts> = Layer.sync(SignalCounts, zero)

@@ -6,9 +6,11 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { EventBus } from "../core/EventBus.js"
 import type { TransportError } from "../transport/Transport.js"
+import type { Numbered } from "../wire/Dialect.js"
 import { type Attached, lose } from "./ControlConnection.js"
 import type { Inbox } from "./Inbox.js"
 import type { Outbox } from "./Outbox.js"
+import { SignalCounts } from "./SignalCounts.js"
 
 export interface Writer {
   /** Writes to this connection until it is lost. Never completes. */
@@ -29,8 +31,18 @@ export interface Options {
 const maxPerKey = 65_536
 
 export const make = ({ farewell, inbox, keyLifetime, now, outbox }: Options): Effect.Effect<Writer, never, EventBus> =>
-  Effect.map(EventBus, (events) => {
+  Effect.map(Effect.all([EventBus, SignalCounts]), ([events, counts]) => {
     const lifetime = Duration.toMillis(keyLifetime)
+    /** The highest number sent so far: a signal that does not exceed it is sent again. */
+    let highest = -1
+    const count = (signals: ReadonlyArray<Numbered>) => {
+      counts.sent += signals.length
+      for (const { number } of signals) {
+        if (number === undefined) continue
+        if (number > highest) highest = number
+        else counts.resent++
+      }
+    }
     const published = events.publish(() => ({ _tag: "Rotated", keys: "session" }))
 
     const run = (attached: Attached): Effect.Effect<void> => {
@@ -47,6 +59,7 @@ export const make = ({ farewell, inbox, keyLifetime, now, outbox }: Options): Ef
         const signals = outbox.take(time)
         if (signals.length === 0) return outbox.ready
         key.signals += signals.length
+        count(signals)
         const written = connection.write(dialect.encode({ signals, acknowledged: inbox.acknowledge() }))
         return signals.at(-1)?.signal._tag === "Bye"
           ? Effect.zipRight(Effect.zipRight(written, connection.end), Deferred.succeed(farewell, undefined))

@@ -82,6 +82,8 @@ describe("--metrics", () => {
       `nodepass_instance_up{${labels}} 1`,
       `nodepass_instance_visitors{${labels},protocol="tcp"} 1`,
       `nodepass_instance_visitors_total{${labels},protocol="tcp"} 1`,
+      `nodepass_instance_sessions{${labels}} 1`,
+      `nodepass_instance_sessions_total{${labels},kind="new"} 1`,
       `nodepass_info{version="${version}"} 1`
     ])
 

@@ -4,6 +4,7 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
 import * as FastCheck from "effect/FastCheck"
+import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Scope from "effect/Scope"
@@ -16,6 +17,7 @@ import * as Key from "../../src/wire/Key.js"
 import * as Refusals from "../../src/core/Refusals.js"
 import * as Settings from "../../src/transport/Settings.js"
 import * as Signal from "../../src/wire/Signal.js"
+import * as SignalCounts from "../../src/signal/SignalCounts.js"
 import * as SignalBus from "../../src/signal/SignalBus.js"
 import * as SimCrypto from "../../src/testing/SimCrypto.js"
 import * as SimNetwork from "../../src/testing/SimNetwork.js"
@@ -103,6 +105,9 @@ const losing = (line: SignalBus.ControlConnection) =>
     return (yield* bus.attach(line)).reason
   })
 
+/** Counters of its own each time. */
+const counts = Effect.provide(SignalCounts.SignalCounts, Layer.fresh(SignalCounts.layer))
+
 describe("SignalBus", () => {
   it.prop(
     "loses nothing however slow the handlers are, and has them handled one at a time, in order",
@@ -174,6 +179,26 @@ describe("SignalBus", () => {
       "late reaction",
       "late, asked afterwards"
     ])
+  })
+
+  it("counts signals sent and received, those sent again, and its control connections", () => {
+    const [ours, theirs] = world(4, { latency: 2 }, ({ ours, theirs }) =>
+      Effect.gen(function* () {
+        const [here, there] = [yield* counts, yield* counts]
+        const sender = yield* Effect.provideService(speaking(ours), SignalCounts.SignalCounts, here)
+        // Reads nothing for so long that the launch is sent again.
+        const late = Effect.delay(speaking(theirs), Duration.seconds(3))
+        yield* Effect.fork(launchThrough(sender, launch(1)))
+        yield* Effect.provideService(late, SignalCounts.SignalCounts, there)
+        yield* Effect.sleep(Duration.seconds(1))
+        return [{ ...here }, { ...there }]
+      })
+    )
+    assert.deepInclude(ours, { resent: 1, sessions: 1, resumed: 0 })
+    assert.deepInclude(theirs, { resent: 0, sessions: 1, resumed: 0 })
+    // Ping and pong of both sides, the launch twice, and its acknowledgement.
+    assert.deepStrictEqual([ours.sent, ours.received], [theirs.received, theirs.sent])
+    assert.isAtLeast(ours.sent, 4)
   })
 
   it("measures the round trip of its pings", () => {
