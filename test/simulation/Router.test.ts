@@ -16,7 +16,7 @@ import type { Visit } from "../../src/wire/Signal.js"
 import { PoolClosed } from "../../src/pool/IdleConnections.js"
 import * as Simulation from "../../src/testing/Simulation.js"
 import * as SmallWorld from "./worlds/SmallWorld.js"
-import { answer, clientConfig, hearOut, serverConfig, visitorsPort } from "./worlds/SmallWorld.js"
+import { answer, clientConfig, readUntilEnd, serverConfig, visitorsPort } from "./worlds/SmallWorld.js"
 
 const seconds = (count: number) => Effect.sleep(Duration.seconds(count))
 const patience = Duration.toSeconds(Settings.defaults.poolGetTimeout)
@@ -206,7 +206,7 @@ describe("a visitor of a tunnel", () => {
           yield* Effect.forkScoped(answer(yield* attach("client", "0123456789abcdef")))
         }
         const visitor = yield* connect("visitor", visitorsPort)
-        const { seconds } = yield* hearOut(visitor)
+        const { seconds } = yield* readUntilEnd(visitor)
         const { refused } = yield* server.checkpoint
         return [seconds, refused["pool"], log.filter((line) => line.includes(sentence)).length] as const
       })

@@ -21,7 +21,7 @@ import * as Settings from "../../src/transport/Settings.js"
 import * as SimCrypto from "../../src/testing/SimCrypto.js"
 import * as Transport from "../../src/transport/Transport.js"
 import * as SmallWorld from "./worlds/SmallWorld.js"
-import { answer, clientConfig, hearOut, serverConfig, tunnelPort, visitorsPort } from "./worlds/SmallWorld.js"
+import { answer, clientConfig, readUntilEnd, serverConfig, tunnelPort, visitorsPort } from "./worlds/SmallWorld.js"
 import * as EventBus from "../../src/core/EventBus.js"
 import * as Deflate from "../../src/wire/Deflate.js"
 import { runs } from "../Runs.js"
@@ -41,7 +41,7 @@ const stranger = ({ connect }: SmallWorld.World, host: string, noise: ReadonlyAr
     Effect.gen(function* () {
       const connection = yield* connect(host, tunnelPort)
       yield* Effect.forkScoped(Effect.ignore(Effect.forEach(noise, connection.write, { discard: true })))
-      return yield* hearOut(connection)
+      return yield* readUntilEnd(connection)
     })
   )
 
@@ -126,7 +126,7 @@ describe("a stranger on the tunnel port", () => {
         const connection = yield* world.connect("stranger", tunnelPort)
         const dribble = Effect.repeat(connection.write(utf8.encode("/")), Schedule.spaced(Duration.seconds(1)))
         yield* Effect.forkScoped(Effect.ignore(dribble))
-        return yield* hearOut(connection)
+        return yield* readUntilEnd(connection)
       })
     )
     assert.strictEqual(text, "")
@@ -366,7 +366,7 @@ describe("a second client", () => {
         const stopped = yield* attach("first", who)
         yield* seconds(3)
         const [took] = yield* Effect.timed(attach("second", another))
-        return [Duration.toSeconds(took), yield* hearOut(stopped.connection)] as const
+        return [Duration.toSeconds(took), yield* readUntilEnd(stopped.connection)] as const
       })
     )
     assert.approximately(took, 1 + 3 * trip, trip)

@@ -3,18 +3,15 @@
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import type * as Layer from "effect/Layer"
-import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
-import { assert } from "@effect/vitest"
 import * as Address from "../../../src/core/Address.js"
 import type { Settings } from "../../../src/transport/Settings.js"
-import * as SimNetwork from "../../../src/testing/SimNetwork.js"
-import * as Simulation from "../../../src/testing/Simulation.js"
+import type * as SimNetwork from "../../../src/testing/SimNetwork.js"
 import * as Transport from "../../../src/transport/Transport.js"
 import type { Tunnel } from "../../../src/tunnel/Tunnel.js"
+import * as Simulated from "../Simulated.js"
 import * as TunnelHost from "./TunnelHost.js"
 
 /** The side with the limit: the only one, the one that visitors connect to, or the one that dials the target. */
@@ -46,41 +43,31 @@ const target = Address.make("target", 80)
 export const run = <A, E>(
   { dialling = (same) => same, link, query = "", settings = {}, side }: Options,
   program: (world: World) => Effect.Effect<A, E, Scope.Scope | Transport.Transport>
-): A => {
-  const network = SimNetwork.make({ latency: Duration.millis(2), ...link })
-  const main = Effect.gen(function* () {
-    yield* Effect.provide(Transport.Transport, network.host("target"))
-    const start = (host: "receiver" | "dialler", text: string) => {
-      const limited = side === "alone" || side === host
-      const transport = network.host(host)
-      return TunnelHost.start({
-        transport: side === "alone" || host === "dialler" ? dialling(transport) : transport,
-        text: `${text}&${limited ? query : "read=0"}`,
-        seed: host === "receiver" ? 1 : 2,
-        settings: limited ? { ...quick, ...settings } : quick
-      })
-    }
-    if (side === "alone") {
-      const tunnel = yield* start("receiver", `client://${visitorsAt}/${target}?mode=1`)
-      return yield* program({ network, tunnel, receiving: tunnel })
-    }
-    const receiver = yield* start("receiver", `server://k@receiver:10101/${visitorsAt}?mode=1`)
-    const dialler = yield* start("dialler", `client://k@receiver:10101/${target}?mode=2&min=4`)
-    yield* dialler.ready
-    yield* Effect.sleep("100 millis")
-    return yield* program({ network, tunnel: side === "receiver" ? receiver : dialler, receiving: receiver })
-  })
-  const { exit, leftover } = Simulation.run(
-    main.pipe(
-      Effect.scoped,
-      Effect.provide(network.host("visitor")),
-      Effect.provide(Logger.remove(Logger.defaultLogger))
-    ),
-    { seed: 5, maxSteps: 5_000_000 }
+): A =>
+  Simulated.run({ seed: 5, link: { latency: 2, ...link } }, ({ network }) =>
+    Effect.gen(function* () {
+      yield* Effect.provide(Transport.Transport, network.host("target"))
+      const start = (host: "receiver" | "dialler", text: string) => {
+        const limited = side === "alone" || side === host
+        const transport = network.host(host)
+        return TunnelHost.start({
+          transport: side === "alone" || host === "dialler" ? dialling(transport) : transport,
+          text: `${text}&${limited ? query : "read=0"}`,
+          seed: host === "receiver" ? 1 : 2,
+          settings: limited ? { ...quick, ...settings } : quick
+        })
+      }
+      if (side === "alone") {
+        const tunnel = yield* start("receiver", `client://${visitorsAt}/${target}?mode=1`)
+        return yield* program({ network, tunnel, receiving: tunnel })
+      }
+      const receiver = yield* start("receiver", `server://k@receiver:10101/${visitorsAt}?mode=1`)
+      const dialler = yield* start("dialler", `client://k@receiver:10101/${target}?mode=2&min=4`)
+      yield* dialler.ready
+      yield* Effect.sleep("100 millis")
+      return yield* program({ network, tunnel: side === "receiver" ? receiver : dialler, receiving: receiver })
+    }).pipe(Effect.provide(network.host("visitor")))
   )
-  assert.deepStrictEqual([network.open(), leftover], [0, 0])
-  return Exit.getOrElse(exit, (cause) => assert.fail(String(cause)))
-}
 
 /** Serves the target's TCP port until the scope closes. */
 export const serveTcp = (

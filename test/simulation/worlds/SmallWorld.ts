@@ -1,12 +1,10 @@
 /**
- * A tunnel in a simulated network, small enough to hold in one's hand: a target that answers, visitors, and what a
- * test adds to them.
+ * A small simulated network with a target and visitors, to which a test adds the sides of a tunnel, or peers of its own.
  */
 import { assert } from "@effect/vitest"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
@@ -23,12 +21,13 @@ import type { OpenError } from "../../../src/tunnel/Runner.js"
 import * as SignalBus from "../../../src/signal/SignalBus.js"
 import * as SimCertificates from "../../../src/testing/SimCertificates.js"
 import * as SimCrypto from "../../../src/testing/SimCrypto.js"
-import * as SimNetwork from "../../../src/testing/SimNetwork.js"
-import * as Simulation from "../../../src/testing/Simulation.js"
+import type * as SimNetwork from "../../../src/testing/SimNetwork.js"
 import type { TlsError } from "../../../src/transport/Tls.js"
 import * as Transport from "../../../src/transport/Transport.js"
 import * as Tunnel from "../../../src/tunnel/Tunnel.js"
 import type { ClientConfig, ServerConfig } from "../../../src/url/TunnelUrl.js"
+import { textOf, utf8 } from "../../Bytes.js"
+import * as Simulated from "../Simulated.js"
 import * as configs from "./configs.js"
 import * as Deflate from "../../../src/wire/Deflate.js"
 import * as EventBus from "../../../src/core/EventBus.js"
@@ -42,10 +41,10 @@ export const visitorsPort = Address.make("server", 8080)
 export const serverConfig: ServerConfig = configs.server({ ...common, mode: "receive", targets: [visitorsPort] })
 export const clientConfig: ClientConfig = configs.client({ ...common, mode: "through", targets: [target] })
 
-/** A control connection of a client that does nothing by itself. */
+/** The control connection of a client that sends nothing by itself. */
 type Attached = Extract<Handshake.Agreement, { _tag: "New" }> & { readonly connection: Transport.Connection }
 
-/** Answers pings on it, and passes over what else is said; completes with how that ended. */
+/** Answers pings on it and ignores other signals; completes with the reason it ended for. */
 export const answer = ({ connection, dialect }: Pick<Attached, "connection" | "dialect">) =>
   Effect.gen(function* () {
     const bus = yield* SignalBus.make
@@ -64,25 +63,25 @@ export interface World {
     host: string,
     config: ClientConfig | ServerConfig
   ) => Effect.Effect<Tunnel.Tunnel["Type"], OpenError, Scope.Scope>
-  /** Asks the target, and says what it hears: "hi" when it was served. */
+  /** Visits the target, and gives its answer: "hi" when it was served. */
   readonly visit: Effect.Effect<string, Transport.TransportError>
   /** Opens a connection from a host. */
   readonly connect: (
     host: string,
     to: Address.Address
   ) => Effect.Effect<Transport.Connection, Transport.TransportError, Scope.Scope>
-  /** Agrees on a session as a client whose process is named so. */
+  /** Agrees on a session, as the client process of this name. */
   readonly attach: (
     host: string,
     who: string
   ) => Effect.Effect<Attached, Handshake.HandshakeError | Transport.TransportError, Scope.Scope>
-  /** Brings a connection into the pool of a session. */
+  /** Adds a connection to the pool of a session. */
   readonly join: (
     host: string,
     keys: Key.SessionKeys,
     count: number
   ) => Effect.Effect<Handshake.Entered, Handshake.HandshakeError | TlsError | Transport.TransportError, Scope.Scope>
-  /** All that was logged, oldest first. */
+  /** The messages of all log lines, oldest first. */
   readonly log: ReadonlyArray<string>
 }
 
@@ -99,9 +98,23 @@ export interface Options {
 
 /** Runs the program in a world of its own, at whose end every connection is closed and no fiber is left. */
 export const run = <A, E>(options: Options, program: (world: World) => Effect.Effect<A, E, Scope.Scope>): A => {
-  const { link, seed = 11 } = options
-  const network = SimNetwork.make(link)
+  const { link, seed = 11, turn } = options
   const log: Array<string> = []
+  const logger = Logger.make(({ message }) => void log.push(String(message)))
+  return Simulated.run({ seed, link, turn, maxSteps: 20_000_000 }, ({ network }) =>
+    Effect.gen(function* () {
+      const transport = yield* Effect.provide(Transport.Transport, network.host("target"))
+      yield* Effect.forkScoped(Transport.serve(yield* transport.listen(target), greet))
+      return yield* program({ ...make(options, seed, network), network, log })
+    }).pipe(Effect.provide(Logger.replace(Logger.defaultLogger, logger)))
+  )
+}
+
+/** Answers the first bytes of a visitor with "hi". */
+const greet = (connection: Transport.Connection) =>
+  connection.read.pipe(Effect.zipRight(connection.write(utf8("hi"))), Effect.zipRight(connection.end), Effect.ignore)
+
+const make = (options: Options, seed: number, network: SimNetwork.SimNetwork): Omit<World, "network" | "log"> => {
   const settings = Settings.layer(options.settings)
   let host = 0
   const crypto = () => SimCrypto.layer(seed * 1000 + host++)
@@ -137,43 +150,20 @@ export const run = <A, E>(options: Options, program: (world: World) => Effect.Ef
     yield* connection.write(new Uint8Array(1))
     const answer = yield* connection.read
     yield* connection.end
-    return Option.match(answer, { onNone: () => "", onSome: (bytes) => new TextDecoder().decode(bytes) })
+    return Option.match(answer, { onNone: () => "", onSome: (bytes) => textOf(bytes) })
   }).pipe(Effect.scoped)
 
-  const main = Effect.gen(function* () {
-    const transport = yield* Effect.provide(Transport.Transport, network.host("target"))
-    const listener = yield* transport.listen(target)
-    const answer = (connection: Transport.Connection) =>
-      connection.read.pipe(
-        Effect.zipRight(connection.write(new TextEncoder().encode("hi"))),
-        Effect.zipRight(connection.end),
-        Effect.ignore
-      )
-    yield* Effect.forkScoped(Transport.serve(listener, answer))
-    return yield* program({ network, start, visit, connect, attach, join, log })
-  }).pipe(
-    Effect.scoped,
-    Effect.provide(
-      Logger.replace(
-        Logger.defaultLogger,
-        Logger.make(({ message }) => void log.push(String(message)))
-      )
-    )
-  )
-  const { exit, leftover } = Simulation.run(main, { seed, maxSteps: 20_000_000, turn: options.turn })
-  const value = Exit.getOrElse(exit, (cause) => assert.fail(String(cause)))
-  assert.deepStrictEqual([network.open(), leftover], [0, 0])
-  return value
+  return { start, visit, connect, attach, join }
 }
 
-/** All that the connection says until it ends or breaks, as text; and the seconds that took. */
-export const hearOut = (connection: Transport.Connection): Effect.Effect<{ text: string; seconds: number }> => {
+/** What the connection receives until it ends or breaks, as text; and the seconds that took. */
+export const readUntilEnd = (connection: Transport.Connection): Effect.Effect<{ text: string; seconds: number }> => {
   const from = (text: string): Effect.Effect<string> =>
     Effect.matchEffect(connection.read, {
       onFailure: () => Effect.succeed(text),
       onSuccess: Option.match({
         onNone: () => Effect.succeed(text),
-        onSome: (bytes) => from(text + new TextDecoder().decode(bytes))
+        onSome: (bytes) => from(text + textOf(bytes))
       })
     })
   return Effect.map(Effect.timed(from("")), ([took, text]) => ({ text, seconds: Duration.toSeconds(took) }))
