@@ -1,5 +1,5 @@
 /**
- * What every `InstanceStore` keeps to, whatever it keeps things in.
+ * The laws of `InstanceStore` that every implementation passes.
  */
 import { assert, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
@@ -32,7 +32,7 @@ const Text = FastCheck.oneof(
 )
 const Bytes = FastCheck.nat({ max: Number.MAX_SAFE_INTEGER })
 
-/** Changes drawn at random, among three instances. */
+/** A random change of one of three instances. */
 const Change = FastCheck.oneof(
   FastCheck.record({ kind: FastCheck.constant("insert" as const), at: FastCheck.nat(2), text: Text }),
   FastCheck.record({
@@ -48,10 +48,10 @@ const Change = FastCheck.oneof(
   FastCheck.record({ kind: FastCheck.constant("reopen" as const) })
 )
 
-// PostgreSQL has no place for a NUL in a text; the API lets none in.
+// PostgreSQL rejects NUL in text; the API accepts none.
 const clean = (text: string) => text.replaceAll("\0", "")
 
-/** `world` makes an empty store, `open` opens it, again and again, with what was kept. */
+/** `world` makes an empty store; each use of `open` opens it again, with the content of before. */
 export const suite = (
   world: () => {
     readonly open: Layer.Layer<InstanceStore.InstanceStore, InstanceStore.StoreError>
@@ -69,7 +69,7 @@ export const suite = (
     }
   }
 
-  it("keeps what the one in memory keeps, also when it is opened again", () =>
+  it("has the same content as the store in memory, also after it is opened again", () =>
     FastCheck.assert(
       FastCheck.asyncProperty(FastCheck.array(Change, { maxLength: 25 }), (changes) =>
         inWorld((open) =>
@@ -134,7 +134,7 @@ export const suite = (
       { numRuns: runs(8, 15) }
     ))
 
-  it("brings back a backup in the place of what was there", () =>
+  it("restores a backup in place of its content", () =>
     inWorld((open) =>
       Effect.gen(function* () {
         const store = yield* InstanceStore.InstanceStore
@@ -158,7 +158,7 @@ export const suite = (
       }).pipe(Effect.provide(open))
     ))
 
-  it("has no identity before it is given one", () =>
+  it("has no identity before the first identify", () =>
     inWorld((open) =>
       Effect.gen(function* () {
         const store = yield* InstanceStore.InstanceStore

@@ -22,11 +22,11 @@ interface Listed extends Known {
 }
 
 describe("a master that is killed", () => {
-  it("has all that it acknowledged when it is back, and no half of what it did not", async () => {
+  it("has every acknowledged change after its restart, and no part of an unfinished one", async () => {
     const world = makeWorld()
     const folder = Fs.mkdtempSync(Path.join(Os.tmpdir(), "nodepass-killed-"))
     try {
-      /** Acknowledged. */
+      /** The instances after all acknowledged changes. */
       const known = new Map<string, Known>()
       let key = ""
       for (let life = 0; life <= kills; life++) {
@@ -57,10 +57,10 @@ describe("a master that is killed", () => {
         const found = new Map(list.map((one) => [one.id, one]))
         for (const [id, { alias, tags, url, version }] of known) {
           const instance = found.get(id)
-          assert.isDefined(instance, `life ${life}: ${id} is gone`)
-          // What was under way when it was killed may have come about.
-          const isNext = doubtful?.id === id
-          const next = isNext ? doubtful : undefined
+          assert.isDefined(instance, `life ${life}: ${id} is missing`)
+          // The change that was not acknowledged may have been stored.
+          const isNext = unacknowledged?.id === id
+          const next = isNext ? unacknowledged : undefined
           assert.oneOf(instance.alias, [alias, next?.alias ?? alias])
           assert.oneOf(instance.url, [url, next?.url ?? url])
           assert.oneOf(instance.version, [version, next === undefined ? version : version + 1])
@@ -69,7 +69,10 @@ describe("a master that is killed", () => {
         }
         for (const { id, alias, meta, url, version } of list) {
           if (!known.has(id))
-            assert.isTrue(doubtful?.id === "new" || doubtful?.id === id, `life ${life}: ${id} came back`)
+            assert.isTrue(
+              unacknowledged?.id === "new" || unacknowledged?.id === id,
+              `life ${life}: ${id} exists, but was deleted`
+            )
           known.set(id, { alias, url, version, tags: meta.tags })
         }
         if (life === kills) {
@@ -77,40 +80,40 @@ describe("a master that is killed", () => {
           return
         }
 
-        // Changes, one after the other, until it is dead.
+        // Makes changes, one after the other, until the master is dead.
         const dead = new Promise<void>((resolve) =>
           setTimeout(() => void master.stop("SIGKILL").then(() => resolve()), randomInt(1, 60))
         )
-        doubtful = undefined
+        unacknowledged = undefined
         try {
           for (let step = 0; ; step++) {
             const [id, one] = Array.from(known)[randomInt(0, known.size + 1)] ?? []
-            const word = `${life}-${step}`
+            const text = `${life}-${step}`
             if (id === undefined || one === undefined) {
-              doubtful = { id: "new" }
+              unacknowledged = { id: "new" }
               const made = await call("POST", "/instances", {
                 url: `client://k@127.0.0.1:9/127.0.0.1:10?mode=2&slot=${step + 1}`,
-                alias: word
+                alias: text
               })
               assert.strictEqual(made.status, 201)
-              known.set(made.json.id, { alias: word, url: made.json.url, version: 1, tags: {} })
+              known.set(made.json.id, { alias: text, url: made.json.url, version: 1, tags: {} })
             } else if (step % 7 === 6 && known.size > 3) {
               known.delete(id)
-              doubtful = { id }
+              unacknowledged = { id }
               assert.strictEqual((await call("DELETE", `/instances/${id}`)).status, 204)
             } else if (step % 2 === 0) {
-              doubtful = { id, alias: word, tags: { word } }
-              const meta = { tags: { word } }
-              assert.strictEqual((await call("PATCH", `/instances/${id}`, { alias: word, meta })).status, 200)
-              Object.assign(one, { alias: word, tags: { word } })
+              unacknowledged = { id, alias: text, tags: { text } }
+              const meta = { tags: { text } }
+              assert.strictEqual((await call("PATCH", `/instances/${id}`, { alias: text, meta })).status, 200)
+              Object.assign(one, { alias: text, tags: { text } })
             } else {
               const url = one.url.replace(/slot=\d+/, `slot=${life * 1000 + step + 2000}`)
-              doubtful = { id, url }
+              unacknowledged = { id, url }
               const put = await call("PUT", `/instances/${id}`, { url })
               assert.strictEqual(put.status, 200)
               Object.assign(one, { url, version: put.json.version })
             }
-            doubtful = undefined
+            unacknowledged = undefined
           }
         } catch (error) {
           if (!(error instanceof TypeError)) throw error
@@ -125,4 +128,6 @@ describe("a master that is killed", () => {
 })
 
 /** The change that was not acknowledged when the master was killed. */
-let doubtful: { readonly id: string; alias?: string; url?: string; tags?: Readonly<Record<string, string>> } | undefined
+let unacknowledged:
+  | { readonly id: string; alias?: string; url?: string; tags?: Readonly<Record<string, string>> }
+  | undefined

@@ -5,15 +5,15 @@ import * as Path from "node:path"
 import * as Postgres from "./command/Postgres.js"
 import { makeWorld } from "./command/Nodepass.js"
 
-describe.skipIf(Postgres.found === undefined)("a master whose state is in PostgreSQL", () => {
+describe.skipIf(Postgres.programs === undefined)("a master with its state in PostgreSQL", () => {
   let postgres: Postgres.Postgres | undefined
   beforeAll(async () => {
-    postgres = await Postgres.make(Postgres.found ?? "")
+    postgres = await Postgres.make(Postgres.programs ?? "")
     await postgres.start()
   })
   afterAll(() => postgres?.close())
 
-  it("answers while the database is away, says so, changes nothing, and goes on once it is back", async () => {
+  it("refuses changes and reports the problem while the database is down, and continues when it is up", async () => {
     assert.isDefined(postgres)
     const world = makeWorld()
     const folder = Fs.mkdtempSync(Path.join(Os.tmpdir(), "nodepass-postgres-"))
@@ -46,29 +46,29 @@ describe.skipIf(Postgres.found === undefined)("a master whose state is in Postgr
       const { id } = made.json
       const patch = (alias: string) => call("PATCH", `/instances/${id}`, { alias })
 
-      // Another master keeps out.
+      // A second master exits.
       const second = world.start([`master://127.0.0.1:${await world.freePort()}?state=${postgres.url}`], env)
       assert.strictEqual(await second.ended, 1)
-      assert.match(second.log(), /^nodepass: state postgres:\/\/\S+: another master has it$/m)
+      assert.match(second.log(), /^nodepass: state postgres:\/\/\S+: another master uses it$/m)
 
       for (const round of [1, 2]) {
         await postgres.stop()
         const { reasons } = await ready(503)
         assert.match(reasons.join(), /^state postgres:\/\/\*\*\*@127\.0\.0\.1:\d+\/postgres: \S+/)
-        const refused = await patch("lost")
+        const refused = await patch("refused")
         assert.strictEqual(refused.status, 503)
         assert.match(refused.json.error, /^state postgres:/)
         assert.strictEqual((await call("POST", "/instances", { url: await forward() })).status, 503)
         assert.strictEqual((await call("PUT", `/instances/${id}`, { url: await forward() })).status, 503)
         assert.strictEqual((await call("DELETE", `/instances/${id}`)).status, 503)
-        // What it knows it says, and what it runs it runs on.
+        // Reads still work, and instances keep running.
         assert.deepStrictEqual((await call("GET", `/instances/${id}`)).json.status, "running")
         await postgres.start()
         assert.deepStrictEqual(await ready(200), {
           ok: true,
           reasons: ["all instances have been started and the store works"]
         })
-        assert.strictEqual((await patch(`kept ${round}`)).status, 200)
+        assert.strictEqual((await patch(`saved ${round}`)).status, 200)
       }
       const moved = await call("PUT", `/instances/${id}`, { url: await forward() })
       assert.deepStrictEqual([moved.status, moved.json.version], [200, 2])
@@ -76,17 +76,17 @@ describe.skipIf(Postgres.found === undefined)("a master whose state is in Postgr
       await first.stop("SIGKILL")
       const again = world.start([url], env)
       await again.line(/the API is ready/)
-      assert.deepStrictEqual(await aliases(), ["kept 2"])
+      assert.deepStrictEqual(await aliases(), ["saved 2"])
       assert.strictEqual((await call("GET", `/instances/${id}`)).json.url, moved.json.url)
       assert.strictEqual((await call("GET", `/instances/${id}/versions`)).json.length, 2)
       assert.strictEqual(await again.stop(), 0)
 
-      // Its backup does not pass for that of a folder.
+      // Its backup has another name than that of a folder.
       const backup = Path.join(folder, "postgres-backup.json")
       assert.deepStrictEqual(Fs.readdirSync(folder), [Path.basename(backup)])
       const restore = world.start(["restore", backup, "--state", postgres.url], env)
       assert.strictEqual(await restore.ended, 1)
-      assert.match(restore.log(), /^nodepass: state postgres:\/\/\S+: it has 1 instances: expected none, or --force/m)
+      assert.match(restore.log(), /^nodepass: state postgres:\/\/\S+: it has 1 instances; use --force to replace them/m)
       assert.strictEqual(await world.start(["restore", backup, "--force", "--state", postgres.url], env).ended, 0)
     } finally {
       world.close()

@@ -16,27 +16,27 @@ import * as NodeState from "../../src/node/store/NodeState.js"
 import { runs } from "../Runs.js"
 import { all, apply, type Change } from "./command/StoreChange.js"
 
-/** How often the process is stopped at a random instant. Every `stopsOfALife` times it is killed instead of continued. */
+/** How often the process is stopped at a random instant. Every `stopsPerProcess` times it is killed instead of continued. */
 const stops = runs(60, 960)
-const stopsOfALife = 30
+const stopsPerProcess = 30
 
-/** In memory, where there is such a place: what a process has written outlives it there as on a disk, and sooner. */
+/** In memory where possible: faster, and what a process has written survives it as on a disk. */
 const place = Fs.existsSync("/dev/shm") ? "/dev/shm" : Os.tmpdir()
 
-/** Holds the process where it is: what it has written by now is what its death would leave. */
+/** Stops the process: its files are then as a crash at this moment would leave them. */
 const freeze = (child: ChildProcess) => {
   child.kill("SIGSTOP")
   const start = performance.now()
   for (;;) {
     const [, state = "none"] = /^State:\s+(\w)/m.exec(Fs.readFileSync(`/proc/${child.pid}/status`, "utf8")) ?? []
     if (state === "T") return
-    if (!/[RSD]/.test(state)) throw new Error(`the process has ended by itself: ${state}`)
+    if (!/[RSD]/.test(state)) throw new Error(`the process has exited: ${state}`)
     if (performance.now() - start > 60_000) throw new Error(`the process did not stop: ${state}`)
   }
 }
 
-describe.skipIf(process.platform !== "linux")("a store whose process ends at any instant", () => {
-  it("has each change that it has acknowledged, and the one under way whole or not at all", async () => {
+describe.skipIf(process.platform !== "linux")("a store whose process is killed", () => {
+  it("has every acknowledged change, and the unfinished one completely or not at all", async () => {
     const root = Fs.mkdtempSync(Path.join(place, "nodepass-stopped-"))
     const [own, copy, journal] = ["own", "copy", "journal"].map((name) => Path.join(root, name)) as [
       string,
@@ -48,9 +48,9 @@ describe.skipIf(process.platform !== "linux")("a store whose process ends at any
       const model = InstanceStore.make()
       let read = 0
       let pending: Change | undefined
-      let made = 0
-      let halves = 0
-      /** What is acknowledged is made in the model too. */
+      let acknowledged = 0
+      let unacknowledged = 0
+      /** Applies the acknowledged changes to the model. */
       const catchUp = async () => {
         const lines = Fs.existsSync(journal) ? Fs.readFileSync(journal, "utf8").split("\n").slice(0, -1) : []
         for (; read < lines.length; read++) {
@@ -59,7 +59,7 @@ describe.skipIf(process.platform !== "linux")("a store whose process ends at any
           else if (pending !== undefined) {
             await Effect.runPromise(apply(model, pending))
             pending = undefined
-            made++
+            acknowledged++
           }
         }
       }
@@ -79,7 +79,7 @@ describe.skipIf(process.platform !== "linux")("a store whose process ends at any
           )
           const before = read
           while (read === before) {
-            if (child.exitCode !== null) throw new Error("it has ended")
+            if (child.exitCode !== null) throw new Error("the process has exited")
             await setTimeout(10)
             await catchUp()
           }
@@ -97,14 +97,14 @@ describe.skipIf(process.platform !== "linux")("a store whose process ends at any
         )
         const without = await Effect.runPromise(all(model))
         if (pending !== undefined && !isDeepStrictEqual(found, without)) {
-          halves++
+          unacknowledged++
           const next = InstanceStore.make()
           await Effect.runPromise(Effect.flatMap(model.backup, next.restore))
           await Effect.runPromise(apply(next, pending))
           assert.deepStrictEqual(found, await Effect.runPromise(all(next)), `stop ${stop}: ${JSON.stringify(pending)}`)
         } else assert.deepStrictEqual(found, without, `stop ${stop}`)
 
-        if (stop % stopsOfALife < stopsOfALife - 1) {
+        if (stop % stopsPerProcess < stopsPerProcess - 1) {
           child.kill("SIGCONT")
           continue
         }
@@ -112,11 +112,11 @@ describe.skipIf(process.platform !== "linux")("a store whose process ends at any
         child.kill("SIGKILL")
         await ended
         child = undefined
-        // The next one begins with what this one has left.
+        // The next process starts with the files of this one.
         if (pending !== undefined) await Effect.runPromise(model.restore({ format: "nodepass-backup/1", ...found }))
         pending = undefined
       }
-      console.log("made", made, "whole though unacknowledged", halves)
+      console.log("acknowledged", acknowledged, "stored but not acknowledged", unacknowledged)
     } finally {
       child?.kill("SIGKILL")
       Fs.rmSync(root, { recursive: true })

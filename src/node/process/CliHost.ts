@@ -81,10 +81,11 @@ export const host = Host.of({
       ),
       ([{ operate }, { layerUndici }]) => Effect.provide(operate(operation), layerUndici)
     ),
-  backup: (file, state) => Effect.flatMap(loadState, (NodeState) => NodeState.backup(file, state)),
-  restore: (file, state, options) => Effect.flatMap(loadState, (NodeState) => NodeState.restore(file, state, options))
+  backup: (file, state) => Effect.flatMap(loadBackup, (NodeBackup) => NodeBackup.backup(file, state)),
+  restore: (file, state, options) =>
+    Effect.flatMap(loadBackup, (NodeBackup) => NodeBackup.restore(file, state, options))
 })
 
 // internal
 
-const loadState = Effect.promise(() => import("../store/NodeState.js"))
+const loadBackup = Effect.promise(() => import("../store/NodeBackup.js"))

@@ -26,6 +26,7 @@ import type { TransportError } from "../../transport/Transport.js"
 import * as Errno from "../socket/Errno.js"
 import * as NodeHostFigures from "./NodeHostFigures.js"
 import * as NodePage from "./NodePage.js"
+import * as NodeBackup from "../store/NodeBackup.js"
 import * as NodeState from "../store/NodeState.js"
 
 export type Environment = Tunnel.Environment
@@ -160,7 +161,7 @@ const listen = ({ address }: MasterConfig, server: Http.Server) =>
 const backups = (file: string) =>
   Effect.gen(function* () {
     const { reloadInterval } = yield* Settings
-    const write = Effect.catchAll(NodeState.writeBackup(file), ({ message }) =>
+    const write = Effect.catchAll(NodeBackup.write(file), ({ message }) =>
       Effect.logWarning(`cannot write the backup: ${message}`)
     )
     yield* Effect.addFinalizer(() => write)

@@ -1,5 +1,5 @@
 /**
- * `SessionStore` in a directory: a file for each tunnel, written whole or not at all, that only its user can read.
+ * `SessionStore` in a folder: one file per tunnel, written atomically, readable by its user only.
  */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -8,16 +8,16 @@ import * as Fs from "node:fs"
 import * as Path from "node:path"
 import { type Place, SessionStore, SessionStoreError } from "../../tunnel/SessionStore.js"
 
-/** The directory is made when it is first needed. */
-export const layer = (directory: string): Layer.Layer<SessionStore> =>
-  Layer.succeed(SessionStore, { place: Option.some(placeIn(directory)) })
+/** The folder is created by the first write. */
+export const layer = (folder: string): Layer.Layer<SessionStore> =>
+  Layer.succeed(SessionStore, { place: Option.some(placeIn(folder)) })
 
 // internal
 
-const placeIn = (directory: string): Place => {
-  const fileOf = (tunnel: string) => Path.join(directory, `session-${encodeURIComponent(tunnel)}.json`)
-  const attempt = <A>(operation: "read" | "write", file: string, act: () => A) =>
-    Effect.try({ try: act, catch: (cause) => new SessionStoreError({ operation, file, cause }) })
+const placeIn = (folder: string): Place => {
+  const fileOf = (tunnel: string) => Path.join(folder, `session-${encodeURIComponent(tunnel)}.json`)
+  const attempt = <A>(operation: "read" | "write", file: string, evaluate: () => A) =>
+    Effect.try({ try: evaluate, catch: (cause) => new SessionStoreError({ operation, file, cause }) })
   return {
     take: (tunnel) => {
       const file = fileOf(tunnel)
@@ -31,7 +31,7 @@ const placeIn = (directory: string): Place => {
     keep: (tunnel, text) => {
       const file = fileOf(tunnel)
       return attempt("write", file, () => {
-        Fs.mkdirSync(directory, { recursive: true, mode: 0o700 })
+        Fs.mkdirSync(folder, { recursive: true, mode: 0o700 })
         Fs.writeFileSync(`${file}.new`, text, { mode: 0o600 })
         Fs.renameSync(`${file}.new`, file)
       })

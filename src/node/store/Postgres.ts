@@ -1,5 +1,5 @@
 /**
- * `SqlClient` over a PostgreSQL database that one master has at a time.
+ * `SqlClient` for a PostgreSQL database that one master uses at a time.
  */
 import * as Reactivity from "@effect/experimental/Reactivity"
 import * as SqlClient from "@effect/sql/SqlClient"
@@ -16,27 +16,27 @@ import * as Sqlite from "./Sqlite.js"
 
 export interface Options {
   readonly url: Redacted.Redacted
-  /** The URL without its password. */
+  /** The URL without its password, for errors. */
   readonly place: string
-  /** Whether no other process may have it too. */
-  readonly alone: boolean
+  /** Whether to lock the database against other masters. */
+  readonly exclusive: boolean
 }
 
 /**
- * Connects, and again when the connection was lost, until the scope closes.
+ * Connects, and reconnects after the connection was lost, until the scope closes.
  *
- * `alone`: everything goes over the one connection that has the lock, so that nothing is changed by whoever has lost it.
- * Fails with `Unavailable` when the database does not answer, and with `Locked` when another process has it.
+ * With `exclusive` all statements use the connection that holds the lock, so a master that lost the lock changes nothing.
+ * Fails with `Unavailable` when the database does not answer, and with `Locked` when another master uses it.
  */
-export const layer = ({ alone, place, url }: Options): Layer.Layer<SqlClient.SqlClient, StoreError> =>
+export const layer = ({ exclusive, place, url }: Options): Layer.Layer<SqlClient.SqlClient, StoreError> =>
   Layer.unwrapEffect(
     Effect.map(
-      // Loaded late: most have none.
+      // Imported on demand: most masters do not use PostgreSQL.
       Effect.promise(() => import("@effect/sql-pg/PgClient")),
       (PgClient) => {
         const pool = PgClient.layer({ url, maxConnections: 4, connectTimeout, applicationName: "nodepass" })
-        if (!alone) return pool
-        return Layer.scoped(SqlClient.SqlClient, lockedBy(PgClient.makeCompiler())).pipe(
+        if (!exclusive) return pool
+        return Layer.scoped(SqlClient.SqlClient, withLock(PgClient.makeCompiler())).pipe(
           Layer.provide([pool, Reactivity.layer])
         )
       }
@@ -44,68 +44,72 @@ export const layer = ({ alone, place, url }: Options): Layer.Layer<SqlClient.Sql
   ).pipe(
     Layer.mapError((error) => {
       const detail = Sqlite.reasonOf("cause" in error && error.cause !== undefined ? error.cause : error)
-      return new StoreError({ reason: detail === taken ? "Locked" : "Unavailable", place, detail })
+      return new StoreError({ reason: detail === lockedByOther ? "Locked" : "Unavailable", place, detail })
     })
   )
 
 // internal
 
 const connectTimeout = "10 seconds"
-const taken = "another master has it"
+const lockedByOther = "another master uses it"
+/** An arbitrary number: every master locks the same one. */
+const lockId = 7_230_116
 
-interface Held {
+interface LockedConnection {
   readonly connection: Connection
   readonly scope: Scope.CloseableScope
 }
 
-/** The same database, asked over one connection that holds a lock; another one is opened when that is lost. */
-const lockedBy = (compiler: Parameters<typeof SqlClient.make>[0]["compiler"]) =>
+/** A client of the same database that sends everything over one connection, which holds the lock. */
+const withLock = (compiler: Parameters<typeof SqlClient.make>[0]["compiler"]) =>
   Effect.gen(function* () {
     const pool = yield* SqlClient.SqlClient
-    let held: Held | undefined
-    const leave = Effect.suspend(() => {
-      const was = held
-      held = undefined
-      return was === undefined ? Effect.void : Scope.close(was.scope, Exit.void)
+    let current: LockedConnection | undefined
+    const close = Effect.suspend(() => {
+      const previous = current
+      current = undefined
+      return previous === undefined ? Effect.void : Scope.close(previous.scope, Exit.void)
     })
-    const take = Effect.gen(function* () {
+    const lock = Effect.gen(function* () {
       const scope = yield* Scope.make()
       const connection = yield* Scope.extend(pool.reserve, scope)
-      const locked = connection.executeValues("SELECT pg_try_advisory_lock(7230116)::int", [])
+      const locked = connection.executeValues(`SELECT pg_try_advisory_lock(${lockId})::int`, [])
       return yield* Effect.flatMap(locked, ([row]) => {
-        if (row?.[0] !== 1) return Effect.fail(new SqlError({ cause: new Error(taken), message: taken }))
-        held = { connection, scope }
+        if (row?.[0] !== 1) {
+          return Effect.fail(new SqlError({ cause: new Error(lockedByOther), message: lockedByOther }))
+        }
+        current = { connection, scope }
         return Effect.succeed(connection)
       }).pipe(Effect.onError(() => Scope.close(scope, Exit.void)))
-    })
-    /** The connection, once it has answered. */
-    const lively = Effect.suspend(() => {
-      if (held === undefined) return take
-      const { connection } = held
+    }).pipe(Effect.withSpan("Postgres.lock"))
+    /** The current connection if it still answers, otherwise a new one. */
+    const liveConnection = Effect.suspend(() => {
+      if (current === undefined) return lock
+      const { connection } = current
       return connection.execute("SELECT 1", [], undefined).pipe(
         Effect.as(connection),
-        Effect.catchAll(() => Effect.zipRight(leave, take))
+        Effect.catchAll(() => Effect.zipRight(close, lock))
       )
     })
     yield* Effect.addFinalizer(() =>
       Effect.zipRight(
         Effect.suspend(() =>
-          Effect.ignore(held?.connection.execute("SELECT pg_advisory_unlock_all()", [], undefined) ?? Effect.void)
+          Effect.ignore(current?.connection.execute("SELECT pg_advisory_unlock_all()", [], undefined) ?? Effect.void)
         ),
-        leave
+        close
       )
     )
-    // One that was killed has it until the database has noticed.
-    yield* Effect.retry(take, Schedule.intersect(Schedule.spaced("250 millis"), Schedule.recurs(12)))
+    // The database keeps the lock of a killed master until it notices that the connection is gone.
+    yield* Effect.retry(lock, Schedule.intersect(Schedule.spaced("250 millis"), Schedule.recurs(12)))
 
-    const turn = yield* Effect.makeSemaphore(1)
-    const release = turn.release(1)
+    const mutex = yield* Effect.makeSemaphore(1)
+    const release = mutex.release(1)
     const acquirer = Effect.uninterruptibleMask((restore) =>
-      restore(turn.take(1)).pipe(
-        // The library forgets the scope of one that fails.
-        Effect.zipRight(Effect.onError(restore(lively), () => release)),
+      restore(mutex.take(1)).pipe(
+        // @effect/sql does not close the scope of an acquirer that fails.
+        Effect.zipRight(Effect.onError(restore(liveConnection), () => release)),
         Effect.zipLeft(Effect.addFinalizer(() => release))
       )
     )
-    return yield* SqlClient.make({ acquirer, compiler, spanAttributes: [] })
+    return yield* SqlClient.make({ acquirer, compiler, spanAttributes: [["db.system.name", "postgresql"]] })
   })

@@ -1,7 +1,6 @@
 /**
- * `InstanceStore` in an SQL database, SQLite or PostgreSQL.
+ * `InstanceStore` in an SQL database: SQLite or PostgreSQL.
  */
-import * as Migrator from "@effect/sql/Migrator"
 import * as SqlClient from "@effect/sql/SqlClient"
 import { SqlError } from "@effect/sql/SqlError"
 import * as Duration from "effect/Duration"
@@ -20,43 +19,30 @@ import {
   StoreError
 } from "../../master/InstanceStore.js"
 import * as Sqlite from "./Sqlite.js"
+import * as SqlMigrations from "./SqlMigrations.js"
 
 export interface Options {
-  /** The database, in errors. */
+  /** The name of the database in errors. */
   readonly place: string
 }
 
-/** Brings the tables up to date first. Fails with `Newer` when a later version has made them. */
+/** Migrates the tables first. Fails with `Newer` when a later version has migrated them. */
 export const layer = ({ place }: Options): Layer.Layer<InstanceStore, StoreError, SqlClient.SqlClient> =>
   Layer.effect(
     InstanceStore,
     Effect.gen(function* () {
       const sql = yield* SqlClient.SqlClient
-      const fail = (reason: StoreError["reason"], detail: string) => new StoreError({ reason, place, detail })
-      const late = () => fail("Unavailable", `it does not answer within ${Duration.format(patience)}`)
-      /** Whoever waits is told in the end; what was begun is broken off behind their back. */
-      const bounded = <A, E>(self: Effect.Effect<A, E>) =>
-        Effect.timeoutFail(Effect.interruptible(Effect.disconnect(self)), { duration: patience, onTimeout: late })
-      const asked = <A>(self: Effect.Effect<A, SqlError>) =>
-        bounded(Effect.mapError(told(self), (error) => fail("Unavailable", sentence(error))))
-      const known = Object.keys(migrations).length
-      const found = yield* asked(version(sql))
-      if (found > known) {
-        return yield* fail(
-          "Newer",
-          `a later nodepass has written it: expected at most version ${known} of its tables, found ${found}`
-        )
-      }
-      yield* Migrator.make({})({ loader: Migrator.fromRecord(migrations), table }).pipe(
-        Effect.provideService(SqlClient.SqlClient, sql),
-        Effect.mapError((error) => fail("Unavailable", error._tag === "SqlError" ? sentence(error) : error.message))
-      )
+      const read = <A, R>(name: string, self: Effect.Effect<A, ParseResult.ParseError | SqlError, R>) =>
+        operation({ name, place }, self)
+      const transaction = <A>(name: string, self: Effect.Effect<A, SqlError>) =>
+        Effect.asVoid(operation({ name, place }, sql.withTransaction(self)))
+      yield* migrate(place)
 
-      // One that was told to have failed may have come about when the connection broke.
+      const insert = (stored: Stored) => sql`INSERT INTO instances ${sql.insert(rowOf(stored))}`
+      // On a conflict the version is one whose insertion was reported as failed, because the connection broke meanwhile.
       const insertVersion = (given: StoredVersion) =>
         sql`INSERT INTO versions ${sql.insert({ ...given })} ON CONFLICT (id, version) DO UPDATE SET url = ${given.url}, time = ${given.time}`
-      const insert = (stored: Stored) => sql`INSERT INTO instances ${sql.insert(rowOf(stored))}`
-      const identify = (identity: Identity) =>
+      const setIdentity = (identity: Identity) =>
         Effect.zipRight(sql`DELETE FROM master`, sql`INSERT INTO master ${sql.insert({ ...identity })}`)
       const identity = Effect.flatMap(sql`SELECT mid, alias, ${sql("keyHash")} FROM master`, (rows) =>
         Effect.map(decodeIdentity(rows), ([first]) => Option.fromNullable(first))
@@ -64,40 +50,35 @@ export const layer = ({ place }: Options): Layer.Layer<InstanceStore, StoreError
       const list = Effect.flatMap(sql`SELECT * FROM instances ORDER BY created, id`, (rows) =>
         Effect.map(decodeRows(rows), (rows) => rows.map(storedOf))
       )
-      const whole = <A>(self: Effect.Effect<A, SqlError>) => Effect.asVoid(asked(sql.withTransaction(self)))
-      const read = <A>(self: Effect.Effect<A, ParseResult.ParseError | SqlError>) =>
-        bounded(
-          Effect.mapError(told(self), (error) =>
-            error._tag === "SqlError"
-              ? fail("Unavailable", sentence(error))
-              : fail("Corrupt", error.message.replaceAll(/\s+/g, " "))
-          )
-        )
 
       return InstanceStore.of({
-        identity: read(identity),
-        identify: (given) => whole(identify(given)),
-        list: read(list),
+        identity: read("identity", identity),
+        identify: (given) => transaction("identify", setIdentity(given)),
+        list: read("list", list),
         insert: (stored) =>
-          whole(
+          transaction(
+            "insert",
             Effect.zipRight(
               insert(stored),
               insertVersion({ id: stored.id, version: stored.version, url: stored.url, time: stored.created })
             )
           ),
         save: (id, { alias, meta, restart }) =>
-          whole(
+          transaction(
+            "save",
             sql`UPDATE instances SET alias = ${alias}, restart = ${restart ? 1 : 0}, meta = ${encodeMeta(meta)} WHERE id = ${id}`
           ),
         saveUrl: (given) =>
-          whole(
+          transaction(
+            "saveUrl",
             Effect.zipRight(
               sql`UPDATE instances SET url = ${given.url}, version = ${given.version} WHERE id = ${given.id}`,
               insertVersion(given)
             )
           ),
         saveTraffic: (traffic) =>
-          whole(
+          transaction(
+            "saveTraffic",
             Effect.forEach(
               traffic,
               ([id, { tcprx, tcptx, udprx, udptx }]) =>
@@ -106,17 +87,20 @@ export const layer = ({ place }: Options): Layer.Layer<InstanceStore, StoreError
             )
           ),
         remove: (id) =>
-          whole(
+          transaction(
+            "remove",
             Effect.zipRight(sql`DELETE FROM versions WHERE id = ${id}`, sql`DELETE FROM instances WHERE id = ${id}`)
           ),
         versions: (id) =>
           read(
+            "versions",
             Effect.flatMap(
               sql`SELECT id, version, url, time FROM versions WHERE id = ${id} ORDER BY version DESC`,
               decodeVersions
             )
           ),
         backup: read(
+          "backup",
           sql.withTransaction(
             Effect.gen(function* () {
               const versions = yield* sql`SELECT id, version, url, time FROM versions ORDER BY id, version`
@@ -130,12 +114,13 @@ export const layer = ({ place }: Options): Layer.Layer<InstanceStore, StoreError
           )
         ),
         restore: (backup) =>
-          whole(
+          transaction(
+            "restore",
             Effect.gen(function* () {
               yield* sql`DELETE FROM versions`
               yield* sql`DELETE FROM instances`
               yield* sql`DELETE FROM master`
-              if (backup.identity !== null) yield* identify(backup.identity)
+              if (backup.identity !== null) yield* setIdentity(backup.identity)
               yield* Effect.forEach(backup.instances, insert, { discard: true })
               yield* Effect.forEach(backup.versions, insertVersion, { discard: true })
             })
@@ -146,42 +131,55 @@ export const layer = ({ place }: Options): Layer.Layer<InstanceStore, StoreError
 
 // internal
 
-const table = "nodepass_migrations"
-const patience = Duration.seconds(10)
+const timeout = Duration.seconds(10)
 
-/** A transaction that cannot be begun or ended is a failure, and no defect, which the library makes of it. */
-const told = <A, E>(self: Effect.Effect<A, E>): Effect.Effect<A, E | SqlError> =>
+/** Runs an operation in a span, with a timeout, its errors as `StoreError`. */
+const operation = <A, R>(
+  { name, place }: { readonly name: string; readonly place: string },
+  self: Effect.Effect<A, ParseResult.ParseError | SqlError, R>
+): Effect.Effect<A, StoreError, R> =>
+  self.pipe(
+    defectToError,
+    Effect.mapError((error) =>
+      error._tag === "SqlError"
+        ? new StoreError({ reason: "Unavailable", place, detail: sentenceOf(error) })
+        : new StoreError({ reason: "Corrupt", place, detail: error.message.replaceAll(/\s+/g, " ") })
+    ),
+    // Disconnected: after the timeout the caller does not wait until the operation is cancelled.
+    Effect.disconnect,
+    Effect.interruptible,
+    Effect.timeoutFail({
+      duration: timeout,
+      onTimeout: () =>
+        new StoreError({ reason: "Unavailable", place, detail: `no answer within ${Duration.format(timeout)}` })
+    }),
+    Effect.withSpan(`InstanceStore.${name}`, { kind: "client" })
+  )
+
+const migrate = (place: string): Effect.Effect<void, StoreError, SqlClient.SqlClient> =>
+  Effect.gen(function* () {
+    const latest = SqlMigrations.latest()
+    const found = yield* operation({ name: "version", place }, SqlMigrations.current)
+    if (found > latest) {
+      const detail = `a later nodepass wrote it: table version ${found}, this nodepass supports up to ${latest}`
+      return yield* new StoreError({ reason: "Newer", place, detail })
+    }
+    yield* Effect.mapError(SqlMigrations.run, (error) => {
+      const detail = error._tag === "SqlError" ? sentenceOf(error) : error.message
+      return new StoreError({ reason: "Unavailable", place, detail })
+    })
+  })
+
+/** @effect/sql dies when a transaction cannot begin or end; here that is a failure. */
+const defectToError = <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E | SqlError, R> =>
   Effect.catchSomeDefect(self, (defect) => (isSqlError(defect) ? Option.some(Effect.fail(defect)) : Option.none()))
 
 const isSqlError = (defect: unknown): defect is SqlError => defect instanceof SqlError
 
-/** Each is done once, in this order; what is here is never changed, only added to. */
-const migrations = {
-  "1_instances": Effect.gen(function* () {
-    const sql = yield* SqlClient.SqlClient
-    yield* sql`CREATE TABLE master (mid TEXT NOT NULL, alias TEXT NOT NULL, ${sql("keyHash")} TEXT NOT NULL)`
-    yield* sql`CREATE TABLE instances (
-      id TEXT PRIMARY KEY, alias TEXT NOT NULL, url TEXT NOT NULL, restart INTEGER NOT NULL, meta TEXT NOT NULL,
-      tcprx BIGINT NOT NULL, tcptx BIGINT NOT NULL, udprx BIGINT NOT NULL, udptx BIGINT NOT NULL,
-      version INTEGER NOT NULL, created BIGINT NOT NULL)`
-    yield* sql`CREATE TABLE versions (
-      id TEXT NOT NULL, version INTEGER NOT NULL, url TEXT NOT NULL, time BIGINT NOT NULL, PRIMARY KEY (id, version))`
-  })
-}
+const sentenceOf = ({ cause, message }: SqlError): string =>
+  (Sqlite.reasonOf(cause) || message).replaceAll(/\s+/g, " ").trim()
 
-/** The last migration that was done; 0 for an empty database. */
-const version = (sql: SqlClient.SqlClient) =>
-  Effect.gen(function* () {
-    const there = yield* sql.onDialectOrElse({
-      pg: () => sql`SELECT 1 FROM pg_tables WHERE schemaname = current_schema() AND tablename = ${table}`,
-      orElse: () => sql`SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ${table}`
-    })
-    if (there.length === 0) return 0
-    const [row] = yield* sql<{ readonly id: unknown }>`SELECT max(migration_id) AS id FROM ${sql(table)}`
-    return Number(row?.id ?? 0)
-  })
-
-/** PostgreSQL gives large numbers as text. */
+/** PostgreSQL returns BIGINT as text. */
 const Count = Schema.Union(Schema.Number, Schema.NumberFromString)
 
 const Row = Schema.Struct({
@@ -221,6 +219,3 @@ const storedOf = ({ restart, tcprx, tcptx, udprx, udptx, ...row }: typeof Row.Ty
   restart: restart !== 0,
   traffic: { tcprx, tcptx, udprx, udptx }
 })
-
-const sentence = ({ cause, message }: SqlError): string =>
-  (Sqlite.reasonOf(cause) || message).replaceAll(/\s+/g, " ").trim()

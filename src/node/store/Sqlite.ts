@@ -1,5 +1,5 @@
 /**
- * `SqlClient` over one SQLite file, by libsql, whose binaries come with the package manager.
+ * `SqlClient` for one SQLite file, with libsql, whose binaries are npm packages.
  */
 import * as Reactivity from "@effect/experimental/Reactivity"
 import * as SqlClient from "@effect/sql/SqlClient"
@@ -12,19 +12,19 @@ import * as Predicate from "effect/Predicate"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 
-/** What went wrong, in SQLite's own words. */
+/** The message of an error that SQLite or Node threw. */
 export const reasonOf = (cause: unknown): string => (Predicate.isError(cause) ? cause.message : String(cause))
 
 /**
- * Opens the file, making it when it is not there, until the scope closes.
+ * Opens the file until the scope closes; creates it if missing.
  *
- * What is committed is on the disk: it outlives the process and the machine's power. Fails when it cannot be opened, and
- * when it is not whole.
+ * A committed transaction is on the disk: it survives a crash of the process and a power failure. Fails when the file
+ * cannot be opened, and when it is damaged.
  */
 export const layer = (file: string): Layer.Layer<SqlClient.SqlClient, SqlError> =>
   Layer.scoped(SqlClient.SqlClient, make(file)).pipe(Layer.provide(Reactivity.layer))
 
-/** Holds the file as a lock until the scope closes or the process ends in whatever way. Fails while another one does. */
+/** Locks the file until the scope closes or the process ends, however it ends. Fails while another process has the lock. */
 export const lock = (file: string): Effect.Effect<void, SqlError, Scope.Scope> =>
   Effect.flatMap(open(file), (database) => attempt(() => database.exec("BEGIN EXCLUSIVE")))
 
@@ -39,7 +39,7 @@ const open = (file: string) =>
   Effect.gen(function* () {
     const Libsql = yield* Effect.tryPromise({
       try: () => import("libsql"),
-      catch: (cause) => new SqlError({ cause, message: `libsql has no program for this system: ${reasonOf(cause)}` })
+      catch: (cause) => new SqlError({ cause, message: `libsql has no binary for this system: ${reasonOf(cause)}` })
     })
     return yield* Effect.acquireRelease(
       attempt(() => new Libsql.default(file)),
@@ -56,13 +56,13 @@ const make = (file: string) =>
       database.exec("PRAGMA busy_timeout = 5000")
       database.exec("PRAGMA foreign_keys = ON")
     })
-    // Closing alone leaves what was written in a second file.
+    // Moves the write-ahead log into the database file: closing alone would leave a second file.
     yield* Effect.addFinalizer(() => Effect.ignore(attempt(() => database.exec("PRAGMA journal_mode = DELETE"))))
     const [check] = yield* attempt(() => database.prepare("PRAGMA quick_check(1)").raw(true).all())
     if (!Array.isArray(check) || check[0] !== "ok") {
-      return yield* new SqlError({ cause: check, message: `it is damaged: ${String(check)}` })
+      return yield* new SqlError({ cause: check, message: `damaged: ${String(check)}` })
     }
-    // The library reads what a statement returns by `all`, and takes no `all` for one that returns nothing.
+    // libsql throws when `all` is called for a statement that returns no rows.
     const run = (sql: string, params: ReadonlyArray<unknown>, raw: boolean) =>
       attempt((): ReadonlyArray<unknown> => {
         const statement = database.prepare(sql)
@@ -79,17 +79,20 @@ const make = (file: string) =>
       executeStream: (sql, params) => Stream.fromIterableEffect(rows(sql, params)),
       executeValues: (sql, params) =>
         Effect.map(run(sql, params, true), (values) => values.filter((value) => Array.isArray(value))),
-      // A disk that is full has ended the transaction already.
+      // When the disk is full, SQLite has rolled the transaction back already.
       executeUnprepared: (sql, params) =>
         sql === rollback && !database.inTransaction ? Effect.succeed([]) : rows(sql, params)
     }
-    // One connection: a transaction has it for itself.
-    const turn = yield* Effect.makeSemaphore(1)
+    // There is one connection: a transaction has exclusive use of it.
+    const mutex = yield* Effect.makeSemaphore(1)
     return yield* SqlClient.make({
-      acquirer: turn.withPermits(1)(Effect.succeed(connection)),
+      acquirer: mutex.withPermits(1)(Effect.succeed(connection)),
       transactionAcquirer: Effect.uninterruptibleMask((restore) =>
         Effect.flatMap(Effect.scope, (scope) =>
-          restore(turn.take(1)).pipe(Effect.zipRight(Scope.addFinalizer(scope, turn.release(1))), Effect.as(connection))
+          restore(mutex.take(1)).pipe(
+            Effect.zipRight(Scope.addFinalizer(scope, mutex.release(1))),
+            Effect.as(connection)
+          )
         )
       ),
       beginTransaction: "BEGIN IMMEDIATE",

@@ -1,5 +1,5 @@
 /**
- * A PostgreSQL server of the test's own, where this machine has the programs for one.
+ * A PostgreSQL server for a test, if PostgreSQL is installed on this machine.
  */
 import { type ChildProcess, execFile, spawn } from "node:child_process"
 import * as Fs from "node:fs"
@@ -10,33 +10,33 @@ import { promisify } from "node:util"
 import { freePort } from "./freePort.js"
 
 export interface Postgres {
-  /** Of an empty database, whose one user needs no password. */
+  /** The URL of an empty database; its only user needs no password. */
   readonly url: string
-  /** Resolves once it takes connections. */
+  /** Resolves when it accepts connections. */
   readonly start: () => Promise<void>
-  /** Ends it as a crash would; what was committed is there when it is started again. */
+  /** Stops it without a shutdown, like a crash; committed data is there after the next start. */
   readonly stop: () => Promise<void>
   readonly close: () => Promise<void>
 }
 
-/** The folder of its programs, if any. */
-export const found: string | undefined = [
+/** The folder with the programs of PostgreSQL, if installed. */
+export const programs: string | undefined = [
   ...(nodeProcess.env["PATH"] ?? "").split(Path.delimiter),
   "/usr/local/bin",
   ...versions("/usr/lib/postgresql", "bin"),
   ...versions("/usr/local/opt", "bin")
 ].find((folder) => ["initdb", "postgres"].every((name) => Fs.existsSync(Path.join(folder, name))))
-if (found === undefined) console.log("PostgreSQL is not tested: there is no initdb and postgres here")
+if (programs === undefined) console.log("PostgreSQL is not tested: initdb and postgres are not installed")
 
 export const make = async (folder: string): Promise<Postgres> => {
   const data = Fs.mkdtempSync(Path.join(Os.tmpdir(), "nodepass-postgres-"))
-  const who = identity()
-  if (who.uid !== undefined) Fs.chownSync(data, who.uid, who.gid ?? who.uid)
+  const user = serverUser()
+  if (user.uid !== undefined) Fs.chownSync(data, user.uid, user.gid ?? user.uid)
   const port = await freePort()
   await promisify(execFile)(
     Path.join(folder, "initdb"),
     ["-D", data, "-U", "nodepass", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"],
-    { ...who, cwd: data }
+    { ...user, cwd: data }
   )
   let child: ChildProcess | undefined
   let ended: Promise<void> = Promise.resolve()
@@ -45,17 +45,17 @@ export const make = async (folder: string): Promise<Postgres> => {
     const process = spawn(
       Path.join(folder, "postgres"),
       ["-D", data, "-p", String(port), ...settings.flatMap((setting) => ["-c", setting])],
-      { ...who, cwd: data, stdio: ["ignore", "ignore", "pipe"] }
+      { ...user, cwd: data, stdio: ["ignore", "ignore", "pipe"] }
     )
     child = process
     ended = new Promise((resolve) => process.once("close", () => resolve()))
     await new Promise<void>((resolve, reject) => {
-      let said = ""
+      let output = ""
       process.stderr.setEncoding("utf8").on("data", (text: string) => {
-        said += text
-        if (said.includes("ready to accept connections")) resolve()
+        output += text
+        if (output.includes("ready to accept connections")) resolve()
       })
-      void ended.then(() => reject(new Error(`postgres ended:\n${said}`)))
+      void ended.then(() => reject(new Error(`postgres ended:\n${output}`)))
     })
   }
   const stop = async () => {
@@ -79,8 +79,8 @@ function versions(folder: string, sub: string): ReadonlyArray<string> {
   return Fs.existsSync(folder) ? Fs.readdirSync(folder).map((name) => Path.join(folder, name, sub)) : []
 }
 
-/** It will not run as root: then it is somebody who may do nothing else. */
-const identity = (): { readonly uid?: number; readonly gid?: number } => {
+/** The user that runs the server: PostgreSQL refuses to run as root. */
+const serverUser = (): { readonly uid?: number; readonly gid?: number } => {
   if (nodeProcess.getuid?.() !== 0) return {}
   const accounts = Fs.readFileSync("/etc/passwd", "utf8")
   for (const name of ["postgres", "nobody"]) {

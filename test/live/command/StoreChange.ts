@@ -1,5 +1,5 @@
 /**
- * Changes of a store, drawn at random; and, run as a program, a process that makes them until it is killed.
+ * Random changes of a store. Run as a program: applies them to a store in a folder until it is killed.
  */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -10,11 +10,11 @@ import { Id, noMeta, noTraffic } from "../../../src/master/Instance.js"
 import { InstanceStore } from "../../../src/master/InstanceStore.js"
 import * as NodeState from "../../../src/node/store/NodeState.js"
 
-/** `number` is that of the change, and makes it different from all others. */
+/** `number` counts the changes and makes each one different. */
 export interface Change {
   readonly kind: "insert" | "save" | "url" | "traffic" | "remove" | "identify"
   readonly number: number
-  /** The instance: some have it, some do not. */
+  /** Which of eight instances; it may not exist. */
   readonly at: number
 }
 
@@ -26,7 +26,7 @@ const draw = (number: number): Change => ({
   at: Math.floor(Math.random() * 8)
 })
 
-/** Makes the change, where there is something to be changed. */
+/** Applies the change; has no effect if it needs an instance that does not exist, or adds one that exists. */
 export const apply = (store: InstanceStore["Type"], { at, kind, number }: Change) =>
   Effect.gen(function* () {
     const id = Id.make(at.toString(16).padStart(8, "0"))
@@ -47,12 +47,12 @@ export const apply = (store: InstanceStore["Type"], { at, kind, number }: Change
       const meta = { ...noMeta, tags: { [text.slice(0, 200)]: text.slice(0, 200) } }
       return yield* store.save(id, { alias: text, meta, restart: number % 2 === 0 })
     }
-    // Of all at once: a half of it would be seen.
+    // Of all instances at once: an incomplete transaction would show.
     const traffic = (yield* store.list).map((stored) => [stored.id, { ...noTraffic, tcprx: number }] as const)
     return yield* store.saveTraffic(new Map(traffic))
   })
 
-/** Everything that the store has. */
+/** The whole content of the store, in a fixed order. */
 export const all = (store: InstanceStore["Type"]) =>
   Effect.map(store.backup, ({ identity, instances, versions }) => ({
     identity,
@@ -62,16 +62,16 @@ export const all = (store: InstanceStore["Type"]) =>
 
 const [, program = "", folder = "", journal = "", first = "0"] = nodeProcess.argv
 if (program.endsWith("StoreChange.ts")) {
-  // Written at once, and there whatever happens to this process.
+  // Written synchronously: the lines are in the file even if this process is killed next.
   const file = Fs.openSync(journal, "a")
-  const say = (line: string) => Effect.sync(() => Fs.writeSync(file, `${line}\n`))
+  const write = (line: string) => Effect.sync(() => Fs.writeSync(file, `${line}\n`))
   const work = Effect.gen(function* () {
     const store = yield* InstanceStore
     for (let number = Number(first); ; number++) {
       const change = draw(number)
-      yield* say(JSON.stringify(change))
+      yield* write(JSON.stringify(change))
       yield* apply(store, change)
-      yield* say("done")
+      yield* write("done")
     }
   })
   await Effect.runPromise(Effect.provide(work, NodeState.layer(Option.some(Redacted.make(folder)))))
