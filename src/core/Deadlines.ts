@@ -1,6 +1,6 @@
 /**
- * Waits that may not last for ever, so cheap that every connection can have several: those that may last equally long
- * stand in one row, the earliest first, and one fiber for the row sleeps until that one is due.
+ * Timeouts that cost so little that every connection can have several. Timeouts of equal duration share one queue, and one
+ * fiber for each queue sleeps until the first is due.
  */
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
@@ -19,9 +19,9 @@ export interface Limit<E> {
 export class Deadlines extends Context.Tag("nodepass/Deadlines")<
   Deadlines,
   {
-    /** Runs the effect once that much time has passed, unless what this answers is called before. Takes a microsecond. */
+    /** Runs the effect after this time, unless the returned function is called before. Costs 1 µs. */
     readonly after: (duration: Duration.Duration, expire: Effect.Effect<void>) => () => void
-    /** The same as `Effect.timeoutFail`, by one fiber instead of two, and no timer: a third of its 25 µs. */
+    /** Like `Effect.timeoutFail`, with one fiber instead of two and no timer of its own: 8 µs instead of 25 µs. */
     readonly limit: <A, E, E2, R>(self: Effect.Effect<A, E, R>, options: Limit<E2>) => Effect.Effect<A, E | E2, R>
   }
 >() {}
@@ -29,54 +29,55 @@ export class Deadlines extends Context.Tag("nodepass/Deadlines")<
 export const make: Effect.Effect<Deadlines["Type"], never, Scope.Scope> = Effect.gen(function* () {
   const clock = yield* Effect.clock
   const run = yield* FiberSet.makeRuntime()
-  const rows = new Map<number, Set<Wait>>()
+  /** By duration in milliseconds. A set is in order of insertion, and so the first wait is due first. */
+  const queues = new Map<number, Set<Wait>>()
 
-  const serve = (millis: number, row: Set<Wait>): Effect.Effect<void> =>
+  const serve = (millis: number, queue: Set<Wait>): Effect.Effect<void> =>
     Effect.suspend(() => {
-      const [first] = row
+      const [first] = queue
       if (first === undefined) {
-        rows.delete(millis)
+        queues.delete(millis)
         return Effect.void
       }
       const left = first.due - clock.unsafeCurrentTimeMillis()
-      if (left > shortest) return Effect.zipRight(Effect.sleep(left), serve(millis, row))
-      row.delete(first)
+      if (left > minMillis) return Effect.zipRight(Effect.sleep(left), serve(millis, queue))
+      queue.delete(first)
       run(first.expire)
-      return serve(millis, row)
+      return serve(millis, queue)
     })
 
   const after: Deadlines["Type"]["after"] = (duration, expire) => {
     const millis = Duration.toMillis(duration)
     const wait: Wait = { due: clock.unsafeCurrentTimeMillis() + millis, expire }
-    const row = rows.get(millis)
-    if (row !== undefined) {
-      row.add(wait)
-      return () => row.delete(wait)
+    const queue = queues.get(millis)
+    if (queue !== undefined) {
+      queue.add(wait)
+      return () => queue.delete(wait)
     }
-    const begun = new Set([wait])
-    rows.set(millis, begun)
-    run(serve(millis, begun))
-    return () => begun.delete(wait)
+    const created = new Set([wait])
+    queues.set(millis, created)
+    run(serve(millis, created))
+    return () => created.delete(wait)
   }
 
   return Deadlines.of({
     after,
     limit: <A, E, E2, R>(self: Effect.Effect<A, E, R>, { duration, onTimeout }: Limit<E2>) =>
       Effect.uninterruptibleMask((restore) =>
-        // As an exit, or what fails here would be logged as nobody's failure.
+        // An exit, or Effect would log the failure of this fiber as unhandled.
         Effect.flatMap(Effect.forkDaemon(Effect.exit(Effect.interruptible(self))), (fiber) => {
           let late = false
           const expire = Effect.sync(() => {
             late = true
             fiber.unsafeInterruptAsFork(fiber.id())
           })
-          const settle = after(duration, expire)
+          const cancelDeadline = after(duration, expire)
           const ended = Effect.async<Exit.Exit<Exit.Exit<A, E>>>((resume) =>
             fiber.addObserver((exit) => resume(Effect.succeed(exit)))
           )
           return Effect.flatMap(
             Effect.onExit(restore(ended), (exit) => {
-              settle()
+              cancelDeadline()
               return Exit.isFailure(exit) ? Fiber.interrupt(fiber) : Effect.void
             }),
             (ended): Effect.Effect<A, E | E2> => {
@@ -99,5 +100,5 @@ interface Wait {
   readonly expire: Effect.Effect<void>
 }
 
-/** The clock counts whole nanoseconds, and sums of fractions of a millisecond miss by less. */
-const shortest = 1e-6
+/** A shorter rest is rounding: the clock counts whole nanoseconds. */
+const minMillis = 1e-6

@@ -1,5 +1,5 @@
 /**
- * Where a tunnel's modules say what happens, and any number of listeners hear it, each at a pace of its own.
+ * The events of a tunnel: its modules publish them, and any number of listeners receive them, each at its own pace.
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -41,8 +41,8 @@ export const layer: Layer.Layer<EventBus> = Layer.scoped(
   Effect.gen(function* () {
     let listeners = 0
     let next = 0
-    // Ended by a last word, not by a shutdown: that would take from listeners what they have not heard yet.
-    const pubsub = yield* Effect.acquireRelease(PubSub.sliding<Told>(relayed), (pubsub) =>
+    // A last message ends the streams. A shutdown would drop what listeners have not received yet.
+    const pubsub = yield* Effect.acquireRelease(PubSub.sliding<Numbered>(bufferedEvents), (pubsub) =>
       pubsub.publish({ number: next, event: undefined })
     )
     const listening = Effect.acquireRelease(
@@ -55,8 +55,8 @@ export const layer: Layer.Layer<EventBus> = Layer.scoped(
       subscribe: ({ capacity = 256 } = {}) =>
         Effect.gen(function* () {
           yield* listening
-          const told = yield* Stream.fromPubSub(pubsub, { scoped: true })
-          return told.pipe(
+          const numbered = yield* Stream.fromPubSub(pubsub, { scoped: true })
+          return numbered.pipe(
             Stream.buffer({ capacity, strategy: "sliding" }),
             Stream.mapAccum(next, (expected, { event, number }) => [
               number + 1,
@@ -72,14 +72,14 @@ export const layer: Layer.Layer<EventBus> = Layer.scoped(
 
 // internal
 
-interface Told {
+interface Numbered {
   readonly number: number
-  /** `undefined` is the end. */
+  /** `undefined` ends the stream. */
   readonly event: TunnelEvent | undefined
 }
 
-/** Events between their publisher and the listeners' own buffers. */
-const relayed = 1024
+/** Events between the publisher and the buffers of the listeners, at most. */
+const bufferedEvents = 1024
 
-const withGap = (event: Told["event"], lost: number): ReadonlyArray<Told["event"]> =>
+const withGap = (event: Numbered["event"], lost: number): ReadonlyArray<Numbered["event"]> =>
   lost === 0 ? [event] : [{ _tag: "Lagged", lost }, event]

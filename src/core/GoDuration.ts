@@ -1,5 +1,5 @@
 /**
- * Durations as Go writes them, and as people type them in command URLs and `NP_*` variables: `30s`, `5m`, `1h30m`.
+ * Durations in Go's notation, which command URLs and `NP_*` variables use: `30s`, `5m`, `1h30m`.
  */
 import * as Duration from "effect/Duration"
 import * as Option from "effect/Option"
@@ -7,9 +7,9 @@ import * as ParseResult from "effect/ParseResult"
 import * as Schema from "effect/Schema"
 
 /**
- * `30s`, `5m`, `1h30m`, `250ms`, `1.5s`, `0`: decimal numbers, each with its unit of `h m s ms us ns`.
+ * `30s`, `5m`, `1h30m`, `250ms`, `1.5s`, `0`: decimal numbers, each with a unit of `h m s ms us ns`.
  *
- * Exact to the nanosecond, at most Go's own longest (some 292 years). An infinite duration has no text.
+ * Exact to the nanosecond. The longest is Go's, some 292 years. An infinite duration has no text.
  * Source: Go, time.ParseDuration.
  */
 export const FromText: Schema.Schema<Duration.Duration, string> = Schema.transformOrFail(
@@ -30,7 +30,7 @@ export const FromText: Schema.Schema<Duration.Duration, string> = Schema.transfo
   }
 )
 
-/** The duration that the text names, if it names one. */
+/** Decodes like `FromText`. */
 export const fromText = (text: string): Option.Option<Duration.Duration> => {
   if (text === "0") return Option.some(Duration.zero)
   if (!pattern.test(text)) return Option.none()
@@ -38,7 +38,7 @@ export const fromText = (text: string): Option.Option<Duration.Duration> => {
     (sum, [, whole, fraction, unit]) => sum + nanosOf(whole, fraction, unit),
     0n
   )
-  return nanos > longest ? Option.none() : Option.some(fromNanos(nanos))
+  return nanos > maxNanos ? Option.none() : Option.some(fromNanos(nanos))
 }
 
 /** The shortest such text: `10m`, `1h30m`, `1m0.5s`, `250ms`, `0`; `forever` for an infinite duration. */
@@ -63,23 +63,23 @@ export const toText = (duration: Duration.Duration): string => {
 const units = { ns: 1n, us: 1_000n, ms: 1_000_000n, s: 1_000_000_000n, m: 60_000_000_000n, h: 3_600_000_000_000n }
 const byName = new Map<string, bigint>([...Object.entries(units), ["µs", units.us], ["μs", units.us]])
 
-/** Go counts nanoseconds in 64 bits. */
-const longest = 2n ** 63n - 1n
+/** Go counts nanoseconds in a signed 64-bit integer. */
+const maxNanos = 2n ** 63n - 1n
 
-// Digits are bounded, so that a hostile text costs nothing: no duration in range has more.
+// No duration in range has more digits. The bound keeps a hostile text cheap.
 const part = /(\d{1,20})?(?:\.(\d{0,20}))?(h|ms|m|s|us|µs|μs|ns)/g
 const pattern = /^(?:(?:\d{1,20}(?:\.\d{0,20})?|\.\d{1,20})(?:h|ms|m|s|us|µs|μs|ns)){1,20}$/
 
 const nanosOf = (whole = "", fraction = "", unit = ""): bigint =>
   (BigInt(whole + fraction) * (byName.get(unit) ?? 0n)) / 10n ** BigInt(fraction.length)
 
-/** Whole milliseconds are kept as such, the form that everything else makes. */
+/** Whole milliseconds become `Duration.millis`, as everywhere else, so that equal durations compare equal. */
 const fromNanos = (nanos: bigint): Duration.Duration => {
   const millis = Number(nanos / units.ms)
   return nanos % units.ms === 0n && Number.isSafeInteger(millis) ? Duration.millis(millis) : Duration.nanos(nanos)
 }
 
-/** `Duration.toNanos` multiplies in floating point, which is inexact beyond some years. */
+/** Unlike `Duration.toNanos`, which multiplies in floating point and is inexact beyond some years. */
 const toNanos = (duration: Duration.Duration): bigint =>
   Duration.match(duration, { onMillis: (millis) => BigInt(millis) * units.ms, onNanos: (nanos) => nanos })
 

@@ -16,45 +16,44 @@ import * as Schema from "effect/Schema"
 export const Level = Schema.Literal("none", "debug", "info", "warn", "error", "event")
 export type Level = typeof Level.Type
 
-/** The least level that is logged; `event` logs as `info` does, its checkpoints come on top. */
+/** The lowest level that is logged. `event` logs like `info`, and adds checkpoints. */
 export const minimum = (level: Level): LogLevel.LogLevel => minimums[level]
 
 export interface TextOptions {
-  /** Whether the level is coloured, for a terminal. Defaults to false. */
+  /** Whether the level has a colour, for a terminal. Defaults to `false`. */
   readonly colors?: boolean | undefined
 }
 
 /**
  * `2026-01-31 12:00:00.000  INFO  message key=value`, in UTC.
  *
- * Always one line with no control character in it; values that would not read as one are quoted as in JSON.
- * Annotations stand in the order of their names. A cause is the value `cause`; while `debug` is logged, its stack is
- * the value `stack`.
+ * Always one line, without control characters. A value with spaces, quotes or `=` is quoted as in JSON.
+ * Annotations are sorted by name. A cause becomes the value `cause`; at level `debug`, its stack becomes the value `stack`.
  */
 export const text = (options?: TextOptions): Logger.Logger<unknown, string> =>
-  Logger.make((entry) => {
-    const { logLevel, date } = entry
+  Logger.make((record) => {
+    const { logLevel, date } = record
     const label = logLevel.label.padStart(5)
     const level = options?.colors === true ? `\u001b[${colors[logLevel._tag]}m${label}\u001b[0m` : label
     const time = date.toISOString().replace("T", " ").replace("Z", "")
-    const fields = fieldsOf(entry).map(([key, value]) => ` ${quoted(key)}=${quoted(toText(value))}`)
-    return `${time} ${level}  ${escaped(messageOf(entry))}${fields.join("")}`
+    const fields = fieldsOf(record).map(([key, value]) => ` ${quoted(key)}=${quoted(toText(value))}`)
+    return `${time} ${level}  ${escaped(messageOf(record))}${fields.join("")}`
   })
 
 /**
- * `{"time":…,"level":"info","message":…}` and the annotations behind them.
+ * `{"time":…,"level":"info","message":…}`, followed by the annotations.
  *
- * Numbers and truth values stay what they are, everything else is text. An annotation named like one of the first
- * three gets a `_` behind its name.
+ * Numbers and booleans keep their type, everything else becomes text. An annotation called `time`, `level` or `message` gets
+ * a `_` after its name.
  */
-export const json: Logger.Logger<unknown, string> = Logger.make((entry) =>
+export const json: Logger.Logger<unknown, string> = Logger.make((record) =>
   escaped(
     JSON.stringify({
-      time: entry.date.toISOString(),
-      level: entry.logLevel.label.toLowerCase(),
-      message: messageOf(entry),
+      time: record.date.toISOString(),
+      level: record.logLevel.label.toLowerCase(),
+      message: messageOf(record),
       ...Object.fromEntries(
-        fieldsOf(entry).map(([key, value]) => [
+        fieldsOf(record).map(([key, value]) => [
           ["time", "level", "message"].includes(key) ? `${key}_` : key,
           typeof value === "boolean" || Number.isFinite(value) ? value : toText(value)
         ])
@@ -65,7 +64,7 @@ export const json: Logger.Logger<unknown, string> = Logger.make((entry) =>
 
 // internal
 
-type Entry = Logger.Logger.Options<unknown>
+type LogRecord = Logger.Logger.Options<unknown>
 
 const minimums = {
   none: LogLevel.None,
@@ -76,32 +75,32 @@ const minimums = {
   event: LogLevel.Info
 }
 
-/** ANSI codes, as the original has them. */
+/** ANSI codes, the same as NodePass uses. */
 const colors = { All: 34, Trace: 34, Debug: 34, Info: 32, Warning: 33, Error: 31, Fatal: 35, None: 0 }
 
-const messageOf = ({ message }: Entry): string => Arr.ensure(message).map(toText).join(" ")
+const messageOf = ({ message }: LogRecord): string => Arr.ensure(message).map(toText).join(" ")
 
-const fieldsOf = (entry: Entry): ReadonlyArray<readonly [string, unknown]> => {
-  const errors = Cause.prettyErrors(entry.cause)
-  const why = errors.length > 0 ? errors.map(({ message }) => message).join("; ") : "interrupted"
-  const given = Arr.ensure(entry.message).filter((part) => part instanceof Error)
-  const stack = [...given, ...errors].flatMap(({ stack }) => stack ?? []).join("\n")
-  const least = FiberRefs.getOrDefault(entry.context, FiberRef.currentMinimumLogLevel)
+const fieldsOf = (record: LogRecord): ReadonlyArray<readonly [string, unknown]> => {
+  const errors = Cause.prettyErrors(record.cause)
+  const cause = errors.length > 0 ? errors.map(({ message }) => message).join("; ") : "interrupted"
+  const logged = Arr.ensure(record.message).filter((part) => part instanceof Error)
+  const stack = [...logged, ...errors].flatMap(({ stack }) => stack ?? []).join("\n")
+  const minimumLevel = FiberRefs.getOrDefault(record.context, FiberRef.currentMinimumLogLevel)
   return [
-    ...Arr.sortWith([...entry.annotations], ([key]) => key, Order.string),
-    ...Arr.map([...entry.spans], (span) => [span.label, `${entry.date.getTime() - span.startTime}ms`] as const),
-    ...(Cause.isEmpty(entry.cause) ? [] : [["cause", why] as const]),
-    ...(stack !== "" && LogLevel.lessThanEqual(least, LogLevel.Debug) ? [["stack", stack] as const] : [])
+    ...Arr.sortWith([...record.annotations], ([key]) => key, Order.string),
+    ...Arr.map([...record.spans], (span) => [span.label, `${record.date.getTime() - span.startTime}ms`] as const),
+    ...(Cause.isEmpty(record.cause) ? [] : [["cause", cause] as const]),
+    ...(stack !== "" && LogLevel.lessThanEqual(minimumLevel, LogLevel.Debug) ? [["stack", stack] as const] : [])
   ]
 }
 
-/** What is logged may be anything; some things throw when they are asked for their text. */
+/** The text of any value. Some values throw when they are converted to text. */
 const toText = (value: unknown): string =>
-  value instanceof Error ? value.message : Option.getOrElse(printed(value), () => `unprintable ${typeof value}`)
+  value instanceof Error ? value.message : Option.getOrElse(print(value), () => `unprintable ${typeof value}`)
 
-const printed = Option.liftThrowable((value: unknown) => Inspectable.toStringUnknown(value, 0))
+const print = Option.liftThrowable((value: unknown) => Inspectable.toStringUnknown(value, 0))
 
-/** Control characters would break the line, or command the terminal that shows it: visitors choose some of the text. */
+/** Visitors choose some of the text. Its control characters could break the line, or control the terminal. */
 const escaped = (text: string): string =>
   text.replace(
     /[\p{Cc}\u2028\u2029]/gu,

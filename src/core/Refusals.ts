@@ -1,6 +1,6 @@
 /**
- * What could not be served. Each refusal counts; the first of a kind is logged at once, and of those that follow one a
- * minute, with how many went unsaid. A flood of strangers is then one line a minute, and nothing is lost in silence.
+ * Counts and logs what could not be served. The first refusal of a kind is logged as a warning, and then one a minute, with
+ * the number of those in between. A flood of unauthenticated peers is one line a minute, and no refusal goes uncounted.
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -17,14 +17,14 @@ export type Counts = Readonly<Record<Kind, number>>
 export class Refusals extends Context.Tag("nodepass/Refusals")<
   Refusals,
   {
-    /** Counts a refusal, whose error is the log line; errors of one tag and reason are alike. */
+    /** Counts a refusal and logs its error. Errors with the same tag and reason are of one kind. */
     readonly count: (kind: Kind, error: RefusalError, options?: Options) => Effect.Effect<void>
     readonly counts: Effect.Effect<Counts>
   }
 >() {}
 
 export interface Options {
-  /** What stands beside the log line. */
+  /** Annotations of the log line. */
   readonly details?: Readonly<Record<string, string>> | undefined
   /** How many were refused. Defaults to `1`. */
   readonly times?: number | undefined
@@ -35,6 +35,9 @@ export interface RefusalError {
   readonly message: string
   readonly reason?: unknown
 }
+
+/** Time between two warnings of one kind. */
+const warningMillis = 60_000
 
 export const make: Effect.Effect<Refusals["Type"], never, EventBus> = Effect.map(EventBus, (events) => {
   const counts: Record<Kind, number> = {
@@ -48,27 +51,28 @@ export const make: Effect.Effect<Refusals["Type"], never, EventBus> = Effect.map
     header: 0,
     datagram: 0
   }
-  const said = new Map<string, { at: number; unsaid: number }>()
+  /** The last warning of each kind, and how many refusals were logged at debug since. */
+  const warned = new Map<string, { at: number; suppressed: number }>()
   return Refusals.of({
     count: (kind, error, options) =>
       Effect.flatMap(Clock.currentTimeMillis, (now) => {
         const times = options?.times ?? 1
         counts[kind] += times
-        const told = events.publish(() => ({ _tag: "Refused", kind, why: error.message, times }))
-        const alike = `${kind} ${error._tag} ${String(error.reason)}`
-        const last = said.get(alike)
-        if (last !== undefined && now - last.at < 60_000) {
-          last.unsaid += times
+        const published = events.publish(() => ({ _tag: "Refused", kind, why: error.message, times }))
+        const same = `${kind} ${error._tag} ${String(error.reason)}`
+        const last = warned.get(same)
+        if (last !== undefined && now - last.at < warningMillis) {
+          last.suppressed += times
           return Effect.logDebug(error.message).pipe(
             Effect.annotateLogs({ refused: kind, ...options?.details }),
-            Effect.zipRight(told)
+            Effect.zipRight(published)
           )
         }
-        said.set(alike, { at: now, unsaid: times - 1 })
-        const unsaid = last !== undefined && last.unsaid > 0 ? { more: String(last.unsaid) } : {}
+        warned.set(same, { at: now, suppressed: times - 1 })
+        const suppressed = last !== undefined && last.suppressed > 0 ? { suppressed: String(last.suppressed) } : {}
         return Effect.logWarning(error.message).pipe(
-          Effect.annotateLogs({ refused: kind, ...options?.details, ...unsaid }),
-          Effect.zipRight(told)
+          Effect.annotateLogs({ refused: kind, ...options?.details, ...suppressed }),
+          Effect.zipRight(published)
         )
       }),
     counts: Effect.sync(() => ({ ...counts }))

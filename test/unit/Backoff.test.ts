@@ -7,12 +7,12 @@ import * as Schedule from "effect/Schedule"
 import * as Backoff from "../../src/core/Backoff.js"
 import * as Simulation from "../../src/testing/Simulation.js"
 
-const longest = Duration.seconds(3)
+const maxDelay = Duration.seconds(3)
 
-/** The waits, in milliseconds, after attempts that ended so. */
-const waits = (ended: ReadonlyArray<Backoff.Ended>, seed: number): ReadonlyArray<number> => {
+/** The delays in milliseconds after attempts that ended like these. */
+const delays = (ended: ReadonlyArray<Backoff.Ended>, seed: number): ReadonlyArray<number> => {
   const program = Effect.gen(function* () {
-    const driver = yield* Schedule.driver(Backoff.schedule(longest))
+    const driver = yield* Schedule.driver(Backoff.schedule(maxDelay))
     return yield* Effect.forEach(ended, (each) =>
       Effect.map(Effect.timed(driver.next(each)), ([took]) => Duration.toMillis(took))
     )
@@ -23,10 +23,10 @@ const failed = { healthy: false, worked: false, refused: false }
 
 describe("Backoff", () => {
   it.prop(
-    "doubles from 100 ms up to the longest, each wait between its half and its whole",
+    "doubles from 100 ms up to the limit, each delay between half and all of that",
     [FastCheck.integer()],
     ([seed]) => {
-      waits(
+      delays(
         Array.from({ length: 12 }, () => failed),
         seed
       ).forEach((wait, n) => {
@@ -37,7 +37,7 @@ describe("Backoff", () => {
   )
 
   it.prop(
-    "tries at once after a healthy while, and starts anew",
+    "does not delay after a healthy attempt, and starts at 100 ms again",
     [FastCheck.integer(), FastCheck.nat(9)],
     ([seed, before]) => {
       const ended = [
@@ -45,24 +45,24 @@ describe("Backoff", () => {
         { healthy: true, worked: true, refused: false },
         failed
       ]
-      const [healthy, next] = waits(ended, seed).slice(-2)
+      const [healthy, next] = delays(ended, seed).slice(-2)
       assert.strictEqual(healthy, 0)
       assert.isAtMost(next ?? Infinity, 100)
     }
   )
 
   it.prop(
-    "starts anew after what worked for a moment, and does not try at once",
+    "starts at 100 ms again after an attempt that worked for a moment",
     [FastCheck.integer(), FastCheck.nat(9)],
     ([seed, before]) => {
       const brief = { ...failed, worked: true }
       const ended = [...Array.from({ length: before }, () => failed), brief, brief]
-      for (const wait of waits(ended, seed).slice(-2)) assert.isTrue(wait >= 49 && wait <= 100, `${wait}`)
+      for (const wait of delays(ended, seed).slice(-2)) assert.isTrue(wait >= 49 && wait <= 100, `${wait}`)
     }
   )
 
-  it.prop("waits no longer than a third for a machine that refuses", [FastCheck.integer()], ([seed]) => {
+  it.prop("delays no longer than a third of the limit after a refusal", [FastCheck.integer()], ([seed]) => {
     const ended = Array.from({ length: 12 }, () => ({ healthy: false, worked: false, refused: true }))
-    for (const wait of waits(ended, seed)) assert.isAtMost(wait, 1000)
+    for (const wait of delays(ended, seed)) assert.isAtMost(wait, 1000)
   })
 })

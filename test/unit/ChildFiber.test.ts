@@ -6,7 +6,7 @@ import * as Fiber from "effect/Fiber"
 import * as ChildFiber from "../../src/core/ChildFiber.js"
 import * as Simulation from "../../src/testing/Simulation.js"
 
-/** A loop whose steps fail, each with a finalizer that takes time; it is interrupted while one is at work. */
+/** A loop whose steps fail, each with a slow finalizer. The loop is interrupted while a finalizer runs. */
 const interruptedInFinalizer = (run: <A, E>(step: Effect.Effect<A, E>) => Effect.Effect<A, E>) =>
   Effect.gen(function* () {
     const closing = yield* Deferred.make<void>()
@@ -22,13 +22,13 @@ const interruptedInFinalizer = (run: <A, E>(step: Effect.Effect<A, E>) => Effect
   })
 
 describe("ChildFiber.run", () => {
-  it("a loop ends when it is interrupted while a step's finalizer is at work", () => {
+  it("a loop ends when it is interrupted during the finalizer of a step", () => {
     const { exit, leftover } = Simulation.run(interruptedInFinalizer(ChildFiber.run), { seed: 1 })
     assert.strictEqual(Exit.getOrElse(exit, (cause) => assert.fail(String(cause)))._tag, "Some")
     assert.strictEqual(leftover, 0)
   })
 
-  it("interrupting it runs the step's finalizers first", () => {
+  it("an interruption waits for the finalizers of the step", () => {
     let closed = false
     const step = Effect.scoped(
       Effect.zipRight(
@@ -51,7 +51,7 @@ describe("ChildFiber.run", () => {
     assert.deepStrictEqual(exit, Exit.succeed(true))
   })
 
-  it("answers and fails as the step does", () => {
+  it("succeeds and fails like the step", () => {
     const program = Effect.all([ChildFiber.run(Effect.succeed(1)), Effect.flip(ChildFiber.run(Effect.fail(2)))])
     assert.deepStrictEqual(Simulation.run(program, { seed: 1 }).exit, Exit.succeed([1, 2]))
   })

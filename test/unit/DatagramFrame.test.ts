@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as FastCheck from "effect/FastCheck"
 import * as DatagramFrame from "../../src/wire/DatagramFrame.js"
-import { datagramSizeLimit } from "../../src/transport/Transport.js"
+import { maxDatagramBytes } from "../../src/transport/Transport.js"
 
 const datagrams = FastCheck.array(FastCheck.uint8Array({ maxLength: 300 }), { maxLength: 100 })
 
@@ -31,7 +31,7 @@ describe("DatagramFrame", () => {
   )
 
   it("empty ones and the largest keep their boundaries", () => {
-    const sizes = [0, datagramSizeLimit, 0, 0, 65_535, 1]
+    const sizes = [0, maxDatagramBytes, 0, 0, 65_535, 1]
     const bytes = DatagramFrame.makeEncoder().encode(sizes.map((size) => new Uint8Array(size).fill(7)))
     const out = DatagramFrame.makeDecoder().push(bytes)
     assert.deepStrictEqual(

@@ -17,49 +17,49 @@ const millis = FastCheck.oneof(FastCheck.nat(9), FastCheck.double({ min: 0, max:
 const wait = FastCheck.record({
   begins: millis,
   lasts: FastCheck.oneof(FastCheck.constantFrom(3, 5), millis),
-  settles: FastCheck.option(millis)
+  cancelsAfter: FastCheck.option(millis)
 })
 
 describe("Deadlines", () => {
   it.prop(
-    "each wait ends when its time is up, and not at all when it was settled before",
+    "a timeout runs its effect when it is due, and never when it was cancelled before",
     [FastCheck.integer(), FastCheck.array(wait, { maxLength: 20 })],
     ([seed, waits]) => {
       const ended = world(seed, ({ after }) =>
         Effect.gen(function* () {
           const ended: Array<number | undefined> = waits.map(() => undefined)
-          const begin = ({ begins, lasts, settles }: (typeof waits)[number], index: number) =>
+          const begin = ({ begins, cancelsAfter, lasts }: (typeof waits)[number], index: number) =>
             Effect.gen(function* () {
               yield* Effect.sleep(begins)
               const clock = yield* Effect.clock
               const since = clock.unsafeCurrentTimeMillis()
-              const settle = after(
+              const cancel = after(
                 Duration.millis(lasts),
                 Effect.sync(() => {
                   ended[index] = clock.unsafeCurrentTimeMillis() - since
                 })
               )
-              if (settles !== null) yield* Effect.sleep(settles)
-              if (settles !== null) settle()
+              if (cancelsAfter !== null) yield* Effect.sleep(cancelsAfter)
+              if (cancelsAfter !== null) cancel()
             })
           yield* Effect.forEach(waits, begin, { concurrency: "unbounded", discard: true })
           yield* Effect.sleep(20)
           return ended
         })
       )
-      for (const [index, { lasts, settles }] of waits.entries()) {
+      for (const [index, { cancelsAfter, lasts }] of waits.entries()) {
         const took = ended[index]
-        if (settles === null || settles > lasts + 1e-3) assert.approximately(took ?? Infinity, lasts, 1e-3)
-        if (settles !== null && settles < lasts - 1e-3) assert.isUndefined(took)
+        if (cancelsAfter === null || cancelsAfter > lasts + 1e-3) assert.approximately(took ?? Infinity, lasts, 1e-3)
+        if (cancelsAfter !== null && cancelsAfter < lasts - 1e-3) assert.isUndefined(took)
       }
     }
   )
 
   it.prop(
-    "a limit says what the effect says, in time, and otherwise ends it and waits for its finalizers",
+    "a limit returns what the effect returns in time, and otherwise interrupts it and waits for its finalizers",
     [FastCheck.integer(), FastCheck.nat(9), FastCheck.nat(9), FastCheck.option(FastCheck.nat(9)), FastCheck.boolean()],
     ([seed, takes, lasts, interrupted, fails]) => {
-      const [said, running, took] = world(seed, ({ limit }) =>
+      const [outcome, running, took] = world(seed, ({ limit }) =>
         Effect.gen(function* () {
           let running = 0
           const work = Effect.acquireUseRelease(
@@ -78,18 +78,18 @@ describe("Deadlines", () => {
               ? Fiber.await(fiber)
               : Effect.delay(Fiber.interrupt(fiber), Duration.millis(interrupted))
           )
-          const said = Exit.match(exit, {
+          const outcome = Exit.match(exit, {
             onFailure: (cause) => (cause._tag === "Fail" ? cause.error : "interrupted"),
             onSuccess: (value) => value
           })
-          return [said, running, Duration.toMillis(took)] as const
+          return [outcome, running, Duration.toMillis(took)] as const
         })
       )
       assert.strictEqual(running, 0)
       const others = Math.min(lasts, interrupted ?? Infinity)
-      if (takes + 1 < others) assert.strictEqual(said, fails ? "failed" : "done")
-      if (lasts < takes && lasts + 1 < (interrupted ?? Infinity)) assert.strictEqual(said, "late")
-      if (interrupted !== null && interrupted < Math.min(takes, lasts)) assert.strictEqual(said, "interrupted")
+      if (takes + 1 < others) assert.strictEqual(outcome, fails ? "failed" : "done")
+      if (lasts < takes && lasts + 1 < (interrupted ?? Infinity)) assert.strictEqual(outcome, "late")
+      if (interrupted !== null && interrupted < Math.min(takes, lasts)) assert.strictEqual(outcome, "interrupted")
       if (interrupted === null) assert.isAtMost(took, Math.min(takes, lasts) + 1)
     }
   )

@@ -14,7 +14,7 @@ import { runs } from "../Runs.js"
 const event = (times: number): TunnelEvent => ({ _tag: "Refused", kind: "slot", why: "full", times })
 const numberOf = (event: TunnelEvent) => (event._tag === "Refused" ? event.times : Number.NaN)
 
-/** Publishes so many numbered events to listeners that hear the first one and then nothing until all are published. */
+/** Publishes this many numbered events. Each listener takes the first and no other until all are published. */
 const world = (count: number, capacities: ReadonlyArray<number>) =>
   Effect.gen(function* () {
     const scope = yield* Scope.make()
@@ -23,19 +23,19 @@ const world = (count: number, capacities: ReadonlyArray<number>) =>
     const all = yield* Effect.makeLatch()
     const listeners = yield* Effect.forEach(capacities, (capacity) =>
       Effect.gen(function* () {
-        const heard: Array<TunnelEvent> = []
+        const received: Array<TunnelEvent> = []
         const events = yield* bus.subscribe({ capacity })
         const listening = Stream.runForEach(events, (event) =>
           Effect.zipRight(
-            Effect.sync(() => heard.push(event)),
+            Effect.sync(() => received.push(event)),
             all.await
           )
         )
-        return { capacity, heard, fiber: yield* Effect.fork(listening) }
+        return { capacity, received, fiber: yield* Effect.fork(listening) }
       })
     )
     for (let number = 0; number < count; number++) yield* bus.publish(() => event(number))
-    // Whoever relays has had its turn.
+    // Let the fiber between the publisher and the listeners run.
     yield* Effect.yieldNow()
     yield* all.open
     yield* Scope.close(scope, Exit.void)
@@ -44,7 +44,7 @@ const world = (count: number, capacities: ReadonlyArray<number>) =>
   }).pipe(Effect.scoped)
 
 describe("EventBus", () => {
-  it.effect("a listener hears all in order, or is told how many it lost", () =>
+  it.effect("a listener receives all events in order, or `Lagged` with the number that it lost", () =>
     Effect.promise(() =>
       FastCheck.assert(
         FastCheck.asyncProperty(
@@ -52,9 +52,9 @@ describe("EventBus", () => {
           FastCheck.array(FastCheck.integer({ min: 1, max: 200 }), { maxLength: 4 }),
           async (count, capacities) => {
             const listeners = await Effect.runPromise(world(count, capacities))
-            for (const { heard } of listeners) {
+            for (const { received } of listeners) {
               let expected = 0
-              for (const event of heard) {
+              for (const event of received) {
                 if (event._tag === "Lagged") {
                   assert.isAbove(event.lost, 0)
                   expected += event.lost
@@ -69,27 +69,27 @@ describe("EventBus", () => {
     )
   )
 
-  it.effect("one that does not listen holds no more than its buffer, and delays nobody", () =>
+  it.effect("a listener that does not keep up holds no more than its buffer and delays no other", () =>
     Effect.gen(function* () {
       const bus = yield* EventBus.EventBus
       const slow = yield* bus.subscribe({ capacity: 16 })
       const quick = yield* bus.subscribe({ capacity: 16 })
-      const never = yield* Effect.fork(Stream.runForEach(slow, () => Effect.never))
-      const heard = yield* Effect.fork(Stream.runCollect(Stream.take(quick, 5000)))
+      const stuck = yield* Effect.fork(Stream.runForEach(slow, () => Effect.never))
+      const received = yield* Effect.fork(Stream.runCollect(Stream.take(quick, 5000)))
       for (let number = 0; number < 5000; number++) {
         yield* bus.publish(() => event(number))
         yield* Effect.yieldNow()
       }
-      const numbers = Chunk.map(yield* Fiber.join(heard), numberOf)
+      const numbers = Chunk.map(yield* Fiber.join(received), numberOf)
       assert.deepStrictEqual(
         Chunk.toReadonlyArray(numbers),
         Array.from({ length: 5000 }, (_, number) => number)
       )
-      yield* Fiber.interrupt(never)
+      yield* Fiber.interrupt(stuck)
     }).pipe(Effect.scoped, Effect.provide(EventBus.layer))
   )
 
-  it.effect("makes no event while nobody listens", () =>
+  it.effect("makes no event while there is no listener", () =>
     Effect.gen(function* () {
       const bus = yield* EventBus.EventBus
       let made = 0

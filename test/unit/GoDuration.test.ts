@@ -28,19 +28,19 @@ describe("GoDuration", () => {
     assert.deepStrictEqual(decode(encode(duration)), Either.right(duration))
   })
 
-  it.prop("however a duration is written, it is printed in one way", [written], ([text]) => {
+  it.prop("prints equal durations the same, however they were written", [written], ([text]) => {
     const once = encode(Either.getOrThrow(decode(text)))
     assert.strictEqual(encode(Either.getOrThrow(decode(once))), once)
   })
 
-  it.prop("the printed form is as short as its like can be: no zero parts", [duration], ([duration]) => {
+  it.prop("prints no zero parts", [duration], ([duration]) => {
     assert.match(
       encode(duration),
       /^0$|^([1-9]\d*h)?([1-9]\d*m)?((0\.\d*[1-9]|[1-9]\d*(\.\d*[1-9])?)s)?$|^[1-9][\d.]*[mun]s$/
     )
   })
 
-  it.prop("any text is understood or refused, and nothing is thrown", [FastCheck.string()], ([text]) => {
+  it.prop("decodes or refuses any text, and never throws", [FastCheck.string()], ([text]) => {
     assert.isTrue(Either.isEither(decode(text)))
   })
 
@@ -66,19 +66,19 @@ describe("GoDuration", () => {
   })
 
   it.each(["", "5", "s", "-5s", "+5s", "5 s", " 5s", "5S", "1d", "1.s2", "..5s", ".s", "1e3s", "5m3", "∞", "Infinity"])(
-    "%j is no duration",
+    "refuses %j",
     (text) => {
       assert.isTrue(Option.isNone(GoDuration.fromText(text)))
     }
   )
 
-  it("is as long as Go's longest, and not longer", () => {
+  it("accepts Go's longest duration, and none longer", () => {
     assert.isTrue(Option.isSome(GoDuration.fromText("9223372036854775807ns")))
     assert.isTrue(Option.isNone(GoDuration.fromText("9223372036854775808ns")))
     assert.isTrue(Option.isNone(GoDuration.fromText("99999999999999999999h")))
   })
 
-  it("an infinite duration has no text that could be read again", () => {
+  it("does not encode an infinite duration, and prints it as forever", () => {
     assert.isTrue(Either.isLeft(Schema.encodeEither(GoDuration.FromText)(Duration.infinity)))
     assert.strictEqual(GoDuration.toText(Duration.infinity), "forever")
   })

@@ -8,26 +8,26 @@ import * as Redacted from "effect/Redacted"
 import * as TestClock from "effect/TestClock"
 import * as LogLine from "../../src/core/LogLine.js"
 
-/** The lines that the effect logs at noon of the last day of January. */
+/** The lines that the effect logs, at noon of 31 January. */
 const lines = <E>(
   logger: Logger.Logger<unknown, string>,
   effect: Effect.Effect<void, E>,
   level: LogLine.Level = "info"
 ) =>
   Effect.gen(function* () {
-    const got: Array<string> = []
+    const logged: Array<string> = []
     yield* TestClock.setTime(Date.UTC(2026, 0, 31, 12))
     yield* Effect.provide(
       effect,
       Layer.mergeAll(
         Logger.replace(
           Logger.defaultLogger,
-          Logger.map(logger, (line) => got.push(line))
+          Logger.map(logger, (line) => logged.push(line))
         ),
         Logger.minimumLogLevel(LogLine.minimum(level))
       )
     )
-    return got
+    return logged
   })
 
 const text = LogLine.text()
@@ -55,7 +55,7 @@ describe("a line of text", () => {
     })
   )
 
-  it.effect("quotes values that would not read as one", () =>
+  it.effect("quotes values with spaces, quotes, equals signs or control characters", () =>
     Effect.gen(function* () {
       const values = { a: "two words", b: 'say "x"', c: "", d: "a=b", e: "x\ny", f: "\u001b[2J" }
       const [got] = yield* lines(text, Effect.annotateLogs(Effect.logInfo("m"), values))
@@ -76,7 +76,7 @@ describe("a line of text", () => {
       })
   )
 
-  it.effect("has the cause of a failure in a word, and the stack only while debugging", () =>
+  it.effect("has the cause of a failure, and its stack only at level debug", () =>
     Effect.gen(function* () {
       const failing = Effect.die(new Error("no\nroute")).pipe(
         Effect.catchAllCause((cause) => Effect.logError("lost", cause))
@@ -88,7 +88,7 @@ describe("a line of text", () => {
     })
   )
 
-  it.effect("an error as the message is its message, and an interruption is called one", () =>
+  it.effect("shows the message of a logged error, and names an interruption", () =>
     Effect.gen(function* () {
       const interrupted = Effect.interrupt.pipe(Effect.catchAllCause((cause) => Effect.logInfo("ended", cause)))
       const got = yield* lines(text, Effect.zipRight(Effect.logInfo(new Error("no route")), interrupted))
@@ -99,14 +99,14 @@ describe("a line of text", () => {
     })
   )
 
-  it.effect("is coloured only when asked to be", () =>
+  it.effect("has colours only when asked for", () =>
     Effect.gen(function* () {
       const [got] = yield* lines(LogLine.text({ colors: true }), Effect.logWarning("m"))
       assert.strictEqual(got, "2026-01-31 12:00:00.000 \u001b[33m WARN\u001b[0m  m")
     })
   )
 
-  it.effect("does not show what is redacted", () =>
+  it.effect("does not show redacted values", () =>
     Effect.gen(function* () {
       const key = Redacted.make("hunter2")
       const effect = Effect.annotateLogs(Effect.logInfo("m", key, { key }), { key, deep: { key } })
@@ -115,7 +115,7 @@ describe("a line of text", () => {
     })
   )
 
-  it.effect("has how long a span took", () =>
+  it.effect("has the duration of a log span", () =>
     Effect.gen(function* () {
       const effect = Effect.withLogSpan(Effect.zipRight(TestClock.adjust("12 millis"), Effect.logInfo("m")), "dial")
       assert.match((yield* lines(text, effect)).join(), /m dial=12ms$/)
@@ -153,7 +153,7 @@ describe("a line of JSON", () => {
 })
 
 describe("the level", () => {
-  it("is the URL's, and event logs as info does", () => {
+  it("follows the log parameter of URLs, where event logs like info", () => {
     assert.deepStrictEqual(LogLine.Level.literals.map(LogLine.minimum), [
       LogLevel.None,
       LogLevel.Debug,
@@ -164,7 +164,7 @@ describe("the level", () => {
     ])
   })
 
-  it.effect("none logs nothing at all", () =>
+  it.effect("none logs nothing", () =>
     Effect.gen(function* () {
       assert.deepStrictEqual(yield* lines(text, Effect.logFatal("m"), "none"), [])
     })
