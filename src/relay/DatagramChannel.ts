@@ -7,7 +7,7 @@ import * as Schema from "effect/Schema"
 import * as DatagramFrame from "../wire/DatagramFrame.js"
 import { Refusals } from "../core/Refusals.js"
 import { Settings } from "../transport/Settings.js"
-import { type Connection, type DatagramSocket, datagramsHeld, type TransportError } from "../transport/Transport.js"
+import { type Connection, type DatagramSocket, maxBufferedBytes, type TransportError } from "../transport/Transport.js"
 
 /** A datagram was dropped. */
 export class DatagramDropped extends Schema.TaggedError<DatagramDropped>()("DatagramDropped", {
@@ -95,7 +95,7 @@ export const overSocket = (socket: DatagramSocket, drops: Drops): Effect.Effect<
         Effect.suspend(() => {
           const last = dropped
           dropped = socket.dropped()
-          return drops.countFull(dropped - last, datagramsHeld, details)
+          return drops.countFull(dropped - last, maxBufferedBytes, details)
         })
       ),
       Effect.flatMap((datagrams) =>
@@ -107,7 +107,7 @@ export const overSocket = (socket: DatagramSocket, drops: Drops): Effect.Effect<
       unsent: () => 0,
       send: (datagrams) =>
         Effect.flatMap(socket.send(datagrams.map((bytes) => ({ peer, bytes }))), (refused) =>
-          drops.countFull(refused, datagramsHeld, details)
+          drops.countFull(refused, maxBufferedBytes, details)
         )
     }
   })

@@ -9,7 +9,7 @@ import * as Address from "../core/Address.js"
 import {
   type Datagram,
   type DatagramSocket,
-  datagramsHeld,
+  maxBufferedBytes,
   type Reason,
   TransportError
 } from "../transport/Transport.js"
@@ -108,7 +108,7 @@ const send =
         return wake(port)
       }
       const held = there.inbox.reduce((sum, { datagram }) => sum + datagram.bytes.length, bytes.length)
-      if (held > datagramsHeld) {
+      if (held > maxBufferedBytes) {
         there.dropped++
         return
       }

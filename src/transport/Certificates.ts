@@ -1,5 +1,5 @@
 /**
- * Certificates of this end of a tunnel, with their private keys: made up, read from files, and read again when those change.
+ * Certificates of this side of a tunnel, with their private keys: self-signed, or loaded from files and reloaded on change.
  */
 import * as Context from "effect/Context"
 import * as DateTime from "effect/DateTime"
@@ -11,15 +11,15 @@ import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 
 /**
- * A file is of no use. `Unreadable`: it could not be read. `NotPem`: it does not hold what it should. `KeyMismatch`: the key
- * is that of another certificate. `Expired`: the certificate is past its date. `Unusable`: TLS will not have it, a weak key say.
+ * A file cannot be used. `Unreadable`: it cannot be read. `NotPem`: it does not contain the expected PEM. `KeyMismatch`: the key
+ * belongs to another certificate. `Expired`: the certificate has expired. `Unusable`: TLS rejects it, e.g. for a weak key.
  */
 export class CertificateError extends Schema.TaggedError<CertificateError>()("CertificateError", {
   reason: Schema.Literal("Unreadable", "NotPem", "KeyMismatch", "Expired", "Unusable"),
-  /** Which of the parameters names the file. */
+  /** The URL parameter that names the file. */
   parameter: Schema.Literal("crt", "key", "ca"),
   file: Schema.String,
-  /** What is wrong, to stand behind the file's name. */
+  /** What is wrong. Follows the file's name in the message. */
   detail: Schema.String
 }) {
   override get message(): string {
@@ -28,49 +28,49 @@ export class CertificateError extends Schema.TaggedError<CertificateError>()("Ce
 }
 
 export interface Certificate {
-  /** PEM: the certificate itself, then those that lead to an authority. */
+  /** PEM: the certificate, then the intermediate certificates. */
   readonly chain: string
   /** PEM. */
   readonly key: Redacted.Redacted
   /** SHA-256 of the certificate's DER: 64 lower-case hex digits. */
   readonly fingerprint: string
-  /** DNS names and IP addresses that it is for. */
+  /** The DNS names and IP addresses that it is valid for. */
   readonly names: ReadonlyArray<string>
   /** Epoch milliseconds. */
   readonly expires: number
 }
 
 export interface Files {
-  /** Path of a PEM file with the certificate and those that lead to an authority. */
+  /** Path of a PEM file with the certificate and the intermediate certificates. */
   readonly crt: string
-  /** Path of a PEM file with its private key, not encrypted. */
+  /** Path of a PEM file with its private key, unencrypted. */
   readonly key: string
 }
 
 export class Certificates extends Context.Tag("nodepass/Certificates")<
   Certificates,
   {
-    /** A new certificate that nobody has issued, good for ten years. */
+    /** A new self-signed certificate, valid for ten years. */
     readonly selfSigned: Effect.Effect<Certificate>
-    /** Reads a certificate and its key. Fails when they are of no use together or the certificate has expired. */
+    /** Reads a certificate and its key. Fails when they cannot be used together, or when the certificate has expired. */
     readonly load: (files: Files) => Effect.Effect<Certificate, CertificateError>
-    /** Reads the PEM texts of authorities out of one file. Fails with `Unreadable` or `NotPem`. */
+    /** Reads the PEM texts of authorities from one file. Fails with `Unreadable` or `NotPem`. */
     readonly authorities: (file: string) => Effect.Effect<ReadonlyArray<string>, CertificateError>
     /**
-     * Watches the files while the scope is open. The answer waits until one may have changed since it last answered.
+     * Watches the files while the scope is open. The returned effect completes when a file may have changed since last time.
      *
-     * Renames over a file and symbolic links set anew count too. Where the system cannot watch, it waits for ever.
+     * Renames over a file and changed symbolic links count. Where the system cannot watch files, it never completes.
      */
     readonly changes: (files: Files) => Effect.Effect<Effect.Effect<void>, never, Scope.Scope>
   }
 >() {}
 
 export interface Options {
-  /** The files are read this often even when no change is seen. */
+  /** How often the files are read when no change was seen. */
   readonly reloadInterval: Duration.Duration
 }
 
-/** The certificate to show to whoever connects now. */
+/** The certificate in use. */
 export interface Current {
   readonly get: Effect.Effect<Certificate>
 }
@@ -78,8 +78,8 @@ export interface Current {
 /**
  * The certificate in the files, kept up to date while the scope is open.
  *
- * A good one that differs takes the place of the one before, and is logged. Files that are of no use change nothing and
- * are logged as a warning, once as long as they stay wrong in the same way. Fails when they are of no use at first.
+ * A usable certificate that differs replaces the previous one, which is logged. Files that cannot be used change nothing; the
+ * reason is logged as a warning, and not repeated while it stays the same. Fails when the files cannot be used at the start.
  */
 export const current = (
   files: Files,
@@ -88,18 +88,18 @@ export const current = (
   Effect.gen(function* () {
     const certificates = yield* Certificates
     const changed = yield* certificates.changes(files)
-    let inForce = yield* certificates.load(files)
+    let inUse = yield* certificates.load(files)
     let warned = ""
     const reload = Effect.matchEffect(certificates.load(files), {
       onFailure: ({ message }) => {
         if (message === warned) return Effect.void
         warned = message
-        return Effect.logWarning(`${message}; the certificate from before stays in use`)
+        return Effect.logWarning(`${message}; the previous certificate stays in use`)
       },
       onSuccess: (loaded) => {
         warned = ""
-        if (isSame(loaded, inForce)) return Effect.void
-        inForce = loaded
+        if (isSame(loaded, inUse)) return Effect.void
+        inUse = loaded
         return Effect.annotateLogs(Effect.logInfo("new certificate in use"), {
           fingerprint: loaded.fingerprint,
           expires: DateTime.formatIso(DateTime.unsafeMake(loaded.expires))
@@ -107,16 +107,16 @@ export const current = (
       }
     })
     const due = Effect.flatMap(Effect.timeoutOption(changed, reloadInterval), (change) =>
-      // Whoever writes a certificate writes its key too, and neither at once.
-      Option.isNone(change) ? Effect.void : Effect.sleep(settling)
+      // A certificate and its key are written one after the other.
+      Option.isNone(change) ? Effect.void : Effect.sleep(writeDelay)
     )
     yield* Effect.forkScoped(Effect.forever(Effect.zipRight(due, reload)))
-    return { get: Effect.sync(() => inForce) }
+    return { get: Effect.sync(() => inUse) }
   })
 
 // internal
 
-const settling = "250 millis"
+const writeDelay = "250 millis"
 
 const isSame = (a: Certificate, b: Certificate): boolean =>
   a.chain === b.chain && Redacted.value(a.key) === Redacted.value(b.key)

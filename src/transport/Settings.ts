@@ -10,7 +10,7 @@ import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import { datagramSizeLimit } from "./Transport.js"
+import { maxDatagramBytes } from "./Transport.js"
 import * as GoDuration from "../core/GoDuration.js"
 
 /** Variables with invalid values. */
@@ -104,7 +104,7 @@ export const config: Config.Config<Settings["Type"]> = Config.suspend(() =>
     handshakeTimeout: duration("NP_HANDSHAKE_TIMEOUT", defaults.handshakeTimeout),
     tcpDialTimeout: duration("NP_TCP_DIAL_TIMEOUT", defaults.tcpDialTimeout),
     bufferLimit: count("NP_TCP_DATA_BUF_SIZE", defaults.bufferLimit, 67_108_864),
-    datagramLimit: count("NP_UDP_DATA_BUF_SIZE", defaults.datagramLimit, datagramSizeLimit),
+    datagramLimit: count("NP_UDP_DATA_BUF_SIZE", defaults.datagramLimit, maxDatagramBytes),
     udpDialTimeout: duration("NP_UDP_DIAL_TIMEOUT", defaults.udpDialTimeout),
     poolGetTimeout: duration("NP_POOL_GET_TIMEOUT", defaults.poolGetTimeout),
     minPoolInterval: duration("NP_MIN_POOL_INTERVAL", defaults.minPoolInterval),

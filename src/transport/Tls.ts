@@ -1,5 +1,5 @@
 /**
- * Whom a side of a TLS connection believes, and the words for not believing it.
+ * What each side of a TLS connection presents or trusts, and why a handshake fails.
  */
 import * as DateTime from "effect/DateTime"
 import * as Schema from "effect/Schema"
@@ -7,13 +7,14 @@ import { Address } from "../core/Address.js"
 import type { Certificate } from "./Certificates.js"
 
 /**
- * No TLS connection with this peer. `Untrusted`: no known authority has issued its certificate. `WrongName`: that is for others.
- * `Expired`: it is not valid now. `NotPinned`: it is not the expected one. `Handshake`: the peer speaks no TLS 1.3, or gave up.
+ * The TLS handshake with this peer failed. `Untrusted`: no trusted authority issued its certificate. `WrongName`: the
+ * certificate is for other names. `Expired`: it is not valid now. `NotPinned`: its fingerprint is not the expected one.
+ * `Handshake`: the peer does not support TLS 1.3, or aborted the handshake.
  */
 export class TlsError extends Schema.TaggedError<TlsError>()("TlsError", {
   peer: Address,
   reason: Schema.Literal("Untrusted", "WrongName", "Expired", "NotPinned", "Handshake"),
-  /** What is wrong, to stand behind the peer's address. */
+  /** What is wrong. Follows the peer's address in the message. */
   detail: Schema.String
 }) {
   override get message(): string {
@@ -23,24 +24,23 @@ export class TlsError extends Schema.TaggedError<TlsError>()("TlsError", {
   }
 }
 
-/** What a client believes. */
+/** Which certificates a client accepts. */
 export type Trust =
-  /** Exactly the certificate with this fingerprint (64 lower-case hex digits), whoever issued it and whatever its dates. */
+  /** Only the certificate with this fingerprint (64 lower-case hex digits). Its issuer, names and dates are not checked. */
   | { readonly _tag: "Pinned"; readonly fingerprint: string }
-  /** A certificate for this DNS name or IP address, valid now, issued by an authority of the system or of these PEM texts. */
+  /** A valid certificate for this DNS name or IP address, issued by an authority of the system or of these PEM texts. */
   | { readonly _tag: "Authority"; readonly name: string; readonly authorities: ReadonlyArray<string> }
 
-/** Which side we are. The server shows a certificate, the client looks at it. */
+/** The side of the handshake. The server presents a certificate, and the client verifies it. */
 export type Side =
   | { readonly side: "server"; readonly certificate: Certificate }
   | { readonly side: "client"; readonly trust: Trust }
 
-/** The refusals, in one sentence each. */
 export const untrusted = (peer: Address, why: string): TlsError =>
-  new TlsError({ peer, reason: "Untrusted", detail: `no authority known here has issued it (${why})` })
+  new TlsError({ peer, reason: "Untrusted", detail: `no trusted authority issued it (${why})` })
 
 export const wrongName = (peer: Address, names: ReadonlyArray<string>, name: string): TlsError =>
-  new TlsError({ peer, reason: "WrongName", detail: `it is for ${names.join(", ") || "nobody"}, not for ${name}` })
+  new TlsError({ peer, reason: "WrongName", detail: `it is for ${names.join(", ") || "no name"}, not for ${name}` })
 
 export const expired = (peer: Address, expires: number): TlsError =>
   new TlsError({ peer, reason: "Expired", detail: `it expired at ${iso(expires)}` })

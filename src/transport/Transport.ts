@@ -1,6 +1,7 @@
 /**
- * Sockets as the tunnel needs them: pulled, half-closing, owned by a Scope. `NodeTransport` opens real ones,
- * `SimNetwork` simulated ones, and one compliance suite holds both to the words below.
+ * Connections, listeners and UDP sockets, each owned by a Scope. A connection is read on demand and can be half-closed.
+ * `NodeTransport` and `KernelTransport` open real sockets, `SimNetwork` simulated ones. One compliance suite checks that all
+ * of them do what is written here.
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -42,7 +43,7 @@ const sentences: Record<Reason, string> = {
   Unknown: "failed"
 }
 
-/** A socket operation failed. `address` is the far side of a connection, or the address to listen on. */
+/** A socket operation failed. `address` is the remote address of a connection, or the address to listen on. */
 export class TransportError extends Schema.TaggedError<TransportError>()("TransportError", {
   operation: Schema.Literal("connect", "listen", "bind", "read", "write", "receive"),
   reason: Reason,
@@ -57,17 +58,17 @@ export class TransportError extends Schema.TaggedError<TransportError>()("Transp
 /**
  * One open byte stream.
  *
- * Closing the scope that opened it closes the socket at once: bytes that `end` has not seen off may be lost, and a
+ * Closing the scope that opened it closes the socket at once: bytes written before `end` has completed may be lost, and a
  * peer that still sends is reset. One fiber reads at a time, and one writes.
  */
 export interface Connection {
   readonly local: Address
   readonly remote: Address
   /**
-   * The next chunk, never empty, or `None` once the peer has half-closed (and `None` ever after).
+   * The next chunk, never empty, or `None` once the peer has half-closed, and from then on.
    *
-   * Nothing is taken from the kernel before it is asked for. Cancel safe while it waits: an interrupted read has
-   * taken nothing. Fails with `Reset` or `Closed`, and ever after.
+   * Nothing is read from the kernel in advance. Cancel safe: a read that is interrupted while it waits has taken nothing.
+   * Fails with `Reset` or `Closed`, and from then on.
    */
   readonly read: Effect.Effect<Option.Option<Uint8Array>, TransportError>
   /**
@@ -77,96 +78,97 @@ export interface Connection {
    * The returned effect cancels the watch: run it before you read. One watch at a time.
    */
   readonly watch: (listener: (what: "Bytes" | "End" | "Failure") => void) => Effect.Effect<Effect.Effect<void>>
-  /** Puts bytes back in front of what `read` will answer next. */
+  /** Puts bytes back: the next `read` returns them first. */
   readonly unread: (chunk: Uint8Array) => void
   /**
-   * Completes when the bytes are accepted and fewer wait than the high-water mark; the chunk must not change after.
+   * Completes when the bytes are accepted and fewer than the high-water mark are waiting. The chunk must not change later.
    *
-   * Fails with `Closed` after `end`, with `Reset` when the peer is gone.
+   * Fails with `Closed` after `end`, and with `Reset` when the peer has reset or closed the connection.
    */
   readonly write: (chunk: Uint8Array) => Effect.Effect<void, TransportError>
-  /** Bytes of writes that the kernel has not taken yet: while they grow fewer, the peer reads. */
+  /** Bytes written that the kernel has not accepted yet. While the number falls, the peer is reading. */
   readonly unsent: () => number
-  /** Half-closes our side; completes when everything written before it is with the kernel. Once is enough. */
+  /** Half-closes this side. Completes when the kernel has accepted everything written before. A second call does nothing. */
   readonly end: Effect.Effect<void, TransportError>
-  /** Drops the connection so that the peer sees a reset, not an end. Both sides of it fail with `Reset` or `Closed` after. */
+  /** Resets the connection. Both sides fail with `Reset` or `Closed` from then on. */
   readonly reset: Effect.Effect<void>
 }
 
-/** An open port. Closing the scope that opened it closes the port, and connections nobody accepted yet. */
+/** An open port. Closing the scope that opened it closes the port and the connections that were not accepted yet. */
 export interface Listener {
-  /** The address in use: the port is the true one when `0` was asked for. */
+  /** The address in use. Its port is the one that the system chose when port `0` was requested. */
   readonly address: Address
   /** The next connection, in order of arrival, owned by the caller's scope. Cancel safe. */
   readonly accept: Effect.Effect<Connection, never, Scope.Scope>
 }
 
-/** One datagram, and whose it is: where it came from, or where it goes. */
+/** One datagram. `peer` is where it came from, or where to send it. */
 export interface Datagram {
   readonly peer: Address
   readonly bytes: Uint8Array
 }
 
-/** An open UDP port, which the scope that opened it closes. One fiber receives at a time. */
+/** An open UDP port. The scope that opened it closes it. One fiber receives at a time. */
 export interface DatagramSocket {
-  /** The address in use: the port is the true one when `0` was asked for. */
+  /** The address in use. Its port is the one that the system chose when port `0` was requested. */
   readonly address: Address
   /**
-   * The datagrams that have come, oldest first, at least one. Cancel safe.
+   * The datagrams received so far, oldest first, at least one. Cancel safe.
    *
-   * Up to `datagramsHeld` bytes wait here to be asked for; one that comes then is dropped, and counted by `dropped`.
-   * An associated socket fails with `Refused` where its peer says that nobody listens, and receives again after.
+   * Up to `maxBufferedBytes` of datagrams wait here. A datagram that arrives when the buffer is full is dropped and counted.
+   * An associated socket fails with `Refused` when its peer reports that the port is closed, and can receive again afterwards.
    */
   readonly receive: Effect.Effect<ReadonlyArray<Datagram>, TransportError>
-  /** Hands each to the system, in order, and says how many it had no room for; an associated socket has one peer only. */
+  /** Sends datagrams, in order. Returns how many the system had no room for. An associated socket sends to its peer only. */
   readonly send: (datagrams: ReadonlyArray<Datagram>) => Effect.Effect<number>
-  /** Datagrams that came and were dropped, since nobody asked for them in time. */
+  /** Datagrams that were dropped because the buffer was full. */
   readonly dropped: () => number
 }
 
-/** The largest datagram, in bytes: what UDP over IPv4 can carry. */
-export const datagramSizeLimit = 65_507
+/** Bytes in a datagram, at most: the limit of UDP over IPv4. */
+export const maxDatagramBytes = 65_507
 
-/** Bytes of datagrams that wait in a socket to be received, at most. */
-export const datagramsHeld = 1024 * 1024
+/** Bytes of datagrams that a socket buffers until they are received, at most. */
+export const maxBufferedBytes = 1024 * 1024
 
 export class Transport extends Context.Tag("nodepass/Transport")<
   Transport,
   {
     /**
-     * Opens a stream to the address, its name looked up now.
+     * Opens a TCP connection. Looks the name up each time.
      *
-     * Interrupting it abandons the attempt. Fails with `Refused`, `Unreachable`, `UnknownHost` or `TimedOut`.
+     * Interrupting it cancels the attempt. Fails with `Refused`, `Unreachable`, `UnknownHost` or `TimedOut`.
      */
     readonly connect: (address: Address) => Effect.Effect<Connection, TransportError, Scope.Scope>
     /** Opens a port. Fails with `AddressInUse`, `AddressUnavailable`, `Forbidden` or `UnknownHost`. */
     readonly listen: (address: Address) => Effect.Effect<Listener, TransportError, Scope.Scope>
     /**
-     * TLS 1.3 over an open connection of this Transport, on which nothing is being read or written.
+     * Starts TLS 1.3 on an open connection of this Transport. No read or write may be in progress on it.
      *
-     * The answer takes the connection's place; the scope that opened it still owns the socket. Bytes put back by `unread`
-     * are the handshake's first. To end is to say so in TLS too, and the other direction flows on. It waits for ever;
-     * interrupting it, or its failure, resets the connection, and a server may learn from that reset alone that it was refused.
-     * Fails with `TlsError`, or with `Reset` or `Closed` when the connection broke.
+     * Use the returned connection in place of the given one. The scope that opened the socket still owns it. The handshake
+     * reads bytes put back by `unread` first. `end` sends a TLS close_notify, and the other direction stays open. There is no
+     * timeout. When it fails or is interrupted, the connection is reset; to a server, that reset may be the only sign that
+     * the client refused its certificate. Fails with `TlsError`, and with `Reset` or `Closed` when the connection is lost.
      */
     readonly secure: (connection: Connection, as: Side) => Effect.Effect<Connection, TlsError | TransportError>
     /**
-     * Whether a connection to `target` would come to a port of this machine that listens at `own`, names looked up now;
-     * `false` for a name that nobody knows. The ports are not looked at.
+     * Whether a connection to the host of `target` would arrive at a listener of this machine on the host of `own`.
+     *
+     * Looks names up, and is `false` for an unknown name. The ports are not compared.
      */
     readonly reaches: (target: Address, own: Address) => Effect.Effect<boolean>
-    /** Opens a UDP port that hears anybody. Fails as `listen` does. */
+    /** Opens a UDP port that receives from any peer. Fails like `listen`. */
     readonly bind: (address: Address) => Effect.Effect<DatagramSocket, TransportError, Scope.Scope>
-    /** Opens a UDP port that hears and speaks to this peer only, its name looked up now. Fails with `UnknownHost`. */
+    /** Opens a UDP port that receives from this peer only. Looks the name up. Fails with `UnknownHost`. */
     readonly associate: (peer: Address) => Effect.Effect<DatagramSocket, TransportError, Scope.Scope>
   }
 >() {}
 
 /**
- * Serves every connection in a fiber of its own; never ends by itself.
+ * Accepts connections for ever, and runs the handler of each in a fiber of its own.
  *
- * The handler runs in the connection's scope, owns it and sees to it that it is closed. Fibers and scopes end with the
- * caller's scope, not with this loop: interrupting the loop stops accepting and harms nobody.
+ * The handler runs in the connection's scope, and must close it. Fibers and scopes belong to the caller's scope and not to
+ * this loop: interrupting the loop stops accepting, and running handlers continue.
  */
 export const serveOwning = <R>(
   listener: Listener,
@@ -174,7 +176,7 @@ export const serveOwning = <R>(
 ): Effect.Effect<never, never, R | Scope.Scope> =>
   serveScoped(listener, (connection, scope, restore) => restore(handler(connection, scope)))
 
-/** Like `serveOwning`, and the connection is closed when its handler ends. */
+/** Like `serveOwning`, but closes the connection when its handler ends. */
 export const serve = <R>(
   listener: Listener,
   handler: (connection: Connection) => Effect.Effect<void, never, R>
@@ -187,7 +189,7 @@ export const serve = <R>(
 
 type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 
-/** Runs each handler uninterruptible: what may be interrupted it restores. */
+/** Runs each handler as uninterruptible. The handler restores interruption where it is safe. */
 const serveScoped = <R>(
   listener: Listener,
   handler: (connection: Connection, scope: Scope.CloseableScope, restore: Restore) => Effect.Effect<void, never, R>
@@ -199,7 +201,7 @@ const serveScoped = <R>(
           Effect.matchCauseEffect(restore(listener.accept), {
             onFailure: (cause) => Effect.zipRight(Scope.close(scope, Exit.failCause(cause)), Effect.failCause(cause)),
             onSuccess: (connection) => Effect.forkIn(handler(connection, scope, restore), parent)
-            // Once for both: to change what a fiber is given takes some 10 µs.
+            // Once for both: to provide a service to a fiber costs some 10 µs.
           }).pipe(Scope.extend(scope))
         )
       )

@@ -1,5 +1,5 @@
 /**
- * The words of `DatagramSocket`, as laws. `NodeTransport` and `SimNetwork` are both held to them.
+ * The contract of `DatagramSocket`, as laws that every implementation has to keep.
  */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
@@ -26,7 +26,7 @@ const toServer = ({ address: peer }: DatagramSocket, ...texts: ReadonlyArray<str
 
 const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes)
 
-/** So many datagrams, however they come. */
+/** Receives this many datagrams. */
 const receive = (socket: DatagramSocket, count: number) =>
   Effect.gen(function* () {
     const all = []
@@ -43,7 +43,7 @@ export const suite = (name: string, world: World): unknown =>
       it.live(sentence, () => world.run(Effect.suspend(program)))
 
     it.live.prop(
-      "datagrams keep their boundaries and their order, empty ones too",
+      "keeps the boundaries and order of datagrams, including empty ones",
       [FastCheck.array(FastCheck.oneof(FastCheck.constant(0), FastCheck.nat(9000)), { minLength: 1, maxLength: 12 })],
       ([sizes]) =>
         world.run(
@@ -54,9 +54,9 @@ export const suite = (name: string, world: World): unknown =>
               bytes: Uint8Array.from({ length: size }, (_, at) => (at * 7 + index) & 255)
             }))
             assert.strictEqual(yield* client.send(sent), 0)
-            const came = yield* receive(server, sizes.length)
+            const received = yield* receive(server, sizes.length)
             assert.deepStrictEqual(
-              came.map(({ bytes }) => Buffer.from(bytes).toString("base64")),
+              received.map(({ bytes }) => Buffer.from(bytes).toString("base64")),
               sent.map(({ bytes }) => Buffer.from(bytes).toString("base64"))
             )
           })
@@ -64,7 +64,7 @@ export const suite = (name: string, world: World): unknown =>
       { fastCheck: { numRuns: runs(8, 20) } }
     )
 
-    law("an answer goes to whoever asked, by the address the question came from", () =>
+    law("a reply reaches the sender at the address that its datagram came from", () =>
       Effect.gen(function* () {
         const { client, server, transport } = yield* pair
         const other = yield* transport.associate(server.address)
@@ -85,14 +85,14 @@ export const suite = (name: string, world: World): unknown =>
       })
     )
 
-    law("an associated socket hears its peer and nobody else", () =>
+    law("an associated socket receives from its peer only", () =>
       Effect.gen(function* () {
         const { client, server, transport } = yield* pair
-        const stranger = yield* transport.bind(here)
+        const other = yield* transport.bind(here)
         yield* client.send(toServer(server, "question"))
         const [question] = yield* receive(server, 1)
         if (question === undefined) return
-        yield* stranger.send([{ peer: question.peer, bytes: new TextEncoder().encode("lie") }])
+        yield* other.send([{ peer: question.peer, bytes: new TextEncoder().encode("lie") }])
         yield* server.send([{ peer: question.peer, bytes: new TextEncoder().encode("answer") }])
         const [answer] = yield* receive(client, 1)
         assert.strictEqual(text(answer?.bytes ?? new Uint8Array(0)), "answer")
@@ -100,7 +100,7 @@ export const suite = (name: string, world: World): unknown =>
       })
     )
 
-    law("an associated socket says that nobody listens, and hears whoever does later", () =>
+    law("an associated socket fails with Refused for a closed port, and receives once the port is open", () =>
       Effect.gen(function* () {
         const transport = yield* Transport
         const scope = yield* Scope.make()
@@ -117,7 +117,7 @@ export const suite = (name: string, world: World): unknown =>
       })
     )
 
-    law("port 0 is a true port, which nobody else can have until it is closed", () =>
+    law("port 0 becomes a real port, which is in use until the socket is closed", () =>
       Effect.gen(function* () {
         const transport = yield* Transport
         const scope = yield* Scope.make()
@@ -130,7 +130,7 @@ export const suite = (name: string, world: World): unknown =>
       })
     )
 
-    law("a name that nobody knows is refused", () =>
+    law("fails with UnknownHost for an unknown name", () =>
       Effect.gen(function* () {
         const transport = yield* Transport
         assert.strictEqual(yield* reasonOf(transport.associate(Address.make("nobody.invalid", 53))), "UnknownHost")
@@ -151,7 +151,7 @@ export const suite = (name: string, world: World): unknown =>
       })
     )
 
-    law("what nobody asks for is bounded; the newest is dropped", () =>
+    law("buffers a bounded number of bytes, and drops the newest datagrams", () =>
       Effect.gen(function* () {
         const { client, server } = yield* pair
         const large = new Uint8Array(8000)
@@ -160,14 +160,14 @@ export const suite = (name: string, world: World): unknown =>
           yield* client.send([{ peer: server.address, bytes: large.slice() }])
         }
         yield* client.send(toServer(server, "late"))
-        const came = yield* server.receive
-        const held = came.reduce((sum, { bytes }) => sum + bytes.length, 0)
-        assert.isAtMost(held, 1024 * 1024)
-        assert.strictEqual(came[0]?.bytes[0], 0)
+        const received = yield* server.receive
+        const bytes = received.reduce((sum, { bytes }) => sum + bytes.length, 0)
+        assert.isAtMost(bytes, 1024 * 1024)
+        assert.strictEqual(received[0]?.bytes[0], 0)
       })
     )
 
-    law("a wildcard port hears this machine's own", () =>
+    law("a wildcard port receives from this machine", () =>
       Effect.gen(function* () {
         const transport = yield* Transport
         const server = yield* transport.bind(Address.make("", 0))
@@ -180,7 +180,7 @@ export const suite = (name: string, world: World): unknown =>
       })
     )
 
-    law("closing its scope ends a wait", () =>
+    law("closing the scope ends a receive that waits", () =>
       Effect.gen(function* () {
         const transport = yield* Transport
         const scope = yield* Scope.make()

@@ -1,5 +1,5 @@
 /**
- * The words of `Transport`, as laws. `NodeTransport` and `SimNetwork` are both held to them.
+ * The contract of `Transport`, as laws that every implementation has to keep.
  */
 import { assert, describe, it } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
@@ -15,9 +15,9 @@ import { type Connection, type Listener, serve, Transport, type TransportError }
 import { runs } from "../Runs.js"
 
 export interface World {
-  /** Runs a program whose scopes are closed then, and fails when anything is left open. */
+  /** Runs a program, closes its scopes, and fails when anything is still open. */
   readonly run: (program: Effect.Effect<void, TransportError, Scope.Scope | Transport>) => Effect.Effect<void>
-  /** More than one connection takes while nobody reads: how many chunks of how many bytes, and the most it may take. */
+  /** More than a connection accepts while its peer does not read: chunks, bytes in each, and the bytes it may accept at most. */
   readonly flood: { readonly chunks: number; readonly bytes: number; readonly limit: number }
 }
 
@@ -48,7 +48,7 @@ const connected: Effect.Effect<Ends, TransportError, Scope.Scope | Transport> = 
 
 const ascii = (text: string): Uint8Array => new TextEncoder().encode(text)
 
-/** Bytes of which each says where it is. */
+/** Bytes whose values depend on their position. */
 const pattern = (length: number): Uint8Array =>
   Uint8Array.from({ length }, (_, index) => (index * 31 + (index >> 8)) & 255)
 
@@ -106,10 +106,10 @@ const reasonOf = <A>(effect: Effect.Effect<A, TransportError>) =>
 const failureOf = <A, R>(effect: Effect.Effect<A, TransportError, R>): Effect.Effect<TransportError, never, R> =>
   Effect.matchEffect(effect, { onFailure: Effect.succeed, onSuccess: () => Effect.dieMessage("it succeeded") })
 
-/** Writes until it fails, and says why. */
+/** Writes until a write fails, and returns why. */
 const writeOn = (connection: Connection) => reasonOf(Effect.forever(connection.write(pattern(100))))
 
-/** Reads until it fails or ends, and says which. */
+/** Reads until a read fails or the stream ends, and returns which. */
 const readOn = (connection: Connection) => reasonOf(readAll(connection))
 
 const echo = (connection: Connection): Effect.Effect<void> =>
@@ -145,7 +145,7 @@ export const suite = (name: string, world: World): unknown =>
     const law = lawOf(world)
 
     it.live.prop(
-      "bytes arrive whole and in order, both ways at once, however they are cut",
+      "delivers bytes complete and in order, in both directions at once, whatever the sizes of writes",
       [FastCheck.nat(30_000), FastCheck.nat(30_000), lengths, lengths],
       ([up, down, upLengths, downLengths]) =>
         world.run(
@@ -167,7 +167,7 @@ export const suite = (name: string, world: World): unknown =>
       { fastCheck: { numRuns: runs(8, 20) } }
     )
 
-    law("each end knows its own address and the other's", () =>
+    law("gives each side its own address and the other's", () =>
       Effect.gen(function* () {
         const { client, server } = yield* connected
         assert.strictEqual(String(client.local), String(server.remote))
@@ -176,7 +176,7 @@ export const suite = (name: string, world: World): unknown =>
       })
     )
 
-    law("a listener on port 0 knows its true port, and no two share it", () =>
+    law("gives each listener on port 0 a port of its own", () =>
       Effect.gen(function* () {
         const transport = yield* Transport
         const [one, two] = yield* Effect.all([transport.listen(here), transport.listen(here)])
@@ -186,7 +186,7 @@ export const suite = (name: string, world: World): unknown =>
     )
 
     for (const half of ["client", "server"] as const) {
-      law(`after the ${half} half-closes, the other side still answers`, () =>
+      law(`after the ${half} half-closes, the other side can still send`, () =>
         Effect.gen(function* () {
           const ends = yield* connected
           const [first, second] = half === "client" ? [ends.client, ends.server] : [ends.server, ends.client]
@@ -200,7 +200,7 @@ export const suite = (name: string, world: World): unknown =>
       )
     }
 
-    law("a writer sees how many bytes are still to go, and that they grow fewer while the peer reads", () =>
+    law("unsent falls while the peer reads", () =>
       Effect.gen(function* () {
         const { client, server } = yield* connected
         assert.strictEqual(client.unsent(), 0)
@@ -212,7 +212,7 @@ export const suite = (name: string, world: World): unknown =>
       })
     )
 
-    law("the end is seen for ever, by read and by watch", () =>
+    law("read and watch report the end again and again", () =>
       Effect.gen(function* () {
         const { client, server } = yield* connected
         yield* client.end
@@ -226,7 +226,7 @@ export const suite = (name: string, world: World): unknown =>
       })
     )
 
-    law("to end twice is to end once, and to write after it fails with Closed", () =>
+    law("a second end does nothing, and a write after end fails with Closed", () =>
       Effect.gen(function* () {
         const { client, server } = yield* connected
         yield* client.end
@@ -238,7 +238,7 @@ export const suite = (name: string, world: World): unknown =>
       })
     )
 
-    law("a watch says what read will return, before it arrives and after, and takes nothing", () =>
+    law("a watch reports what read will return, before it arrives and after, and takes nothing", () =>
       Effect.gen(function* () {
         const { client, server } = yield* connected
         const watching = yield* Effect.fork(readable(server))
@@ -285,7 +285,7 @@ export const suite = (name: string, world: World): unknown =>
     )
 
     it.live.prop(
-      "a read or watch interrupted while it waits has taken nothing",
+      "a read or watch that is interrupted while it waits has taken nothing",
       [FastCheck.array(FastCheck.tuple(FastCheck.boolean(), FastCheck.nat(3)), { maxLength: 30 })],
       ([waits]) =>
         world.run(
@@ -309,7 +309,7 @@ export const suite = (name: string, world: World): unknown =>
       { fastCheck: { numRuns: runs(8, 20) } }
     )
 
-    law("bytes put back are read again, the last put back first", () =>
+    law("returns bytes that were put back first, the last put back before the others", () =>
       Effect.gen(function* () {
         const { client, server } = yield* connected
         yield* client.write(ascii("world"))
@@ -326,7 +326,7 @@ export const suite = (name: string, world: World): unknown =>
       })
     )
 
-    law("writes wait while the other side does not read, and arrive whole when it does", () =>
+    law("writes wait while the other side does not read, and arrive complete once it does", () =>
       Effect.gen(function* () {
         const { bytes, chunks, limit } = world.flood
         const { client, server } = yield* connected
@@ -336,7 +336,7 @@ export const suite = (name: string, world: World): unknown =>
           accepted += bytes
         })
         const writing = yield* Effect.fork(Effect.zipRight(Effect.repeatN(write, chunks - 1), client.end))
-        // By the time another pair has spoken this often, all that will be taken was taken.
+        // After this many exchanges on another connection, every write that will complete has completed.
         const other = yield* connected
         yield* Effect.fork(echo(other.server))
         for (let turn = 0; turn < 200; turn++) {
@@ -354,7 +354,7 @@ export const suite = (name: string, world: World): unknown =>
       })
     )
 
-    law("once end has completed, closing the scope loses nothing", () =>
+    law("loses nothing when the scope closes after end has completed", () =>
       Effect.gen(function* () {
         const { client, clientScope, server } = yield* connected
         const body = pattern((world.flood.bytes * world.flood.chunks) / 4)
@@ -366,7 +366,7 @@ export const suite = (name: string, world: World): unknown =>
       })
     )
 
-    law("the other side of a reset sees a reset, in reading and in writing, ever after", () =>
+    law("the peer of a reset fails with Reset, in reads and writes, from then on", () =>
       Effect.gen(function* () {
         const { client, server } = yield* connected
         const reading = yield* Effect.fork(readOn(server))
@@ -379,7 +379,7 @@ export const suite = (name: string, world: World): unknown =>
       })
     )
 
-    law("our own side of a reset fails too, and ever after, also a read that waits", () =>
+    law("the side that resets fails too from then on, and so does a read that waits", () =>
       Effect.gen(function* () {
         const { client, server } = yield* connected
         const reading = yield* Effect.fork(readOn(client))
@@ -405,7 +405,7 @@ export const suite = (name: string, world: World): unknown =>
       })
     )
 
-    law("whoever writes on after the other side has closed fails with Reset", () =>
+    law("a write to a side that has closed fails with Reset", () =>
       Effect.gen(function* () {
         const { client, server, serverScope } = yield* connected
         yield* client.write(ascii("ping"))
@@ -415,7 +415,7 @@ export const suite = (name: string, world: World): unknown =>
       })
     )
 
-    law("closing the scope of a connection ends it for the peer", () =>
+    law("closing the scope of a connection is an end for the peer", () =>
       Effect.gen(function* () {
         const { client, server, serverScope } = yield* connected
         const reading = yield* Effect.fork(client.read)
@@ -428,7 +428,7 @@ export const suite = (name: string, world: World): unknown =>
       })
     )
 
-    law("connecting where nobody listens fails with Refused, also after somebody did", () =>
+    law("a connect to a closed port fails with Refused, even if it was open before", () =>
       Effect.gen(function* () {
         const transport = yield* Transport
         const { address } = yield* Effect.scoped(transport.listen(here))
@@ -440,7 +440,7 @@ export const suite = (name: string, world: World): unknown =>
       })
     )
 
-    law("connecting to a name that nobody has fails with UnknownHost", () =>
+    law("a connect to an unknown name fails with UnknownHost", () =>
       Effect.gen(function* () {
         const transport = yield* Transport
         assert.strictEqual(
@@ -450,7 +450,7 @@ export const suite = (name: string, world: World): unknown =>
       })
     )
 
-    law("a port is taken while its listener is open, and free once it is closed", () =>
+    law("a port is in use while its listener is open, and free afterwards", () =>
       Effect.gen(function* () {
         const transport = yield* Transport
         const scope = yield* forkScope
@@ -466,7 +466,7 @@ export const suite = (name: string, world: World): unknown =>
       })
     )
 
-    law("listening on an address of another machine fails with AddressUnavailable", () =>
+    law("a listener on an address of another machine fails with AddressUnavailable", () =>
       Effect.gen(function* () {
         const transport = yield* Transport
         assert.strictEqual(
@@ -476,7 +476,7 @@ export const suite = (name: string, world: World): unknown =>
       })
     )
 
-    law("closing a listener closes connections that nobody accepted, and leaves the accepted ones", () =>
+    law("closing a listener closes connections that were not accepted, and no others", () =>
       Effect.gen(function* () {
         const transport = yield* Transport
         const scope = yield* forkScope
@@ -493,7 +493,7 @@ export const suite = (name: string, world: World): unknown =>
       })
     )
 
-    law("connections are accepted in the order in which they came", () =>
+    law("accepts connections in order of arrival", () =>
       Effect.gen(function* () {
         const transport = yield* Transport
         const listener = yield* transport.listen(here)
@@ -518,7 +518,7 @@ export const suite = (name: string, world: World): unknown =>
       })
     )
 
-    law("connections that were reset before anybody accepted them harm nobody", () =>
+    law("connections that are reset before they are accepted do not stop the listener", () =>
       Effect.gen(function* () {
         const transport = yield* Transport
         const listener = yield* transport.listen(here)
@@ -544,7 +544,7 @@ export const suite = (name: string, world: World): unknown =>
       })
     )
 
-    law("serve closes a connection when its handler ends, and every one when its scope closes", () =>
+    law("serve closes a connection when its handler ends, and every connection when its scope closes", () =>
       Effect.gen(function* () {
         const transport = yield* Transport
         const listener = yield* transport.listen(here)
@@ -574,7 +574,7 @@ export const suite = (name: string, world: World): unknown =>
       })
     )
 
-    law("interrupting the serve loop stops accepting and harms no handler", () =>
+    law("interrupting serve stops accepting, and running handlers continue", () =>
       Effect.gen(function* () {
         const transport = yield* Transport
         const listener = yield* transport.listen(here)

@@ -92,7 +92,7 @@ describe("the certificate in force", () => {
         assert.strictEqual((yield* get).fingerprint, one.fingerprint)
         const mismatch = "key=tls.key: is not the key of the certificate in tls.crt"
         const lines = () => logged.map(({ level, text }) => `${level} ${text}`)
-        const line = `WARN ${mismatch}; the certificate from before stays in use`
+        const line = `WARN ${mismatch}; the previous certificate stays in use`
         assert.deepStrictEqual(lines(), [line])
         yield* disk.write(files.key, Redacted.value(two.key))
         yield* Effect.sleep("1 second")
@@ -102,7 +102,7 @@ describe("the certificate in force", () => {
         assert.deepStrictEqual(lines(), [
           line,
           "INFO new certificate in use",
-          "WARN crt=tls.crt: cannot be read: no such file; the certificate from before stays in use"
+          "WARN crt=tls.crt: cannot be read: no such file; the previous certificate stays in use"
         ])
       })
     ))

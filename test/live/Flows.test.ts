@@ -128,7 +128,7 @@ describe("tls=2", () => {
   })
 
   it.each([
-    ["whom no authority known has issued", { issuer: "unknown" }, /no authority known here has issued it/],
+    ["whom no authority known has issued", { issuer: "unknown" }, /no trusted authority issued it/],
     ["that is for others", { names: ["other.test"] }, /it is for other\.test, not for 127\.0\.0\.1/]
   ] as const)("gives no visitor to a server with a certificate %s, and says so once", async (_, wish, reason) => {
     let visitors = 0
@@ -186,7 +186,7 @@ describe("tls=2", () => {
     await visitMany("the second certificate")
 
     Fs.writeFileSync(crt, "not a certificate\n")
-    await server.line(/WARN .*the certificate from before stays in use/)
+    await server.line(/WARN .*the previous certificate stays in use/)
     await visitMany("no certificate")
     assert.notMatch(client.log(), /WARN/)
 
@@ -195,7 +195,7 @@ describe("tls=2", () => {
     // On connections from before, until the pool has to dial.
     const warned = client.line(/WARN/)
     while (!client.log().includes("WARN")) await Promise.race([warned, visit("on a connection from before")])
-    await client.line(/WARN .*no authority known here has issued it/)
+    await client.line(/WARN .*no trusted authority issued it/)
   })
 })
 

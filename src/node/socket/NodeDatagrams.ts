@@ -9,7 +9,7 @@ import type * as Address from "../../core/Address.js"
 import {
   type Datagram,
   type DatagramSocket,
-  datagramsHeld,
+  maxBufferedBytes,
   type Transport,
   TransportError
 } from "../../transport/Transport.js"
@@ -162,7 +162,7 @@ const makeInbox = (
       notify()
     })
     .on("message", (bytes, { address: host, port }) => {
-      if (waitingBytes + bytes.length > datagramsHeld || waiting.length >= datagramsHeld / 64) {
+      if (waitingBytes + bytes.length > maxBufferedBytes || waiting.length >= maxBufferedBytes / 64) {
         dropped++
         return
       }
