@@ -25,7 +25,7 @@ export interface TextOptions {
 }
 
 /**
- * `2026-01-31 12:00:00.000  INFO  message key=value`, in UTC.
+ * `2026-01-31 12:00:00.000Z  INFO  message key=value`, in UTC.
  *
  * Always one line, without control characters. A value with spaces, quotes or `=` is quoted as in JSON.
  * Annotations are sorted by name. A cause becomes the value `cause`; at level `debug`, its stack becomes the value `stack`.
@@ -35,7 +35,7 @@ export const text = (options?: TextOptions): Logger.Logger<unknown, string> =>
     const { logLevel, date } = record
     const label = logLevel.label.padStart(5)
     const level = options?.colors === true ? `\u001b[${colors[logLevel._tag]}m${label}\u001b[0m` : label
-    const time = date.toISOString().replace("T", " ").replace("Z", "")
+    const time = date.toISOString().replace("T", " ")
     const fields = fieldsOf(record).map(([key, value]) => ` ${quoted(key)}=${quoted(toText(value))}`)
     return `${time} ${level}  ${escaped(messageOf(record))}${fields.join("")}`
   })

@@ -131,7 +131,7 @@ describe("the log", () => {
     const server = await start("")
     assert.match(
       await server.line(/waiting/),
-      /^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} {2}INFO {2}waiting for a client mode=1 tunnel=\S+ visitors=\S+$/
+      /^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}Z {2}INFO {2}waiting for a client mode=1 tunnel=\S+ visitors=\S+$/
     )
   })
 

@@ -40,7 +40,7 @@ describe("the process's log", () => {
       const { code, err, out } = yield* run({})
       assert.strictEqual(code, 0)
       assert.strictEqual(out, "done\n")
-      assert.match(err, /^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} {2}INFO {2}hello \d\n){3}$/)
+      assert.match(err, /^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}Z {2}INFO {2}hello \d\n){3}$/)
     })
   )
 

@@ -34,13 +34,13 @@ const text = LogLine.text()
 const value = FastCheck.oneof(FastCheck.anything({ withBigInt: true, withDate: true }), FastCheck.fullUnicodeString())
 
 describe("a line of text", () => {
-  it.effect("has the time in UTC, the level, the message and the annotations", () =>
+  it.effect("has the time in UTC with its zone, the level, the message and the annotations", () =>
     Effect.gen(function* () {
       const got = yield* lines(
         text,
         Effect.annotateLogs(Effect.logInfo("client", "connected"), { peer: "[::1]:5", n: 3 })
       )
-      assert.deepStrictEqual(got, ["2026-01-31 12:00:00.000  INFO  client connected n=3 peer=[::1]:5"])
+      assert.deepStrictEqual(got, ["2026-01-31 12:00:00.000Z  INFO  client connected n=3 peer=[::1]:5"])
     })
   )
 
@@ -49,7 +49,7 @@ describe("a line of text", () => {
       const all = [Effect.logDebug("m"), Effect.logInfo("m"), Effect.logWarning("m"), Effect.logError("m")]
       const got = yield* lines(text, Effect.all([...all, Effect.logFatal("m")], { discard: true }), "debug")
       assert.deepStrictEqual(
-        got.map((line) => line.slice(23)),
+        got.map((line) => line.slice(24)),
         [" DEBUG  m", "  INFO  m", "  WARN  m", " ERROR  m", " FATAL  m"]
       )
     })
@@ -59,7 +59,7 @@ describe("a line of text", () => {
     Effect.gen(function* () {
       const values = { a: "two words", b: 'say "x"', c: "", d: "a=b", e: "x\ny", f: "\u001b[2J" }
       const [got] = yield* lines(text, Effect.annotateLogs(Effect.logInfo("m"), values))
-      assert.strictEqual(got?.slice(31), String.raw`m a="two words" b="say \"x\"" c="" d="a=b" e="x\ny" f="\u001b[2J"`)
+      assert.strictEqual(got?.slice(32), String.raw`m a="two words" b="say \"x\"" c="" d="a=b" e="x\ny" f="\u001b[2J"`)
     })
   )
 
@@ -82,7 +82,7 @@ describe("a line of text", () => {
         Effect.catchAllCause((cause) => Effect.logError("lost", cause))
       )
       const [terse] = yield* lines(text, failing)
-      assert.strictEqual(terse?.slice(24), String.raw`ERROR  lost cause="no\nroute"`)
+      assert.strictEqual(terse?.slice(25), String.raw`ERROR  lost cause="no\nroute"`)
       const [long] = yield* lines(text, failing, "debug")
       assert.match(long ?? "", /^[^\n]* cause="no\\nroute" stack="Error: no\\nroute\\n {4}at [^\n]*$/)
     })
@@ -93,7 +93,7 @@ describe("a line of text", () => {
       const interrupted = Effect.interrupt.pipe(Effect.catchAllCause((cause) => Effect.logInfo("ended", cause)))
       const got = yield* lines(text, Effect.zipRight(Effect.logInfo(new Error("no route")), interrupted))
       assert.deepStrictEqual(
-        got.map((line) => line.slice(31)),
+        got.map((line) => line.slice(32)),
         ["no route", "ended cause=interrupted"]
       )
     })
@@ -102,7 +102,7 @@ describe("a line of text", () => {
   it.effect("has colours only when asked for", () =>
     Effect.gen(function* () {
       const [got] = yield* lines(LogLine.text({ colors: true }), Effect.logWarning("m"))
-      assert.strictEqual(got, "2026-01-31 12:00:00.000 \u001b[33m WARN\u001b[0m  m")
+      assert.strictEqual(got, "2026-01-31 12:00:00.000Z \u001b[33m WARN\u001b[0m  m")
     })
   )
 
