@@ -71,28 +71,21 @@ export const layer = (
       const settings = yield* Settings
       const ids = yield* makeIds(options.saved?.ids)
       const wake = yield* Effect.acquireRelease(Queue.dropping<void>(1), Queue.shutdown)
-      // Runs after the connections are closed: a session that ends leaves an empty pool.
-      yield* Effect.addFinalizer(() => publishLevel)
       const connections = yield* IdleConnections.make({
         ...Pool.idleOptions(options, settings),
         onDemand: () => {
           if (connections.waiting() > 0 || connections.idle() === 0) wake.unsafeOffer(undefined)
         }
       })
-      const stats = (): Pool.Stats => ({
-        idle: connections.idle(),
-        capacity: options.max,
-        waiting: connections.waiting()
-      })
-      const publishLevel = yield* Pool.makeLevelPublisher(stats)
-      yield* Effect.forkScoped(sendDemands(wake, connections.waiting, publishLevel))
+      const level = yield* Pool.makeLevel(connections, () => options.max)
+      yield* Effect.forkScoped(sendDemands(wake, connections.waiting, level.publish))
 
       const pool = Pool.Pool.of({
         ...Pool.operations(connections, options),
         warm: () => Effect.void,
-        stats: Effect.sync(stats)
+        stats: Effect.sync(level.stats)
       })
-      const admission = yield* makeAdmission(options, connections, ids, publishLevel)
+      const admission = yield* makeAdmission(options, connections, ids, level.publish)
       return Context.make(Pool.Pool, pool).pipe(Context.add(Admission, admission))
     })
   )

@@ -108,16 +108,11 @@ const make = (options: Options) =>
       failing: false,
       short: false
     }
-    const stats = (): Pool.Stats => ({
-      idle: connections.idle(),
-      capacity: supply.capacity,
-      waiting: connections.waiting()
-    })
-    const publishLevel = yield* Pool.makeLevelPublisher(stats)
+    const level = yield* Pool.makeLevel(connections, () => supply.capacity)
     const open = yield* makeOpen(options, (pooled) => {
       supply.opened++
       supply.failing = false
-      return Effect.zipRight(connections.add(pooled), publishLevel)
+      return Effect.zipRight(connections.add(pooled), level.publish)
     })
     const refill = yield* makeRefill(options, supply, open)
     const operations = Pool.operations(connections, options)
@@ -134,7 +129,7 @@ const make = (options: Options) =>
     yield* refill
     yield* Effect.forkScoped(followPolicy(policy, bounds, supply, dropSurplus))
     yield* Effect.forkScoped(
-      Effect.forever(Queue.take(wake).pipe(Effect.zipRight(refill), Effect.zipRight(publishLevel)))
+      Effect.forever(Queue.take(wake).pipe(Effect.zipRight(refill), Effect.zipRight(level.publish)))
     )
 
     return Pool.Pool.of({
@@ -144,7 +139,7 @@ const make = (options: Options) =>
           supply.requested = Math.max(supply.requested, visitors)
           return Effect.asVoid(Queue.offer(wake, undefined))
         }),
-      stats: Effect.sync(stats)
+      stats: Effect.sync(level.stats)
     })
   })
 

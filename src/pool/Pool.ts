@@ -74,16 +74,30 @@ export const idleOptions = (
   launchTimeout: Duration.sum(poolGetTimeout, handshakeTimeout)
 })
 
-/** Publishes `PoolLevel` if the pool became empty, is no longer empty, or has another capacity. Run it after changes. */
-export const makeLevelPublisher = (stats: () => Stats): Effect.Effect<Effect.Effect<void>, never, EventBus> =>
-  Effect.map(EventBus, (events) => {
+/**
+ * The figures of a pool, and what publishes `PoolLevel` when the pool became empty, is no longer empty, or has another
+ * capacity. Run `publish` after changes; it also runs when the scope closes the connections.
+ */
+export const makeLevel = (
+  connections: IdleConnections.IdleConnections,
+  capacity: () => number
+): Effect.Effect<
+  { readonly stats: () => Stats; readonly publish: Effect.Effect<void> },
+  never,
+  EventBus | Scope.Scope
+> =>
+  Effect.gen(function* () {
+    const events = yield* EventBus
+    const stats = (): Stats => ({ idle: connections.idle(), capacity: capacity(), waiting: connections.waiting() })
     let last = stats()
-    return Effect.suspend(() => {
+    const publish = Effect.suspend(() => {
       const now = stats()
       if (now.capacity === last.capacity && (now.idle === 0) === (last.idle === 0)) return Effect.void
       last = now
       return events.publish(() => ({ _tag: "PoolLevel", ...now }))
     })
+    yield* Effect.addFinalizer(() => Effect.zipRight(connections.trim(0), publish))
+    return { stats, publish }
   })
 
 /** The operations that both kinds of pool share. */
