@@ -17,6 +17,7 @@ import * as Scope from "effect/Scope"
 import type { Address } from "../core/Address.js"
 import * as ChildFiber from "../core/ChildFiber.js"
 import { Deadlines } from "../core/Deadlines.js"
+import { rootSpan } from "../core/RootSpan.js"
 import * as TargetHealth from "./TargetHealth.js"
 import { Transport, TransportError } from "../transport/Transport.js"
 
@@ -76,11 +77,13 @@ export const layer = ({
       const states = Arr.map(targets, makeState)
       const [only] = targets
       const connect: Connect = (target, within) => Effect.scoped(limited(transport.connect(target), target, within))
+      const dial: Targets["Type"]["dial"] =
+        targets.length > 1 || check !== undefined
+          ? makeDial(states, balance, limited)
+          : (_, open, within) => limited(open(only), only, within)
       return Targets.of({
-        dial:
-          targets.length > 1 || check !== undefined
-            ? makeDial(states, balance, limited)
-            : (_, open, within) => limited(open(only), only, within),
+        dial: (visitor, open, within) =>
+          rootSpan("Targets.dial", () => ({ visitor: String(visitor) }))(dial(visitor, open, within)),
         probe:
           check === undefined
             ? Effect.void

@@ -8,6 +8,7 @@ import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import { Deadlines } from "../core/Deadlines.js"
+import { rootSpan } from "../core/RootSpan.js"
 import type { Session } from "./Session.js"
 import { Settings } from "../transport/Settings.js"
 import type { Visit } from "../wire/Signal.js"
@@ -90,7 +91,10 @@ export const layer = (options?: Options): Layer.Layer<Router, never, Deadlines |
         new RouteTimeout({ reason: choose() === undefined ? "Away" : "Busy", waited: poolGetTimeout })
 
       return Router.of({
-        open: (visit) => deadlines.limit(attempt(visit), { duration: poolGetTimeout, onTimeout }),
+        open: (visit) =>
+          rootSpan("Router.open", () => ({ protocol: visit.protocol, visitor: String(visit.visitor) }))(
+            deadlines.limit(attempt(visit), { duration: poolGetTimeout, onTimeout })
+          ),
         use: (session, { rank = 0 } = {}) =>
           Effect.asVoid(
             Effect.acquireRelease(

@@ -29,6 +29,7 @@ import { Address } from "../core/Address.js"
 import type { Certificate } from "../transport/Certificates.js"
 import { Crypto } from "../transport/Crypto.js"
 import { Deadlines } from "../core/Deadlines.js"
+import { rootSpan } from "../core/RootSpan.js"
 import { type Codec, Deflate } from "./Deflate.js"
 import * as Dialect from "./Dialect.js"
 import * as Frame from "./Frame.js"
@@ -165,7 +166,10 @@ export const challenge = (
         : Option.some({ session, received: Number(received) - 1, proof })
     const dialect = Dialect.native(channel, { codec: agreed(codec, text) })
     return { client, key, keys, nonces, channel, dialect, resume }
-  }).pipe(inTime(connection))
+  }).pipe(
+    inTime(connection),
+    rootSpan("Handshake.challenge", () => ({ peer: String(connection.remote) }))
+  )
 
 /** Server: tells the candidate that another client has the tunnel. */
 export const decline = (connection: Connection, { channel }: Candidate): Effect.Effect<void> =>
@@ -242,7 +246,10 @@ export const accept = (
     const terms = yield* Effect.mapError(decodeTerms(answer), () => malformed(connection))
     if (TlsMode.isWeaker(terms.tls, options.tls)) return yield* refuse("Downgrade", connection)
     return { _tag: "New", terms, keys, nonces, dialect } as const
-  }).pipe(inTime(connection))
+  }).pipe(
+    inTime(connection),
+    rootSpan("Handshake.accept", () => ({ peer: String(connection.remote) }))
+  )
 
 /** A pool connection that its session has taken in. */
 export interface Entered {

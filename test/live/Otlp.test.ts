@@ -32,6 +32,9 @@ interface LogRecord {
 interface Span {
   readonly name: string
   readonly attributes: ReadonlyArray<Attribute>
+  readonly parentSpanId?: string
+  /** 1 is `Ok`. */
+  readonly status: { readonly code: number }
 }
 
 interface Resource {
@@ -67,6 +70,9 @@ const metricsOf = ({ body }: Received) =>
   (body.resourceMetrics ?? []).flatMap(({ scopeMetrics }) => scopeMetrics.flatMap(({ metrics }) => metrics))
 const logsOf = ({ body }: Received) =>
   (body.resourceLogs ?? []).flatMap(({ scopeLogs }) => scopeLogs.flatMap(({ logRecords }) => logRecords))
+
+const spansOf = ({ body }: Received) =>
+  (body.resourceSpans ?? []).flatMap(({ scopeSpans }) => scopeSpans.flatMap(({ spans }) => spans))
 
 /** The points of a metric, each as its labels and its value. */
 const pointsOf = (received: Received, name: string): ReadonlyArray<Readonly<Record<string, unknown>>> => {
@@ -125,6 +131,25 @@ beforeEach(() => {
 afterEach(() => world.close())
 
 describe("an OpenTelemetry collector", () => {
+  it("receives a trace of each handshake and each visitor, from both sides", async () => {
+    const { env, next } = await makeCollector(world)
+    const { port: target } = await world.listen(answering)
+    const { client, port, server } = await tunnel(world, { target, receiver: "server", env })
+    assert.strictEqual(String(await ask(world, port, "hello")), "re:hello")
+    const missing = new Set(["Handshake.accept", "Handshake.challenge", "Router.open", "Targets.dial"])
+    while (missing.size > 0) {
+      for (const { attributes, name, parentSpanId, status } of await next(spansOf)) {
+        if (!missing.delete(name)) continue
+        assert.deepStrictEqual([parentSpanId, status.code], [undefined, 1])
+        assert.match(
+          String(record(attributes)[name.startsWith("Handshake") ? "peer" : "visitor"]),
+          /^127\.0\.0\.1:\d+$/
+        )
+      }
+    }
+    assert.deepStrictEqual([await client.stop(), await server.stop()], [0, 0])
+  })
+
   it("receives metrics and logs of a server and a client by the standard variables", async () => {
     const { env, next } = await makeCollector(world)
     const { port: target } = await world.listen(answering)
