@@ -96,6 +96,7 @@ export const make = ({ complete, crypto, health, instances, store }: Options): I
       Effect.gen(function* () {
         const { text } = yield* complete(url)
         const id = yield* newId
+        yield* Effect.annotateCurrentSpan({ id })
         const created = yield* Clock.currentTimeMillis
         const stored = {
           id,
@@ -116,40 +117,46 @@ export const make = ({ complete, crypto, health, instances, store }: Options): I
         })
         yield* Effect.ensuring(instance.tunnel.start, list)
         return yield* ManagedInstance.read(instance)
-      }).pipe(Effect.uninterruptible),
+      }).pipe(Effect.uninterruptible, Effect.withSpan("Master.create")),
     patch: (id, { action, alias, meta, restart }) =>
-      instances.change(id, (instance) =>
-        Effect.gen(function* () {
-          if (alias !== undefined || restart !== undefined || meta !== undefined) {
-            const { stored } = instance
-            const fields = {
-              alias: alias ?? stored.alias,
-              restart: restart ?? stored.restart,
-              meta: { peer: patchedPeer(stored.meta.peer, meta?.peer), tags: meta?.tags ?? stored.meta.tags }
+      instances
+        .change(id, (instance) =>
+          Effect.gen(function* () {
+            if (alias !== undefined || restart !== undefined || meta !== undefined) {
+              const { stored } = instance
+              const fields = {
+                alias: alias ?? stored.alias,
+                restart: restart ?? stored.restart,
+                meta: { peer: patchedPeer(stored.meta.peer, meta?.peer), tags: meta?.tags ?? stored.meta.tags }
+              }
+              yield* health.track(store.save(instance.id, fields))
+              instance.stored = { ...stored, ...fields }
+              instances.publish("update", instance)
             }
-            yield* health.track(store.save(instance.id, fields))
-            instance.stored = { ...stored, ...fields }
-            instances.publish("update", instance)
-          }
-          const note = action === undefined ? Option.none<string>() : yield* act(instance, action)
-          return { instance: yield* ManagedInstance.read(instance), note }
-        })
-      ),
+            const note = action === undefined ? Option.none<string>() : yield* act(instance, action)
+            return { instance: yield* ManagedInstance.read(instance), note }
+          })
+        )
+        .pipe(Effect.withSpan("Master.patch", { attributes: { id, action } })),
     replace: (id, url) =>
-      instances.change(id, (instance) => Effect.flatMap(complete(url), (completed) => setUrl(instance, completed))),
+      instances
+        .change(id, (instance) => Effect.flatMap(complete(url), (completed) => setUrl(instance, completed)))
+        .pipe(Effect.withSpan("Master.replace", { attributes: { id } })),
     rollback: (id, version) =>
-      instances.change(id, (instance) =>
-        Effect.gen(function* () {
-          const versions = yield* health.track(store.versions(instance.id))
-          const found = versions.find((other) => other.version === version)
-          if (found === undefined) return yield* new NoVersion({ id, version })
-          return yield* setUrl(instance, { text: found.url, config: yield* TunnelUrl.parse(found.url) })
-        })
-      ),
+      instances
+        .change(id, (instance) =>
+          Effect.gen(function* () {
+            const versions = yield* health.track(store.versions(instance.id))
+            const found = versions.find((other) => other.version === version)
+            if (found === undefined) return yield* new NoVersion({ id, version })
+            return yield* setUrl(instance, { text: found.url, config: yield* TunnelUrl.parse(found.url) })
+          })
+        )
+        .pipe(Effect.withSpan("Master.rollback", { attributes: { id, version } })),
     remove: (id) =>
-      instances.change(id, (instance) =>
-        Effect.zipRight(health.track(store.remove(instance.id)), instances.remove(instance))
-      )
+      instances
+        .change(id, (instance) => Effect.zipRight(health.track(store.remove(instance.id)), instances.remove(instance)))
+        .pipe(Effect.withSpan("Master.remove", { attributes: { id } }))
   }
 }
 

@@ -1,6 +1,7 @@
 /**
  * The instances of the master, by id: opened, found, changed one at a time, removed.
  */
+import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as ExecutionStrategy from "effect/ExecutionStrategy"
 import * as Exit from "effect/Exit"
@@ -77,7 +78,11 @@ export const make = ({
             onChange: () => publish("update", instance)
           })
           return instance
-        }).pipe(Scope.extend(scope), Effect.provide(environment)),
+        }).pipe(
+          Scope.extend(scope),
+          // Replaces the caller's context: an instance must not keep the API request that creates it.
+          Effect.mapInputContext((_: Context.Context<never>) => environment)
+        ),
       add: (instance) => {
         instances.set(instance.id, instance)
       },

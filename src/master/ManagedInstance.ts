@@ -56,6 +56,7 @@ export const make = ({
     yield* Scope.addFinalizer(scope, Effect.sync(metrics.remove))
     yield* Scope.addFinalizer(scope, log.journal.close)
     const tunnel = yield* ManagedTunnel.make({
+      id: stored.id,
       config: () => instance.config,
       shouldRestart: () => instance.stored.restart,
       log,

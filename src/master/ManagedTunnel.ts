@@ -54,6 +54,8 @@ export interface ManagedTunnel {
 }
 
 export interface Options {
+  /** The id of the instance. */
+  readonly id: string
   /** Called for each attempt to start. An invalid URL fails the attempt. */
   readonly config: () => Either.Either<TunnelConfig, UrlError>
   /** Called when the tunnel failed: whether it restarts. */
@@ -149,22 +151,28 @@ export const make = (options: Options): Effect.Effect<ManagedTunnel, never, Envi
       const level = Either.match(options.config(), { onLeft: () => "info" as const, onRight: ({ log }) => log })
       fiber = yield* supervise(firstAttempt).pipe(
         options.log.capture(level),
-        Effect.provide(environment),
+        // Replaces the caller's context: the tunnel is not part of the span, or the API request, that starts it.
+        Effect.mapInputContext((_: Context.Context<never>) => environment),
         Effect.interruptible,
         Effect.forkIn(scope)
       )
       // Interrupting the caller ends only the waiting; the tunnel runs on.
       yield* Effect.interruptible(Effect.timeoutOption(Deferred.await(firstAttempt), startTimeout))
     })
-    const serialized = <A>(self: Effect.Effect<A>) => lock.withPermits(1)(Effect.uninterruptible(self))
+    const operation = <A>(name: string, self: Effect.Effect<A>) =>
+      lock
+        .withPermits(1)(Effect.uninterruptible(self))
+        .pipe(Effect.withSpan(`ManagedTunnel.${name}`, { attributes: { id: options.id } }))
 
     return {
-      start: serialized(
+      start: operation(
+        "start",
         Effect.suspend(() =>
           status === "running" ? Effect.succeed(false) : Effect.zipRight(stopFiber, Effect.as(startFiber, true))
         )
       ),
-      stop: serialized(
+      stop: operation(
+        "stop",
         Effect.suspend(() => {
           const wasActive = status !== "stopped"
           return Effect.map(stopFiber, () => {
@@ -173,8 +181,9 @@ export const make = (options: Options): Effect.Effect<ManagedTunnel, never, Envi
           })
         })
       ),
-      restart: serialized(Effect.zipRight(stopFiber, startFiber)),
-      reset: serialized(
+      restart: operation("restart", Effect.zipRight(stopFiber, startFiber)),
+      reset: operation(
+        "reset",
         Effect.map(readCheckpoint, () => {
           total.reset(checkpoint)
           options.onChange()

@@ -2,6 +2,7 @@
  * Serves the master's API and its page on the HTTP server of the host.
  */
 import * as HttpApiBuilder from "@effect/platform/HttpApiBuilder"
+import * as HttpMiddleware from "@effect/platform/HttpMiddleware"
 import type * as HttpRouter from "@effect/platform/HttpRouter"
 import type * as HttpServer from "@effect/platform/HttpServer"
 import * as Layer from "effect/Layer"
@@ -54,6 +55,7 @@ export const layer = (
       OpenRoutes.layer(api, config),
       Page.routes(base)
     ]),
-    Layer.provide(Authentication.layer)
+    Layer.provide(Authentication.layer),
+    HttpMiddleware.withSpanNameGenerator(paths.spanName)
   )
 }

@@ -23,22 +23,31 @@ export interface Paths {
   readonly base: string
   /** The methods that the path supports; empty for an unknown path. */
   readonly methods: (path: string) => ReadonlyArray<string>
+  /** The name of a request's span: its method and route, e.g. `GET /api/v1/instances/:id`. */
+  readonly spanName: (request: HttpServerRequest.HttpServerRequest) => string
 }
 
 /** `pages` are the paths of the page, which support GET only. */
 export const paths = (api: ReturnType<typeof withPrefix>, pages: ReadonlyArray<string>): Paths => {
-  const rows = pages.map((path) => ({ method: "GET", pattern: patternOf(path) }))
+  const rows = [...pages, ...rootPaths].map((path) => ({ method: "GET", path, pattern: patternOf(path) }))
   let base = ""
   HttpApi.reflect(api, {
     onGroup: () => {},
     onEndpoint: ({ endpoint: { method, path } }) => {
       if (path.endsWith("/health")) base = path.slice(0, -"/health".length)
-      rows.push({ method, pattern: patternOf(path) })
+      rows.push({ method, path, pattern: patternOf(path) })
     }
   })
+  const match = (path: string) => rows.filter(({ pattern }) => pattern.test(normalized(path)))
   return {
     base,
-    methods: (path) => rows.filter(({ pattern }) => pattern.test(normalized(path))).map(({ method }) => method)
+    methods: (path) => match(path).map(({ method }) => method),
+    spanName: ({ method, url }) => {
+      const [path = ""] = url.split("?")
+      const row = match(path).find((row) => row.method === method)
+      // Without the path of an unknown route, which would make a name for each path.
+      return row === undefined ? method : `${method} ${row.path}`
+    }
   }
 }
 

@@ -22,6 +22,7 @@ import * as NodeMaster from "../../src/node/process/NodeMaster.js"
 import * as Settings from "../../src/transport/Settings.js"
 import { freePort } from "./command/freePort.js"
 import { runs } from "../Runs.js"
+import * as Spans from "../Spans.js"
 
 interface Answer {
   readonly status: number
@@ -36,11 +37,14 @@ interface World {
   readonly key: string
   /** A request with the key; a body that is no string goes as JSON. */
   readonly call: (method: string, path: string, body?: unknown, headers?: Record<string, string>) => Promise<Answer>
+  /** See `Spans`. */
+  readonly spans: () => ReadonlyArray<string>
 }
 
 /** A master on a free port and an empty folder, and its API over real HTTP. */
-const withMaster = (program: (world: World) => Promise<void>, query = "") =>
-  Effect.gen(function* () {
+const withMaster = (program: (world: World) => Promise<void>, query = "") => {
+  const spans = Spans.make()
+  return Effect.gen(function* () {
     const folder = yield* Effect.acquireRelease(
       Effect.sync(() => Fs.mkdtempSync(Path.join(Os.tmpdir(), "nodepass-master-"))),
       (folder) => Effect.sync(() => Fs.rmSync(folder, { recursive: true }))
@@ -66,8 +70,9 @@ const withMaster = (program: (world: World) => Promise<void>, query = "") =>
       const isJson = /json/.test(response.headers.get("content-type") ?? "") && text !== ""
       return { status: response.status, headers: response.headers, text, json: isJson ? JSON.parse(text) : undefined }
     }
-    yield* Effect.promise(() => program({ base, key, call }))
-  }).pipe(Effect.scoped)
+    yield* Effect.promise(() => program({ base, key, call, spans: spans.names }))
+  }).pipe(Effect.scoped, spans.record)
+}
 
 const law = (sentence: string, program: (world: World) => Promise<void>, query?: string) =>
   it.live(sentence, () => withMaster(program, query))
@@ -365,6 +370,26 @@ describe("the master's API", () => {
       Fs.rmSync(folder, { recursive: true })
     }
   })
+
+  law(
+    "has a span for each request, by method and route, with those of what the request does",
+    async ({ call, spans }) => {
+      const { id } = (await call("POST", "/instances", { url: forwardAt(await freePort()) })).json
+      await call("PATCH", `/instances/${id}`, { action: "stop" })
+      await call("GET", "/health")
+      await call("GET", "/nowhere")
+      for (const path of [
+        "POST /api/v1/instances > Master.create",
+        "POST /api/v1/instances > Master.create > InstanceStore.insert",
+        "POST /api/v1/instances > Master.create > ManagedTunnel.start",
+        "PATCH /api/v1/instances/:id > Master.patch > ManagedTunnel.stop",
+        "GET /api/v1/health",
+        "GET"
+      ]) {
+        assert.include(spans(), path)
+      }
+    }
+  )
 
   law("lets browsers of any origin ask", async ({ base }) => {
     const headers = { origin: "https://dash.example", "access-control-request-method": "PATCH" }
