@@ -1,8 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
-import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import * as HashMap from "effect/HashMap"
 import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
@@ -15,8 +13,9 @@ import * as Path from "node:path"
 import { type Certificate, Certificates, current } from "../../src/transport/Certificates.js"
 import * as NodeCertificates from "../../src/node/socket/NodeCertificates.js"
 import * as SimCertificates from "../../src/testing/SimCertificates.js"
-import * as Simulation from "../../src/testing/Simulation.js"
 import * as LiveCertificates from "./LiveCertificates.js"
+import { runs } from "../Runs.js"
+import * as Simulated from "../Simulated.js"
 
 const files = { crt: "tls.crt", key: "tls.key" }
 const issue = (serial: string, expires = 1e12) =>
@@ -32,23 +31,19 @@ interface Logged {
 const world = <E>(
   program: (disk: SimCertificates.Disk, logged: Array<Logged>) => Effect.Effect<void, E, Certificates | Scope.Scope>
 ): void => {
-  for (let seed = 0; seed < 10; seed++) {
+  for (let seed = 0; seed < runs(5, 10); seed++) {
     const disk = SimCertificates.disk(seed)
     const logged: Array<Logged> = []
     const logger = Logger.make<unknown, void>(({ annotations, logLevel, message }) => {
       const fingerprint = Option.getOrUndefined(HashMap.get(annotations, "fingerprint"))
       logged.push({ level: logLevel.label, text: String(message), fingerprint })
     })
-    const { exit, leftover } = Simulation.run(
+    Simulated.run({ seed, turn: 100 }, () =>
       program(disk, logged).pipe(
-        Effect.scoped,
         Effect.provide(disk.layer),
         Effect.provide(Logger.replace(Logger.defaultLogger, logger))
-      ),
-      { seed, turn: 100 }
+      )
     )
-    if (Exit.isFailure(exit)) assert.fail(`seed ${seed}: ${Cause.pretty(exit.cause)}`)
-    assert.strictEqual(leftover, 0)
   }
 }
 

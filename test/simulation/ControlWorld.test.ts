@@ -1,7 +1,7 @@
 import { assert, describe } from "@effect/vitest"
 import * as FastCheck from "effect/FastCheck"
 import { runs } from "../Runs.js"
-import { it } from "./Simulated.js"
+import { it } from "../Simulated.js"
 import * as ControlWorld from "./worlds/ControlWorld.js"
 
 describe("signals in a simulated world", () => {

@@ -19,8 +19,8 @@ import type * as Tunnel from "../../src/tunnel/Tunnel.js"
 import * as TunnelHost from "./worlds/TunnelHost.js"
 import { readAll, readText, utf8 } from "../Bytes.js"
 import { runs } from "../Runs.js"
-import * as Simulated from "./Simulated.js"
-import { it } from "./Simulated.js"
+import * as Simulated from "../Simulated.js"
+import { it } from "../Simulated.js"
 
 const names = ["first", "second", "third"] as const
 const settings: Partial<Settings.Settings["Type"]> = {

@@ -2,7 +2,6 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
-import * as Exit from "effect/Exit"
 import * as FastCheck from "effect/FastCheck"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
@@ -18,8 +17,8 @@ import * as Settings from "../../src/transport/Settings.js"
 import * as SimCertificates from "../../src/testing/SimCertificates.js"
 import * as SimCrypto from "../../src/testing/SimCrypto.js"
 import * as SimNetwork from "../../src/testing/SimNetwork.js"
-import * as Simulation from "../../src/testing/Simulation.js"
 import { type Connection, Transport } from "../../src/transport/Transport.js"
+import * as Simulated from "../Simulated.js"
 
 const client = "0123456789abcdef"
 const stretch = (key: string) => Key.stretch(Option.some(Redacted.make(key)))
@@ -43,9 +42,7 @@ const world = <A, E>(
     const meet = Effect.zip(here.connect(Address.make("server", 1)), listener.accept)
     return yield* Effect.provideService(program(meet), Transport, here)
   }).pipe(Effect.scoped, Effect.provide([Deadlines.layer, Deflate.layerNone, SimCrypto.layer(seed), Settings.layer()]))
-  const { exit } = Simulation.run(main, { seed })
-  assert.strictEqual(network.open(), 0)
-  return Exit.getOrElse(exit, (cause) => assert.fail(String(cause)))
+  return Simulated.run({ seed, network }, () => main)
 }
 
 const serverSide = (connection: Connection, key: Key.Stretched) =>

@@ -10,8 +10,8 @@ import * as Deadlines from "../../src/core/Deadlines.js"
 import * as IdleConnections from "../../src/pool/IdleConnections.js"
 import { ConnectionId } from "../../src/wire/Signal.js"
 import * as SimNetwork from "../../src/testing/SimNetwork.js"
-import * as Simulation from "../../src/testing/Simulation.js"
 import { type Connection, Transport } from "../../src/transport/Transport.js"
+import * as Simulated from "../Simulated.js"
 
 const idOf = (n: number) => ConnectionId.make(n.toString(16).padStart(8, "0"))
 
@@ -51,9 +51,7 @@ const world = <A, E>(
         })
     })
   }).pipe(Effect.scoped, Effect.provide(Deadlines.layer))
-  const { exit, leftover } = Simulation.run(main, { seed })
-  assert.deepStrictEqual([network.open(), leftover], [0, 0])
-  return Exit.getOrElse(exit, (cause) => assert.fail(String(cause)))
+  return Simulated.run({ seed, network }, () => main)
 }
 
 /** A visitor: takes a connection, keeps it for `stays` milliseconds, and returns its id. */

@@ -1,7 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import * as FastCheck from "effect/FastCheck"
 import * as Layer from "effect/Layer"
 import * as Address from "../../src/core/Address.js"
@@ -13,11 +12,11 @@ import * as Relay from "../../src/relay/Relay.js"
 import * as Settings from "../../src/transport/Settings.js"
 import * as Slots from "../../src/relay/Slots.js"
 import * as SimNetwork from "../../src/testing/SimNetwork.js"
-import * as Simulation from "../../src/testing/Simulation.js"
 import * as Throttle from "../../src/relay/Throttle.js"
 import { type Listener, Transport, TransportError } from "../../src/transport/Transport.js"
 import * as EventBus from "../../src/core/EventBus.js"
 import { runs } from "../Runs.js"
+import * as Simulated from "../Simulated.js"
 
 const services = Layer.mergeAll(
   Deadlines.layer,
@@ -60,9 +59,7 @@ const flood = (seed: number, visitors: number, maxOpening: number) => {
     const visit = Effect.scoped(Effect.flatMap(here.connect(address), ({ read }) => Effect.ignore(read)))
     yield* Effect.replicateEffect(visit, visitors, { concurrency: "unbounded", discard: true })
   }).pipe(Effect.scoped, Effect.provide(services))
-  const { exit, leftover } = Simulation.run(main, { seed })
-  assert.isTrue(Exit.isSuccess(exit), String(exit))
-  assert.deepStrictEqual([network.open(), leftover], [0, 0])
+  Simulated.run({ seed, network }, () => main)
   return { peak, served }
 }
 

@@ -3,6 +3,7 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as FastCheck from "effect/FastCheck"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
@@ -20,6 +21,7 @@ import * as SimNetwork from "../../src/testing/SimNetwork.js"
 import * as Simulation from "../../src/testing/Simulation.js"
 import { type Listener, Transport } from "../../src/transport/Transport.js"
 import * as Tunnel from "../../src/tunnel/Tunnel.js"
+import { runs } from "../Runs.js"
 
 interface World {
   readonly store: InstanceStore.InstanceStore["Type"]
@@ -413,8 +415,10 @@ describe("Master", () => {
       })
     ))
 
-  it("what many do at once leaves it and its store of one mind, whatever the order", () => {
-    for (let seed = 1; seed <= 25; seed++) {
+  it.prop(
+    "and its store agree after many changes at once, whatever the order",
+    [FastCheck.noShrink(FastCheck.nat())],
+    ([seed]) => {
       inWorld(
         ({ start, store, visit }) =>
           Effect.gen(function* () {
@@ -468,6 +472,7 @@ describe("Master", () => {
           }),
         { seed }
       )
-    }
-  })
+    },
+    { fastCheck: { numRuns: runs(10, 25) } }
+  )
 })

@@ -2,7 +2,6 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
@@ -13,11 +12,11 @@ import * as Settings from "../../src/transport/Settings.js"
 import * as SimCertificates from "../../src/testing/SimCertificates.js"
 import * as SimCrypto from "../../src/testing/SimCrypto.js"
 import * as SimNetwork from "../../src/testing/SimNetwork.js"
-import * as Simulation from "../../src/testing/Simulation.js"
 import * as Transport from "../../src/transport/Transport.js"
 import * as Tunnel from "../../src/tunnel/Tunnel.js"
 import type { ClientConfig, ServerConfig } from "../../src/url/TunnelUrl.js"
 import * as configs from "./worlds/configs.js"
+import * as Simulated from "../Simulated.js"
 
 const key = Option.some(Redacted.make("key"))
 const common = { key, log: "info", read: Duration.infinity, slot: Infinity, tunnel: Address.make("server", 1) } as const
@@ -73,10 +72,7 @@ const world = <A, E>(latency: number, program: (world: World) => Effect.Effect<A
     yield* Effect.forkScoped(Transport.serve(listener, answer))
     return yield* program({ network, start, visit })
   }).pipe(Effect.scoped)
-  const { exit, leftover } = Simulation.run(main, { seed: 11, maxSteps: 20_000_000 })
-  const value = Exit.getOrElse(exit, (cause) => assert.fail(String(cause)))
-  assert.deepStrictEqual([network.open(), leftover], [0, 0])
-  return value
+  return Simulated.run({ seed: 11, network, maxSteps: 20_000_000 }, () => main)
 }
 
 const idle = (tunnel: Tunnel.Tunnel["Type"]) => Effect.map(tunnel.checkpoint, ({ pool }) => pool.idle)

@@ -1,7 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
-import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Fs from "node:fs"
@@ -19,9 +18,9 @@ import * as Outbox from "../../src/signal/Outbox.js"
 import * as Settings from "../../src/transport/Settings.js"
 import * as Signal from "../../src/wire/Signal.js"
 import * as SimNetwork from "../../src/testing/SimNetwork.js"
-import * as Simulation from "../../src/testing/Simulation.js"
 import { type Connection, Transport } from "../../src/transport/Transport.js"
 import * as Deflate from "../../src/wire/Deflate.js"
+import * as Simulated from "../Simulated.js"
 
 const protocol = Fs.readFileSync(Path.join(import.meta.dirname, "../../docs/protocol.md"), "utf8")
 const transcript = /```transcript\n([\s\S]*?)```/.exec(protocol)?.[1] ?? ""
@@ -180,8 +179,8 @@ const conversation = ({ client, key, server }: Effect.Effect.Success<typeof fixe
 describe("docs/protocol.md", () => {
   it.live("its transcript is what both sides say, byte for byte", () =>
     Effect.map(fixed, (fixed) => {
-      const { exit } = Simulation.run(conversation(fixed), { seed: 1 })
-      assert.strictEqual(`${Exit.getOrElse(exit, (cause) => assert.fail(String(cause))).join("\n")}\n`, transcript)
+      const lines = Simulated.run({ seed: 1 }, () => conversation(fixed))
+      assert.strictEqual(`${lines.join("\n")}\n`, transcript)
     })
   )
 

@@ -1,7 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import * as FastCheck from "effect/FastCheck"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
@@ -12,9 +11,9 @@ import * as Meter from "../../src/relay/Meter.js"
 import * as Relay from "../../src/relay/Relay.js"
 import * as Throttle from "../../src/relay/Throttle.js"
 import * as SimNetwork from "../../src/testing/SimNetwork.js"
-import * as Simulation from "../../src/testing/Simulation.js"
 import { type Connection, Transport } from "../../src/transport/Transport.js"
 import { readAll } from "../Bytes.js"
+import * as Simulated from "../Simulated.js"
 
 interface Line {
   /** The outer ends. */
@@ -46,9 +45,7 @@ const world = <A, E>(
     Effect.scoped,
     Effect.provide(Layer.provideMerge(Relay.layer({ idle }), Layer.merge(Meter.layer, Throttle.layer({ rate }))))
   )
-  const { exit, leftover } = Simulation.run(main, { seed })
-  assert.deepStrictEqual([network.open(), leftover], [0, 0])
-  return Exit.getOrElse(exit, (cause) => assert.fail(String(cause)))
+  return Simulated.run({ seed, network }, () => main)
 }
 
 const counts = Effect.flatMap(Relay.Relay, ({ count }) => count)
@@ -142,12 +139,10 @@ describe("Relay", () => {
       const [took, error] = yield* Effect.timed(Effect.flip(exchange(near, far)))
       return [error, Duration.toSeconds(took)] as const
     }).pipe(
-      Effect.scoped,
       Effect.provide(network.host("inner")),
       Effect.provide(Layer.provide(Relay.layer({ idle: limit }), Layer.merge(Meter.layer, Throttle.layer())))
     )
-    const { exit } = Simulation.run(program, { seed: 3 })
-    const [error, took] = Exit.getOrElse(exit, (cause) => assert.fail(String(cause)))
+    const [error, took] = Simulated.run({ seed: 3, network }, () => program)
     assert.instanceOf(error, Relay.RelayIdle)
     assert.isTrue(took >= 60 && took <= 64, `${took} s`)
   })

@@ -3,6 +3,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as FastCheck from "effect/FastCheck"
+import * as Layer from "effect/Layer"
 import { constVoid } from "effect/Function"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
@@ -14,9 +15,9 @@ import type { Session } from "../../src/tunnel/Session.js"
 import * as Settings from "../../src/transport/Settings.js"
 import type { Visit } from "../../src/wire/Signal.js"
 import { PoolClosed } from "../../src/pool/IdleConnections.js"
-import * as Simulation from "../../src/testing/Simulation.js"
 import * as SmallWorld from "./worlds/SmallWorld.js"
 import { answer, clientConfig, readUntilEnd, serverConfig, visitorsPort } from "./worlds/SmallWorld.js"
+import * as Simulated from "../Simulated.js"
 
 const seconds = (count: number) => Effect.sleep(Duration.seconds(count))
 const patience = Duration.toSeconds(Settings.defaults.poolGetTimeout)
@@ -63,15 +64,9 @@ const makeSession = (name: string, capacity: number, visitors: "local" | "remote
   })
 
 const run = <A, E>(seed: number, program: Effect.Effect<A, E, Router.Router | Scope.Scope>): A =>
-  Exit.getOrElse(
-    Simulation.run(
-      program.pipe(Effect.scoped, Effect.provide(Router.layer()), Effect.provide([Deadlines.layer, Settings.layer()])),
-      {
-        seed,
-        turn: 64
-      }
-    ).exit,
-    (cause) => assert.fail(String(cause))
+  Simulated.run(
+    { seed, turn: 64, layers: Router.layer().pipe(Layer.provideMerge(Layer.merge(Deadlines.layer, Settings.layer()))) },
+    () => program
   )
 
 describe("Router", () => {

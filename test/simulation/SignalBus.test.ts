@@ -21,9 +21,9 @@ import * as SignalCounts from "../../src/signal/SignalCounts.js"
 import * as SignalBus from "../../src/signal/SignalBus.js"
 import * as SimCrypto from "../../src/testing/SimCrypto.js"
 import * as SimNetwork from "../../src/testing/SimNetwork.js"
-import * as Simulation from "../../src/testing/Simulation.js"
 import { type Connection, Transport } from "../../src/transport/Transport.js"
 import * as EventBus from "../../src/core/EventBus.js"
+import * as Simulated from "../Simulated.js"
 
 interface Line {
   readonly network: SimNetwork.SimNetwork
@@ -68,9 +68,7 @@ const world = <A, E>(
     Effect.provide([Deadlines.layer, Refusals.layer, Settings.layer(settings)]),
     Effect.provide(EventBus.layerNoop)
   )
-  const { exit, leftover } = Simulation.run(main, { seed })
-  assert.deepStrictEqual([network.open(), leftover], [0, 0])
-  return Exit.getOrElse(exit, (cause) => assert.fail(String(cause)))
+  return Simulated.run({ seed, network }, () => main)
 }
 
 const utf8 = new TextEncoder()

@@ -1,5 +1,4 @@
 import { assert, describe, it } from "@effect/vitest"
-import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -17,24 +16,22 @@ import { type Connection, serve, Transport, type TransportError } from "../../sr
 import { overTls, tlsSuite, type CertificateSpec } from "../compliance/Tls.js"
 import * as Datagrams from "../compliance/Datagrams.js"
 import { readable, suite, type World } from "../compliance/Transport.js"
+import { isLong, runs, seed } from "../Runs.js"
+import * as Simulated from "../Simulated.js"
 
-/** Runs it in worlds of six seeds, on one host. */
+const segments = isLong ? [20, 320, 620, 920, 1220, 1520] : [20, 620, 1520]
+
+/** Runs it in a world for each of these segment sizes, on one host. */
 const run = <E>(
   program: Effect.Effect<void, E, Scope.Scope | Transport>,
   over: Layer.Layer<Transport, never, Transport> = Layer.service(Transport)
 ): Effect.Effect<void> =>
   Effect.sync(() => {
-    for (let seed = 0; seed < 6; seed++) {
-      const network = SimNetwork.make({ segment: 20 + seed * 300, window: 8 + seed })
-      const { exit, leftover } = Simulation.run(
-        program.pipe(Effect.scoped, Effect.provide(Layer.provide(over, network.host("local")))),
-        {
-          seed,
-          turn: seed < 3 ? 50 : 2048
-        }
+    for (const [at, segment] of segments.entries()) {
+      const network = SimNetwork.make({ segment, window: 8 + at })
+      Simulated.run({ seed: seed + at, turn: at % 2 === 0 ? 50 : 2048, network }, () =>
+        program.pipe(Effect.provide(Layer.provide(over, network.host("local"))))
       )
-      if (Exit.isFailure(exit)) assert.fail(`seed ${seed}: ${Cause.pretty(exit.cause)}`)
-      assert.deepStrictEqual([network.open(), leftover], [0, 0], `seed ${seed}`)
     }
   })
 
@@ -58,14 +55,12 @@ type Program = (
 
 /** Runs a program over hosts `a` and `b`, in worlds of some seeds, and checks that nothing is left. */
 const world = (link: SimNetwork.Link, program: Program): void => {
-  for (let seed = 0; seed < 20; seed++) {
+  for (let round = 0; round < runs(7, 20); round++) {
     const network = SimNetwork.make(link)
     const layers = new Map(["a", "b"].map((name) => [name, network.host(name)]))
     const host = (name: string) =>
       Effect.map(Layer.build(layers.get(name) ?? network.host(name)), Context.get(Transport))
-    const { exit, leftover } = Simulation.run(Effect.scoped(program(network, host)), { seed, turn: 100 })
-    if (Exit.isFailure(exit)) assert.fail(`seed ${seed}: ${Cause.pretty(exit.cause)}`)
-    assert.deepStrictEqual([network.open(), leftover], [0, 0], `seed ${seed}`)
+    Simulated.run({ seed: seed + round, network, turn: 100 }, () => program(network, host))
   }
 }
 
@@ -138,9 +133,7 @@ describe("SimNetwork", () => {
         yield* Fiber.join(sending)
         return Buffer.concat(parts).equals(bytes)
       })
-      const { exit, leftover } = Simulation.run(Effect.scoped(program), { seed })
-      assert.deepStrictEqual(exit, Exit.succeed(true))
-      assert.deepStrictEqual([network.open(), leftover], [0, 0])
+      assert.isTrue(Simulated.run({ seed, network }, () => program))
     }
   )
 

@@ -14,11 +14,11 @@ import * as Scope from "effect/Scope"
 import * as Address from "../../src/core/Address.js"
 import * as Deadlines from "../../src/core/Deadlines.js"
 import * as SimNetwork from "../../src/testing/SimNetwork.js"
-import * as Simulation from "../../src/testing/Simulation.js"
 import * as Targets from "../../src/relay/Targets.js"
 import { serve, Transport, TransportError } from "../../src/transport/Transport.js"
 import { readAll } from "../Bytes.js"
 import { runs } from "../Runs.js"
+import * as Simulated from "../Simulated.js"
 
 interface World {
   /** Dials for a visitor and returns which target answered; the visitor stays until the scope closes. */
@@ -128,9 +128,7 @@ const world = <A, E>(options: Options, program: (world: World) => Effect.Effect<
       )
     )
   )
-  const { exit, leftover } = Simulation.run(main, { seed, turn: 64 })
-  assert.deepStrictEqual([network.open(), leftover], [0, 0])
-  return Exit.getOrElse(exit, (cause) => assert.fail(String(cause)))
+  return Simulated.run({ seed, network, turn: 64 }, () => main)
 }
 
 const names = (count: number): readonly [number, ...ReadonlyArray<number>] => [0, ...Arr.range(1, count).slice(0, -1)]

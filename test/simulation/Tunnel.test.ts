@@ -13,12 +13,12 @@ import * as Settings from "../../src/transport/Settings.js"
 import * as SimCertificates from "../../src/testing/SimCertificates.js"
 import * as SimCrypto from "../../src/testing/SimCrypto.js"
 import * as SimNetwork from "../../src/testing/SimNetwork.js"
-import * as Simulation from "../../src/testing/Simulation.js"
 import * as Transport from "../../src/transport/Transport.js"
 import * as Tunnel from "../../src/tunnel/Tunnel.js"
 import type * as TunnelEvent from "../../src/core/TunnelEvent.js"
 import * as configs from "./worlds/configs.js"
 import * as TunnelHost from "./worlds/TunnelHost.js"
+import * as Simulated from "../Simulated.js"
 
 class First extends Context.Tag("test/First")<First, Tunnel.Tunnel["Type"]>() {}
 class Second extends Context.Tag("test/Second")<Second, Tunnel.Tunnel["Type"]>() {}
@@ -46,12 +46,7 @@ const world = <A, E>(
     yield* Effect.provide(echo, network.host("target"))
     return yield* program(network)
   })
-  const { exit, leftover } = Simulation.run(main.pipe(Effect.scoped, Effect.provide(network.host("visitor"))), {
-    seed: 7
-  })
-  assert.strictEqual(network.open(), 0)
-  assert.strictEqual(leftover, 0)
-  return Exit.getOrElse(exit, (cause) => assert.fail(String(cause)))
+  return Simulated.run({ seed: 7, network }, () => main.pipe(Effect.provide(network.host("visitor"))))
 }
 
 const host = (network: SimNetwork.SimNetwork) =>

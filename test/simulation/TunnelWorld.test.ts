@@ -1,6 +1,6 @@
 import { assert, describe } from "@effect/vitest"
 import { runs } from "../Runs.js"
-import { it } from "./Simulated.js"
+import { it } from "../Simulated.js"
 import * as TunnelWorld from "./worlds/TunnelWorld.js"
 
 describe("a tunnel in a simulated world", () => {

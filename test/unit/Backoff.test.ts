@@ -1,11 +1,10 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import * as FastCheck from "effect/FastCheck"
 import * as Schedule from "effect/Schedule"
 import * as Backoff from "../../src/core/Backoff.js"
-import * as Simulation from "../../src/testing/Simulation.js"
+import * as Simulated from "../Simulated.js"
 
 const maxDelay = Duration.seconds(3)
 
@@ -17,7 +16,7 @@ const delays = (ended: ReadonlyArray<Backoff.Ended>, seed: number): ReadonlyArra
       Effect.map(Effect.timed(driver.next(each)), ([took]) => Duration.toMillis(took))
     )
   })
-  return Exit.getOrElse(Simulation.run(program, { seed }).exit, (cause) => assert.fail(String(cause)))
+  return Simulated.run({ seed }, () => program)
 }
 const failed = { healthy: false, worked: false, refused: false }
 

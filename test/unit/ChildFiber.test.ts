@@ -1,10 +1,9 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as ChildFiber from "../../src/core/ChildFiber.js"
-import * as Simulation from "../../src/testing/Simulation.js"
+import * as Simulated from "../Simulated.js"
 
 /** A loop whose steps fail, each with a slow finalizer. The loop is interrupted while a finalizer runs. */
 const interruptedInFinalizer = (run: <A, E>(step: Effect.Effect<A, E>) => Effect.Effect<A, E>) =>
@@ -23,9 +22,7 @@ const interruptedInFinalizer = (run: <A, E>(step: Effect.Effect<A, E>) => Effect
 
 describe("ChildFiber.run", () => {
   it("a loop ends when it is interrupted during the finalizer of a step", () => {
-    const { exit, leftover } = Simulation.run(interruptedInFinalizer(ChildFiber.run), { seed: 1 })
-    assert.strictEqual(Exit.getOrElse(exit, (cause) => assert.fail(String(cause)))._tag, "Some")
-    assert.strictEqual(leftover, 0)
+    assert.strictEqual(Simulated.run({ seed: 1 }, () => interruptedInFinalizer(ChildFiber.run))._tag, "Some")
   })
 
   it("an interruption waits for the finalizers of the step", () => {
@@ -47,12 +44,14 @@ describe("ChildFiber.run", () => {
       yield* Fiber.interrupt(fiber)
       return closed
     })
-    const { exit } = Simulation.run(program, { seed: 1 })
-    assert.deepStrictEqual(exit, Exit.succeed(true))
+    assert.isTrue(Simulated.run({ seed: 1 }, () => program))
   })
 
   it("succeeds and fails like the step", () => {
     const program = Effect.all([ChildFiber.run(Effect.succeed(1)), Effect.flip(ChildFiber.run(Effect.fail(2)))])
-    assert.deepStrictEqual(Simulation.run(program, { seed: 1 }).exit, Exit.succeed([1, 2]))
+    assert.deepStrictEqual(
+      Simulated.run({ seed: 1 }, () => program),
+      [1, 2]
+    )
   })
 })

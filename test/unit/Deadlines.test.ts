@@ -5,12 +5,10 @@ import * as Exit from "effect/Exit"
 import * as FastCheck from "effect/FastCheck"
 import * as Fiber from "effect/Fiber"
 import * as Deadlines from "../../src/core/Deadlines.js"
-import * as Simulation from "../../src/testing/Simulation.js"
+import * as Simulated from "../Simulated.js"
 
 const world = <A, E>(seed: number, program: (deadlines: Deadlines.Deadlines["Type"]) => Effect.Effect<A, E>): A => {
-  const { exit, leftover } = Simulation.run(Effect.scoped(Effect.flatMap(Deadlines.make, program)), { seed, turn: 64 })
-  assert.strictEqual(leftover, 0)
-  return Exit.getOrElse(exit, (cause) => assert.fail(String(cause)))
+  return Simulated.run({ seed, turn: 64 }, () => Effect.flatMap(Deadlines.make, program))
 }
 
 const millis = FastCheck.oneof(FastCheck.nat(9), FastCheck.double({ min: 0, max: 9, noNaN: true }))

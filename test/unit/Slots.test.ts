@@ -1,9 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import * as FastCheck from "effect/FastCheck"
-import * as Simulation from "../../src/testing/Simulation.js"
 import * as Slots from "../../src/relay/Slots.js"
+import * as Simulated from "../Simulated.js"
 
 const visit = FastCheck.record({ arrives: FastCheck.nat(50), stays: FastCheck.nat(50) })
 
@@ -32,8 +31,8 @@ describe("Slots", () => {
         yield* Effect.scoped(Effect.replicateEffect(slots.acquire, limit))
         return yield* Effect.flip(Effect.scoped(Effect.replicateEffect(slots.acquire, limit + 1)))
       })
-      const { exit } = Simulation.run(Effect.provide(program, Slots.layer({ limit })), { seed })
-      assert.deepStrictEqual(exit, Exit.succeed(new Slots.SlotsFull({ limit })))
+      const error = Simulated.run({ seed, layers: Slots.layer({ limit }) }, () => program)
+      assert.deepStrictEqual(error, new Slots.SlotsFull({ limit }))
       assert.isAtMost(peak, limit)
     }
   )

@@ -2,19 +2,16 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import * as FastCheck from "effect/FastCheck"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
-import * as Simulation from "../../src/testing/Simulation.js"
 import * as Throttle from "../../src/relay/Throttle.js"
 import { runs } from "../Runs.js"
+import * as Simulated from "../Simulated.js"
 
 const world = <A>(program: Effect.Effect<A, never, Scope.Scope>): A => {
-  const { exit, leftover } = Simulation.run(Effect.scoped(program), { seed: 1, maxSteps: 5_000_000 })
-  assert.strictEqual(leftover, 0)
-  return Exit.getOrElse(exit, (cause) => assert.fail(String(cause)))
+  return Simulated.run({ seed: 1 }, () => program)
 }
 
 interface Passed {

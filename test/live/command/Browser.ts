@@ -5,6 +5,7 @@ import * as Fs from "node:fs"
 import nodeProcess from "node:process"
 import axe from "axe-core"
 import { type Browser, type BrowserContextOptions, chromium, type Page } from "playwright-core"
+import { timeLimitMillis } from "../../Runs.js"
 import { find } from "./Program.js"
 
 /** The browser's program, if this machine has one; `NODEPASS_BROWSER` names another. */
@@ -32,7 +33,7 @@ export interface Window {
 export const open = async (browser: Browser, options: BrowserContextOptions = {}): Promise<Window> => {
   const context = await browser.newContext({ locale: "en-GB", ...options })
   const page = await context.newPage()
-  page.setDefaultTimeout(15_000)
+  page.setDefaultTimeout(timeLimitMillis / 2)
   const complaints: Array<string> = []
   const origins = new Set<string>()
   page.on("console", (message) => {

@@ -11,7 +11,7 @@ import type { Settings } from "../../../src/transport/Settings.js"
 import type * as SimNetwork from "../../../src/testing/SimNetwork.js"
 import * as Transport from "../../../src/transport/Transport.js"
 import type { Tunnel } from "../../../src/tunnel/Tunnel.js"
-import * as Simulated from "../Simulated.js"
+import * as Simulated from "../../Simulated.js"
 import * as TunnelHost from "./TunnelHost.js"
 
 /** The side with the limit: the only one, the one that visitors connect to, or the one that dials the target. */

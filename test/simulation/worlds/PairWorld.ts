@@ -6,21 +6,19 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
-import * as Exit from "effect/Exit"
 import * as FastCheck from "effect/FastCheck"
-import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
 import * as Address from "../../../src/core/Address.js"
 import * as Frame from "../../../src/wire/Frame.js"
 import * as ProxyHeader from "../../../src/wire/ProxyHeader.js"
 import * as SimCertificates from "../../../src/testing/SimCertificates.js"
-import * as SimNetwork from "../../../src/testing/SimNetwork.js"
-import * as Simulation from "../../../src/testing/Simulation.js"
+import type * as SimNetwork from "../../../src/testing/SimNetwork.js"
 import * as Transport from "../../../src/transport/Transport.js"
 import * as TunnelUrl from "../../../src/url/TunnelUrl.js"
 import { equal, readAll, utf8 } from "../../Bytes.js"
 import * as DatagramVisit from "./DatagramVisit.js"
 import * as TunnelHost from "./TunnelHost.js"
+import * as Simulated from "../../Simulated.js"
 
 /** A command URL in its parts, each as it is written. */
 export interface Url {
@@ -343,14 +341,5 @@ const program = (pair: Pair, network: SimNetwork.SimNetwork) =>
     return broken
   })
 
-export const run = (pair: Pair): ReadonlyArray<string> => {
-  const network = SimNetwork.make(pair.link)
-  const { exit, leftover } = Simulation.run(
-    program(pair, network).pipe(Effect.scoped, Effect.provide(Logger.remove(Logger.defaultLogger))),
-    { seed: pair.seed }
-  )
-  const broken = Exit.isSuccess(exit) ? [...exit.value] : [String(exit.cause)]
-  if (network.open() > 0) broken.push(`${network.open()} connections are open after the end`)
-  if (leftover > 0) broken.push(`${leftover} fibers are left after the end`)
-  return broken
-}
+export const run = (pair: Pair): ReadonlyArray<string> =>
+  Simulated.run({ seed: pair.seed, link: pair.link }, ({ network }) => program(pair, network))

@@ -12,8 +12,8 @@ import * as FastCheck from "effect/FastCheck"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import type * as Scope from "effect/Scope"
-import * as SimNetwork from "../../src/testing/SimNetwork.js"
-import * as Simulation from "../../src/testing/Simulation.js"
+import * as SimNetwork from "../src/testing/SimNetwork.js"
+import * as Simulation from "../src/testing/Simulation.js"
 
 export interface World {
   readonly network: SimNetwork.SimNetwork
@@ -22,8 +22,10 @@ export interface World {
 }
 
 export interface Options<R = never> {
-  /** Of the network. */
+  /** Of the network that is made for the program. */
   readonly link?: SimNetwork.Link | undefined
+  /** A network that was made before, in place of one of its own. */
+  readonly network?: SimNetwork.SimNetwork | undefined
   /** Built in the world, and closed with the program. */
   readonly layers?: Layer.Layer<R> | undefined
   /** See `Simulation.Options`. */
@@ -34,10 +36,18 @@ export interface Options<R = never> {
 
 /** Runs the program and gives its value. Fails the test when it fails, and when it leaves a connection or a fiber. */
 export const run = <A, E, R = never>(
-  { layers, link, maxSteps = 5_000_000, seed, turn }: Options<R> & { readonly seed: number },
+  {
+    layers,
+    link,
+    maxSteps = 5_000_000,
+    network = SimNetwork.make(link),
+    seed,
+    turn
+  }: Options<R> & {
+    readonly seed: number
+  },
   program: (world: World) => Effect.Effect<A, E, R | Scope.Scope>
 ): A => {
-  const network = SimNetwork.make(link)
   const main = Effect.suspend(() => program({ network, seed })).pipe(
     Effect.provide(layers ?? (Layer.empty as Layer.Layer<R>)),
     Effect.scoped,
