@@ -125,14 +125,14 @@ const makeAdmission = (
           Effect.suspend(() => {
             securing++
             return Effect.flatMap(current, (certificate) =>
-              Handshake.secured(connection, { ...proof, certificate })
+              Handshake.secureJoined(connection, { ...proof, certificate })
             ).pipe(Effect.provide(environment), Effect.ensuring(Effect.sync(() => securing--)))
           })
       })
 
     const admit: Admission["Type"]["admit"] = (connection, { keys, line, scope }) =>
       Effect.gen(function* () {
-        const count = yield* Handshake.joined(connection, { keys, line })
+        const count = yield* Handshake.checkJoin(connection, { keys, line })
         joins = Math.max(joins, count + 1)
         if (!isUnused(count)) {
           return yield* new Handshake.HandshakeError({ reason: "Malformed", peer: connection.remote })

@@ -98,7 +98,7 @@ export const end = (client: CurrentClient): Effect.Effect<void> =>
 export const resumedBy = (client: CurrentClient, candidate: Handshake.Candidate): Option.Option<SessionProof> =>
   client.state._tag === "Ending" || client.id !== candidate.client
     ? Option.none()
-    : Arr.findFirst(client.state.proofs, ({ keys }) => Handshake.isOf(candidate, keys))
+    : Arr.findFirst(client.state.proofs, ({ keys }) => Handshake.belongsTo(candidate, keys))
 
 /** The proof of the session that a pool connection claims, if it is by a tunnel key in force. */
 export const joinedBy = (

@@ -31,7 +31,7 @@ export interface Options<R> {
   /** Given each newcomer that claims to belong to a session. */
   readonly onJoin: (
     arrival: Arrival,
-    join: Extract<Handshake.Newcomer, { _tag: "Join" }>
+    join: Extract<Handshake.FirstLine, { _tag: "Join" }>
   ) => Effect.Effect<void, RefusalError, R>
 }
 

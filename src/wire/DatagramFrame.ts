@@ -1,17 +1,17 @@
 /**
- * Datagrams on a byte stream: each with its length and number, so that none is merged, cut, repeated or overtaken.
+ * Datagrams on a byte stream, each with its length and number, so that boundaries and order are kept and none is repeated.
  *
  * Source: docs/protocol.md §Datagrams.
  */
 
-/** Bytes in front of each: its length in two, its number in four, both big-endian. */
-const header = 6
+/** Bytes in front of each datagram: its length in two, its number in four, both big-endian. */
+const headerBytes = 6
 
-/** Datagrams ahead of a missing one that wait for it. */
+/** Datagrams that wait for a missing one, at most. */
 const window = 64
 
 export interface Encoder {
-  /** The datagrams, numbered on from those before, in one piece for one write. */
+  /** Encodes datagrams in one chunk for one write. Their numbers continue from the previous call. */
   readonly encode: (datagrams: ReadonlyArray<Uint8Array>) => Uint8Array
 }
 
@@ -19,14 +19,14 @@ export const makeEncoder = (): Encoder => {
   let number = 0
   return {
     encode(datagrams) {
-      const whole = new Uint8Array(datagrams.reduce((length, bytes) => length + header + bytes.length, 0))
+      const whole = new Uint8Array(datagrams.reduce((length, bytes) => length + headerBytes + bytes.length, 0))
       const view = new DataView(whole.buffer)
       let at = 0
       for (const bytes of datagrams) {
         view.setUint16(at, bytes.length)
         view.setUint32(at + 2, number)
-        whole.set(bytes, at + header)
-        at += header + bytes.length
+        whole.set(bytes, at + headerBytes)
+        at += headerBytes + bytes.length
         number = (number + 1) >>> 0
       }
       return whole
@@ -36,9 +36,9 @@ export const makeEncoder = (): Encoder => {
 
 export interface Decoder {
   /**
-   * Feeds bytes and returns the datagrams they complete, in the order of their numbers.
+   * Returns the datagrams that these bytes complete, in the order of their numbers.
    *
-   * One that was here before is passed over. Those ahead of a missing one are kept until it comes, or the window is full.
+   * A repeated datagram is ignored. Datagrams after a missing one wait until it arrives, or until the window is full.
    */
   readonly push: (chunk: Uint8Array) => ReadonlyArray<Uint8Array>
 }
@@ -49,7 +49,7 @@ export const makeDecoder = (): Decoder => {
   let expected = 0
 
   const arrive = (number: number, bytes: Uint8Array, out: Array<Uint8Array>): void => {
-    // Numbers go round after 2^32: the signed distance says which is ahead.
+    // Numbers wrap around after 2^32, so the signed distance tells which is ahead.
     const ahead = (number - expected) | 0
     if (ahead < 0 || early.has(number)) return
     early.set(number, bytes)
@@ -74,18 +74,18 @@ export const makeDecoder = (): Decoder => {
       const view = new DataView(data.buffer, data.byteOffset, data.byteLength)
       const out: Array<Uint8Array> = []
       let at = 0
-      while (data.length - at >= header) {
-        const end = at + header + view.getUint16(at)
+      while (data.length - at >= headerBytes) {
+        const end = at + headerBytes + view.getUint16(at)
         if (end > data.length) break
         const number = view.getUint32(at + 2)
-        const bytes = data.subarray(at + header, end)
+        const bytes = data.subarray(at + headerBytes, end)
         if (number === expected && early.size === 0) {
           expected = (expected + 1) >>> 0
           out.push(bytes)
         } else arrive(number, bytes.slice(), out)
         at = end
       }
-      // A copy: the tail must not keep a whole chunk alive.
+      // Copied, so that the rest of a frame does not keep the whole chunk in memory.
       pending = data.slice(at)
       return out
     }

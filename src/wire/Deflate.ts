@@ -8,7 +8,7 @@ import * as Option from "effect/Option"
 export interface Codec {
   /** Raw DEFLATE (RFC 1951). */
   readonly deflate: (bytes: Uint8Array) => Uint8Array
-  /** What was deflated, or `None` when it is damaged or longer than `limit` bytes; never holds more than that. */
+  /** The inflated bytes, or `None` when the data is damaged or inflates to more than `limit` bytes. Holds no more in memory. */
   readonly inflate: (bytes: Uint8Array, limit: number) => Option.Option<Uint8Array>
 }
 

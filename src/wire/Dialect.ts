@@ -1,6 +1,6 @@
 /**
- * How signals become lines on a control connection, and lines signals. The native dialect numbers and seals each
- * line; another dialect is another value of `Dialect`, and nothing above notices.
+ * Encodes signals as lines of a control connection, and decodes them. The native dialect numbers and seals each line.
+ * Another dialect is another value of `Dialect`; no other room depends on which one is in use.
  */
 import * as Arr from "effect/Array"
 import * as Either from "effect/Either"
@@ -13,40 +13,40 @@ import type * as Key from "./Key.js"
 import * as Signal from "./Signal.js"
 
 /**
- * A line that is not taken for a signal.
+ * A line that was not accepted.
  *
- * `Seal`: not said by the peer. `Repeated`: said before. `Malformed`: said by the peer, and not understood. Each of
- * these is skipped. `Lost`: the peer said something before it that never arrived, so the channel has been tampered with.
+ * `Seal`: the peer did not send it. `Repeated`: it was received before. `Malformed`: the peer sent it, and it cannot be decoded.
+ * Lines like these are skipped. `Lost`: an earlier line of the peer is missing, so the channel was tampered with.
  */
 export class LineRefused extends Schema.TaggedError<LineRefused>()("LineRefused", {
   reason: Schema.Literal("Seal", "Repeated", "Malformed", "Lost"),
-  /** What was wrong, in words that hold nothing of the line itself. */
+  /** What is wrong. Contains nothing of the line, which may be secret or forged. */
   detail: Schema.String
 }) {
   override get message(): string {
-    return this.detail
+    return `line of the control connection refused: ${this.detail}`
   }
 }
 
-/** A signal as it goes out. */
+/** A signal to send. */
 export interface Numbered {
   readonly signal: Signal.Signal
-  /** `undefined` for liveness, which is not acknowledged. */
+  /** `undefined` for a signal that is not acknowledged, such as a ping. */
   readonly number: number | undefined
 }
 
-/** What goes out in one write. */
+/** The content of one write. */
 export interface Batch {
-  /** In order; numbered ones behind each other, and with rising numbers, but for those said again. */
+  /** In the order in which they are sent. Numbers rise, except for resends. */
   readonly signals: ReadonlyArray<Numbered>
-  /** Every number below this one was handled, if that is news. */
+  /** Every number below this one was handled. Defaults to nothing new. */
   readonly acknowledged?: number | undefined
 }
 
-/** What a line said. */
+/** The content of one line. */
 export interface ReceivedLine {
   readonly signals: ReadonlyArray<Signal.Signal>
-  /** The number of the first, where they have numbers; the others follow it. */
+  /** The number of the first signal; the others follow by one. `undefined` when they have none. */
   readonly number: number | undefined
   /** The other side has handled every number below this one. */
   readonly acknowledged: number | undefined
@@ -54,22 +54,22 @@ export interface ReceivedLine {
 
 export interface Dialect {
   readonly encode: (batch: Batch) => Uint8Array
-  /** The last line under the key in use; what is encoded from then on is under the next one. */
+  /** The last line sealed with the current key. Everything encoded afterwards is sealed with the next key. */
   readonly rotate: () => Uint8Array
-  /** What a line says, without its terminator. */
+  /** Decodes a line, given without its terminator. */
   readonly decode: (line: Uint8Array) => Either.Either<ReadonlyArray<ReceivedLine>, LineRefused>
 }
 
-/** Lines in both directions, each numbered and sealed. */
+/** Numbers and seals the lines of both directions. */
 export interface Channel {
   readonly seal: (text: string) => string
-  /** The text of a line. One that says so is the last that this key opens. */
+  /** The text of a line, without its seal. After a rotation line, only the next key opens lines. */
   readonly open: (line: string) => Either.Either<string, LineRefused>
-  /** The last line under the key in use. */
+  /** The last line sealed with the current key. */
   readonly rotate: () => string
 }
 
-/** Numbers each direction from 0; a line counts once, in order, and only with the peer's seal. */
+/** Numbers each direction from 0. Opens a line once, in order, and only with the peer's seal. */
 export const makeChannel = (options: { readonly outgoing: Key.Seal; readonly incoming: Key.Seal }): Channel => {
   let { incoming, outgoing } = options
   let next = 0
@@ -86,13 +86,13 @@ export const makeChannel = (options: { readonly outgoing: Key.Seal; readonly inc
       const text = incoming.open(line)
       if (Option.isNone(text)) {
         return Option.isSome(incoming.next().open(line))
-          ? refuse("Lost", "the change to its key never arrived")
-          : refuse("Seal", "its seal is missing or wrong")
+          ? refuse("Lost", "the line that announces its key is missing")
+          : refuse("Seal", "the seal is missing or wrong")
       }
       const number = Number(Signal.parameter(text.value, "s") ?? Number.NaN)
-      if (!Number.isSafeInteger(number)) return refuse("Malformed", "it has no number")
-      if (number < expected) return refuse("Repeated", `its number ${number} was used before`)
-      if (number > expected) return refuse("Lost", `number ${expected} never arrived, number ${number} did`)
+      if (!Number.isSafeInteger(number)) return refuse("Malformed", "it has no line number")
+      if (number < expected) return refuse("Repeated", `line ${number} was received before`)
+      if (number > expected) return refuse("Lost", `line ${expected} is missing, line ${number} arrived`)
       expected++
       if (text.value.endsWith("#r")) incoming = incoming.next()
       return Either.right(text.value)
@@ -101,33 +101,33 @@ export const makeChannel = (options: { readonly outgoing: Key.Seal; readonly inc
 }
 
 export interface Options {
-  /** How batches are compressed, if both sides can. Defaults to not at all. */
+  /** Compresses large batches, if both sides agreed on it. Defaults to no compression. */
   readonly codec?: Option.Option<Codec> | undefined
 }
 
-/** Bytes of lines from which a batch is deflated: below, a line more or less costs less than the 50 µs that it takes. */
-const deflatedFrom = 1024
-/** Bytes in a line that several launches share, some at most: the limit of a line is twice that. */
-const sharedLimit = 4096
-/** Bytes that a deflated line may have inside. */
-export const inflatedLimit = 65_536
-/** Characters of a deflated line, so that its parameters have room beside it. */
-const deflatedLimit = 8000
+/** Bytes of lines from which a batch is deflated. For fewer bytes the 50 µs of deflating are not worth it. */
+const minDeflatedBytes = 1024
+/** Approximate bytes in a line that several launches share, at most. The limit of a line is twice that. */
+const maxSharedBytes = 4096
+/** Bytes of a deflated line after it is inflated, at most. */
+export const maxInflatedBytes = 65_536
+/** Characters of deflated data in a line, at most: the other parameters need room too. */
+const maxDeflatedChars = 8000
 
-/** The native dialect over a channel whose keys were agreed on. */
+/** The native dialect over a channel. */
 export const native = (channel: Channel, { codec = Option.none() }: Options = {}): Dialect => {
   const deflated = (texts: ReadonlyArray<string>): string | undefined => {
     const length = texts.reduce((sum, text) => sum + text.length + 1, 0)
-    if (Option.isNone(codec) || length < deflatedFrom || length > inflatedLimit) return undefined
+    if (Option.isNone(codec) || length < minDeflatedBytes || length > maxInflatedBytes) return undefined
     const data = Encoding.encodeBase64Url(codec.value.deflate(Frame.encode(texts)))
-    return data.length < length && data.length <= deflatedLimit ? `?d=${data}#z` : undefined
+    return data.length < length && data.length <= maxDeflatedChars ? `?d=${data}#z` : undefined
   }
   const inflated = (text: string): Either.Either<ReadonlyArray<string>, LineRefused> => {
     const bytes = Encoding.decodeBase64Url(Signal.parameter(text, "d") ?? "")
     if (Option.isNone(codec) || Either.isLeft(bytes))
-      return refuse("Malformed", "it is compressed in a way not agreed on")
-    return Option.match(codec.value.inflate(bytes.right, inflatedLimit), {
-      onNone: () => refuse("Malformed", `it is damaged, or longer than ${inflatedLimit} bytes inside`),
+      return refuse("Malformed", "it is compressed, which the handshake did not agree on, or not in base64url")
+    return Option.match(codec.value.inflate(bytes.right, maxInflatedBytes), {
+      onNone: () => refuse("Malformed", `it cannot be inflated, or is longer than ${maxInflatedBytes} bytes inflated`),
       onSome: (lines) => Either.right(Frame.toText(lines).trimEnd().split("\n"))
     })
   }
@@ -158,7 +158,7 @@ export const native = (channel: Channel, { codec = Option.none() }: Options = {}
 const refuse = (reason: LineRefused["reason"], detail: string): Either.Either<never, LineRefused> =>
   Either.left(new LineRefused({ reason, detail }))
 
-/** Signals as lines; launches with numbers in a row share one. */
+/** Encodes signals as lines. Launches with consecutive numbers share a line. */
 const linesOf = (signals: ReadonlyArray<Numbered>): ReadonlyArray<string> => {
   const lines: Array<string> = []
   let shared: { readonly launches: Arr.NonEmptyArray<Signal.Launch>; readonly first: number; bytes: number } | undefined
@@ -173,11 +173,11 @@ const linesOf = (signals: ReadonlyArray<Numbered>): ReadonlyArray<string> => {
       continue
     }
     if (shared === undefined || !sharesWith(shared.launches[0], signal)) close()
-    if (shared !== undefined && (shared.first + shared.launches.length !== number || shared.bytes > sharedLimit))
+    if (shared !== undefined && (shared.first + shared.launches.length !== number || shared.bytes > maxSharedBytes))
       close()
     shared ??= { launches: [signal], first: number, bytes: 0 }
     if (shared.launches[0] !== signal) shared.launches.push(signal)
-    // Some bytes around an id and a visitor, and an entry of its own.
+    // 16 bytes for the id, the port and separators, and 8 more for an entry of its own.
     shared.bytes +=
       16 +
       signal.visitor.host.length +

@@ -1,23 +1,23 @@
 /**
- * Lines on a byte stream: cut at `\n`, bounded, whatever the chunks they arrive in.
+ * Lines of bounded length on a byte stream, each ended by `\n`.
  */
 import * as Either from "effect/Either"
 import * as Schema from "effect/Schema"
 
-/** A line went past the limit before it ended. The stream cannot be read on: nobody knows where the next line starts. */
+/** A line exceeds the limit. The stream cannot be read any further: the start of the next line is unknown. */
 export class LineTooLong extends Schema.TaggedError<LineTooLong>()("LineTooLong", { limit: Schema.Number }) {
   override get message(): string {
-    return `a line is longer than ${this.limit} bytes`
+    return `received a line longer than ${this.limit} bytes`
   }
 }
 
 export interface Decoder {
-  /** Feeds bytes and returns the lines they complete, without their terminators. */
+  /** Returns the lines that these bytes complete, without their terminators. */
   readonly push: (chunk: Uint8Array) => Either.Either<ReadonlyArray<Uint8Array>, LineTooLong>
 }
 
 export interface Options {
-  /** Bytes in a line at most, its terminator not counted. */
+  /** Bytes in a line, at most, without the terminator. */
   readonly limit: number
 }
 
@@ -36,7 +36,7 @@ export const makeDecoder = ({ limit }: Options): Decoder => {
         lines.push(data.subarray(start, end))
         start = end + 1
       }
-      // A copy: the tail must not keep a whole chunk alive.
+      // Copied, so that the rest of a line does not keep the whole chunk in memory.
       pending = start === data.length ? none : data.slice(start)
       return pending.length > limit ? Either.left(new LineTooLong({ limit })) : Either.right(lines)
     }
@@ -60,10 +60,10 @@ export const concat = (parts: ReadonlyArray<Uint8Array>): Uint8Array => {
 }
 
 const encoder = new TextEncoder()
-// A byte order mark is a part of the line, or one could be put in front of a sealed line unseen.
+// A byte order mark stays part of the line. Otherwise someone could put one in front of a sealed line unnoticed.
 const decoder = new TextDecoder("utf-8", { ignoreBOM: true })
 
-/** The bytes of texts as lines, in one piece for one write. */
+/** Encodes texts as lines, in one chunk for one write. */
 export const encode = (texts: ReadonlyArray<string>): Uint8Array =>
   encoder.encode(texts.map((text) => `${text}\n`).join(""))
 

@@ -1,23 +1,23 @@
 /**
- * How a connection to the tunnel port proves that it belongs there. Both sides prove the key, neither sends it, and a
- * stranger gets no byte.
+ * Authenticates connections to the tunnel port. Both sides prove that they know the key, neither sends it, and an
+ * unauthenticated peer receives no byte.
  *
  * ```
  * client                                                                       server
- *   //control?v=1&nonce=<C>&mac=#hello        ──▶ receive      key known, or closed
+ *   //control?v=1&nonce=<C>&mac=#hello        ──▶ receive      key is known, or close
  *                             accept ◀──      //control?nonce=<S>&s=0&mac=#welcome
- *   //control?who=<process>&s=0&mac=#ready    ──▶ challenge    nonces answered, or closed
+ *   //control?who=<process>&s=0&mac=#ready    ──▶ challenge    nonces match, or close
  *                             accept ◀──      np://<max>/<flow>?s=1&mac=#<tls>     ─ grant
  *                                         or  //control?got=<n>&proof=&s=1&mac=#resumed ─ resume
  *                                         or  //control?s=1&mac=#busy              ─ decline
  *
- *   //pool?session=<id>&n=<count>&mac=#join   ──▶ receive, joined
- *        with TLS: its handshake, then in it
- *   //pool?session=<id>&n=<count>&mac=#enter  ──▶ secured
+ *   //pool?session=<id>&n=<count>&mac=#join   ──▶ receive, checkJoin
+ *        with TLS: the TLS handshake, and inside it
+ *   //pool?session=<id>&n=<count>&mac=#enter  ──▶ secureJoined
  *                              enter ◀──      //<connection id>?n=<count>&mac=#admit  ─ admit
  * ```
  *
- * The line inside shows that whoever ends the TLS connection is the client itself: nobody in between knows its seal.
+ * The line inside TLS proves that the TLS connection ends at the client: nobody in between can seal it.
  *
  * Source: docs/protocol.md §Handshake.
  */
@@ -41,18 +41,18 @@ import type { TlsError, Trust } from "../transport/Tls.js"
 import { type Connection, Transport, type TransportError } from "../transport/Transport.js"
 
 const sentences = {
-  NoAnswer: "closed the connection unanswered: the keys differ, or it is not a nodepass-effect server",
+  NoAnswer: "closed the connection without an answer: the keys differ, or it is not a nodepass-effect server",
   WrongKey: "does not know the key",
-  Malformed: "sent something that is not a handshake",
-  Version: "speaks a version of the protocol that is not spoken here",
+  Malformed: "sent data that is not a handshake",
+  Version: "uses a version of the protocol that is not supported here",
   TimedOut: "did not complete the handshake in time",
-  Busy: "serves another client, which is alive; it is asked again until that one leaves",
-  Ended: "left during the handshake",
+  Busy: "serves another client; trying again until that client disconnects",
+  Ended: "closed the connection during the handshake",
   UnknownSession: "offered a pool connection for a session that is over",
-  Downgrade: "secures data connections less than tls= demands here"
+  Downgrade: "offers weaker TLS for data connections than tls= requires here"
 } as const
 
-/** The peer did not prove that it belongs here. */
+/** The handshake with this peer failed. */
 export class HandshakeError extends Schema.TaggedError<HandshakeError>()("HandshakeError", {
   reason: Schema.Literal(
     "NoAnswer",
@@ -72,8 +72,8 @@ export class HandshakeError extends Schema.TaggedError<HandshakeError>()("Handsh
   }
 }
 
-/** Bytes in a line of the handshake, at most: all that a stranger can make us hold. */
-export const lineLimit = 512
+/** Bytes in a line of the handshake, at most. An unauthenticated peer can make this side hold no more. */
+export const maxLineBytes = 512
 
 /** One of each side, fresh in each handshake: 32 hex digits. Session keys are derived from both. */
 export interface Nonces {
@@ -81,85 +81,85 @@ export interface Nonces {
   readonly server: string
 }
 
-/** A control connection on which both sides have proved themselves, for a new session or the one before. */
+/** The result of a handshake: keys and dialect of the control connection, for a new session or a resumed one. */
 export type Agreement = {
   readonly keys: Key.SessionKeys
   readonly nonces: Nonces
   readonly dialect: Dialect.Dialect
 } & (
   | { readonly _tag: "New"; readonly terms: Signal.Terms }
-  /** `received` is the highest number of this side's signals that the other one has handled. */
+  /** `received` is the highest number of this side's signals that the other side has handled. */
   | { readonly _tag: "Resumed"; readonly received: number }
 )
 
-/** The session that a client would go on with. */
+/** The session that a client asks to resume. */
 export interface Resumable {
   readonly keys: Key.SessionKeys
-  /** The highest number of the other side's signals that this one has handled, `-1` for none. */
+  /** The highest number of the other side's signals that this side has handled, `-1` for none. */
   readonly received: number
 }
 
-/** A newcomer whose first line is one of ours. A `Hello` knows the key; a `Join` is yet to be looked at by its session. */
-export type Newcomer =
+/** The first line of a connection. The sender of a `Hello` knows the tunnel key; a `Join` is not verified yet. */
+export type FirstLine =
   | { readonly _tag: "Hello"; readonly nonce: string; readonly key: Key.Stretched }
   | { readonly _tag: "Join"; readonly session: string; readonly line: string }
 
 /**
- * Server: reads a newcomer's first line, and finds which of the keys in force then it was sealed by. Fails with
- * `WrongKey`, `Malformed`, `Version`, `TimedOut` or `Ended`.
+ * Server: reads the first line of a connection, and finds out which of the current keys sealed it. Fails with `WrongKey`,
+ * `Malformed`, `Version`, `TimedOut` or `Ended`.
  */
 export const receive = (
   connection: Connection,
   keys: Effect.Effect<ReadonlyArray<Key.Stretched>>
-): Effect.Effect<Newcomer, HandshakeError, Crypto | Deadlines | Settings> =>
+): Effect.Effect<FirstLine, HandshakeError, Crypto | Deadlines | Settings> =>
   Effect.gen(function* () {
     const crypto = yield* Crypto
     const line = yield* readLine(connection, "Ended")
-    const session = join.exec(line)?.[1]
+    const session = joinLine.exec(line)?.[1]
     if (session !== undefined) return { _tag: "Join", session, line } as const
     if (!line.startsWith("//control?")) return yield* refuse("Malformed", connection)
-    // Each is tried, whichever fits: the time says nothing of which it was.
+    // Every key is tried even after one fits, so that the time does not reveal which one it was.
     const opened = (yield* keys).map((key) => Option.map(Key.hello(crypto, key).open(line), (text) => ({ key, text })))
     const { key, text } = yield* Option.match(Option.firstSomeOf(opened), {
       onNone: () => refuse("WrongKey", connection),
       onSome: Effect.succeed
     })
-    const nonce = hello.exec(text)?.[1]
+    const nonce = helloLine.exec(text)?.[1]
     return nonce === undefined ? yield* refuse("Version", connection) : ({ _tag: "Hello", nonce, key } as const)
   }).pipe(inTime(connection))
 
-/** A client that proved itself, waiting to be told whether it may have the tunnel. */
+/** An authenticated client that waits for the server's decision. */
 export interface Candidate {
   /** Names the client's process: 16 hex digits, new at each start of a client. */
   readonly client: string
-  /** The tunnel key that it knows. */
+  /** The tunnel key that it used. */
   readonly key: Key.Stretched
-  /** Keys of the control connection, and of the session if it becomes a new one. */
+  /** The keys of the control connection, and of the session if the server grants a new one. */
   readonly keys: Key.SessionKeys
-  /** What the keys come from, besides the tunnel key. */
+  /** The nonces from which the keys are derived, together with the tunnel key. */
   readonly nonces: Nonces
   readonly channel: Dialect.Channel
   readonly dialect: Dialect.Dialect
-  /** The session it would go on with, and what is said to prove that it was in it. */
+  /** The session that it asks to resume, with a proof that it holds the keys of that session. */
   readonly resume: Option.Option<{ readonly session: string; readonly received: number; readonly proof: string }>
 }
 
-/** Server: answers a `Hello` and has the client prove itself. Fails with `WrongKey`, `Malformed`, `TimedOut` or `Ended`. */
+/** Server: answers a `Hello` and authenticates the client. Fails with `WrongKey`, `Malformed`, `TimedOut` or `Ended`. */
 export const challenge = (
   connection: Connection,
-  { key, ...newcomer }: Extract<Newcomer, { _tag: "Hello" }>
+  { key, ...hello }: Extract<FirstLine, { _tag: "Hello" }>
 ): Effect.Effect<Candidate, HandshakeError, Crypto | Deadlines | Deflate | Settings> =>
   Effect.gen(function* () {
     const crypto = yield* Crypto
     const { codec } = yield* Deflate
     const nonce = yield* Key.nonce
-    const nonces = { client: newcomer.nonce, server: nonce }
+    const nonces = { client: hello.nonce, server: nonce }
     const keys = Key.session(crypto, key, nonces)
     const channel = Dialect.makeChannel({ outgoing: keys.server, incoming: keys.client })
     yield* writeLine(connection, channel.seal(`//control?nonce=${nonce}${offer(codec)}#welcome`))
     const text = yield* openedBy(channel, yield* readLine(connection, "Ended"), connection)
-    const client = ready.exec(text)?.[1] ?? (yield* refuse("Malformed", connection))
-    const [, session, received, proof] = resuming.exec(text) ?? []
+    const client = readyLine.exec(text)?.[1] ?? (yield* refuse("Malformed", connection))
+    const [, session, received, proof] = resumeClaim.exec(text) ?? []
     const resume =
       session === undefined || proof === undefined
         ? Option.none()
@@ -171,19 +171,19 @@ export const challenge = (
     rootSpan("Handshake.challenge", () => ({ peer: String(connection.remote) }))
   )
 
-/** Server: tells the candidate that another client has the tunnel. */
+/** Server: refuses the candidate because another client uses the tunnel. */
 export const decline = (connection: Connection, { channel }: Candidate): Effect.Effect<void> =>
   Effect.ignore(Effect.zipRight(writeLine(connection, channel.seal("//control#busy")), connection.end))
 
-/** Server: begins a session with the candidate, under these terms. */
+/** Server: starts a new session with the candidate, on these terms. */
 export const grant = (
   connection: Connection,
   { channel }: Candidate,
   terms: Signal.Terms
 ): Effect.Effect<void, HandshakeError> => writeLine(connection, channel.seal(Signal.toText(terms)))
 
-/** Server: whether the candidate has proved that it was in this session. */
-export const isOf = ({ keys, resume }: Candidate, session: Key.SessionKeys): boolean =>
+/** Server: whether the candidate has proved that it holds the keys of this session. */
+export const belongsTo = ({ keys, resume }: Candidate, session: Key.SessionKeys): boolean =>
   Option.exists(
     resume,
     (claim) =>
@@ -191,7 +191,7 @@ export const isOf = ({ keys, resume }: Candidate, session: Key.SessionKeys): boo
       Option.isSome(session.join(0).open(Signal.withParameter(proofText(session, keys, "resume"), "mac", claim.proof)))
   )
 
-/** Server: goes on with the session before. `received` is the highest number of the client's signals that it has handled. */
+/** Server: resumes the session with the candidate. */
 export const resume = (
   connection: Connection,
   { channel, keys }: Candidate,
@@ -202,11 +202,11 @@ export const resume = (
 }
 
 /**
- * Client: proves itself on a fresh control connection, and either goes on with the session before, where the server still
- * has it, or takes the server's terms for a new one.
+ * Client: authenticates on a new control connection. It resumes the previous session if the server still has it, and
+ * otherwise accepts the server's terms for a new session.
  *
- * `tls` is the weakest mode that the terms may have. Fails with `NoAnswer`, `WrongKey` (an impostor
- * answers), `Busy`, `Downgrade`, `Version`, `Malformed` or `TimedOut`.
+ * `tls` is the weakest mode that the client accepts. Fails with `NoAnswer`, `WrongKey` (the server does not know the key),
+ * `Busy`, `Downgrade`, `Version`, `Malformed` or `TimedOut`.
  */
 export const accept = (
   connection: Connection,
@@ -223,22 +223,22 @@ export const accept = (
     const nonce = yield* Key.nonce
     yield* writeLine(connection, Key.hello(crypto, options.key).seal(`//control?v=1&nonce=${nonce}#hello`))
     const line = yield* readLine(connection, "NoAnswer")
-    const server = welcome.exec(line)?.[1]
+    const server = welcomeLine.exec(line)?.[1]
     if (server === undefined) return yield* refuse("Malformed", connection)
     const nonces = { client: nonce, server }
     const keys = Key.session(crypto, options.key, nonces)
     const channel = Dialect.makeChannel({ outgoing: keys.client, incoming: keys.server })
     const offered = yield* openedBy(channel, line, connection)
-    const before = options.resume
-    const claim = before === undefined ? "" : claimText(before, keys)
+    const previous = options.resume
+    const claim = previous === undefined ? "" : claimText(previous, keys)
     yield* writeLine(connection, channel.seal(`//control?who=${options.client}${claim}${offer(codec)}#ready`))
     const answer = yield* openedBy(channel, yield* readLine(connection, "Ended"), connection)
     const dialect = Dialect.native(channel, { codec: agreed(codec, offered) })
     if (answer.endsWith("#busy")) return yield* refuse("Busy", connection)
-    if (before !== undefined && answer.endsWith("#resumed")) {
-      const [, received, proof = ""] = resumed.exec(answer) ?? []
-      const text = Signal.withParameter(proofText(before.keys, keys, "resumed"), "mac", proof)
-      if (received === undefined || Option.isNone(before.keys.admit(0).open(text))) {
+    if (previous !== undefined && answer.endsWith("#resumed")) {
+      const [, received, proof = ""] = resumedLine.exec(answer) ?? []
+      const text = Signal.withParameter(proofText(previous.keys, keys, "resumed"), "mac", proof)
+      if (received === undefined || Option.isNone(previous.keys.admit(0).open(text))) {
         return yield* refuse("Malformed", connection)
       }
       return { _tag: "Resumed", keys, nonces, dialect, received: Number(received) - 1 } as const
@@ -251,18 +251,18 @@ export const accept = (
     rootSpan("Handshake.accept", () => ({ peer: String(connection.remote) }))
   )
 
-/** A pool connection that its session has taken in. */
+/** A pool connection that the server has admitted to the session. */
 export interface Entered {
   readonly id: Signal.ConnectionId
-  /** Stands in for the connection it came on: over TLS it is another one. */
+  /** Use it in place of the given connection: over TLS it is another object. */
   readonly connection: Connection
 }
 
 /**
- * Client: proves on a fresh pool connection that it belongs to the session, and learns its id.
+ * Client: authenticates a new pool connection for the session, and receives its id.
  *
- * `count` is different for each pool connection of a session; `trust` is what the server's certificate is held to, where
- * there is one. Fails with `NoAnswer`, `WrongKey`, `Malformed` or `TimedOut`, and as `Transport.secure` does.
+ * Use each `count` once in a session. `trust` says which certificate of the server to accept; `None` is no TLS. Fails with
+ * `NoAnswer`, `WrongKey`, `Malformed` or `TimedOut`, and like `Transport.secure`.
  */
 export const enter = (
   connection: Connection,
@@ -270,38 +270,38 @@ export const enter = (
 ): Effect.Effect<Entered, HandshakeError | TlsError | TransportError, Deadlines | Settings | Transport> =>
   Effect.gen(function* () {
     const { count, keys, trust } = options
-    const say = (to: Connection, kind: "join" | "enter") =>
+    const send = (to: Connection, kind: "join" | "enter") =>
       writeLine(to, keys.join(count).seal(`//pool?session=${keys.id}&n=${count}#${kind}`))
-    yield* say(connection, "join")
+    yield* send(connection, "join")
     const inner = Option.isNone(trust)
       ? connection
       : yield* Effect.flatMap(Transport, ({ secure }) => secure(connection, { side: "client", trust: trust.value }))
-    if (Option.isSome(trust)) yield* say(inner, "enter")
+    if (Option.isSome(trust)) yield* send(inner, "enter")
     const text = yield* sealedBy(keys.admit(count), yield* readLine(inner, "NoAnswer"), inner)
-    const [, id, echoed] = admitted.exec(text) ?? []
+    const [, id, echoed] = admitLine.exec(text) ?? []
     return Number(echoed) === count && Signal.isConnectionId(id)
       ? { id, connection: inner }
       : yield* refuse("Malformed", inner)
   }).pipe(inTime(connection))
 
-/** Server: the count of a `Join` that the session's client sealed. Fails with `WrongKey` or `Malformed`. */
-export const joined = (
+/** Server: verifies the seal of a `Join`, and returns its count. Fails with `WrongKey` or `Malformed`. */
+export const checkJoin = (
   connection: Connection,
   options: { readonly keys: Key.SessionKeys; readonly line: string }
 ): Effect.Effect<number, HandshakeError> =>
   Effect.suspend(() => {
-    // Which key it is depends on the count, so this is looked at first; nothing comes of it unless the seal fits.
-    const count = Number(joinCount.exec(options.line)?.[1] ?? Number.NaN)
+    // The key depends on the count, so the count is read first. It is not used unless the seal fits.
+    const count = Number(joinLineCount.exec(options.line)?.[1] ?? Number.NaN)
     return Number.isSafeInteger(count)
       ? Effect.as(sealedBy(options.keys.join(count), options.line, connection), count)
       : refuse("Malformed", connection)
   })
 
 /**
- * Server: TLS over a pool connection that was `joined`; fails with `WrongKey` or `Malformed` when it does not end at the
- * session's client, with `TimedOut` or `Ended`, and as `Transport.secure` does.
+ * Server: starts TLS on a pool connection whose `Join` was verified. Fails with `WrongKey` or `Malformed` when TLS does not end
+ * at the session's client, with `TimedOut` or `Ended`, and like `Transport.secure`.
  */
-export const secured = (
+export const secureJoined = (
   connection: Connection,
   options: { readonly keys: Key.SessionKeys; readonly count: number; readonly certificate: Certificate }
 ): Effect.Effect<Connection, HandshakeError | TlsError | TransportError, Deadlines | Settings | Transport> =>
@@ -310,10 +310,10 @@ export const secured = (
     const { secure } = yield* Transport
     const inner = yield* secure(connection, { side: "server", certificate })
     const text = yield* sealedBy(keys.join(count), yield* readLine(inner, "Ended"), inner)
-    return Number(enterCount.exec(text)?.[1]) === count ? inner : yield* refuse("Malformed", inner)
+    return Number(enterLineCount.exec(text)?.[1]) === count ? inner : yield* refuse("Malformed", inner)
   }).pipe(inTime(connection))
 
-/** Server: gives a pool connection its id. */
+/** Server: admits a pool connection to the session, and sends its id. */
 export const admit = (
   connection: Connection,
   options: { readonly keys: Key.SessionKeys; readonly count: number; readonly id: Signal.ConnectionId }
@@ -322,30 +322,30 @@ export const admit = (
 
 // internal
 
-const hello = /^\/\/control\?v=1&nonce=([0-9a-f]{32})(?:&[^#]*)?#hello$/
-const welcome = /^\/\/control\?nonce=([0-9a-f]{32})&[^#]*#welcome$/
-const ready = /^\/\/control\?who=([0-9a-f]{16})&[^#]*#ready$/
-const resuming = /[?&]session=([0-9a-f]{16})&got=(\d{1,15})&proof=([0-9a-f]{32})[&#]/
-const resumed = /^\/\/control\?got=(\d{1,15})&proof=([0-9a-f]{32})(?:&[^#]*)?#resumed$/
-const join = /^\/\/pool\?session=([0-9a-f]{16})&[^#]*#join$/
-const joinCount = /^\/\/pool\?session=[0-9a-f]{16}&n=(\d{1,15})(?:&[^#]*)?#join$/
-const enterCount = /^\/\/pool\?session=[0-9a-f]{16}&n=(\d{1,15})(?:&[^#]*)?#enter$/
-const admitted = /^\/\/([0-9a-f]{8})\?n=(\d{1,15})(?:&[^#]*)?#admit$/
+const helloLine = /^\/\/control\?v=1&nonce=([0-9a-f]{32})(?:&[^#]*)?#hello$/
+const welcomeLine = /^\/\/control\?nonce=([0-9a-f]{32})&[^#]*#welcome$/
+const readyLine = /^\/\/control\?who=([0-9a-f]{16})&[^#]*#ready$/
+const resumeClaim = /[?&]session=([0-9a-f]{16})&got=(\d{1,15})&proof=([0-9a-f]{32})[&#]/
+const resumedLine = /^\/\/control\?got=(\d{1,15})&proof=([0-9a-f]{32})(?:&[^#]*)?#resumed$/
+const joinLine = /^\/\/pool\?session=([0-9a-f]{16})&[^#]*#join$/
+const joinLineCount = /^\/\/pool\?session=[0-9a-f]{16}&n=(\d{1,15})(?:&[^#]*)?#join$/
+const enterLineCount = /^\/\/pool\?session=[0-9a-f]{16}&n=(\d{1,15})(?:&[^#]*)?#enter$/
+const admitLine = /^\/\/([0-9a-f]{8})\?n=(\d{1,15})(?:&[^#]*)?#admit$/
 
-/** What the peer could be sent compressed. */
+/** Offers to receive deflated lines. */
 const offer = (codec: Option.Option<Codec>): string => (Option.isSome(codec) ? "&z=1" : "")
 
 const agreed = (codec: Option.Option<Codec>, text: string): Option.Option<Codec> =>
   Option.filter(codec, () => Signal.parameter(text, "z") === "1")
 
-/** Says of whom it seals that it is in the session, and was there when these keys were agreed on. */
+/** The text whose seal proves that a side holds the keys of both the session and this control connection. */
 const proofText = (session: Key.SessionKeys, keys: Key.SessionKeys, kind: "resume" | "resumed"): string =>
   `//control?session=${session.id}&with=${keys.id}#${kind}`
 
 const proofOf = (seal: Key.Seal, text: string): string => Signal.parameter(seal.seal(text), "mac") ?? ""
 
-const claimText = ({ keys: before, received }: Resumable, keys: Key.SessionKeys): string =>
-  `&session=${before.id}&got=${received + 1}&proof=${proofOf(before.join(0), proofText(before, keys, "resume"))}`
+const claimText = ({ keys: previous, received }: Resumable, keys: Key.SessionKeys): string =>
+  `&session=${previous.id}&got=${received + 1}&proof=${proofOf(previous.join(0), proofText(previous, keys, "resume"))}`
 
 const decodeTerms = (text: string) =>
   Effect.flatMap(Signal.fromText(text), (signal) =>
@@ -370,16 +370,16 @@ const openedBy = (
     onRight: Effect.succeed
   })
 
-/** Reads one line and leaves what follows it on the connection. `gone` names what an early end means to this reader. */
-const readLine = (connection: Connection, gone: "Ended" | "NoAnswer"): Effect.Effect<string, HandshakeError> => {
-  const from = (held: Uint8Array): Effect.Effect<string, HandshakeError> =>
+/** Reads one line, and puts the bytes after it back. Fails with `onEnd` when the connection ends before the line does. */
+const readLine = (connection: Connection, onEnd: "Ended" | "NoAnswer"): Effect.Effect<string, HandshakeError> => {
+  const from = (partial: Uint8Array): Effect.Effect<string, HandshakeError> =>
     Effect.flatMap(
-      Effect.mapError(connection.read, () => new HandshakeError({ reason: gone, peer: connection.remote })),
+      Effect.mapError(connection.read, () => new HandshakeError({ reason: onEnd, peer: connection.remote })),
       (chunk) => {
-        if (Option.isNone(chunk)) return refuse(gone, connection)
-        const data = held.length === 0 ? chunk.value : Frame.concat([held, chunk.value])
+        if (Option.isNone(chunk)) return refuse(onEnd, connection)
+        const data = partial.length === 0 ? chunk.value : Frame.concat([partial, chunk.value])
         const cut = Frame.split(data)
-        if ((cut?.[0] ?? data).length > lineLimit) return refuse("Malformed", connection)
+        if ((cut?.[0] ?? data).length > maxLineBytes) return refuse("Malformed", connection)
         if (cut === undefined) return from(data)
         const [line, rest] = cut
         if (rest.length > 0) connection.unread(rest)
@@ -398,7 +398,7 @@ const write = (connection: Connection, bytes: Uint8Array): Effect.Effect<void, H
 const writeLine = (connection: Connection, line: string): Effect.Effect<void, HandshakeError> =>
   write(connection, Frame.encode([line]))
 
-/** What is late is reset, which ends every wait on it. */
+/** On timeout, resets the connection, which ends every wait on it. */
 const inTime =
   ({ remote, reset }: Connection) =>
   <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E | HandshakeError, Deadlines | R | Settings> =>
@@ -409,15 +409,15 @@ const inTime =
           late = true
           return reset
         })
-        const settle = after(handshakeTimeout, expire)
-        // Who is interrupted drops the connection, and the reset harms nobody.
+        const cancelDeadline = after(handshakeTimeout, expire)
+        // After an interruption the deadline stays: its owner closes the connection, and resetting it again does no harm.
         return Effect.matchEffect(self, {
           onFailure: (error) => {
-            settle()
+            cancelDeadline()
             return Effect.fail(late ? new HandshakeError({ reason: "TimedOut", peer: remote }) : error)
           },
           onSuccess: (value) => {
-            settle()
+            cancelDeadline()
             return Effect.succeed(value)
           }
         })

@@ -1,5 +1,5 @@
 /**
- * The tunnel key and what grows from it: the stretched key, the keys of one session, sealed lines.
+ * The tunnel key and the keys derived from it: the stretched key, the keys of one session, and the seals of lines.
  *
  * A sealed line is a URL reference whose last query parameter is `mac`: the first 16 bytes of the HMAC-SHA-256 of the
  * line without that parameter, in hex. Source: docs/protocol.md §Seals.
@@ -10,36 +10,36 @@ import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import { Crypto } from "../transport/Crypto.js"
 
-/** A key that people chose, stretched once per process and key. */
+/** A key that a person chose, after stretching. Each process stretches a key once. */
 export type Stretched = Redacted.Redacted<Uint8Array>
 
-/** Puts a seal on lines, and looks at it. The key is inside and cannot be read. */
+/** Seals lines and checks their seals. The key inside cannot be read. */
 export interface Seal {
   readonly seal: (line: string) => string
-  /** The line without its seal, or `None` when the seal is missing or not ours. Takes the same time for any seal. */
+  /** The line without its seal, or `None` when the seal is missing or wrong. Compares in constant time. */
   readonly open: (sealed: string) => Option.Option<string>
-  /** The one after it, by the key that grows from this one's and does not lead back to it. */
+  /** The seal with the next key, which is derived from this one. This key cannot be computed from the next. */
   readonly next: () => Seal
 }
 
-/** The keys of one session. Both sides derive the same ones, neither ever sends one. */
+/** The keys of one session. Both sides derive the same keys, and never send one. */
 export interface SessionKeys {
-  /** Names the session in the clear: 16 hex digits that say nothing about its keys. */
+  /** Names the session in clear text: 16 hex digits that reveal nothing about its keys. */
   readonly id: string
-  /** Seals what the client says on the control connection. */
+  /** Seals the lines that the client sends on the control connection. */
   readonly client: Seal
-  /** Seals what the server says on the control connection. */
+  /** Seals the lines that the server sends on the control connection. */
   readonly server: Seal
-  /** Seals what the client says on the pool connection of this count. */
+  /** Seals the lines that the client sends on the pool connection with this count. */
   readonly join: (count: number) => Seal
-  /** Seals what the server says on the pool connection of this count. */
+  /** Seals the lines that the server sends on the pool connection with this count. */
   readonly admit: (count: number) => Seal
 }
 
 const utf8 = new TextEncoder()
 const salt = utf8.encode("nodepass-effect/1")
 
-/** Stretches the key of a command URL; no key is the empty one, which everybody knows. Some 60 ms. */
+/** Stretches the key of a command URL, which takes some 60 ms. Without a key it stretches the empty string, a public key. */
 export const stretch = (key: Option.Option<Redacted.Redacted>): Effect.Effect<Stretched, never, Crypto> =>
   Effect.flatMap(Crypto, (crypto) =>
     Effect.map(
@@ -48,16 +48,16 @@ export const stretch = (key: Option.Option<Redacted.Redacted>): Effect.Effect<St
     )
   )
 
-/** Whether both are one key, however each was come by. */
+/** Whether both are the same key. */
 export const same = (left: Stretched, right: Stretched): boolean => {
   const [a, b] = [Redacted.value(left), Redacted.value(right)]
   return a.length === b.length && a.every((byte, at) => byte === b[at])
 }
 
-/** Seals the client's first line, which has only the tunnel key to stand on. */
+/** Seals the client's first line, before there are session keys. */
 export const hello = (crypto: Crypto["Type"], key: Stretched): Seal => makeSeal(crypto, derive(crypto, key, "hello"))
 
-/** The keys of the session that these two nonces start. */
+/** The keys of the session that starts with these two nonces. */
 export const session = (
   crypto: Crypto["Type"],
   key: Stretched,
@@ -82,7 +82,7 @@ export const session = (
   }
 }
 
-/** Counts of pool connections in a row that have the same keys. */
+/** How many consecutive counts of pool connections share their keys. */
 export const blockLength = 32_768
 
 /** A fresh nonce: 32 hex digits. */
@@ -111,14 +111,14 @@ const makeSeal = (crypto: Crypto["Type"], key: Uint8Array): Seal => {
       const match = sealed.exec(text)
       const [, head = "", mark = "", given = "", tail = ""] = match ?? []
       const line = head + tail
-      // The seal does not cover the mark in front of itself, so only the one that `seal` writes will do.
+      // The seal does not cover the mark in front of `mac`, so it must be the one that `seal` writes.
       return equal(mac(line), given) && mark === markAfter(head) ? Option.some(line) : Option.none()
     },
     next: () => makeSeal(crypto, crypto.hmac(key, utf8.encode("next")))
   }
 }
 
-/** Compares in a time that depends on the lengths alone. */
+/** Compares in a time that depends only on the lengths. */
 const equal = (left: string, right: string): boolean => {
   let difference = left.length ^ right.length
   for (let at = 0; at < left.length; at++) difference |= left.charCodeAt(at) ^ right.charCodeAt(at)

@@ -1,5 +1,5 @@
 /**
- * PROXY protocol, versions 1 and 2, for TCP: whom a connection was opened for, in front of its bytes.
+ * PROXY protocol, versions 1 and 2, for TCP: a header in front of a connection's bytes that names the original client.
  *
  * Source: haproxy doc/proxy-protocol.txt.
  */
@@ -7,21 +7,21 @@ import * as Option from "effect/Option"
 import * as Address from "../core/Address.js"
 
 export interface Endpoints {
-  /** Who came, and to which address. */
+  /** The client, and the address that it connected to. */
   readonly source: Address.Address
   readonly destination: Address.Address
 }
 
-/** What stands in front of the bytes so far. `None`: the sender speaks for itself, e.g. to see whether somebody is there. */
+/** The header at the start of the bytes so far. `None`: the sender connects for itself, e.g. for a health check. */
 export type Decoded =
   | { readonly _tag: "Incomplete" }
   | { readonly _tag: "Invalid" }
   | { readonly _tag: "Header"; readonly length: number; readonly endpoints: Option.Option<Endpoints> }
 
 /**
- * The bytes that go in front of the visitor's own.
+ * The header that goes in front of the visitor's bytes.
  *
- * Where one address is IPv6 both are written so. One that is no IP address is not written: `UNKNOWN`, or version 2's `LOCAL`.
+ * When one address is IPv6, both are written as IPv6. When one is no IP address, the header is `UNKNOWN`, or `LOCAL` in version 2.
  */
 export const encode = (version: 1 | 2, { destination, source }: Endpoints): Uint8Array => {
   const [from, to] = [bytesOf(source.host), bytesOf(destination.host)]
@@ -33,7 +33,7 @@ export const encode = (version: 1 | 2, { destination, source }: Endpoints): Uint
   return Uint8Array.from([...signature, 0x21, four ? 0x11 : 0x21, 0, hosts.length + ports.length, ...hosts, ...ports])
 }
 
-/** Reads either version. At most 2064 bytes are `Incomplete`. */
+/** Decodes either version. More than 2064 bytes are never `Incomplete`. */
 export const decode = (bytes: Uint8Array): Decoded => {
   const second = startsWith(bytes, signature)
   if (second === "no") return decodeFirst(bytes)
@@ -55,8 +55,8 @@ const decoder = new TextDecoder("latin1")
 const ascii = (text: string): Uint8Array => encoder.encode(text)
 
 const signature = [0x0d, 0x0a, 0x0d, 0x0a, 0x00, 0x0d, 0x0a, 0x51, 0x55, 0x49, 0x54, 0x0a]
-const longestFirst = 107
-const longestSecond = 2048
+const maxFirstBytes = 107
+const maxSecondBytes = 2048
 
 const startsWith = (bytes: Uint8Array, start: ReadonlyArray<number>): "yes" | "maybe" | "no" => {
   const known = Math.min(bytes.length, start.length)
@@ -80,8 +80,8 @@ const first = /^PROXY (?:UNKNOWN(?: [^\r\n]*)?|(TCP4|TCP6) ([^ ]+) ([^ ]+) (0|[1
 
 const decodeFirst = (bytes: Uint8Array): Decoded => {
   if (startsWith(bytes, Array.from(ascii("PROXY "))) === "no") return invalid
-  const end = bytes.subarray(0, longestFirst).indexOf(0x0a)
-  if (end === -1) return bytes.length >= longestFirst ? invalid : incomplete
+  const end = bytes.subarray(0, maxFirstBytes).indexOf(0x0a)
+  if (end === -1) return bytes.length >= maxFirstBytes ? invalid : incomplete
   const line = decoder.decode(bytes.subarray(0, end))
   const match = line.endsWith("\r") ? first.exec(line.slice(0, -1)) : null
   if (match === null) return invalid
@@ -98,7 +98,7 @@ const decodeSecond = (bytes: Uint8Array): Decoded => {
   if (bytes.length < 16) return incomplete
   const [command = 0, family = 0, high = 0, low = 0] = bytes.subarray(12)
   const length = high * 256 + low
-  if (command >> 4 !== 2 || (command & 15) > 1 || length > longestSecond) return invalid
+  if (command >> 4 !== 2 || (command & 15) > 1 || length > maxSecondBytes) return invalid
   if (family >> 4 > 3 || (family & 15) > 2) return invalid
   if (bytes.length < 16 + length) return incomplete
   const whole = 16 + length
@@ -122,7 +122,7 @@ const bytesOf = (text: string): ReadonlyArray<number> | undefined => {
   const [left, right] = [groupsOf(head), groupsOf(tail ?? "")]
   if (left === undefined || right === undefined) return undefined
   const missing = 16 - left.length - right.length
-  // `::` stands for one group at least.
+  // `::` replaces at least one group.
   if (tail === undefined ? missing !== 0 : missing < 2) return undefined
   return [...left, ...Array.from({ length: missing }, () => 0), ...right]
 }
@@ -152,13 +152,13 @@ const asSix = (bytes: ReadonlyArray<number>): ReadonlyArray<number> =>
 
 const normal = (host: string): string => textOf(bytesOf(host) ?? [])
 
-/** As elsewhere: an IPv4 address in IPv6 clothes is shown as itself. */
+/** An IPv4-mapped IPv6 address becomes IPv4, as elsewhere in the program. */
 const textOf = (bytes: ReadonlyArray<number>): string => {
   if (bytes.length === 4) return bytes.join(".")
   return mapped.every((byte, at) => bytes[at] === byte) ? bytes.slice(12).join(".") : textOfSix(bytes)
 }
 
-/** RFC 5952: the longest run of zero groups is left out, the first of equals, and never a single one. */
+/** RFC 5952: `::` replaces the longest run of zero groups, the first of equal runs, and never a single group. */
 const textOfSix = (bytes: ReadonlyArray<number>): string => {
   if (mapped.every((byte, at) => bytes[at] === byte)) return `::ffff:${bytes.slice(12).join(".")}`
   const groups = Array.from({ length: 8 }, (_, at) => (bytes[2 * at] ?? 0) * 256 + (bytes[2 * at + 1] ?? 0))

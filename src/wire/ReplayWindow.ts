@@ -1,15 +1,15 @@
 /**
- * Numbers that count once: which were seen before, in bounded memory.
+ * Remembers which numbers were seen, in bounded memory, so that each counts once.
  */
 
-/** How far behind the highest a number is remembered. */
+/** How far below the highest number others are remembered. */
 export const window = 65_536
 
 /**
- * Says of each number whether it is new.
+ * Returns whether a number is new, and remembers it.
  *
- * Numbers come nearly in order: one that is `window` or more behind the highest counts as seen. `from` is the first
- * that may be new, and defaults to `0`.
+ * Numbers arrive nearly in order: one that is `window` or more below the highest counts as seen. `from` is the lowest number
+ * that can be new; it defaults to `0`.
  */
 export const make = (from = 0): ((n: number) => boolean) => {
   const recent = new Set<number>()

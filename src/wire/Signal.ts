@@ -1,7 +1,7 @@
 /**
- * What the two sides tell each other: each signal a URL reference whose fragment is its kind.
+ * The signals that the two sides exchange. Each is a URL reference whose fragment is its kind.
  *
- * Unknown kinds decode to `Unknown` and unknown query parameters are passed over, so that both sides can grow.
+ * An unknown kind decodes to `Unknown` and unknown query parameters are ignored, so that later versions can add both.
  * Source: docs/protocol.md §Signals.
  */
 import * as Arr from "effect/Array"
@@ -18,15 +18,15 @@ const connectionId = /^[0-9a-f]{8}$/
 export const ConnectionId = Schema.String.pipe(Schema.pattern(connectionId), Schema.brand("ConnectionId"))
 export type ConnectionId = typeof ConnectionId.Type
 
-/** The same as `Schema.is`, whose answer takes some microseconds of every visitor's time. */
+/** Like `Schema.is`, which costs each visitor some microseconds. */
 export const isConnectionId = (text: string | undefined): text is ConnectionId =>
   text !== undefined && connectionId.test(text)
 
 const fingerprint = /^[0-9a-f]{64}$/
 
 /**
- * The server's terms: how many pool connections at most, who receives visitors, how data connections are secured, and
- * for `self-signed` the fingerprint of its certificate, 64 lower-case hex digits.
+ * The server's terms: the most idle pool connections, the side that visitors connect to, the TLS mode of pool connections,
+ * and for `self-signed` the fingerprint of its certificate, 64 lower-case hex digits.
  */
 export class Terms extends Schema.TaggedClass<Terms>()("Terms", {
   max: Schema.Int.pipe(Schema.between(1, 65535)),
@@ -35,45 +35,45 @@ export class Terms extends Schema.TaggedClass<Terms>()("Terms", {
   fingerprint: Schema.OptionFromSelf(Schema.String.pipe(Schema.pattern(fingerprint)))
 }) {}
 
-/** A visitor is there: take this pool connection and bring it to the target. */
+/** Connect the visitor on this pool connection to the target. */
 export class Launch extends Schema.TaggedClass<Launch>()("Launch", {
   protocol: Schema.Literal("tcp", "udp"),
   id: ConnectionId,
   visitor: Address.Address,
-  /** The address the visitor came to. */
+  /** The address that the visitor connected to. */
   entry: Schema.OptionFromSelf(Address.Address)
 }) {}
 
-/** Who is there, by which protocol, and the address they came to. */
+/** A visitor, its protocol, and the address that it connected to. */
 export type Visit = Pick<Launch, "protocol" | "visitor" | "entry">
 
-/** The same as `new Launch`, whose check of typed fields takes 50 µs of every visitor's time. */
+/** Like `new Launch`, without its check of typed fields, which costs each visitor 50 µs. */
 export const makeLaunch = (fields: Visit & Pick<Launch, "id">): Launch =>
   new Launch(fields, { disableValidation: true })
 
-/** Visitors wait for pool connections: open this many at once, as far as the capacity allows. */
+/** This many visitors wait: open as many pool connections now, as far as the capacity allows. */
 export class Demand extends Schema.TaggedClass<Demand>()("Demand", { count: Schema.Int.pipe(Schema.positive()) }) {}
 
-/** More idle pool connections than this are not wanted: close the surplus. */
+/** Keep this many idle pool connections and close the others. */
 export class Keep extends Schema.TaggedClass<Keep>()("Keep", { count: Schema.Int.pipe(Schema.positive()) }) {}
 
-/** Drop every idle pool connection and fill the pool anew. */
+/** Close every idle pool connection and fill the pool again. */
 export class Flush extends Schema.TaggedClass<Flush>()("Flush", {}) {}
 
 export class Ping extends Schema.TaggedClass<Ping>()("Ping", {}) {}
 
 export class Pong extends Schema.TaggedClass<Pong>()("Pong", {}) {}
 
-/** Nothing but what its line acknowledges. */
+/** Carries only the acknowledgement of its line. */
 export class Ack extends Schema.TaggedClass<Ack>()("Ack", {}) {}
 
-/** What follows in this direction is sealed with the next key. */
+/** The lines that follow in this direction are sealed with the next key. */
 export class Rotation extends Schema.TaggedClass<Rotation>()("Rotation", {}) {}
 
-/** The session is over: do not wait for me. */
+/** The sender ends the session and does not come back. */
 export class Bye extends Schema.TaggedClass<Bye>()("Bye", {}) {}
 
-/** A kind that this version does not know. */
+/** A signal of a kind that this version does not know. */
 export class Unknown extends Schema.TaggedClass<Unknown>()("Unknown", { kind: Schema.String }) {}
 
 export const Signal = Schema.Union(Terms, Launch, Demand, Keep, Flush, Ping, Pong, Ack, Rotation, Bye, Unknown)
@@ -107,7 +107,7 @@ export const toText = (signal: Signal): string => {
   }
 }
 
-/** Launches of one protocol, all with an entry or all without, as one line. */
+/** The line of several launches. They have one protocol, and all have an entry or none has. */
 export const launchesText = (launches: Arr.NonEmptyReadonlyArray<Launch>): string => {
   const [{ protocol }] = launches
   const entries = launches.flatMap(({ entry }) => (Option.isSome(entry) ? [String(entry.value)] : []))
@@ -118,13 +118,13 @@ export const launchesText = (launches: Arr.NonEmptyReadonlyArray<Launch>): strin
   return `//${ids}?from=${from}${to}#${protocol === "tcp" ? 1 : 2}`
 }
 
-/** The signal of a line, as `FromText` decodes it in ten times the time, or what was expected of it. */
+/** Decodes like `FromText`, in a tenth of its time. On the left is what was expected of the line. */
 export const fromText = (text: string): Either.Either<Signal, string> =>
   Either.flatMap(listFromText(text), ([signal, ...others]) =>
-    others.length === 0 ? Either.right(signal) : Either.left("expected one signal")
+    others.length === 0 ? Either.right(signal) : Either.left("expected one signal in the line")
   )
 
-/** The signals of a line: one, or several launches. */
+/** Decodes the signals of a line: one, or several launches. */
 export const listFromText = (text: string): Either.Either<Arr.NonEmptyReadonlyArray<Signal>, string> => {
   const [, path, kind] = reference.exec(text) ?? []
   if (path === undefined || kind === undefined) return Either.left("expected a URL reference with a fragment")
@@ -197,7 +197,7 @@ const termsFrom = (
     return Either.left("expected np://<1 to 65535>/<- or +>#<0, 1 or 2>")
   }
   if (digits === undefined ? tls === "self-signed" : !fingerprint.test(digits))
-    return Either.left("expected a fingerprint in fp")
+    return Either.left("expected fp=<64 hex digits>, the fingerprint of the certificate")
   const receiver = flow === "-" ? "server" : "client"
   return Either.right(new Terms({ max: Number(max), receiver, tls, fingerprint: Option.fromNullable(digits) }))
 }
@@ -205,7 +205,7 @@ const termsFrom = (
 const decodeCount = Schema.decodeUnknownEither(Schema.NumberFromString.pipe(Schema.int(), Schema.positive()))
 
 const countFrom = (text: string): Either.Either<number, string> =>
-  Either.mapLeft(decodeCount(parameter(text, "n")), () => "expected a count in n")
+  Either.mapLeft(decodeCount(parameter(text, "n")), () => "expected n=<whole number from 1>")
 
 const launchesFrom = (
   text: string,
@@ -216,15 +216,16 @@ const launchesFrom = (
   const ids = names.split(",")
   const from = (parameter(text, "from") ?? peer ?? "").split(",")
   const to = parameter(text, "to")?.split(",") ?? []
-  if (from.length !== ids.length) return Either.left("expected as many visitors as ids")
-  if (to.length > 1 && to.length !== ids.length) return Either.left("expected one entry, or as many as ids")
+  if (from.length !== ids.length) return Either.left("expected one visitor in from= for each connection id")
+  if (to.length > 1 && to.length !== ids.length)
+    return Either.left("expected one address in to=, or one for each connection id")
   const launches: Array<Launch> = []
   for (const [index, id] of ids.entries()) {
-    if (!isConnectionId(id)) return Either.left("expected an id of 8 hex digits")
+    if (!isConnectionId(id)) return Either.left("expected connection ids of 8 hex digits")
     const visitor = Address.fromText(from[index] ?? "")
-    if (Option.isNone(visitor)) return Either.left("expected the visitor's address")
+    if (Option.isNone(visitor)) return Either.left("expected from=<host:port> for each visitor")
     const entry = Address.fromText(to[to.length > 1 ? index : 0] ?? "")
     launches.push(makeLaunch({ protocol: kind === "1" ? "tcp" : "udp", id, visitor: visitor.value, entry }))
   }
-  return Arr.isNonEmptyArray(launches) ? Either.right(launches) : Either.left("expected an id of 8 hex digits")
+  return Arr.isNonEmptyArray(launches) ? Either.right(launches) : Either.left("expected connection ids of 8 hex digits")
 }

@@ -165,7 +165,7 @@ describe("Handshake", () => {
           Effect.gen(function* () {
             const newcomer = yield* Handshake.receive(connection, Effect.succeed([key]))
             if (newcomer._tag === "Hello") return assert.fail("a hello")
-            const count = yield* Handshake.joined(connection, { keys, line: newcomer.line })
+            const count = yield* Handshake.checkJoin(connection, { keys, line: newcomer.line })
             yield* Handshake.admit(connection, { keys, count, id: "9f3c11aa" as never })
           }).pipe(Effect.tapError(() => connection.reset))
         const enter = (theirs: Key.SessionKeys) =>
@@ -231,8 +231,8 @@ describe("Handshake", () => {
       Effect.gen(function* () {
         const newcomer = yield* Handshake.receive(connection, Effect.succeed([key]))
         if (newcomer._tag === "Hello") return assert.fail("a hello")
-        const count = yield* Handshake.joined(connection, { keys, line: newcomer.line })
-        const inner = yield* Handshake.secured(connection, { keys, count, certificate })
+        const count = yield* Handshake.checkJoin(connection, { keys, line: newcomer.line })
+        const inner = yield* Handshake.secureJoined(connection, { keys, count, certificate })
         yield* Handshake.admit(inner, { keys, count, id: "9f3c11aa" as never })
         return inner
       }).pipe(Effect.tapError(() => connection.reset))

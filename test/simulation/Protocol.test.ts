@@ -45,7 +45,7 @@ const others = [
 ]
 const terms = new Signal.Terms({ max: 1024, receiver: "server", tls: "plain", fingerprint: Option.none() })
 
-/** The real primitives; chance gives the nonces of the transcript. */
+/** The real primitives, except that random bytes are the nonces of the transcript. */
 const fixed = Effect.gen(function* () {
   const real = yield* Crypto
   const key = yield* Key.stretch(Option.some(Redacted.make("abc")))
@@ -57,7 +57,7 @@ const fixed = Effect.gen(function* () {
   return { key, client: drawing(nonces.client), server: drawing(nonces.server) }
 }).pipe(Effect.provide(NodeCrypto.layer))
 
-/** Writes every line down as it is said. */
+/** Records every line that is written. */
 const recorded = (connection: Connection, who: string, lines: Array<string>): Connection => ({
   ...connection,
   write: (chunk) => {
@@ -66,10 +66,10 @@ const recorded = (connection: Connection, who: string, lines: Array<string>): Co
   }
 })
 
-const heard = (dialect: Dialect.Dialect, connection: Connection) =>
+const received = (dialect: Dialect.Dialect, connection: Connection) =>
   Effect.map(connection.read, (chunk) =>
     Option.match(chunk, {
-      onNone: () => assert.fail("the peer said nothing"),
+      onNone: () => assert.fail("the peer sent nothing"),
       onSome: (bytes) =>
         Frame.toText(bytes)
           .trimEnd()
@@ -110,12 +110,12 @@ const conversation = ({ client, key, server }: Effect.Effect.Success<typeof fixe
           ),
           Effect.gen(function* () {
             const newcomer = yield* Handshake.receive(right, Effect.succeed([key]))
-            if (newcomer._tag === "Join") return assert.fail("a hello was taken for a join")
+            if (newcomer._tag === "Join") return assert.fail("a hello was decoded as a join")
             const candidate = yield* Handshake.challenge(right, newcomer)
             assert.strictEqual(candidate.client, process)
             if (before === undefined) yield* Handshake.grant(right, candidate, terms)
             else {
-              assert.isTrue(Handshake.isOf(candidate, before.theirs.keys))
+              assert.isTrue(Handshake.belongsTo(candidate, before.theirs.keys))
               yield* Handshake.resume(right, candidate, before.theirs)
             }
             return candidate
@@ -131,9 +131,9 @@ const conversation = ({ client, key, server }: Effect.Effect.Success<typeof fixe
     assert.deepStrictEqual(agreement.terms, terms)
 
     yield* left.write(agreement.dialect.encode(unnumbered(new Signal.Ping())))
-    assert.deepStrictEqual(yield* heard(candidate.dialect, right), [new Signal.Ping()])
+    assert.deepStrictEqual(yield* received(candidate.dialect, right), [new Signal.Ping()])
     yield* right.write(candidate.dialect.encode(unnumbered(new Signal.Pong())))
-    assert.deepStrictEqual(yield* heard(agreement.dialect, left), [new Signal.Pong()])
+    assert.deepStrictEqual(yield* received(agreement.dialect, left), [new Signal.Pong()])
 
     const [end, other] = yield* meet("pool   ")
     const [given] = yield* Effect.all(
@@ -145,9 +145,9 @@ const conversation = ({ client, key, server }: Effect.Effect.Success<typeof fixe
         ),
         Effect.gen(function* () {
           const newcomer = yield* Effect.provideService(Handshake.receive(other, Effect.succeed([key])), Crypto, server)
-          if (newcomer._tag === "Hello") return assert.fail("a join was taken for a hello")
+          if (newcomer._tag === "Hello") return assert.fail("a join was decoded as a hello")
           assert.strictEqual(newcomer.session, candidate.keys.id)
-          const count = yield* Handshake.joined(other, { keys: candidate.keys, line: newcomer.line })
+          const count = yield* Handshake.checkJoin(other, { keys: candidate.keys, line: newcomer.line })
           yield* Handshake.admit(other, { keys: candidate.keys, count, id })
         })
       ],
@@ -165,30 +165,36 @@ const conversation = ({ client, key, server }: Effect.Effect.Success<typeof fixe
     })
     assert.deepInclude(again, { _tag: "Resumed", received: -1 })
     const repeated = [launch, ...others].map((signal, number) => ({ signal, number }))
-    // What is said once more does not share its line with what is new.
+    // A resend does not share its line with a new signal.
     yield* second[1].write(resumed.dialect.encode({ signals: repeated.slice(0, 1) }))
-    assert.deepStrictEqual(yield* heard(again.dialect, second[0]), [launch])
+    assert.deepStrictEqual(yield* received(again.dialect, second[0]), [launch])
     yield* second[1].write(resumed.dialect.encode({ signals: repeated.slice(1) }))
-    assert.deepStrictEqual(yield* heard(again.dialect, second[0]), others)
-    const said = again.dialect.encode({ signals: [{ signal: new Signal.Ack(), number: undefined }], acknowledged: 3 })
-    yield* second[0].write(said)
-    assert.deepStrictEqual(yield* heard(resumed.dialect, second[1]), [new Signal.Ack()])
+    assert.deepStrictEqual(yield* received(again.dialect, second[0]), others)
+    const acknowledgement = again.dialect.encode({
+      signals: [{ signal: new Signal.Ack(), number: undefined }],
+      acknowledged: 3
+    })
+    yield* second[0].write(acknowledgement)
+    assert.deepStrictEqual(yield* received(resumed.dialect, second[1]), [new Signal.Ack()])
     return lines
   }).pipe(Effect.scoped, Effect.provide([Deadlines.layer, Deflate.layerNone, Settings.layer()]))
 
 describe("docs/protocol.md", () => {
-  it.live("its transcript is what both sides say, byte for byte", () =>
+  it.live("has a transcript that both sides write byte for byte", () =>
     Effect.map(fixed, (fixed) => {
       const lines = Simulated.run({ seed: 1 }, () => conversation(fixed))
       assert.strictEqual(`${lines.join("\n")}\n`, transcript)
     })
   )
 
-  it("every limit in it is the code's", () => {
-    assert.include(protocol, `| a line of the handshake, either way | ${Handshake.lineLimit} bytes |`)
-    assert.include(protocol, `| what a deflated line has inside | ${Dialect.inflatedLimit} bytes |`)
+  it("has the limits of the code", () => {
+    assert.include(protocol, `| a line of the handshake, in either direction | ${Handshake.maxLineBytes} bytes |`)
+    assert.include(protocol, `| a deflated line, inflated | ${Dialect.maxInflatedBytes} bytes |`)
     assert.include(protocol, `| signals written and not acknowledged | ${Outbox.maxInFlight} |`)
-    assert.include(protocol, `| signals in one write | ${Outbox.maxBatch}, and as many lines at most |`)
-    assert.include(protocol, `| numbers of signals a reader remembers | ${ReplayWindow.window} behind the highest |`)
+    assert.include(protocol, `| signals in one write | ${Outbox.maxBatch}, and no more lines than that |`)
+    assert.include(
+      protocol,
+      `| numbers of signals that a reader remembers | ${ReplayWindow.window} below the highest |`
+    )
   })
 })

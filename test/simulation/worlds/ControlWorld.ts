@@ -386,7 +386,7 @@ const program = (scenario: Scenario, network: SimNetwork.SimNetwork) =>
           const candidate = yield* Handshake.challenge(connection, newcomer)
           const { dialect } = candidate
           const before = standing.server
-          if (before !== undefined && Handshake.isOf(candidate, before.keys)) {
+          if (before !== undefined && Handshake.belongsTo(candidate, before.keys)) {
             yield* Handshake.resume(connection, candidate, { keys: before.keys, received: before.bus.received() })
             const received = Option.match(candidate.resume, { onNone: () => -1, onSome: ({ received }) => received })
             return yield* before.bus.attach({ connection, dialect, received })
