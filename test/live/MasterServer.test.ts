@@ -28,20 +28,20 @@ interface Answer {
   readonly status: number
   readonly headers: Headers
   readonly text: string
-  // oxlint-disable-next-line typescript/no-explicit-any -- what the API says is what is looked at
+  // oxlint-disable-next-line typescript/no-explicit-any -- the tests check the types of the response themselves
   readonly json: any
 }
 
 interface World {
   readonly base: string
   readonly key: string
-  /** A request with the key; a body that is no string goes as JSON. */
+  /** Sends a request with the key; a body that is not a string is sent as JSON. */
   readonly call: (method: string, path: string, body?: unknown, headers?: Record<string, string>) => Promise<Answer>
   /** See `Spans`. */
   readonly spans: () => ReadonlyArray<string>
 }
 
-/** A master on a free port and an empty folder, and its API over real HTTP. */
+/** A master on a free port, with an empty folder, and its API over HTTP. */
 const withMaster = (program: (world: World) => Promise<void>, query = "") => {
   const spans = Spans.make()
   return Effect.gen(function* () {
@@ -77,7 +77,7 @@ const withMaster = (program: (world: World) => Promise<void>, query = "") => {
 const law = (sentence: string, program: (world: World) => Promise<void>, query?: string) =>
   it.live(sentence, () => withMaster(program, query))
 
-/** A forwarding client whose target is a port that nobody answers at. */
+/** A forwarding client whose target refuses connections. */
 const forwardAt = (port: number) => `client://127.0.0.1:${port}/127.0.0.1:9?mode=1`
 const keyId = "********"
 
@@ -87,10 +87,10 @@ interface Operation {
   readonly responses: Readonly<Record<string, unknown>>
 }
 
-/** Half a surrogate pair has no place in a URL. */
+/** Without unpaired surrogates, which cannot be encoded in a URL. */
 const wellFormed = (text: string) => text.replaceAll(/\p{Cs}/gu, "")
 
-/** Reads a stream until the text has what is looked for. */
+/** Reads a stream until `found` accepts its text. */
 const readUntil = async (response: Response, found: (text: string) => boolean): Promise<string> => {
   assert.isNotNull(response.body)
   const decoder = new TextDecoder()
@@ -105,7 +105,7 @@ const eventsOf = (text: string): ReadonlyArray<{ readonly type: string; readonly
   Array.from(text.matchAll(/^data: (.*)$/gm), ([, data = ""]) => JSON.parse(data))
 
 describe("the master's API", () => {
-  law("makes, shows, changes and forgets instances, with every field of the contract", async ({ call }) => {
+  law("creates, returns, changes and deletes instances, with every documented field", async ({ call }) => {
     const url = forwardAt(await freePort())
     const made = await call("POST", "/instances", { url, alias: "web" })
     assert.strictEqual(made.status, 201)
@@ -155,36 +155,33 @@ describe("the master's API", () => {
     assert.strictEqual((await call("GET", `/instances/${id}`)).status, 404)
   })
 
-  law(
-    "changes of an instance what is given, all at once, and passes over slashes and headers",
-    async ({ base, call }) => {
-      const url = forwardAt(await freePort())
-      const headers = {
-        "content-type": "text/plain",
-        "user-agent": "dash",
-        "cache-control": "no-cache",
-        authorization: "x"
-      }
-      const { id } = (await call("POST", "/instances/", { url }, headers)).json
-      const meta = { peer: { sid: "s1", type: "t", alias: "a" }, tags: { zone: "eu" } }
-      const all = { alias: "😀".repeat(256), restart: false, action: "stop", meta }
-      const { json, status } = await call("PATCH", `/instances/${id}/`, all, headers)
-      assert.deepStrictEqual(
-        [status, json.alias, json.restart, json.status, json.meta],
-        [200, all.alias, false, "stopped", meta]
-      )
-      const part = await call("PATCH", `/instances/${id}`, { meta: { peer: { sid: "s2" } } })
-      assert.deepStrictEqual(part.json.meta, { ...meta, peer: { ...meta.peer, sid: "s2" } })
-      assert.strictEqual((await call("PATCH", `/instances/${id}`, { meta: { tags: {} } })).json.meta.peer.sid, "s2")
-      assert.strictEqual((await call("GET", `//instances//${id}/`)).status, 200)
-      assert.strictEqual((await call("DELETE", "/instances/")).status, 405)
-      const root = base.replace("/api/v1", "")
-      assert.strictEqual((await call("GET", `${root}/health/`)).status, 200)
-      assert.strictEqual((await call("GET", `${root}/metrics/`)).status, 200)
+  law("changes all given fields at once, and ignores extra slashes and unknown headers", async ({ base, call }) => {
+    const url = forwardAt(await freePort())
+    const headers = {
+      "content-type": "text/plain",
+      "user-agent": "dash",
+      "cache-control": "no-cache",
+      authorization: "x"
     }
-  )
+    const { id } = (await call("POST", "/instances/", { url }, headers)).json
+    const meta = { peer: { sid: "s1", type: "t", alias: "a" }, tags: { zone: "eu" } }
+    const all = { alias: "😀".repeat(256), restart: false, action: "stop", meta }
+    const { json, status } = await call("PATCH", `/instances/${id}/`, all, headers)
+    assert.deepStrictEqual(
+      [status, json.alias, json.restart, json.status, json.meta],
+      [200, all.alias, false, "stopped", meta]
+    )
+    const part = await call("PATCH", `/instances/${id}`, { meta: { peer: { sid: "s2" } } })
+    assert.deepStrictEqual(part.json.meta, { ...meta, peer: { ...meta.peer, sid: "s2" } })
+    assert.strictEqual((await call("PATCH", `/instances/${id}`, { meta: { tags: {} } })).json.meta.peer.sid, "s2")
+    assert.strictEqual((await call("GET", `//instances//${id}/`)).status, 200)
+    assert.strictEqual((await call("DELETE", "/instances/")).status, 405)
+    const root = base.replace("/api/v1", "")
+    assert.strictEqual((await call("GET", `${root}/health/`)).status, 200)
+    assert.strictEqual((await call("GET", `${root}/metrics/`)).status, 200)
+  })
 
-  law("keeps each URL as a version, and goes back to one", async ({ call }) => {
+  law("keeps each URL as a version, and rolls back to one", async ({ call }) => {
     const url = forwardAt(await freePort())
     const { id } = (await call("POST", "/instances", { url })).json
     const put = await call("PUT", `/instances/${id}`, { url: `${url}&slot=7` })
@@ -207,22 +204,25 @@ describe("the master's API", () => {
     assert.strictEqual((await call("POST", `/instances/${id}/rollback`, { version: 9 })).status, 404)
   })
 
-  law("one that cannot listen is in error, says why, and touches no other", async ({ call }) => {
-    const taken = Net.createServer().listen(0, "127.0.0.1")
-    await new Promise((resolve) => taken.once("listening", resolve))
-    const address = taken.address()
-    const port = typeof address === "object" ? (address?.port ?? 0) : 0
-    const well = (await call("POST", "/instances", { url: forwardAt(await freePort()) })).json
-    const ill = await call("POST", "/instances", { url: forwardAt(port) })
-    assert.strictEqual(ill.status, 201)
-    assert.strictEqual(ill.json.status, "error")
-    assert.include(ill.json.error, "address already in use")
-    assert.strictEqual((await call("GET", `/instances/${well.id}`)).json.status, "running")
-    taken.close()
-  })
+  law(
+    "an instance that cannot listen has status error and the reason, and affects no other instance",
+    async ({ call }) => {
+      const taken = Net.createServer().listen(0, "127.0.0.1")
+      await new Promise((resolve) => taken.once("listening", resolve))
+      const address = taken.address()
+      const port = typeof address === "object" ? (address?.port ?? 0) : 0
+      const healthy = (await call("POST", "/instances", { url: forwardAt(await freePort()) })).json
+      const failed = await call("POST", "/instances", { url: forwardAt(port) })
+      assert.strictEqual(failed.status, 201)
+      assert.strictEqual(failed.json.status, "error")
+      assert.include(failed.json.error, "address already in use")
+      assert.strictEqual((await call("GET", `/instances/${healthy.id}`)).json.status, "running")
+      taken.close()
+    }
+  )
 
-  describe("refuses, in one sentence that names the field", () => {
-    law("what cannot be meant", async ({ call }) => {
+  describe("rejects, with one sentence that names the field", () => {
+    law("invalid requests", async ({ call }) => {
       const url = forwardAt(await freePort())
       const { id } = (await call("POST", "/instances", { url })).json
       const rows: ReadonlyArray<readonly [string, string, unknown, number, RegExp]> = [
@@ -270,7 +270,7 @@ describe("the master's API", () => {
     })
   })
 
-  law("answers one whose body is too large, however it is sent", async ({ base, key }) => {
+  law("responds to a request whose body is too large, with and without Content-Length", async ({ base, key }) => {
     const sent = 20_000_000
     for (const headers of [{ "content-length": String(sent) }, { "transfer-encoding": "chunked" }]) {
       const request = Http.request(`${base}/instances`, { method: "POST", headers: { ...headers, "x-api-key": key } })
@@ -285,7 +285,7 @@ describe("the master's API", () => {
     }
   })
 
-  law("asks for the key, compares it, listens to few wrong ones, and makes a new one", async ({ base, call, key }) => {
+  law("requires the key, limits the rate of wrong keys, and renews the key", async ({ base, call, key }) => {
     const without = await call("GET", "/instances", undefined, { "x-api-key": "" })
     assert.deepStrictEqual([without.status, without.json], [401, { error: "Unauthorized: API key required" }])
     const wrong = () => call("GET", "/instances", undefined, { "x-api-key": "0".repeat(32) })
@@ -304,11 +304,11 @@ describe("the master's API", () => {
     for (let tries = 0; tries < 12; tries++) last = await wrong()
     assert.strictEqual(last.status, 429)
     assert.match(last.json.error, /^too many wrong API keys from this address/)
-    // Those who ask for nothing are served all the same.
+    // Endpoints without authentication are not limited.
     assert.strictEqual((await fetch(`${base}/openapi.json`)).status, 200)
   })
 
-  law("tells of itself, of its health, and in the words of Prometheus", async ({ base, call }) => {
+  law("returns its info, its health and its metrics for Prometheus", async ({ base, call }) => {
     const { json: info } = await call("GET", "/info")
     assert.match(info.mid, /^[0-9a-f]{16}$/)
     assert.deepInclude(info, { alias: "", ver: "1.2.3", log: "info", tls: "0", crt: "", key: "" })
@@ -340,21 +340,21 @@ describe("the master's API", () => {
   })
 
   law(
-    "shows its metrics to everybody where it is told to",
+    "serves its metrics without the key with metrics=open",
     async ({ base }) => {
       assert.strictEqual((await fetch(`${base}/metrics`)).status, 200)
     },
     "&metrics=open"
   )
 
-  law("is as docs/openapi.json says", async ({ call }) => {
+  law("serves the document docs/openapi.json", async ({ call }) => {
     const file = Path.join(import.meta.dirname, "../../docs/openapi.json")
     const { json } = await call("GET", "/openapi.json")
     if (process.env["NODEPASS_WRITE"] !== undefined) Fs.writeFileSync(file, `${JSON.stringify(json, null, 2)}\n`)
     assert.deepStrictEqual(JSON.parse(Fs.readFileSync(file, "utf8")), json)
   })
 
-  law("is called by MasterClient as docs/master.md shows", async ({ base, key }) => {
+  law("can be called by MasterClient as docs/master.md shows", async ({ base, key }) => {
     const docs = Fs.readFileSync(Path.join(import.meta.dirname, "../../docs/master.md"), "utf8")
     const [, snippet = ""] = /```ts\n([\s\S]*?)```/.exec(docs) ?? []
     // Below the root, so that the package finds itself.
@@ -391,7 +391,7 @@ describe("the master's API", () => {
     }
   )
 
-  law("lets browsers of any origin ask", async ({ base }) => {
+  law("allows requests from browsers of any origin", async ({ base }) => {
     const headers = { origin: "https://dash.example", "access-control-request-method": "PATCH" }
     const { headers: allowed, status } = await fetch(`${base}/instances`, { method: "OPTIONS", headers })
     assert.strictEqual(status, 204)
@@ -403,7 +403,7 @@ describe("the master's API", () => {
     }
   })
 
-  law("streams what happens, goes on after a break, and serves tickets once", async ({ base, call, key }) => {
+  law("streams events, continues after an interruption, and accepts a ticket once", async ({ base, call, key }) => {
     const { id } = (await call("POST", "/instances", { url: forwardAt(await freePort()) })).json
     const open = (headers: Record<string, string>, query = "") => fetch(`${base}/events${query}`, { headers })
     const first = await open({ "x-api-key": key })
@@ -436,17 +436,17 @@ describe("the master's API", () => {
     assert.strictEqual((await open({}, `?ticket=${ticket}`)).status, 401)
   })
 
-  law("gives an instance's log, and goes on with it", async ({ base, call, key }) => {
+  law("returns the log of an instance, and follows it", async ({ base, call, key }) => {
     const { id } = (await call("POST", "/instances", { url: forwardAt(await freePort()) })).json
     assert.match((await call("GET", `/instances/${id}/logs`)).text, /forwarding/)
     const following = await fetch(`${base}/instances/${id}/logs?follow=true`, { headers: { "x-api-key": key } })
-    const heard = readUntil(following, (text) => text.split("forwarding").length > 2)
+    const followed = readUntil(following, (text) => text.split("forwarding").length > 2)
     await call("PATCH", `/instances/${id}`, { action: "restart" })
-    assert.match(await heard, /forwarding[\s\S]*forwarding/)
+    assert.match(await followed, /forwarding[\s\S]*forwarding/)
     assert.isArray((await call("GET", `/instances/${id}/traffic`)).json.points)
   })
 
-  law("answers whatever is asked with what openapi.json has for it, and no defect", async ({ call }) => {
+  law("responds to random requests with a documented status and body", async ({ call }) => {
     const { id } = (await call("POST", "/instances", { url: forwardAt(await freePort()) })).json
     const { paths } = (await call("GET", "/openapi.json")).json
     const operations = Object.entries<Record<string, Operation>>(paths).flatMap(([path, methods]) =>
@@ -488,7 +488,7 @@ describe("the master's API", () => {
         const full = `${path.replace("{id}", encodeURIComponent(wellFormed(name)))}?${query.join("&")}`
         const answer = await call(method, full, requestBody === undefined ? undefined : body)
         const shown = `${method} ${full} ${body} → ${answer.status} ${answer.text.slice(0, 300)}`
-        // A name such as `.` or none leads to another path.
+        // An empty id, `.` and `..` lead to other paths.
         const allowed = ["", ".", ".."].includes(name)
           ? [...Object.keys(responses), "404", "405", "200"]
           : Object.keys(responses)
@@ -502,7 +502,7 @@ describe("the master's API", () => {
     assert.strictEqual((await call("GET", "/health")).status, 200)
   })
 
-  law("starts a hundred instances at once, and goes on answering", async ({ call }) => {
+  law("starts a hundred instances at once, and still responds", async ({ call }) => {
     const url = `client://key@127.0.0.1:${await freePort()}/127.0.0.1:9?mode=2`
     const made = await Promise.all(Array.from({ length: 100 }, () => call("POST", "/instances", { url })))
     assert.isTrue(made.every(({ json, status }) => status === 201 && json.status === "running"))

@@ -25,20 +25,20 @@ import { runs } from "../Runs.js"
 
 interface World {
   readonly store: InstanceStore.InstanceStore["Type"]
-  /** A master on the host `master`, for as long as the scope is open. */
+  /** A master on the host `master`, until the scope closes. */
   readonly start: Effect.Effect<Master.Master["Type"], InstanceStore.StoreError, Scope.Scope>
-  /** Asks a port of the master's host, and gives what it answers. */
+  /** Connects to a port of the master's host and returns the response of the target. */
   readonly visit: (port: number) => Effect.Effect<string, unknown>
 }
 
 interface Options {
   readonly seed?: number
   readonly over?: (transport: Transport["Type"]) => Transport["Type"]
-  /** The defect that the world has, which would end the simulation as one that nobody meant. */
+  /** The message of a defect that the world has on purpose; any other defect fails the test. */
   readonly defect?: string
 }
 
-/** Runs the program in a simulated network, and holds it to leave nothing behind. */
+/** Runs the program in a simulated network. Fails when it leaves connections or fibers behind. */
 const inWorld = <A, E>(program: (world: World) => Effect.Effect<A, E, Scope.Scope>, options: Options = {}): A => {
   const { defect, over = (same) => same, seed = 1 } = options
   let value: Option.Option<A> = Option.none()
@@ -125,7 +125,7 @@ describe("Master", () => {
       })
     ))
 
-  it("completes a URL with its own log, tls and files where it says nothing", () =>
+  it("completes a URL with its own log and tls, unless the URL has them", () =>
     inWorld(({ start }) =>
       Effect.gen(function* () {
         const master = yield* start
@@ -136,7 +136,7 @@ describe("Master", () => {
       })
     ))
 
-  it("one that cannot begin says why, is tried again, and touches no other", () =>
+  it("an instance that cannot start reports the reason, is retried, and affects no other instance", () =>
     inWorld(({ start, visit }) =>
       Effect.gen(function* () {
         const master = yield* start
@@ -151,7 +151,7 @@ describe("Master", () => {
       })
     ))
 
-  it("one that is not to restart stays as it broke, until it is started", () =>
+  it("an instance without restart stays in error after a failure, until it is started", () =>
     inWorld(({ start }) =>
       Effect.gen(function* () {
         const master = yield* start
@@ -168,7 +168,7 @@ describe("Master", () => {
       })
     ))
 
-  it("one whose accept loop dies is begun again, and touches no other", () => {
+  it("an instance whose accept loop dies restarts, and affects no other instance", () => {
     let deaths = 0
     const over = (transport: Transport["Type"]): Transport["Type"] => ({
       ...transport,
@@ -197,7 +197,7 @@ describe("Master", () => {
     )
   })
 
-  it("an action that has nothing to do says so and does nothing", () =>
+  it("an action without effect returns the reason", () =>
     inWorld(({ start }) =>
       Effect.gen(function* () {
         const master = yield* start
@@ -211,7 +211,7 @@ describe("Master", () => {
       })
     ))
 
-  it("forgets nothing: bytes, names, URLs and their versions outlive it", () =>
+  it("instances have their traffic, aliases, URLs and versions after a restart of the master", () =>
     inWorld(({ start, visit }) =>
       Effect.gen(function* () {
         const before = yield* Effect.scoped(
@@ -238,7 +238,7 @@ describe("Master", () => {
       })
     ))
 
-  it("starts with those that are to start with it, and no others", () =>
+  it("starts the instances that have restart, and no others", () =>
     inWorld(({ start }) =>
       Effect.gen(function* () {
         yield* Effect.scoped(
@@ -262,7 +262,7 @@ describe("Master", () => {
       })
     ))
 
-  it("goes back to a URL that was, as a version of its own", () =>
+  it("rolls back to an earlier URL, as a new version", () =>
     inWorld(({ start, visit }) =>
       Effect.gen(function* () {
         const master = yield* start
@@ -283,7 +283,7 @@ describe("Master", () => {
       })
     ))
 
-  it("reset zeroes the bytes for good, and they count on", () =>
+  it("reset sets the traffic to zero, also in the store, and new traffic counts from there", () =>
     inWorld(({ start, store, visit }) =>
       Effect.gen(function* () {
         const master = yield* start
@@ -298,7 +298,7 @@ describe("Master", () => {
       })
     ))
 
-  it("tells what happens, in order, and its end last", () =>
+  it("publishes events in order, and the shutdown last", () =>
     inWorld(({ start, visit }) =>
       Effect.gen(function* () {
         const master = yield* Effect.scoped(
@@ -325,7 +325,7 @@ describe("Master", () => {
       })
     ))
 
-  it("tells of traffic that somebody has asked for already", () =>
+  it("publishes new traffic even if a caller has read it before", () =>
     inWorld(({ start, visit }) =>
       Effect.gen(function* () {
         const master = yield* start
@@ -345,7 +345,7 @@ describe("Master", () => {
       })
     ))
 
-  it("ends the log of one that is removed, for those who follow it", () =>
+  it("closes the log of a removed instance", () =>
     inWorld(({ start }) =>
       Effect.gen(function* () {
         const master = yield* start
@@ -357,46 +357,46 @@ describe("Master", () => {
       })
     ))
 
-  it("knows of itself when its store is away, and when it is back", () =>
+  it("reports a problem while the store fails, also when no change uses it", () =>
     inWorld(({ start, store }) =>
       Effect.gen(function* () {
-        let away = false
+        let isDown = false
         const { identity } = store
-        const error = new InstanceStore.StoreError({ reason: "Unavailable", place: "db", detail: "it is away" })
-        Object.assign(store, { identity: Effect.suspend(() => (away ? error : identity)) })
+        const error = new InstanceStore.StoreError({ reason: "Unavailable", place: "db", detail: "no answer" })
+        Object.assign(store, { identity: Effect.suspend(() => (isDown ? error : identity)) })
         const master = yield* start
         for (const now of [true, false, true]) {
-          away = now
+          isDown = now
           yield* Effect.sleep("6 seconds")
           assert.deepStrictEqual(yield* master.storeProblem, now ? Option.some(error.message) : Option.none())
         }
       })
     ))
 
-  it("a change that cannot be kept is not made, and is its health until one can", () =>
+  it("a change that cannot be stored is not made, and is reported until one succeeds", () =>
     inWorld(({ start, store }) =>
       Effect.gen(function* () {
-        let full = false
+        let isFull = false
         const insert = store.insert
         Object.assign(store, {
           insert: (stored: InstanceStore.Stored) =>
-            full
-              ? new InstanceStore.StoreError({ reason: "Unavailable", place: "disk", detail: "it is full" })
+            isFull
+              ? new InstanceStore.StoreError({ reason: "Unavailable", place: "disk", detail: "disk full" })
               : insert(stored)
         })
         const master = yield* start
-        full = true
+        isFull = true
         const error = yield* Effect.flip(master.create({ url: forward(8080) }))
-        assert.strictEqual(error.message, "state disk: it is full")
+        assert.strictEqual(error.message, "state disk: disk full")
         assert.deepStrictEqual(yield* master.list, [])
         assert.deepStrictEqual(yield* master.storeProblem, Option.some(error.message))
-        full = false
+        isFull = false
         yield* master.create({ url: forward(8080) })
         assert.deepStrictEqual(yield* master.storeProblem, Option.none())
       })
     ))
 
-  it("keeps its history bounded and in order", () =>
+  it("keeps a bounded traffic history, in order", () =>
     inWorld(({ start }) =>
       Effect.gen(function* () {
         const master = yield* start
@@ -416,7 +416,7 @@ describe("Master", () => {
     ))
 
   it.prop(
-    "and its store agree after many changes at once, whatever the order",
+    "and its store agree after concurrent changes",
     [FastCheck.noShrink(FastCheck.nat())],
     ([seed]) => {
       inWorld(
@@ -441,7 +441,7 @@ describe("Master", () => {
             const user = Effect.gen(function* () {
               for (let count = 0; count < 6; count++) {
                 yield* Effect.sleep(yield* Random.nextIntBetween(0, 300))
-                // Some leave before they have an answer.
+                // Some callers are interrupted.
                 yield* Effect.timeoutOption(step, yield* Random.nextIntBetween(1, 2000))
               }
             })
@@ -466,7 +466,7 @@ describe("Master", () => {
               assert.isTrue(running.length <= 1, "two run on one port")
               const served = yield* Effect.option(visit(port))
               assert.strictEqual(Option.isSome(served), running.length === 1, `port ${port} of seed ${seed}`)
-              // Whoever was kept out by another that is gone has had its turn.
+              // An instance whose port has become free was restarted.
               assert.isTrue(running.length === 1 || own.every(({ status }) => status === "stopped"))
             }
           }),
