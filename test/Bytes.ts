@@ -29,3 +29,15 @@ export const readAll = (connection: Connection): Effect.Effect<Uint8Array, Trans
 /** Reads until the peer half-closes, as text. */
 export const readText = (connection: Connection): Effect.Effect<string, TransportError> =>
   Effect.map(readAll(connection), textOf)
+
+/** Reads text of at least this many bytes; "(end)" stands for the peer's half-close. */
+export const readLength = (connection: Connection, length: number): Effect.Effect<string, TransportError> =>
+  Effect.gen(function* () {
+    let text = ""
+    while (text.length < length) {
+      const chunk = yield* connection.read
+      if (Option.isNone(chunk)) return `${text}(end)`
+      text += textOf(chunk.value)
+    }
+    return text
+  })

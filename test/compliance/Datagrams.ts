@@ -11,6 +11,7 @@ import * as Address from "../../src/core/Address.js"
 import { type DatagramSocket, Transport, type TransportError } from "../../src/transport/Transport.js"
 import type { World } from "./Transport.js"
 import { runs } from "../Runs.js"
+import { textOf, utf8 } from "../Bytes.js"
 
 const here = Address.make("127.0.0.1", 0)
 
@@ -22,9 +23,7 @@ const pair = Effect.gen(function* () {
 })
 
 const toServer = ({ address: peer }: DatagramSocket, ...texts: ReadonlyArray<string>) =>
-  texts.map((text) => ({ peer, bytes: new TextEncoder().encode(text) }))
-
-const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes)
+  texts.map((text) => ({ peer, bytes: utf8(text) }))
 
 /** Receives this many datagrams. */
 const receive = (socket: DatagramSocket, count: number) =>
@@ -71,15 +70,13 @@ export const suite = (name: string, world: World): unknown =>
         yield* client.send(toServer(server, "one"))
         yield* other.send(toServer(server, "two"))
         const questions = yield* receive(server, 2)
-        yield* server.send(
-          questions.map(({ bytes, peer }) => ({ peer, bytes: new TextEncoder().encode(`re:${text(bytes)}`) }))
-        )
+        yield* server.send(questions.map(({ bytes, peer }) => ({ peer, bytes: utf8(`re:${textOf(bytes)}`) })))
         assert.deepStrictEqual(
-          (yield* receive(client, 1)).map(({ bytes }) => text(bytes)),
+          (yield* receive(client, 1)).map(({ bytes }) => textOf(bytes)),
           ["re:one"]
         )
         assert.deepStrictEqual(
-          (yield* receive(other, 1)).map(({ bytes }) => text(bytes)),
+          (yield* receive(other, 1)).map(({ bytes }) => textOf(bytes)),
           ["re:two"]
         )
       })
@@ -92,10 +89,10 @@ export const suite = (name: string, world: World): unknown =>
         yield* client.send(toServer(server, "question"))
         const [question] = yield* receive(server, 1)
         if (question === undefined) return
-        yield* other.send([{ peer: question.peer, bytes: new TextEncoder().encode("lie") }])
-        yield* server.send([{ peer: question.peer, bytes: new TextEncoder().encode("answer") }])
+        yield* other.send([{ peer: question.peer, bytes: utf8("lie") }])
+        yield* server.send([{ peer: question.peer, bytes: utf8("answer") }])
         const [answer] = yield* receive(client, 1)
-        assert.strictEqual(text(answer?.bytes ?? new Uint8Array(0)), "answer")
+        assert.strictEqual(textOf(answer?.bytes ?? new Uint8Array(0)), "answer")
         assert.strictEqual(String(answer?.peer), String(server.address))
       })
     )
@@ -107,13 +104,13 @@ export const suite = (name: string, world: World): unknown =>
         const { address } = yield* Scope.extend(transport.bind(here), scope)
         yield* Scope.close(scope, Exit.void)
         const client = yield* transport.associate(address)
-        const hello = [{ peer: address, bytes: new TextEncoder().encode("hello") }]
+        const hello = [{ peer: address, bytes: utf8("hello") }]
         yield* client.send(hello)
         assert.strictEqual(yield* reasonOf(client.receive), "Refused")
         const server = yield* transport.bind(address)
         yield* client.send(hello)
         const [question] = yield* receive(server, 1)
-        assert.strictEqual(text(question?.bytes ?? new Uint8Array(0)), "hello")
+        assert.strictEqual(textOf(question?.bytes ?? new Uint8Array(0)), "hello")
       })
     )
 
@@ -146,7 +143,7 @@ export const suite = (name: string, world: World): unknown =>
           yield* client.send(toServer(server, String(turn)))
           const exit = yield* Fiber.interrupt(waiting)
           const [datagram] = Exit.isSuccess(exit) ? exit.value : yield* receive(server, 1)
-          assert.strictEqual(text(datagram?.bytes ?? new Uint8Array(0)), String(turn))
+          assert.strictEqual(textOf(datagram?.bytes ?? new Uint8Array(0)), String(turn))
         }
       })
     )

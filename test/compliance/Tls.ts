@@ -16,6 +16,7 @@ import type { Certificate } from "../../src/transport/Certificates.js"
 import type * as Tls from "../../src/transport/Tls.js"
 import { type Connection, serveOwning, Transport, type TransportError } from "../../src/transport/Transport.js"
 import { readable } from "./Transport.js"
+import { readLength, utf8 } from "../Bytes.js"
 
 /** A certificate to be issued. Times are in milliseconds from now. */
 export interface CertificateSpec {
@@ -84,7 +85,6 @@ export const overTls = (certificate: Effect.Effect<Certificate>): Layer.Layer<Tr
   )
 
 const here = Address.make("127.0.0.1", 0)
-const ascii = (text: string): Uint8Array => new TextEncoder().encode(text)
 const pinned = ({ fingerprint }: Certificate): Tls.Trust => ({ _tag: "Pinned", fingerprint })
 
 interface Ends {
@@ -113,17 +113,6 @@ const secureBoth = (ends: Ends, certificate: Certificate, trust: Tls.Trust) =>
 
 const take = <A, E>(exit: Exit.Exit<A, E>): Effect.Effect<A, E> => exit
 
-const readText = (connection: Connection, length: number): Effect.Effect<string, TransportError> =>
-  Effect.gen(function* () {
-    let text = ""
-    while (text.length < length) {
-      const chunk = yield* connection.read
-      if (Option.isNone(chunk)) return `${text}(end)`
-      text += new TextDecoder().decode(chunk.value)
-    }
-    return text
-  })
-
 const parked = <A, E>(fiber: Fiber.RuntimeFiber<A, E>): Effect.Effect<unknown> =>
   Effect.repeat(Effect.zipRight(Effect.yieldNow(), Fiber.status(fiber)), {
     until: (status) => FiberStatus.isSuspended(status)
@@ -140,10 +129,10 @@ const readToEnd = (connection: Connection) => reasonOf(Effect.repeat(connection.
 
 const exchangeGreetings = ({ client, server }: Ends) =>
   Effect.gen(function* () {
-    yield* client.write(ascii("question"))
-    assert.strictEqual(yield* readText(server, 8), "question")
-    yield* server.write(ascii("answer"))
-    assert.strictEqual(yield* readText(client, 6), "answer")
+    yield* client.write(utf8("question"))
+    assert.strictEqual(yield* readLength(server, 8), "question")
+    yield* server.write(utf8("answer"))
+    assert.strictEqual(yield* readLength(client, 6), "answer")
   })
 
 export const tlsSuite = (name: string, world: TlsWorld): unknown =>
@@ -274,12 +263,12 @@ export const tlsSuite = (name: string, world: TlsWorld): unknown =>
         const certificate = yield* selfSigned
         const ends = yield* connected
         const serving = yield* Effect.fork(
-          Effect.tap(secure(ends.server, { side: "server", certificate }), ({ write }) => write(ascii("welcome")))
+          Effect.tap(secure(ends.server, { side: "server", certificate }), ({ write }) => write(utf8("welcome")))
         )
         const client = yield* secure(ends.client, { side: "client", trust: pinned(certificate) })
-        yield* client.write(ascii("hello"))
-        assert.strictEqual(yield* readText(client, 7), "welcome")
-        assert.strictEqual(yield* readText(yield* Fiber.join(serving), 5), "hello")
+        yield* client.write(utf8("hello"))
+        assert.strictEqual(yield* readLength(client, 7), "welcome")
+        assert.strictEqual(yield* readLength(yield* Fiber.join(serving), 5), "hello")
       })
     )
 
@@ -297,7 +286,7 @@ export const tlsSuite = (name: string, world: TlsWorld): unknown =>
         Effect.gen(function* () {
           for (const garbage of ["GET / HTTP/1.1\r\nhost: x\r\n\r\n", "\u0016hello hello hello", "SSH-2.0-x\r\n"]) {
             const { peer, securing } = yield* start
-            yield* peer.write(ascii(garbage))
+            yield* peer.write(utf8(garbage))
             const error = yield* failureOf(securing)
             assert.strictEqual(error.reason, "Handshake")
             assert.match(error.message, /^no TLS 1\.3 with 127\.0\.0\.1:\d+: [a-z ]+$/)
@@ -313,7 +302,7 @@ export const tlsSuite = (name: string, world: TlsWorld): unknown =>
           yield* peer.end
           assert.strictEqual(yield* reasonOf(securing), "Handshake")
           const late = yield* start
-          yield* late.peer.write(ascii("\u0016"))
+          yield* late.peer.write(utf8("\u0016"))
           yield* late.peer.end
           assert.strictEqual(yield* reasonOf(late.securing), "Handshake")
         })

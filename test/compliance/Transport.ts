@@ -13,6 +13,7 @@ import * as Scope from "effect/Scope"
 import * as Address from "../../src/core/Address.js"
 import { type Connection, type Listener, serve, Transport, type TransportError } from "../../src/transport/Transport.js"
 import { runs } from "../Runs.js"
+import { readLength, utf8 } from "../Bytes.js"
 
 export interface World {
   /** Runs a program, closes its scopes, and fails when anything is still open. */
@@ -46,8 +47,6 @@ const connected: Effect.Effect<Ends, TransportError, Scope.Scope | Transport> = 
   return { client, server: yield* Fiber.join(accepting), clientScope, serverScope }
 })
 
-const ascii = (text: string): Uint8Array => new TextEncoder().encode(text)
-
 /** Bytes whose values depend on their position. */
 const pattern = (length: number): Uint8Array =>
   Uint8Array.from({ length }, (_, index) => (index * 31 + (index >> 8)) & 255)
@@ -61,17 +60,6 @@ const readAll = (connection: Connection): Effect.Effect<Uint8Array, TransportErr
       assert.isAbove(chunk.value.length, 0)
       parts.push(chunk.value)
     }
-  })
-
-const readText = (connection: Connection, length: number): Effect.Effect<string, TransportError> =>
-  Effect.gen(function* () {
-    let text = ""
-    while (text.length < length) {
-      const chunk = yield* connection.read
-      if (Option.isNone(chunk)) return `${text}(end)`
-      text += new TextDecoder().decode(chunk.value)
-    }
-    return text
   })
 
 const writeAll = (connection: Connection, bytes: Uint8Array, lengths: ReadonlyArray<number>) =>
@@ -128,8 +116,8 @@ const echo = (connection: Connection): Effect.Effect<void> =>
 const greet = (listener: Listener) =>
   Effect.gen(function* () {
     const client = yield* (yield* Transport).connect(listener.address)
-    yield* client.write(ascii("hello"))
-    assert.strictEqual(yield* readText(client, 5), "hello")
+    yield* client.write(utf8("hello"))
+    assert.strictEqual(yield* readLength(client, 5), "hello")
     return client
   })
 
@@ -190,10 +178,10 @@ export const suite = (name: string, world: World): unknown =>
         Effect.gen(function* () {
           const ends = yield* connected
           const [first, second] = half === "client" ? [ends.client, ends.server] : [ends.server, ends.client]
-          yield* first.write(ascii("question"))
+          yield* first.write(utf8("question"))
           yield* first.end
           assert.deepStrictEqual(Buffer.from(yield* readAll(second)).toString(), "question")
-          yield* second.write(ascii("answer"))
+          yield* second.write(utf8("answer"))
           yield* second.end
           assert.deepStrictEqual(Buffer.from(yield* readAll(first)).toString(), "answer")
         })
@@ -231,7 +219,7 @@ export const suite = (name: string, world: World): unknown =>
         const { client, server } = yield* connected
         yield* client.end
         yield* client.end
-        assert.strictEqual(yield* reasonOf(client.write(ascii("late"))), "Closed")
+        assert.strictEqual(yield* reasonOf(client.write(utf8("late"))), "Closed")
         assert.isTrue(Option.isNone(yield* server.read))
         yield* server.end
         yield* client.end
@@ -243,11 +231,11 @@ export const suite = (name: string, world: World): unknown =>
         const { client, server } = yield* connected
         const watching = yield* Effect.fork(readable(server))
         yield* parked(watching)
-        yield* client.write(ascii("bytes"))
+        yield* client.write(utf8("bytes"))
         assert.strictEqual(yield* Fiber.join(watching), "Bytes")
         assert.strictEqual(yield* readable(server), "Bytes")
         yield* client.end
-        assert.strictEqual(yield* readText(server, 5), "bytes")
+        assert.strictEqual(yield* readLength(server, 5), "bytes")
         assert.strictEqual(yield* readable(server), "End")
       })
     )
@@ -267,10 +255,10 @@ export const suite = (name: string, world: World): unknown =>
           })
         yield* yield* watch(server)
         const over = yield* watch(server)
-        yield* client.write(ascii("bytes"))
+        yield* client.write(utf8("bytes"))
         yield* told.await
         yield* over
-        assert.strictEqual(yield* readText(server, 5), "bytes")
+        assert.strictEqual(yield* readLength(server, 5), "bytes")
         yield* Effect.asVoid(watch(server))
         yield* client.end
         yield* told.await
@@ -312,15 +300,15 @@ export const suite = (name: string, world: World): unknown =>
     law("returns bytes that were put back first, the last put back before the others", () =>
       Effect.gen(function* () {
         const { client, server } = yield* connected
-        yield* client.write(ascii("world"))
+        yield* client.write(utf8("world"))
         yield* client.end
         assert.strictEqual(yield* readable(server), "Bytes")
-        server.unread(ascii("lo "))
-        server.unread(ascii("hel"))
-        server.unread(ascii(""))
+        server.unread(utf8("lo "))
+        server.unread(utf8("hel"))
+        server.unread(utf8(""))
         assert.strictEqual(yield* readable(server), "Bytes")
         assert.strictEqual(Buffer.from(yield* readAll(server)).toString(), "hello world")
-        server.unread(ascii("again"))
+        server.unread(utf8("again"))
         assert.strictEqual(yield* readable(server), "Bytes")
         assert.strictEqual(Buffer.from(yield* readAll(server)).toString(), "again")
       })
@@ -340,8 +328,8 @@ export const suite = (name: string, world: World): unknown =>
         const other = yield* connected
         yield* Effect.fork(echo(other.server))
         for (let turn = 0; turn < 200; turn++) {
-          yield* other.client.write(ascii("ping"))
-          yield* readText(other.client, 4)
+          yield* other.client.write(utf8("ping"))
+          yield* readLength(other.client, 4)
         }
         assert.isAtMost(accepted, limit)
         let received = 0
@@ -384,13 +372,13 @@ export const suite = (name: string, world: World): unknown =>
         const { client, server } = yield* connected
         const reading = yield* Effect.fork(readOn(client))
         yield* parked(reading)
-        yield* server.write(ascii("unread"))
+        yield* server.write(utf8("unread"))
         yield* client.reset
         yield* client.reset
         assert.include(["Reset", "Closed"], yield* Fiber.join(reading))
         assert.include(["Reset", "Closed"], yield* reasonOf(client.read))
         assert.strictEqual(yield* readable(client), "Failure")
-        assert.include(["Reset", "Closed"], yield* reasonOf(client.write(ascii("x"))))
+        assert.include(["Reset", "Closed"], yield* reasonOf(client.write(utf8("x"))))
         assert.include(["Reset", "Closed"], yield* reasonOf(client.end))
       })
     )
@@ -408,8 +396,8 @@ export const suite = (name: string, world: World): unknown =>
     law("a write to a side that has closed fails with Reset", () =>
       Effect.gen(function* () {
         const { client, server, serverScope } = yield* connected
-        yield* client.write(ascii("ping"))
-        yield* readText(server, 4)
+        yield* client.write(utf8("ping"))
+        yield* readLength(server, 4)
         yield* Scope.close(serverScope, Exit.void)
         assert.strictEqual(yield* writeOn(client), "Reset")
       })
@@ -424,7 +412,7 @@ export const suite = (name: string, world: World): unknown =>
         assert.isTrue(Option.isNone(yield* Fiber.join(reading)))
         assert.strictEqual(yield* reasonOf(server.read), "Closed")
         assert.strictEqual(yield* readable(server), "Failure")
-        assert.strictEqual(yield* reasonOf(server.write(ascii("x"))), "Closed")
+        assert.strictEqual(yield* reasonOf(server.write(utf8("x"))), "Closed")
       })
     )
 
@@ -488,8 +476,8 @@ export const suite = (name: string, world: World): unknown =>
         yield* parked(reading)
         yield* Scope.close(scope, Exit.void)
         assert.include(["Success", "Reset"], yield* Fiber.join(reading))
-        yield* server.write(ascii("still here"))
-        assert.strictEqual(yield* readText(first, 10), "still here")
+        yield* server.write(utf8("still here"))
+        assert.strictEqual(yield* readLength(first, 10), "still here")
       })
     )
 
@@ -499,9 +487,9 @@ export const suite = (name: string, world: World): unknown =>
         const listener = yield* transport.listen(here)
         for (const name of ["1", "2", "3"]) {
           const client = yield* transport.connect(listener.address)
-          yield* client.write(ascii(name))
+          yield* client.write(utf8(name))
         }
-        for (const name of ["1", "2", "3"]) assert.strictEqual(yield* readText(yield* listener.accept, 1), name)
+        for (const name of ["1", "2", "3"]) assert.strictEqual(yield* readLength(yield* listener.accept, 1), name)
       })
     )
 
@@ -513,8 +501,8 @@ export const suite = (name: string, world: World): unknown =>
         yield* parked(accepting)
         yield* Fiber.interrupt(accepting)
         const client = yield* transport.connect(listener.address)
-        yield* client.write(ascii("hello"))
-        assert.strictEqual(yield* readText(yield* listener.accept, 5), "hello")
+        yield* client.write(utf8("hello"))
+        assert.strictEqual(yield* readLength(yield* listener.accept, 5), "hello")
       })
     )
 
@@ -585,11 +573,11 @@ export const suite = (name: string, world: World): unknown =>
         const client = yield* transport.connect(listener.address)
         yield* Deferred.await(handled)
         yield* Fiber.interrupt(serving)
-        yield* client.write(ascii("hello"))
-        assert.strictEqual(yield* readText(client, 5), "hello")
+        yield* client.write(utf8("hello"))
+        assert.strictEqual(yield* readLength(client, 5), "hello")
         const late = yield* transport.connect(listener.address)
-        yield* late.write(ascii("late"))
-        assert.strictEqual(yield* readText(yield* listener.accept, 4), "late")
+        yield* late.write(utf8("late"))
+        assert.strictEqual(yield* readLength(yield* listener.accept, 4), "late")
       })
     )
   })

@@ -13,6 +13,7 @@ import * as LiveCertificates from "./LiveCertificates.js"
 import { endRaw, pinned, readRaw, sockets, type TlsThread, tlsThread, turn, writeRaw } from "./RawTls.js"
 import { descriptors, pattern } from "../compliance/Relay.js"
 import type { CertificateSpec } from "../compliance/Tls.js"
+import { utf8 } from "../Bytes.js"
 
 const { ECONNRESET, EPIPE, EPROTO } = constants.errno
 
@@ -77,16 +78,15 @@ const nodeServer = ({ own }: World) => ({
 })
 
 const text = (bytes: Uint8Array) => Buffer.from(bytes).toString()
-const ascii = (text: string) => new TextEncoder().encode(text)
 
 describe.runIf(process.platform === "linux")("TlsSession", () => {
   law("carries bytes both ways, half-closes, and is read to the end", async (world) => {
     const { client, close, server } = await paired(world)
-    await writeRaw(client, ascii("question"))
+    await writeRaw(client, utf8("question"))
     assert.strictEqual(text((await readRaw(server, 8)).bytes), "question")
     assert.strictEqual(await endRaw(client), 0)
     assert.deepStrictEqual(await readRaw(server), { bytes: Buffer.alloc(0), last: 0 })
-    assert.strictEqual(client.write(ascii("late")), -EPIPE)
+    assert.strictEqual(client.write(utf8("late")), -EPIPE)
     await writeRaw(server, pattern(100_000))
     assert.strictEqual(await endRaw(server), 0)
     const { bytes, last } = await readRaw(client)
@@ -167,7 +167,7 @@ describe.runIf(process.platform === "linux")("TlsSession", () => {
 
   law("an end of the descriptor without close_notify is a reset", async (world) => {
     const { client, close, fds, server } = await paired(world)
-    await writeRaw(client, ascii("half of"))
+    await writeRaw(client, utf8("half of"))
     world.libc.shutdown(fds[0])
     assert.deepStrictEqual(await readRaw(server), { bytes: Buffer.from("half of"), last: -ECONNRESET })
     assert.strictEqual(server.read(new Uint8Array(65_536)), -ECONNRESET)
@@ -197,7 +197,7 @@ describe.runIf(process.platform === "linux")("TlsSession", () => {
     const server = world.session(two, asServer, hello.subarray(0, length))
     assert.strictEqual(server.handshake(), "WantRead")
     assert.strictEqual(await world.secured(client, pinned(world.own)), "Done")
-    await writeRaw(client, ascii("early"))
+    await writeRaw(client, utf8("early"))
     await turn()
     assert.strictEqual(await world.secured(server, asServer), "Done")
     assert.isTrue(server.hasBuffered())

@@ -19,6 +19,7 @@ import * as SimCrypto from "../../src/testing/SimCrypto.js"
 import * as SimNetwork from "../../src/testing/SimNetwork.js"
 import { type Connection, Transport } from "../../src/transport/Transport.js"
 import * as Simulated from "../Simulated.js"
+import { utf8 } from "../Bytes.js"
 
 const client = "0123456789abcdef"
 const stretch = (key: string) => Key.stretch(Option.some(Redacted.make(key)))
@@ -49,7 +50,6 @@ const serverSide = (connection: Connection, key: Key.Stretched) =>
   Effect.flatMap(Handshake.receive(connection, Effect.succeed([key])), (newcomer) =>
     newcomer._tag === "Hello" ? Handshake.challenge(connection, newcomer) : assert.fail("a join")
   )
-const utf8 = new TextEncoder()
 const said = (connection: Connection) => Effect.option(connection.read).pipe(Effect.map(Option.flatten))
 
 describe("Handshake", () => {
@@ -62,7 +62,7 @@ describe("Handshake", () => {
           const [ours, theirs] = yield* meet
           const server = Effect.gen(function* () {
             const candidate = yield* serverSide(theirs, yield* stretch(right))
-            yield* theirs.write(utf8.encode(`${candidate.channel.seal("np://9/+#0")}\n`))
+            yield* theirs.write(utf8(`${candidate.channel.seal("np://9/+#0")}\n`))
             return candidate
           }).pipe(Effect.tapError(() => theirs.reset))
           return yield* Effect.all(
@@ -98,7 +98,7 @@ describe("Handshake", () => {
     const [refused, elapsed, heard] = world((meet) =>
       Effect.gen(function* () {
         const [ours, theirs] = yield* meet
-        if (noise !== "") yield* Effect.fork(Effect.ignore(ours.write(utf8.encode(noise))))
+        if (noise !== "") yield* Effect.fork(Effect.ignore(ours.write(utf8(noise))))
         const [elapsed, refused] = yield* Effect.timed(Effect.flip(serverSide(theirs, yield* stretch("key"))))
         yield* theirs.reset
         return [refused.reason, Duration.toSeconds(elapsed), yield* said(ours)] as const
@@ -119,7 +119,7 @@ describe("Handshake", () => {
         const [again, server] = yield* meet
         yield* again.write(recorded)
         yield* Effect.fork(
-          Effect.zipRight(said(again), Effect.ignore(again.write(utf8.encode(`//control?who=${client}&s=0#ready\n`))))
+          Effect.zipRight(said(again), Effect.ignore(again.write(utf8(`//control?who=${client}&s=0#ready\n`))))
         )
         return (yield* Effect.flip(serverSide(server, key))).reason
       })
@@ -132,7 +132,7 @@ describe("Handshake", () => {
       Effect.gen(function* () {
         const [ours, theirs] = yield* meet
         const welcome = `//control?nonce=${"0".repeat(32)}&s=0&mac=${"0".repeat(32)}#welcome\n`
-        yield* Effect.fork(Effect.zipRight(said(theirs), Effect.ignore(theirs.write(utf8.encode(welcome)))))
+        yield* Effect.fork(Effect.zipRight(said(theirs), Effect.ignore(theirs.write(utf8(welcome)))))
         return (yield* Effect.flip(Handshake.accept(ours, { key: yield* stretch("key"), client, tls: "plain" }))).reason
       })
     )
@@ -146,7 +146,7 @@ describe("Handshake", () => {
         const crypto = yield* Crypto
         const [ours, theirs] = yield* meet
         const hello = Key.hello(crypto, key).seal(`//control?v=1&nonce=${"0".repeat(32)}#hello`)
-        yield* ours.write(utf8.encode(`${hello}\nand more`))
+        yield* ours.write(utf8(`${hello}\nand more`))
         yield* Handshake.receive(theirs, Effect.succeed([key]))
         return Frame.toText(Option.getOrThrow(yield* said(theirs)))
       })
@@ -208,7 +208,7 @@ describe("Handshake", () => {
         const [ours, theirs] = yield* meet
         yield* Effect.fork(
           Effect.flatMap(serverSide(theirs, key), ({ channel }) =>
-            Effect.ignore(theirs.write(utf8.encode(`${channel.seal(terms)}\n`)))
+            Effect.ignore(theirs.write(utf8(`${channel.seal(terms)}\n`)))
           )
         )
         return yield* Effect.match(Handshake.accept(ours, { key, client, tls }), {
@@ -251,7 +251,7 @@ describe("Handshake", () => {
             { concurrency: 2 }
           )
           assert.strictEqual(id, "9f3c11aa")
-          yield* inner.write(utf8.encode("hello"))
+          yield* inner.write(utf8("hello"))
           return Frame.toText(Option.getOrThrow(yield* said(connection)))
         })
       )
@@ -291,9 +291,9 @@ describe("Handshake", () => {
           const join = keys.join(7).seal(`//pool?session=${keys.id}&n=7#join`)
           const inTheMiddle = Effect.gen(function* () {
             const { secure } = yield* Transport
-            yield* ours.write(utf8.encode(`${join}\n`))
+            yield* ours.write(utf8(`${join}\n`))
             const inner = yield* secure(ours, { side: "client", trust })
-            yield* inner.write(utf8.encode(`${join}\n`))
+            yield* inner.write(utf8(`${join}\n`))
           })
           const [refused] = yield* Effect.all([Effect.flip(admit(theirs, key, keys)), Effect.ignore(inTheMiddle)], {
             concurrency: 2

@@ -12,6 +12,7 @@ import { ConnectionId } from "../../src/wire/Signal.js"
 import * as SimNetwork from "../../src/testing/SimNetwork.js"
 import { type Connection, Transport } from "../../src/transport/Transport.js"
 import * as Simulated from "../Simulated.js"
+import { textOf, utf8 } from "../Bytes.js"
 
 const idOf = (n: number) => ConnectionId.make(n.toString(16).padStart(8, "0"))
 
@@ -144,7 +145,7 @@ describe("IdleConnections", () => {
     const [text, idle] = world(3, "bytes", ({ add, connections }) =>
       Effect.gen(function* () {
         const early = yield* add(1)
-        yield* early.write(new TextEncoder().encode("early"))
+        yield* early.write(utf8("early"))
         yield* early.end
         const forgotten = yield* add(2)
         yield* forgotten.end
@@ -152,7 +153,7 @@ describe("IdleConnections", () => {
         const { connection } = yield* connections.take(idOf(1))
         const chunk = yield* connection.read
         yield* Effect.sleep(Duration.seconds(11))
-        return [chunk._tag === "Some" ? new TextDecoder().decode(chunk.value) : "", connections.idle()] as const
+        return [chunk._tag === "Some" ? textOf(chunk.value) : "", connections.idle()] as const
       })
     )
     assert.deepStrictEqual([text, idle], ["early", 0])

@@ -12,6 +12,7 @@ import * as Address from "../../src/core/Address.js"
 import * as Transport from "../../src/transport/Transport.js"
 import * as LimitWorld from "./worlds/LimitWorld.js"
 import { runs } from "../Runs.js"
+import { utf8 } from "../Bytes.js"
 
 const { sides, visitorsAt } = LimitWorld
 const protocol = FastCheck.constantFrom("tcp" as const, "udp" as const)
@@ -429,7 +430,7 @@ describe("a timeout", () => {
         { side, query: "proxy-in=1", settings: { handshakeTimeout: Duration.millis(limit + 200) } },
         ({ tunnel }) =>
           Effect.gen(function* () {
-            within(limit + 190, 30, yield* waits(new TextEncoder().encode("PROXY ")))
+            within(limit + 190, 30, yield* waits(utf8("PROXY ")))
             assert.strictEqual((yield* tunnel.checkpoint).refused["header"], 1)
           })
       )

@@ -22,6 +22,7 @@ import * as Simulation from "../../src/testing/Simulation.js"
 import { type Listener, Transport } from "../../src/transport/Transport.js"
 import * as Tunnel from "../../src/tunnel/Tunnel.js"
 import { runs } from "../Runs.js"
+import { textOf, utf8 } from "../Bytes.js"
 
 interface World {
   readonly store: InstanceStore.InstanceStore["Type"]
@@ -68,14 +69,14 @@ const inWorld = <A, E>(program: (world: World) => Effect.Effect<A, E, Scope.Scop
       yield* connection.write(new Uint8Array(10))
       const answer = yield* connection.read
       yield* connection.end
-      return Option.match(answer, { onNone: () => "", onSome: (bytes) => new TextDecoder().decode(bytes) })
+      return Option.match(answer, { onNone: () => "", onSome: (bytes) => textOf(bytes) })
     }).pipe(Effect.scoped, Effect.provide(network.host("visitor")))
   const target = Effect.gen(function* () {
     const listener = yield* (yield* Transport).listen(Address.make("target", 80))
     const answer = Effect.gen(function* () {
       const connection = yield* listener.accept
       yield* connection.read
-      yield* connection.write(new TextEncoder().encode("hello"))
+      yield* connection.write(utf8("hello"))
       yield* connection.end
       while (Option.isSome(yield* connection.read));
     })

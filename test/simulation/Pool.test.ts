@@ -17,6 +17,7 @@ import * as Tunnel from "../../src/tunnel/Tunnel.js"
 import type { ClientConfig, ServerConfig } from "../../src/url/TunnelUrl.js"
 import * as configs from "./worlds/configs.js"
 import * as Simulated from "../Simulated.js"
+import { textOf, utf8 } from "../Bytes.js"
 
 const key = Option.some(Redacted.make("key"))
 const common = { key, log: "info", read: Duration.infinity, slot: Infinity, tunnel: Address.make("server", 1) } as const
@@ -57,18 +58,13 @@ const world = <A, E>(latency: number, program: (world: World) => Effect.Effect<A
     yield* connection.write(new Uint8Array(1))
     const answer = yield* connection.read
     yield* connection.end
-    return Option.match(answer, { onNone: () => "", onSome: (bytes) => new TextDecoder().decode(bytes) })
+    return Option.match(answer, { onNone: () => "", onSome: (bytes) => textOf(bytes) })
   }).pipe(Effect.scoped, Effect.provide(network.host("visitor")))
   const main = Effect.gen(function* () {
     const transport = yield* Effect.provide(Transport.Transport, network.host("target"))
     const listener = yield* transport.listen(target)
     const answer = (connection: Transport.Connection) =>
-      Effect.ignore(
-        Effect.zipRight(
-          connection.read,
-          Effect.zipRight(connection.write(new TextEncoder().encode("hi")), connection.end)
-        )
-      )
+      Effect.ignore(Effect.zipRight(connection.read, Effect.zipRight(connection.write(utf8("hi")), connection.end)))
     yield* Effect.forkScoped(Transport.serve(listener, answer))
     return yield* program({ network, start, visit })
   }).pipe(Effect.scoped)

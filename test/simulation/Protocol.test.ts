@@ -21,6 +21,7 @@ import * as SimNetwork from "../../src/testing/SimNetwork.js"
 import { type Connection, Transport } from "../../src/transport/Transport.js"
 import * as Deflate from "../../src/wire/Deflate.js"
 import * as Simulated from "../Simulated.js"
+import { utf8 } from "../Bytes.js"
 
 const protocol = Fs.readFileSync(Path.join(import.meta.dirname, "../../docs/protocol.md"), "utf8")
 const transcript = /```transcript\n([\s\S]*?)```/.exec(protocol)?.[1] ?? ""
@@ -74,7 +75,7 @@ const received = (dialect: Dialect.Dialect, connection: Connection) =>
         Frame.toText(bytes)
           .trimEnd()
           .split("\n")
-          .flatMap((line) => Either.getOrThrow(dialect.decode(new TextEncoder().encode(line))))
+          .flatMap((line) => Either.getOrThrow(dialect.decode(utf8(line))))
           .flatMap(({ signals }) => signals)
     })
   )

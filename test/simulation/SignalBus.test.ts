@@ -24,6 +24,7 @@ import * as SimNetwork from "../../src/testing/SimNetwork.js"
 import { type Connection, Transport } from "../../src/transport/Transport.js"
 import * as EventBus from "../../src/core/EventBus.js"
 import * as Simulated from "../Simulated.js"
+import { utf8 } from "../Bytes.js"
 
 interface Line {
   readonly network: SimNetwork.SimNetwork
@@ -71,7 +72,6 @@ const world = <A, E>(
   return Simulated.run({ seed, network }, () => main)
 }
 
-const utf8 = new TextEncoder()
 const launch = (port: number) =>
   Signal.makeLaunch({
     protocol: "tcp",
@@ -247,7 +247,7 @@ describe("SignalBus", () => {
         const heard: Array<string> = []
         yield* speaking(ours, ({ _tag }) => Effect.sync(() => heard.push(_tag)))
         const garbage = `garbage\n\n${"\0".repeat(40)}\n${theirs.channel.seal("?n=0#d")}\n${theirs.channel.seal("#zz")}\n`
-        yield* theirs.connection.write(utf8.encode(garbage))
+        yield* theirs.connection.write(utf8(garbage))
         yield* theirs.connection.write(theirs.dialect.encode({ signals: [{ signal: demand(1), number: 0 }] }))
         yield* Effect.sleep(Duration.millis(10))
         return [(yield* Effect.flatMap(Refusals.Refusals, ({ counts }) => counts)).signal, heard] as const
@@ -343,8 +343,7 @@ describe("SignalBus", () => {
           const lines: Array<Uint8Array> = []
           const next: Connection["read"] = Effect.suspend(() => {
             const line = lines.shift()
-            if (line !== undefined)
-              return Effect.delay(Effect.succeedSome(Frame.concat([line, utf8.encode("\n")])), 1000)
+            if (line !== undefined) return Effect.delay(Effect.succeedSome(Frame.concat([line, utf8("\n")])), 1000)
             return Effect.flatMap(theirs.connection.read, (chunk) => {
               if (Option.isNone(chunk)) return Effect.succeedNone
               lines.push(...Either.getOrThrow(decoder.push(chunk.value)))

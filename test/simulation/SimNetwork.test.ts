@@ -18,6 +18,7 @@ import * as Datagrams from "../compliance/Datagrams.js"
 import { readable, suite, type World } from "../compliance/Transport.js"
 import { isLong, runs, seed } from "../Runs.js"
 import * as Simulated from "../Simulated.js"
+import { textOf, utf8 } from "../Bytes.js"
 
 const segments = isLong ? [20, 320, 620, 920, 1220, 1520] : [20, 620, 1520]
 
@@ -65,15 +66,11 @@ const world = (link: SimNetwork.Link, program: Program): void => {
 }
 
 const b = Address.make("b", 80)
-const ascii = (text: string): Uint8Array => new TextEncoder().encode(text)
 const reasonOf = <A, R>(effect: Effect.Effect<A, TransportError, R>) =>
   Effect.match(effect, { onFailure: (error) => error.reason, onSuccess: () => "Success" as const })
 
 const readText = (connection: Connection): Effect.Effect<string, TransportError> =>
-  Effect.map(
-    connection.read,
-    Option.match({ onNone: () => "(end)", onSome: (chunk) => new TextDecoder().decode(chunk) })
-  )
+  Effect.map(connection.read, Option.match({ onNone: () => "(end)", onSome: (chunk) => textOf(chunk) }))
 const readAll = (connection: Connection): Effect.Effect<string, TransportError> =>
   Effect.gen(function* () {
     let text = ""
@@ -96,7 +93,7 @@ describe("SimNetwork", () => {
       Effect.gen(function* () {
         const { client, server } = yield* connected(host)
         assert.strictEqual(yield* Clock.currentTimeMillis, 20)
-        yield* client.write(ascii("x"))
+        yield* client.write(utf8("x"))
         assert.strictEqual(yield* Clock.currentTimeMillis, 20)
         assert.strictEqual(yield* readText(server), "x")
         assert.strictEqual(yield* Clock.currentTimeMillis, 30)
@@ -118,7 +115,7 @@ describe("SimNetwork", () => {
     ],
     ([seed, text, link]) => {
       const network = SimNetwork.make(link)
-      const bytes = ascii(text)
+      const bytes = utf8(text)
       const program = Effect.gen(function* () {
         const [here, there] = yield* Effect.all([
           Effect.provide(Transport, network.host("a")),
@@ -147,13 +144,13 @@ describe("SimNetwork", () => {
         const listener = yield* there.listen(b)
         yield* Effect.forkScoped(
           serve(listener, (connection) =>
-            Effect.ignore(Effect.flatMap(readAll(connection), (text) => connection.write(ascii(text))))
+            Effect.ignore(Effect.flatMap(readAll(connection), (text) => connection.write(utf8(text))))
           )
         )
         for (let visit = 0; visit < 5; visit++) {
           const ask = Effect.gen(function* () {
             const client = yield* here.connect(b)
-            yield* client.write(ascii("a question of some length"))
+            yield* client.write(utf8("a question of some length"))
             yield* client.end
             return yield* readAll(client)
           })
@@ -170,9 +167,9 @@ describe("SimNetwork", () => {
     world({ latency: 10, jitter: 5 }, (network, host) =>
       Effect.gen(function* () {
         const { client, here, server } = yield* connected(host)
-        yield* client.write(ascii("in flight "))
+        yield* client.write(utf8("in flight "))
         yield* network.partition("b", "a")
-        yield* client.write(ascii("held"))
+        yield* client.write(utf8("held"))
         yield* client.end
         const reading = yield* Effect.fork(readAll(server))
         const connecting = yield* Effect.fork(here.connect(b))
@@ -183,7 +180,7 @@ describe("SimNetwork", () => {
         assert.strictEqual(yield* Fiber.join(reading), "in flight held")
         yield* Fiber.join(connecting)
         assert.isAtLeast(yield* Clock.currentTimeMillis, 3_600_000)
-        yield* server.write(ascii("well"))
+        yield* server.write(utf8("well"))
         assert.strictEqual(yield* readText(client), "well")
       })
     ))
@@ -216,9 +213,9 @@ describe("SimNetwork", () => {
         const other = yield* connected(host, 81)
         assert.strictEqual(yield* network.cut("b", "a", { where: ({ server }) => server.port === 80, limit: 1 }), 1)
         assert.strictEqual(yield* reasonOf(first.client.read), "Reset")
-        assert.strictEqual(yield* reasonOf(first.server.write(ascii("x"))), "Reset")
+        assert.strictEqual(yield* reasonOf(first.server.write(utf8("x"))), "Reset")
         for (const { client, server } of [second, other]) {
-          yield* client.write(ascii("fine"))
+          yield* client.write(utf8("fine"))
           assert.strictEqual(yield* readText(server), "fine")
         }
         assert.strictEqual(yield* network.cut("a", "b"), 2)
@@ -241,7 +238,7 @@ describe("SimNetwork", () => {
         yield* network.crash("b")
         assert.strictEqual(yield* Fiber.join(reading), "Reset")
         assert.strictEqual(yield* Fiber.join(waiting), "Closed")
-        assert.strictEqual(yield* reasonOf(server.write(ascii("x"))), "Closed")
+        assert.strictEqual(yield* reasonOf(server.write(utf8("x"))), "Closed")
         assert.strictEqual(yield* reasonOf(server.end), "Closed")
         assert.strictEqual(yield* reasonOf(here.connect(b)), "Refused")
         assert.strictEqual(yield* reasonOf(there.connect(Address.make("a", 1))), "Unreachable")
@@ -250,7 +247,7 @@ describe("SimNetwork", () => {
         const again = yield* Effect.provide(Transport, network.host("b"))
         const fresh = yield* again.listen(b)
         const visitor = yield* here.connect(b)
-        yield* visitor.write(ascii("hello"))
+        yield* visitor.write(utf8("hello"))
         assert.strictEqual(yield* readText(yield* fresh.accept), "hello")
       })
     ))
@@ -259,7 +256,7 @@ describe("SimNetwork", () => {
     world({ latency: 10, window: 4 }, (_, host) =>
       Effect.gen(function* () {
         const { here, listener } = yield* connected(host)
-        yield* Effect.scoped(Effect.flatMap(here.connect(b), (client) => client.write(ascii("last words"))))
+        yield* Effect.scoped(Effect.flatMap(here.connect(b), (client) => client.write(utf8("last words"))))
         const server = yield* listener.accept
         assert.strictEqual(yield* readAll(server), "last words")
       })
@@ -272,8 +269,8 @@ describe("SimNetwork", () => {
         const scope = yield* Scope.make()
         const client = yield* Scope.extend(here.connect(b), scope)
         const server = yield* listener.accept
-        yield* server.write(ascii("never read"))
-        yield* client.write(ascii("lost"))
+        yield* server.write(utf8("never read"))
+        yield* client.write(utf8("lost"))
         assert.strictEqual(yield* readable(client), "Bytes")
         yield* Scope.close(scope, Exit.void)
         yield* Effect.sleep(10)
@@ -300,9 +297,9 @@ describe("SimNetwork", () => {
         yield* Effect.scoped(here.connect(b))
         const server = yield* listener.accept
         const start = yield* Clock.currentTimeMillis
-        yield* server.write(ascii("x"))
-        yield* server.write(ascii("y"))
-        assert.strictEqual(yield* reasonOf(Effect.forever(server.write(ascii("z")))), "Reset")
+        yield* server.write(utf8("x"))
+        yield* server.write(utf8("y"))
+        assert.strictEqual(yield* reasonOf(Effect.forever(server.write(utf8("z")))), "Reset")
         assert.strictEqual((yield* Clock.currentTimeMillis) - start, 20)
       })
     ))
@@ -341,7 +338,7 @@ describe("SimNetwork", () => {
         for (let visit = 0; visit < 10; visit++) {
           const client = yield* here.connect(b)
           const server = yield* listener.accept
-          const sending = yield* Effect.fork(reasonOf(Effect.zipRight(client.write(ascii(text)), client.end)))
+          const sending = yield* Effect.fork(reasonOf(Effect.zipRight(client.write(utf8(text)), client.end)))
           const received = yield* Effect.either(readAll(server))
           if (received._tag === "Right") assert.strictEqual(received.right, text)
           else assert.strictEqual(received.left.reason, "Reset")

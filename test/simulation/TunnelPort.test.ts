@@ -25,12 +25,12 @@ import { answer, clientConfig, readUntilEnd, serverConfig, tunnelPort, visitorsP
 import * as EventBus from "../../src/core/EventBus.js"
 import * as Deflate from "../../src/wire/Deflate.js"
 import { runs } from "../Runs.js"
+import { utf8 } from "../Bytes.js"
 
 const link = { latency: Duration.millis(10) }
 const world = <A, E>(program: (world: SmallWorld.World) => Effect.Effect<A, E, Scope.Scope>): A =>
   SmallWorld.run({ link }, program)
 const seconds = (count: number) => Effect.sleep(Duration.seconds(count))
-const utf8 = new TextEncoder()
 const [who, another] = ["0123456789abcdef", "fedcba9876543210"]
 const timeout = Duration.toSeconds(Settings.defaults.handshakeTimeout)
 const trip = 2 * Duration.toSeconds(link.latency)
@@ -95,12 +95,12 @@ describe("a stranger on the tunnel port", () => {
 
   it.each<readonly [string, ReadonlyArray<Uint8Array>]>([
     ["nothing", []],
-    ["a line of zeros", [utf8.encode(`${"\0".repeat(64)}\n`)]],
-    ["a request of another protocol", [utf8.encode("GET / HTTP/1.1\r\nHost: server\r\n\r\n")]],
-    ["half a hello", [utf8.encode(hello.slice(0, 40))]],
-    ["a hello under no key", [utf8.encode(`${hello}\n`)]],
-    ["a hello of another version", [utf8.encode(`${hello.replace("v=1", "v=2")}\n`)]],
-    ["a join of no session", [utf8.encode(`//pool?session=${"0".repeat(16)}&n=0&mac=${"0".repeat(32)}#join\n`)]],
+    ["a line of zeros", [utf8(`${"\0".repeat(64)}\n`)]],
+    ["a request of another protocol", [utf8("GET / HTTP/1.1\r\nHost: server\r\n\r\n")]],
+    ["half a hello", [utf8(hello.slice(0, 40))]],
+    ["a hello under no key", [utf8(`${hello}\n`)]],
+    ["a hello of another version", [utf8(`${hello.replace("v=1", "v=2")}\n`)]],
+    ["a join of no session", [utf8(`//pool?session=${"0".repeat(16)}&n=0&mac=${"0".repeat(32)}#join\n`)]],
     ["64 MiB without the end of a line", Array.from({ length: 1024 }, () => new Uint8Array(65_536).fill(0x61))]
   ])("who says %s gets not a byte, and is closed within the handshake timeout", (_, noise) => {
     const { refused, seconds, text } = fate(noise)
@@ -124,7 +124,7 @@ describe("a stranger on the tunnel port", () => {
       Effect.gen(function* () {
         yield* world.start("server", serverConfig)
         const connection = yield* world.connect("stranger", tunnelPort)
-        const dribble = Effect.repeat(connection.write(utf8.encode("/")), Schedule.spaced(Duration.seconds(1)))
+        const dribble = Effect.repeat(connection.write(utf8("/")), Schedule.spaced(Duration.seconds(1)))
         yield* Effect.forkScoped(Effect.ignore(dribble))
         return yield* readUntilEnd(connection)
       })
@@ -206,12 +206,12 @@ describe("a stranger on the tunnel port", () => {
           `//pool?session=${keys.id}&n=0&mac=${"0".repeat(32)}#join`,
           `//pool?session=${keys.id}&n=0#join`,
           others.join(0).seal(`//pool?session=${others.id}&n=0#join`)
-        ].map((line) => utf8.encode(`${line}\n`))
+        ].map((line) => utf8(`${line}\n`))
         const strangers = yield* Effect.forEach([...forged, ...forged, new Uint8Array(0)], (noise) =>
           Effect.fork(stranger(world, "stranger", [noise]))
         )
         const visitor = yield* world.connect("visitor", visitorsPort)
-        yield* visitor.write(utf8.encode("for the client alone"))
+        yield* visitor.write(utf8("for the client alone"))
         const heard = yield* Effect.forEach(strangers, Fiber.join)
         // It is there for the one who belongs to the session.
         const { connection } = yield* world.join("client", keys, 0)
@@ -252,7 +252,7 @@ describe("many strangers on the tunnel port", () => {
         world((world) =>
           Effect.gen(function* () {
             yield* world.start("server", serverConfig)
-            const one = Effect.forkScoped(stranger(world, "stranger", noise === "" ? [] : [utf8.encode(noise)]))
+            const one = Effect.forkScoped(stranger(world, "stranger", noise === "" ? [] : [utf8(noise)]))
             yield* Effect.replicateEffect(one, strangers)
             yield* seconds(1)
             const [ready] = yield* Effect.timed(
@@ -413,7 +413,7 @@ describe("a second client", () => {
       Effect.gen(function* () {
         yield* world.start("server", serverConfig)
         yield* world.attach("first", who)
-        return yield* stranger(world, "second", [utf8.encode(`//control?v=1&nonce=${"0".repeat(32)}#hello\n`)])
+        return yield* stranger(world, "second", [utf8(`//control?v=1&nonce=${"0".repeat(32)}#hello\n`)])
       })
     )
     assert.strictEqual(heard.text, "")

@@ -12,9 +12,9 @@ import * as Key from "../../src/wire/Key.js"
 import * as Signal from "../../src/wire/Signal.js"
 import * as SimCrypto from "../../src/testing/SimCrypto.js"
 import { runs } from "../Runs.js"
+import { utf8 } from "../Bytes.js"
 
 const crypto = Effect.runSync(Effect.provide(Crypto, SimCrypto.layer(1)))
-const utf8 = new TextEncoder()
 const { client, server } = Key.session(crypto, Redacted.make(new Uint8Array(32)), { client: "a", server: "b" })
 
 /** Both sides of one control connection. */
@@ -52,7 +52,7 @@ const hear = (dialect: Dialect.Dialect, lines: ReadonlyArray<string | Uint8Array
   const heard: Array<number> = []
   const refused: Array<Dialect.LineRefused["reason"]> = []
   for (const line of lines) {
-    const said = dialect.decode(typeof line === "string" ? utf8.encode(line) : line)
+    const said = dialect.decode(typeof line === "string" ? utf8(line) : line)
     if (Either.isLeft(said)) refused.push(said.left.reason)
     else for (const signal of signalsOf(said.right)) if (signal._tag === "Demand") heard.push(signal.count)
     if (refused.at(-1) === "Lost") break
@@ -128,7 +128,7 @@ describe("the native dialect", () => {
       .trimEnd()
       .split("\n")
     assert.deepStrictEqual(
-      lines.flatMap((line) => signalsOf(Either.getOrThrow(theirs.decode(utf8.encode(line))))),
+      lines.flatMap((line) => signalsOf(Either.getOrThrow(theirs.decode(utf8(line))))),
       signals
     )
   })
@@ -209,7 +209,7 @@ describe("the native dialect", () => {
   it("a kind that is not known here is no refusal, and neither is a parameter", () => {
     const { ours, theirs } = channels()
     const reader = Dialect.native(theirs)
-    const decode = (text: string) => signalsOf(Either.getOrThrow(reader.decode(utf8.encode(ours.seal(text)))))
+    const decode = (text: string) => signalsOf(Either.getOrThrow(reader.decode(utf8(ours.seal(text)))))
     assert.deepStrictEqual(decode("//anything?x=1#zz"), [new Signal.Unknown({ kind: "zz" })])
     assert.deepStrictEqual(decode("?n=3&colour=blue#d"), [new Signal.Demand({ count: 3 })])
   })
@@ -231,7 +231,7 @@ describe("the native dialect", () => {
     const { ours, theirs } = channels()
     const said = ours.seal("//0badbad0?from=secret#1")
     for (const line of ["secret garbage#1", said]) {
-      const { message } = Either.getOrThrow(Either.flip(Dialect.native(theirs).decode(utf8.encode(line))))
+      const { message } = Either.getOrThrow(Either.flip(Dialect.native(theirs).decode(utf8(line))))
       assert.notInclude(message, "secret")
     }
   })

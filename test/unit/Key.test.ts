@@ -8,6 +8,7 @@ import { Crypto } from "../../src/transport/Crypto.js"
 import * as Key from "../../src/wire/Key.js"
 import * as SimCrypto from "../../src/testing/SimCrypto.js"
 import { runs } from "../Runs.js"
+import { utf8 } from "../Bytes.js"
 
 const crypto = Effect.runSync(Effect.provide(Crypto, SimCrypto.layer(1)))
 const stretched = (key: string) =>
@@ -139,7 +140,7 @@ describe("the keys of a session", () => {
   })
 
   it.prop("have a name of 16 hex digits that is a piece of none of them", [FastCheck.string()], ([key]) => {
-    const hmac = (key: Uint8Array, label: string) => crypto.hmac(key, new TextEncoder().encode(label))
+    const hmac = (key: Uint8Array, label: string) => crypto.hmac(key, utf8(label))
     const tunnel = Redacted.value(stretched(key))
     const secret = hmac(tunnel, `session ${nonces.client} ${nonces.server}`)
     const secrets = [tunnel, hmac(tunnel, "hello"), secret, ...directions.map((label) => hmac(secret, label))]

@@ -4,6 +4,7 @@ import * as Option from "effect/Option"
 import * as Net from "node:net"
 import * as Address from "../../src/core/Address.js"
 import * as ProxyHeader from "../../src/wire/ProxyHeader.js"
+import { textOf, utf8 } from "../Bytes.js"
 
 /** As Node, and so the rest of the program, writes an address. */
 const canonical = (host: string): string => {
@@ -27,7 +28,6 @@ const endpoints = FastCheck.oneof(
 )
 const version = FastCheck.constantFrom(1 as const, 2 as const)
 
-const ascii = (text: string) => new TextEncoder().encode(text)
 const one = Address.make("192.0.2.1", 56_324)
 const two = Address.make("198.51.100.2", 443)
 
@@ -47,11 +47,11 @@ describe("ProxyHeader", () => {
 
   it("writes what the specification shows", () => {
     const v1 = ProxyHeader.encode(1, { source: one, destination: two })
-    assert.strictEqual(new TextDecoder().decode(v1), "PROXY TCP4 192.0.2.1 198.51.100.2 56324 443\r\n")
+    assert.strictEqual(textOf(v1), "PROXY TCP4 192.0.2.1 198.51.100.2 56324 443\r\n")
     const v2 = ProxyHeader.encode(2, { source: one, destination: two })
     assert.strictEqual(Buffer.from(v2).toString("hex"), "0d0a0d0a000d0a515549540a2111000cc0000201c6336402dc0401bb")
     const sixes = { source: Address.make("2001:db8::1", 1), destination: Address.make("::", 2) }
-    assert.strictEqual(new TextDecoder().decode(ProxyHeader.encode(1, sixes)), "PROXY TCP6 2001:db8::1 :: 1 2\r\n")
+    assert.strictEqual(textOf(ProxyHeader.encode(1, sixes)), "PROXY TCP6 2001:db8::1 :: 1 2\r\n")
     assert.strictEqual(
       Buffer.from(ProxyHeader.encode(2, sixes)).toString("hex"),
       `0d0a0d0a000d0a515549540a2121002420010db8000000000000000000000001${"0".repeat(32)}00010002`
@@ -79,7 +79,7 @@ describe("ProxyHeader", () => {
       const decoded = ProxyHeader.decode(header(rest))
       assert.deepInclude(decoded, { _tag: "Header", endpoints: Option.none() })
     }
-    assert.deepInclude(ProxyHeader.decode(ascii("PROXY UNKNOWN ffff:: ffff:: 1 2\r\nrest")), { length: 33 })
+    assert.deepInclude(ProxyHeader.decode(utf8("PROXY UNKNOWN ffff:: ffff:: 1 2\r\nrest")), { length: 33 })
   })
 
   it.each([
@@ -109,7 +109,7 @@ describe("ProxyHeader", () => {
     "understands, refuses or waits, and never throws",
     [FastCheck.uint8Array({ maxLength: 300 }), FastCheck.boolean()],
     ([noise, near]) => {
-      const bytes = near ? Uint8Array.from([...ascii("PROXY TCP4 "), ...noise]) : noise
+      const bytes = near ? Uint8Array.from([...utf8("PROXY TCP4 "), ...noise]) : noise
       assert.include(["Header", "Incomplete", "Invalid"], ProxyHeader.decode(bytes)._tag)
     }
   )

@@ -32,6 +32,7 @@ import * as SimNetwork from "../../../src/testing/SimNetwork.js"
 import * as Simulation from "../../../src/testing/Simulation.js"
 import { type Connection, type Listener, serve, Transport } from "../../../src/transport/Transport.js"
 import * as EventBus from "../../../src/core/EventBus.js"
+import { utf8 } from "../../Bytes.js"
 
 export interface Outcome {
   /** Laws broken, in words. */
@@ -255,7 +256,7 @@ const makeAttacker = (transport: Transport["Type"], listener: Listener) =>
           while (whole && forging > 0) {
             forging--
             const recorded = heard[yield* Random.nextIntBetween(0, heard.length)] ?? new Uint8Array(3)
-            const noise = yield* oneOf(recorded, recorded, recorded.subarray(1), new TextEncoder().encode("#i"))
+            const noise = yield* oneOf(recorded, recorded, recorded.subarray(1), utf8("#i"))
             yield* to.write(Frame.concat([noise, new Uint8Array([0x0a])]))
           }
         }
