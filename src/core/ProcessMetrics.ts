@@ -1,22 +1,22 @@
 /**
- * What this process is: its version, age and memory as metrics, of a master and of a tunnel by itself alike.
+ * The version, uptime and memory of this process as metrics: the same for a master and for a tunnel by itself.
  */
 import * as Metric from "effect/Metric"
 import * as Effect from "effect/Effect"
 
 export interface Process {
-  readonly version: string
-  readonly uptimeSeconds: number
-  /** Resident memory. */
-  readonly memoryBytes: number
+  /** Seconds since the start of the process. */
+  readonly uptime: number
+  /** Resident memory, in bytes. */
+  readonly memory: number
 }
 
-export const publish = ({ memoryBytes, uptimeSeconds, version }: Process): Effect.Effect<void> =>
+export const publish = (version: string, figures: Process): Effect.Effect<void> =>
   Effect.all(
     [
       Metric.set(Metric.tagged(info, "version", version), 1),
-      Metric.set(uptime, uptimeSeconds),
-      Metric.set(memory, memoryBytes)
+      Metric.set(uptime, figures.uptime),
+      Metric.set(memory, figures.memory)
     ],
     { discard: true }
   )
@@ -24,5 +24,5 @@ export const publish = ({ memoryBytes, uptimeSeconds, version }: Process): Effec
 // internal
 
 const info = Metric.gauge("nodepass_info", { description: "The version, as a label; always 1." })
-const uptime = Metric.gauge("nodepass_uptime_seconds", { description: "Seconds since the start." })
+const uptime = Metric.gauge("nodepass_uptime_seconds", { description: "Seconds since the start of the process." })
 const memory = Metric.gauge("nodepass_memory_bytes", { description: "Resident memory of the process." })

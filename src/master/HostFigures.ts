@@ -4,6 +4,7 @@
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
+import type { Process } from "../core/ProcessMetrics.js"
 
 /** Bytes unless described otherwise; 0 where the system does not provide the number. */
 export const Figures = Schema.Struct({
@@ -31,8 +32,8 @@ export class HostFigures extends Context.Tag("nodepass/HostFigures")<
     readonly arch: string
     /** The host name. */
     readonly name: string
-    /** Resident memory of this process, in bytes. */
-    readonly memory: Effect.Effect<number>
+    /** This process. */
+    readonly process: Effect.Effect<Process>
     /** Never fails: an unknown number is 0, or -1 for `cpu`. */
     readonly read: Effect.Effect<Figures>
   }

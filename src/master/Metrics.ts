@@ -1,7 +1,6 @@
 /**
  * The metrics of the master itself. Its instances publish their own: see `TunnelMetrics`.
  */
-import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -37,14 +36,8 @@ export const layer = ({ version }: Options): Layer.Layer<Metrics, never, HostFig
       const master = yield* Master
       const host = yield* HostFigures
       const { reportInterval } = yield* Settings
-      const start = yield* Clock.currentTimeMillis
       const update = Effect.gen(function* () {
-        const now = yield* Clock.currentTimeMillis
-        yield* ProcessMetrics.publish({
-          version,
-          uptimeSeconds: (now - start) / 1000,
-          memoryBytes: yield* host.memory
-        })
+        yield* ProcessMetrics.publish(version, yield* host.process)
         // Each instance publishes its own metrics when it is read.
         const list = yield* master.list
         for (const status of ["running", "stopped", "error"] as const) {

@@ -170,6 +170,10 @@ describe("an OpenTelemetry collector", () => {
       return sent === undefined ? undefined : { received, points }
     })
     assert.strictEqual(bytes.points.length, 4)
+    assert.deepStrictEqual(
+      pointsOf(bytes.received, "nodepass_info").map(({ value }) => value),
+      [1]
+    )
     assert.strictEqual(bytes.received.path, "/v1/metrics")
     const { authorization, "content-type": type, team } = bytes.received.headers
     assert.deepStrictEqual([type, authorization, team], ["application/json", "Bearer x", "net"])

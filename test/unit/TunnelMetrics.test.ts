@@ -1,6 +1,9 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Metric from "effect/Metric"
+import * as MetricState from "effect/MetricState"
 import * as Option from "effect/Option"
+import * as Fs from "node:fs"
+import * as Path from "node:path"
 import { Checkpoint } from "../../src/tunnel/Checkpoint.js"
 import * as Prometheus from "../../src/core/Prometheus.js"
 import * as TunnelMetrics from "../../src/tunnel/TunnelMetrics.js"
@@ -26,6 +29,8 @@ const figures = (bytes: number, tcps = 0): TunnelMetrics.Figures => ({
   sessions: 1
 })
 
+const docs = Fs.readFileSync(Path.join(import.meta.dirname, "../../docs/telemetry.md"), "utf8")
+
 let count = 0
 const newId = () => `unit${count++}`
 
@@ -37,6 +42,23 @@ const samples = (id: string): ReadonlyArray<string> =>
     .map((line) => line.replace(/^nodepass_instance_/, "").replace(/id="[^"]*",?/, ""))
 
 describe("the metrics of a tunnel", () => {
+  it("are those in docs/telemetry.md, with their types and labels", () => {
+    const id = newId()
+    const metrics = TunnelMetrics.make({ id })
+    const documented = [...docs.matchAll(/^\| `nodepass_instance_(\w+)` \| (\w+) \|[^|]*\|([^|]*)\|/gm)].map(
+      ([, name, type, labels = ""]) => `${name} ${type} ${[...labels.matchAll(/\w+/g)].join(",")}`
+    )
+    const registered = Metric.unsafeSnapshot()
+      .filter(({ metricKey }) => metricKey.tags.some(({ value }) => value === id))
+      .map(({ metricKey, metricState }) => {
+        const [, name] = metricKey.name.split("nodepass_instance_")
+        const labels = metricKey.tags.map(({ key }) => key).filter((key) => key !== "id")
+        return `${name} ${MetricState.isCounterState(metricState) ? "counter" : "gauge"} ${labels.join(",")}`
+      })
+    assert.deepStrictEqual([...new Set(registered)].toSorted(), documented.toSorted())
+    metrics.remove()
+  })
+
   it("are registered with the value 0, and publish what was counted", () => {
     const id = newId()
     const metrics = TunnelMetrics.make({ id })

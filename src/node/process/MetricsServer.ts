@@ -11,14 +11,13 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import * as Http from "node:http"
-import process from "node:process"
 import * as Address from "../../core/Address.js"
-import * as ProcessMetrics from "../../core/ProcessMetrics.js"
 import * as Prometheus from "../../core/Prometheus.js"
 import type { TransportError } from "../../transport/Transport.js"
 import type { Status } from "../../tunnel/Checkpoint.js"
 import * as Tunnel from "../../tunnel/Tunnel.js"
 import * as Errno from "../socket/Errno.js"
+import * as ProcessFigures from "./ProcessFigures.js"
 
 export interface Options {
   readonly address: Address.Address
@@ -86,8 +85,7 @@ export const layer = <E, R>(
 const metrics = (tunnels: ReadonlyArray<Tunnel.Tunnel["Type"]>, version: string) =>
   Effect.gen(function* () {
     yield* Effect.forEach(tunnels, ({ checkpoint }) => checkpoint, { discard: true })
-    const memoryBytes = process.memoryUsage.rss()
-    yield* ProcessMetrics.publish({ version, uptimeSeconds: process.uptime(), memoryBytes })
+    yield* ProcessFigures.publish(version)
     return HttpServerResponse.text(yield* Prometheus.snapshot, { contentType: Prometheus.contentType })
   })
 

@@ -8,6 +8,7 @@ import * as Fs from "node:fs"
 import * as Os from "node:os"
 import process from "node:process"
 import { type Figures, HostFigures } from "../../master/HostFigures.js"
+import * as ProcessFigures from "./ProcessFigures.js"
 
 export const layer: Layer.Layer<HostFigures> = Layer.effect(
   HostFigures,
@@ -19,7 +20,7 @@ export const layer: Layer.Layer<HostFigures> = Layer.effect(
       os: process.platform === "win32" ? "windows" : process.platform,
       arch: arches[process.arch] ?? process.arch,
       name: Os.hostname(),
-      memory: Effect.sync(() => process.memoryUsage.rss()),
+      process: ProcessFigures.read,
       read: Effect.gen(function* () {
         const now = yield* Clock.currentTimeMillis
         // The system counts CPU time in ticks of 10 ms: a shorter interval has too few of them.

@@ -16,9 +16,11 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
+import * as Schedule from "effect/Schedule"
 import * as Os from "node:os"
 import process from "node:process"
 import type { OtelConfig, Target } from "./OtelConfig.js"
+import * as ProcessFigures from "./ProcessFigures.js"
 
 export interface Options {
   readonly config: OtelConfig
@@ -43,7 +45,12 @@ export const layer = ({ config, version }: Options): Layer.Layer<never> => {
   const configured = Effect.withConfigProvider(ConfigProvider.fromMap(new Map()))
   const traces = (target: Target) =>
     Layer.unwrapScoped(Effect.map(configured(OtlpTracer.make(optionsOf(target))), Layer.setTracer))
-  const metrics = (target: Target) => Layer.scopedDiscard(configured(OtlpMetrics.make(optionsOf(target))))
+  const metrics = (target: Target) => {
+    const publishing = Effect.repeat(ProcessFigures.publish(version), Schedule.spaced(target.interval))
+    return Layer.scopedDiscard(
+      Effect.zipRight(Effect.forkScoped(publishing), configured(OtlpMetrics.make(optionsOf(target))))
+    )
+  }
   const logs = (target: Target) => Logger.addScoped(configured(OtlpLogger.make(optionsOf(target))))
   const orNothing = Option.getOrElse(() => Layer.empty)
   return Layer.mergeAll(
