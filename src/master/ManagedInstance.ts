@@ -38,7 +38,7 @@ export interface Options {
   readonly stored: Stored
   /** Called for each line that the instance logs. */
   readonly onLine: (line: string) => void
-  /** Called after each change of the tunnel's status. */
+  /** Called after each change of the status, and after a reset of the traffic. */
   readonly onChange: () => void
 }
 

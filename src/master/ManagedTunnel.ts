@@ -15,29 +15,17 @@ import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Backoff from "../core/Backoff.js"
-import type { Checkpoint } from "../tunnel/Checkpoint.js"
 import * as ChildFiber from "../core/ChildFiber.js"
 import { DefectWatch } from "./DefectWatch.js"
-import type { Status, Traffic } from "./Instance.js"
+import type { Traffic } from "./Instance.js"
 import type { InstanceLog } from "./InstanceLog.js"
-import * as TrafficTotal from "./TrafficTotal.js"
+import * as TunnelState from "./TunnelState.js"
 import * as Tunnel from "../tunnel/Tunnel.js"
 import type { TunnelConfig } from "../url/TunnelUrl.js"
 import type { UrlError } from "../url/UrlError.js"
 
 /** What every tunnel needs of its host. */
 export type Environment = Tunnel.Environment
-
-/** The status now, and the statistics of the last `refresh`. */
-export interface State {
-  readonly status: Status
-  /** Why the status is `error`, otherwise empty. */
-  readonly error: string
-  /** `None` while the tunnel does not run. */
-  readonly checkpoint: Option.Option<Checkpoint>
-  /** Bytes over all runs. */
-  readonly traffic: Traffic
-}
 
 /** `start`, `stop`, `restart` and `reset` run one after the other. */
 export interface ManagedTunnel {
@@ -48,9 +36,9 @@ export interface ManagedTunnel {
   readonly restart: Effect.Effect<void>
   /** Sets the traffic to zero. */
   readonly reset: Effect.Effect<void>
-  readonly state: () => State
+  readonly state: () => TunnelState.State
   /** Reads the statistics of the tunnel. */
-  readonly refresh: Effect.Effect<State>
+  readonly refresh: Effect.Effect<TunnelState.State>
 }
 
 export interface Options {
@@ -63,7 +51,7 @@ export interface Options {
   readonly log: InstanceLog
   /** Bytes of earlier runs. */
   readonly traffic: Traffic
-  /** Called after each change of the status. */
+  /** Called after each change of the status, and after a reset of the traffic. */
   readonly onChange: () => void
 }
 
@@ -73,73 +61,8 @@ export const make = (options: Options): Effect.Effect<ManagedTunnel, never, Envi
     const environment = yield* Effect.context<Environment>()
     const scope = yield* Effect.scope
     const lock = yield* Effect.makeSemaphore(1)
-    const total = TrafficTotal.make(options.traffic)
+    const state = TunnelState.make(options)
     let fiber: Fiber.RuntimeFiber<void> | undefined
-    let tunnel: Tunnel.Tunnel["Type"] | undefined
-    let status: Status = "stopped"
-    let error = ""
-    let checkpoint: Option.Option<Checkpoint> = Option.none()
-
-    const state = (): State => ({ status, error, checkpoint, traffic: total.read(checkpoint) })
-    const setStatus = (next: Status, reason: string) => {
-      if (next === status && reason === error) return
-      status = next
-      error = reason
-      options.onChange()
-    }
-    const readCheckpoint = Effect.suspend(() => {
-      const running = tunnel
-      if (running === undefined) return Effect.void
-      return Effect.map(running.checkpoint, (now) => {
-        if (tunnel === running) checkpoint = Option.some(now)
-      })
-    })
-
-    /** One run of the tunnel. Fails with the reason when it cannot start, or when it failed. */
-    const run = (onStarted: Effect.Effect<unknown>) =>
-      Effect.acquireUseRelease(
-        Scope.make(),
-        (runScope) =>
-          Effect.gen(function* () {
-            const failed = yield* Deferred.make<never, string>()
-            tunnel = yield* build(options.config(), runScope, failed)
-            total.startRun()
-            yield* readCheckpoint
-            setStatus("running", "")
-            yield* onStarted
-            return yield* Deferred.await(failed)
-          }),
-        (runScope, exit) =>
-          Effect.gen(function* () {
-            yield* Scope.close(runScope, exit)
-            // Visitors that were allowed to finish have transferred bytes until now.
-            yield* readCheckpoint
-            total.endRun(checkpoint)
-            tunnel = undefined
-            checkpoint = Option.none()
-          })
-      )
-
-    /** Runs the tunnel until it is interrupted, or failed for good. Completes `firstAttempt` after the first attempt. */
-    const supervise = (firstAttempt: Deferred.Deferred<void>) =>
-      Effect.gen(function* () {
-        const onAttempt = Deferred.succeed(firstAttempt, undefined)
-        const delays = yield* Schedule.driver(Backoff.schedule(maxDelay))
-        while (true) {
-          const start = yield* Clock.currentTimeMillis
-          const exit = yield* ChildFiber.run(Effect.exit(run(onAttempt)))
-          if (Exit.isSuccess(exit) || Cause.isInterrupted(exit.cause)) return yield* Effect.interrupt
-          const reason = Option.getOrElse(Cause.failureOption(exit.cause), () => reasonOf(exit.cause))
-          const restarts = options.shouldRestart()
-          setStatus("error", reason)
-          yield* Effect.logError(`${reason}; ${restarts ? "restarting after a delay" : "not restarting"}`)
-          yield* onAttempt
-          if (!restarts) return
-          const duration = (yield* Clock.currentTimeMillis) - start
-          yield* Effect.ignore(delays.next({ healthy: duration > healthyMillis, worked: false, refused: false }))
-          if (!options.shouldRestart()) return
-        }
-      })
 
     const stopFiber = Effect.suspend(() => {
       const running = fiber
@@ -149,7 +72,7 @@ export const make = (options: Options): Effect.Effect<ManagedTunnel, never, Envi
     const startFiber = Effect.gen(function* () {
       const firstAttempt = yield* Deferred.make<void>()
       const level = Either.match(options.config(), { onLeft: () => "info" as const, onRight: ({ log }) => log })
-      fiber = yield* supervise(firstAttempt).pipe(
+      fiber = yield* supervise(options, state, firstAttempt).pipe(
         options.log.capture(level),
         // Replaces the caller's context: the tunnel is not part of the span, or the API request, that starts it.
         Effect.mapInputContext((_: Context.Context<never>) => environment),
@@ -168,29 +91,25 @@ export const make = (options: Options): Effect.Effect<ManagedTunnel, never, Envi
       start: operation(
         "start",
         Effect.suspend(() =>
-          status === "running" ? Effect.succeed(false) : Effect.zipRight(stopFiber, Effect.as(startFiber, true))
+          state.read().status === "running"
+            ? Effect.succeed(false)
+            : Effect.zipRight(stopFiber, Effect.as(startFiber, true))
         )
       ),
       stop: operation(
         "stop",
         Effect.suspend(() => {
-          const wasActive = status !== "stopped"
+          const wasActive = state.read().status !== "stopped"
           return Effect.map(stopFiber, () => {
-            setStatus("stopped", "")
+            state.setStatus("stopped")
             return wasActive
           })
         })
       ),
       restart: operation("restart", Effect.zipRight(stopFiber, startFiber)),
-      reset: operation(
-        "reset",
-        Effect.map(readCheckpoint, () => {
-          total.reset(checkpoint)
-          options.onChange()
-        })
-      ),
-      state,
-      refresh: Effect.map(readCheckpoint, state)
+      reset: operation("reset", state.resetTraffic),
+      state: state.read,
+      refresh: Effect.map(state.refresh, state.read)
     }
   })
 
@@ -202,6 +121,51 @@ const maxDelay = Duration.seconds(30)
 const healthyMillis = 10_000
 /** How long a start waits for its first attempt. */
 const startTimeout = Duration.seconds(10)
+
+/** Runs the tunnel until it is interrupted or failed for good. Completes `firstAttempt` after the first attempt. */
+const supervise = (
+  options: Options,
+  state: TunnelState.TunnelState,
+  firstAttempt: Deferred.Deferred<void>
+): Effect.Effect<void, never, Environment> =>
+  Effect.gen(function* () {
+    const onAttempt = Deferred.succeed(firstAttempt, undefined)
+    const delays = yield* Schedule.driver(Backoff.schedule(maxDelay))
+    while (true) {
+      const start = yield* Clock.currentTimeMillis
+      const exit = yield* ChildFiber.run(Effect.exit(run(options.config(), state, onAttempt)))
+      if (Exit.isSuccess(exit) || Cause.isInterrupted(exit.cause)) return yield* Effect.interrupt
+      const reason = Option.getOrElse(Cause.failureOption(exit.cause), () => reasonOf(exit.cause))
+      const restarts = options.shouldRestart()
+      state.setStatus("error", reason)
+      yield* Effect.logError(`${reason}; ${restarts ? "restarting after a delay" : "not restarting"}`)
+      yield* onAttempt
+      if (!restarts) return
+      const duration = (yield* Clock.currentTimeMillis) - start
+      yield* Effect.ignore(delays.next({ healthy: duration > healthyMillis, worked: false, refused: false }))
+      if (!options.shouldRestart()) return
+    }
+  })
+
+/** One run of the tunnel. Fails with the reason when it cannot start, or when it failed. */
+const run = (
+  config: Either.Either<TunnelConfig, UrlError>,
+  state: TunnelState.TunnelState,
+  onStarted: Effect.Effect<unknown>
+): Effect.Effect<never, string, Environment> =>
+  Effect.acquireUseRelease(
+    Scope.make(),
+    (scope) =>
+      Effect.gen(function* () {
+        const failed = yield* Deferred.make<never, string>()
+        yield* state.startRun(yield* build(config, scope, failed))
+        state.setStatus("running")
+        yield* onStarted
+        return yield* Deferred.await(failed)
+      }),
+    // In this order: visitors that are allowed to finish transfer bytes until the scope is closed.
+    (scope, exit) => Effect.zipRight(Scope.close(scope, exit), state.endRun)
+  )
 
 /** Builds the tunnel in the scope. Fails `failed` when one of its background fibers dies. */
 const build = (
