@@ -22,8 +22,10 @@ export class Host extends Context.Tag("nodepass/Cli/Host")<
   Host,
   {
     readonly version: string
-    /** Emits on SIGHUP. */
+    /** Emits on each SIGHUP since the process started. */
     readonly reloads: Stream.Stream<void>
+    /** Logs on SIGHUP that there is nothing to read again. */
+    readonly logReloads: Effect.Effect<void>
     /** Sets the log level, and the process title: without it, `ps` shows the URL with its key. */
     readonly prepare: (config: { readonly log: Level; readonly title: string }) => Layer.Layer<never>
     /** Shows the checkpoints of the tunnel until it is interrupted. */

@@ -64,9 +64,8 @@ const serveTunnel = (url: string, { keyFile, metrics, watch }: Options) =>
     const config = Option.isSome(keyFile) ? { ...parsed, key: Option.some(yield* KeyFile.read(keyFile.value)) } : parsed
     const opened = Tunnel.layer(config)
     const measured = Option.isSome(address) ? host.serveMetrics(address.value, opened) : opened
-    const keyed = Option.isSome(keyFile)
-      ? Layer.provideMerge(background(KeyFile.follow(keyFile.value, host.reloads)), measured)
-      : measured
+    const reloads = Option.isSome(keyFile) ? KeyFile.follow(keyFile.value, host.reloads) : host.logReloads
+    const keyed = Layer.provideMerge(background(reloads), measured)
     const tunnel = watch ? Layer.provideMerge(background(Effect.flatMap(Tunnel.Tunnel, host.watch)), keyed) : keyed
     const process = host.prepare({ log: config.log, title: TunnelUrl.format(config) })
     return yield* Effect.provide(Layer.launch(tunnel), process)

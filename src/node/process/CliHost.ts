@@ -2,6 +2,7 @@
  * What the command does in a process of Node: serve, show, export. Modules that a tunnel does not need are imported late.
  */
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as Schedule from "effect/Schedule"
@@ -14,6 +15,7 @@ import * as Cli from "../../cli/Cli.js"
 import { Host } from "../../cli/Host.js"
 import * as LogLine from "../../core/LogLine.js"
 import * as Package from "../Package.js"
+import * as Hangup from "./Hangup.js"
 import * as StatusLine from "./StatusLine.js"
 import * as Telemetry from "./Telemetry.js"
 
@@ -23,16 +25,8 @@ const { version } = Schema.decodeUnknownSync(Schema.parseJson(Schema.Struct({ ve
 
 export const host = Host.of({
   version,
-  reloads: Stream.asyncPush<void>((emit) =>
-    Effect.acquireRelease(
-      Effect.sync(() => {
-        const reload = () => emit.single(undefined)
-        process.on("SIGHUP", reload)
-        return reload
-      }),
-      (reload) => Effect.sync(() => process.off("SIGHUP", reload))
-    )
-  ),
+  reloads: Hangup.reloads,
+  logReloads: Hangup.log,
   prepare: ({ log, title }) => {
     // Overwrites the arguments that `ps` shows, the key among them.
     process.title = `nodepass ${title}`
@@ -67,19 +61,19 @@ export const host = Host.of({
           version,
           write: (text) => Effect.sync(() => process.stdout.write(text)),
           isTerminal: process.stdout.isTTY
-        }).pipe(Effect.provide(Telemetry.layer({ version })))
+        }).pipe(withHangups, Effect.provide(Telemetry.layer({ version })))
     ),
   master: (config) =>
     Effect.flatMap(
       Effect.promise(() => import("./NodeMaster.js")),
-      (NodeMaster) => NodeMaster.run({ config, version })
+      (NodeMaster) => withHangups(NodeMaster.run({ config, version }))
     ),
   operate: (operation) =>
     Effect.flatMap(
       Effect.promise(() =>
         Promise.all([import("../../cli/Operator.js"), import("@effect/platform-node/NodeHttpClient")])
       ),
-      ([{ operate }, { layerUndici }]) => Effect.provide(operate(operation), layerUndici)
+      ([{ operate }, { layerUndici }]) => withHangups(Effect.provide(operate(operation), layerUndici))
     ),
   backup: (file, state) => Effect.flatMap(loadBackup, (NodeBackup) => NodeBackup.backup(file, state)),
   restore: (file, state, options) =>
@@ -87,5 +81,8 @@ export const host = Host.of({
 })
 
 // internal
+
+const withHangups = <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+  Effect.flatMap(Effect.fork(Hangup.log), (fiber) => Effect.ensuring(self, Fiber.interrupt(fiber)))
 
 const loadBackup = Effect.promise(() => import("../store/NodeBackup.js"))

@@ -10,13 +10,14 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import process from "node:process"
-import { stripVTControlCharacters } from "node:util"
+import { format, stripVTControlCharacters } from "node:util"
 import * as Cli from "../../cli/Cli.js"
 import { Host } from "../../cli/Host.js"
 import * as Settings from "../../transport/Settings.js"
 import * as CliHost from "./CliHost.js"
 import * as NodeHost from "./NodeHost.js"
 import * as NodeLog from "./NodeLog.js"
+import * as StandardOutput from "./StandardOutput.js"
 
 /** Removes colours from the output of @effect/cli unless it goes to a terminal, and prints each error as one line. */
 const withPlainConsole = <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
@@ -25,7 +26,7 @@ const withPlainConsole = <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<
       const plain = (value: unknown) => (typeof value === "string" ? stripVTControlCharacters(value) : value)
       return Console.withConsole(self, {
         ...console,
-        log: (...args) => console.log(...(colors ? args : args.map(plain))),
+        log: (...args) => StandardOutput.write(`${format(...(colors ? args : args.map(plain)))}\n`),
         error: (...args) => {
           const line = args.map((arg: unknown) => String(plain(arg))).join(" ")
           return console.error(`nodepass: ${line.replaceAll(/\s+/g, " ").trim()}`)
@@ -45,13 +46,18 @@ const runtimeErrors: ReadonlySet<string> = new Set([
 /** Prints the error as one line on standard error and exits with its code. */
 const report = (cause: Cause.Cause<Cli.CliError | Settings.SettingsError>): Effect.Effect<void> => {
   const exit = (code: 1 | 2) => Effect.sync(() => process.exit(code))
+  const fail = (message: string, code: 1 | 2) => Effect.zipRight(Console.error(message), exit(code))
   if (Cause.isInterruptedOnly(cause)) return Effect.interrupt
   return Option.match(Cause.failureOption(cause), {
-    onNone: () => Effect.zipRight(Console.error(`internal error: ${Cause.pretty(cause)}`), exit(1)),
+    onNone: () => {
+      const defect = Option.getOrUndefined(Cause.dieOption(cause))
+      if (!(defect instanceof StandardOutput.OutputError)) return fail(`internal error: ${Cause.pretty(cause)}`, 1)
+      return defect.isClosedPipe ? exit(1) : fail(defect.message, 1)
+    },
     onSome: (error) => {
       // @effect/cli has printed the error.
       if (ValidationError.isValidationError(error)) return exit(2)
-      return Effect.zipRight(Console.error(error.message), exit(runtimeErrors.has(error._tag) ? 1 : 2))
+      return fail(error.message, runtimeErrors.has(error._tag) ? 1 : 2)
     }
   })
 }

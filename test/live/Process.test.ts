@@ -1,0 +1,115 @@
+import { afterEach, assert, beforeEach, describe, it } from "@effect/vitest"
+import { execFile, spawn } from "node:child_process"
+import { once } from "node:events"
+import * as Fs from "node:fs"
+import * as Path from "node:path"
+import nodeProcess from "node:process"
+import { makeWorld, type World } from "./command/Nodepass.js"
+import * as Program from "./command/Program.js"
+
+const root = Path.join(import.meta.dirname, "../..")
+const bin = Path.join(root, "bin/nodepass.js")
+
+let world: World
+beforeEach(() => {
+  world = makeWorld()
+})
+afterEach(() => world.close())
+
+/** Runs a line of shell in which `nodepass` is the command. */
+const shell = (line: string) =>
+  new Promise<{ readonly code: number | string; readonly out: string; readonly log: string }>((resolve) => {
+    const script = `nodepass() { '${nodeProcess.execPath}' '${bin}' "$@"; }; ${line}`
+    const child = execFile("sh", ["-c", script], { cwd: root }, (_, out, log) =>
+      resolve({ code: child.exitCode ?? child.signalCode ?? -1, out, log })
+    )
+  })
+
+const serverUrl = async () =>
+  `server://s3cret@127.0.0.1:${await world.freePort()}/127.0.0.1:${await world.freePort()}?mode=1`
+const url = "'server://k@:10101/:8080'"
+
+describe("the process", () => {
+  it("goes on after SIGHUP, SIGUSR1 and SIGUSR2, and says that there is nothing to read again", async () => {
+    const folder = Program.folder(world)
+    const urls = [await serverUrl(), `master://127.0.0.1:${await world.freePort()}?state=${folder}`]
+    for (const process of [...urls.map((url) => world.start([url])), world.start(["demo"])]) {
+      await process.line(/waiting for a client|the API is ready|Open it/)
+      for (const signal of ["SIGUSR1", "SIGUSR2", "SIGHUP"] as const) process.child.kill(signal)
+      await process.line(/INFO {2}SIGHUP: there is nothing to read again/)
+      assert.notInclude(process.log(), "Debugger")
+      assert.strictEqual(await process.stop(), 0)
+    }
+  })
+
+  it.skipIf(!Fs.existsSync("/proc/self/status"))("outlives SIGHUP while it starts", async () => {
+    const server = world.start([await serverUrl()])
+    // The kernel shows which signals have a handler: bit 0 is SIGHUP.
+    const handles = () => {
+      const [, mask = "0"] = /^SigCgt:\s*(\w+)/m.exec(Fs.readFileSync(`/proc/${server.pid}/status`, "utf8")) ?? []
+      return (BigInt(`0x${mask}`) & 1n) === 1n
+    }
+    while (!handles()) await new Promise(setImmediate)
+    assert.strictEqual(server.log(), "")
+    server.child.kill("SIGHUP")
+    await server.line(/SIGHUP: there is nothing to read again/)
+    assert.strictEqual(await server.stop(), 0)
+  })
+
+  it.skipIf(Program.lacks("python3"))("stops gracefully when its terminal hangs up", async () => {
+    const log = Path.join(Program.folder(world), "log")
+    const pty = `
+import os, pty, sys
+pid, terminal = pty.fork()
+if pid == 0:
+    os.dup2(os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT), 2)
+    os.execv(sys.argv[2], sys.argv[2:])
+sys.stdin.readline()
+os.close(terminal)
+print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+`
+    const args = ["-c", pty, log, nodeProcess.execPath, bin, await serverUrl()]
+    const child = world.own(spawn("python3", args, { stdio: ["pipe", "pipe", "inherit"] }), (child) =>
+      child.kill("SIGKILL")
+    )
+    let out = ""
+    child.stdout.setEncoding("utf8").on("data", (text: string) => (out += text))
+    const read = () => (Fs.existsSync(log) ? Fs.readFileSync(log, "utf8") : "")
+    while (!read().includes("waiting for a client")) await new Promise(setImmediate)
+    child.stdin.end("\n")
+    await once(child, "close")
+    assert.strictEqual(out.trim(), "0")
+    assert.match(read(), /INFO {2}stopped\n$/)
+  })
+
+  it.skipIf(!Fs.existsSync("/proc/self/cmdline"))("masks its arguments before it loads anything", async () => {
+    for (const args of [[await serverUrl()], ["info", "--master", "http://127.0.0.1:9/api/v1", "--key", "s3cret"]]) {
+      const process = world.start(args)
+      const shown = () => Fs.readFileSync(`/proc/${process.pid}/cmdline`, "utf8")
+      while (shown().includes("s3cret")) await new Promise(setImmediate)
+      assert.deepStrictEqual([process.log(), process.out()], ["", ""])
+      process.child.kill("SIGKILL")
+      await process.ended
+    }
+  })
+})
+
+describe("standard output", () => {
+  it.skipIf(!Fs.existsSync("/dev/full")).each(["--version", "--help", `check ${url}`, "--completions bash"])(
+    "that is full makes nodepass %s fail",
+    async (args) => {
+      const { code, log } = await shell(`nodepass ${args} > /dev/full`)
+      assert.deepStrictEqual([code, log], [1, "nodepass: standard output: ENOSPC: no space left on device, write\n"])
+    }
+  )
+
+  it.each(["--version", `check ${url}`])("that has lost its reader makes nodepass %s fail in silence", async (args) => {
+    const { log, out } = await shell(`{ sleep 1; nodepass ${args}; echo $? >&2; } | true`)
+    assert.deepStrictEqual([out, log], ["", "1\n"])
+  })
+
+  it("and standard error may be closed from the start", async () => {
+    assert.strictEqual((await shell(`nodepass check ${url} >&- 2>&-`)).code, 0)
+    assert.strictEqual((await shell("nodepass check nonsense >&- 2>&-")).code, 2)
+  })
+})
