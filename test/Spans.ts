@@ -30,7 +30,7 @@ export const make = (): Spans => {
               names.push(path)
               return span
             },
-            context: tracer.context
+            context: (execution, fiber) => tracer.context(execution, fiber)
           })
         )
       )
