@@ -82,12 +82,12 @@ const launch = (port: number) =>
 const demand = (count: number) => new Signal.Demand({ count })
 type Handler = (signal: SignalBus.Delivered) => Effect.Effect<void>
 
-/** A bus that speaks over this connection until the scope closes. */
-const speaking = (line: SignalBus.ControlConnection, handler: Handler = () => Effect.void) =>
+/** A bus on this control connection, until the scope closes. */
+const attachedBus = (control: SignalBus.ControlConnection, handler: Handler = () => Effect.void) =>
   Effect.gen(function* () {
     const bus = yield* SignalBus.make
     yield* Effect.forkScoped(Effect.ignore(bus.run(handler)))
-    yield* Effect.forkScoped(bus.attach(line))
+    yield* Effect.forkScoped(bus.attach(control))
     return bus
   })
 
@@ -95,20 +95,20 @@ const speaking = (line: SignalBus.ControlConnection, handler: Handler = () => Ef
 const launchThrough = (bus: SignalBus.SignalBus["Type"], signal: Signal.Launch) =>
   Effect.flatMap(bus.launch(signal), (handle) => handle.whenRefused(Effect.die("it was refused")))
 
-/** How a connection was lost to a bus that passes everything over. */
-const losing = (line: SignalBus.ControlConnection) =>
+/** The reason why a bus that ignores every signal lost this control connection. */
+const lost = (control: SignalBus.ControlConnection) =>
   Effect.gen(function* () {
     const bus = yield* SignalBus.make
     yield* Effect.forkScoped(Effect.ignore(bus.run(() => Effect.void)))
-    return (yield* bus.attach(line)).reason
+    return (yield* bus.attach(control)).reason
   })
 
-/** Counters of its own each time. */
+/** New counters each time. */
 const counts = Effect.provide(SignalCounts.SignalCounts, Layer.fresh(SignalCounts.layer))
 
 describe("SignalBus", () => {
   it.prop(
-    "loses nothing however slow the handlers are, and has them handled one at a time, in order",
+    "handles every signal in order, one at a time, however slow the handler is",
     [FastCheck.integer(), FastCheck.integer({ min: 1, max: 4 }), FastCheck.integer({ min: 1, max: 40 })],
     ([seed, signalQueue, count]) => {
       let running = 0
@@ -119,8 +119,8 @@ describe("SignalBus", () => {
         { latency: 2, window: 2, segment: 40 },
         ({ ours, theirs }) =>
           Effect.gen(function* () {
-            const sender = yield* speaking(ours)
-            yield* speaking(theirs, (signal) =>
+            const sender = yield* attachedBus(ours)
+            yield* attachedBus(theirs, (signal) =>
               Effect.gen(function* () {
                 if (signal._tag === "Launch") seen.push(signal.visitor.port)
                 peak = Math.max(peak, ++running)
@@ -141,7 +141,7 @@ describe("SignalBus", () => {
     }
   )
 
-  it("reports a launch that is given up to whoever waits and whoever asked for a reaction, once, and no other", () => {
+  it("reports a launch that is given up, once, to fibers that wait and to reactions, and reports no other", () => {
     const reported = world(
       1,
       {},
@@ -149,13 +149,13 @@ describe("SignalBus", () => {
         Effect.gen(function* () {
           const reported: Array<string> = []
           const report = (text: string) => Effect.sync(() => reported.push(text))
-          const sender = yield* speaking(ours)
+          const sender = yield* attachedBus(ours)
           const follow = (name: string, handle: SignalBus.LaunchHandle) =>
             Effect.zipRight(
               handle.whenRefused(report(`${name} reaction`)),
               Effect.forkScoped(Effect.flatMap(handle.refused, ({ reason }) => report(`${name} ${reason}`)))
             )
-          // The peer reads nothing yet, then all of it.
+          // The peer reads nothing until its bus is attached.
           const left = yield* Scope.make()
           yield* Effect.flatMap(Scope.extend(sender.launch(launch(1)), left), (handle) => follow("left", handle))
           const late = yield* sender.launch(launch(2))
@@ -164,7 +164,7 @@ describe("SignalBus", () => {
           yield* Effect.sleep(Duration.seconds(2))
           yield* late.whenRefused(report("late, asked afterwards"))
           yield* Effect.flatMap(late.refused, ({ reason }) => report(`late ${reason}, asked afterwards`))
-          yield* speaking(theirs)
+          yield* attachedBus(theirs)
           yield* follow("taken", yield* sender.launch(launch(3)))
           yield* Effect.sleep(Duration.seconds(2))
           return reported
@@ -179,13 +179,13 @@ describe("SignalBus", () => {
     ])
   })
 
-  it("counts signals sent and received, those sent again, and its control connections", () => {
+  it("counts signals sent, received and resent, and control connections", () => {
     const [ours, theirs] = world(4, { latency: 2 }, ({ ours, theirs }) =>
       Effect.gen(function* () {
         const [here, there] = [yield* counts, yield* counts]
-        const sender = yield* Effect.provideService(speaking(ours), SignalCounts.SignalCounts, here)
-        // Reads nothing for so long that the launch is sent again.
-        const late = Effect.delay(speaking(theirs), Duration.seconds(3))
+        const sender = yield* Effect.provideService(attachedBus(ours), SignalCounts.SignalCounts, here)
+        // Reads nothing until the launch was resent.
+        const late = Effect.delay(attachedBus(theirs), Duration.seconds(3))
         yield* Effect.fork(launchThrough(sender, launch(1)))
         yield* Effect.provideService(late, SignalCounts.SignalCounts, there)
         yield* Effect.sleep(Duration.seconds(1))
@@ -202,8 +202,8 @@ describe("SignalBus", () => {
   it("measures the round trip of its pings", () => {
     const roundTrip = world(1, { latency: Duration.millis(35) }, ({ ours, theirs }) =>
       Effect.gen(function* () {
-        const left = yield* speaking(ours)
-        yield* speaking(theirs)
+        const left = yield* attachedBus(ours)
+        yield* attachedBus(theirs)
         yield* Effect.sleep(Duration.seconds(1))
         return yield* left.roundTrip
       })
@@ -211,12 +211,12 @@ describe("SignalBus", () => {
     assert.strictEqual(Duration.toMillis(Option.getOrThrow(roundTrip)), 70)
   })
 
-  it("loses a peer that was stopped within three report intervals", () => {
+  it("gives up a peer that was stopped within three report intervals", () => {
     const [reason, seconds] = world(1, {}, ({ network, ours, theirs }) =>
       Effect.gen(function* () {
-        yield* speaking(theirs)
+        yield* attachedBus(theirs)
         yield* Effect.fork(Effect.delay(network.partition("local", "remote"), Duration.seconds(7)))
-        const [took, reason] = yield* Effect.timed(losing(ours))
+        const [took, reason] = yield* Effect.timed(lost(ours))
         return [reason, Duration.toSeconds(took)] as const
       })
     )
@@ -224,15 +224,15 @@ describe("SignalBus", () => {
     assert.isTrue(seconds >= 7 + 1.25 * 5 && seconds <= 7 + 3 * 5, `${seconds} s`)
   })
 
-  it("waits a second for a peer that has said nothing, however short the report interval", () => {
+  it("waits at least a second for a silent peer, however short the report interval", () => {
     const [reason, seconds] = world(
       1,
       {},
       ({ network, ours, theirs }) =>
         Effect.gen(function* () {
-          yield* speaking(theirs)
+          yield* attachedBus(theirs)
           yield* Effect.fork(Effect.delay(network.partition("local", "remote"), Duration.seconds(2)))
-          const [took, reason] = yield* Effect.timed(losing(ours))
+          const [took, reason] = yield* Effect.timed(lost(ours))
           return [reason, Duration.toSeconds(took)] as const
         }),
       { reportInterval: Duration.millis(50) }
@@ -241,27 +241,27 @@ describe("SignalBus", () => {
     assert.isTrue(seconds >= 2.9 && seconds <= 3.2, `${seconds} s`)
   })
 
-  it("counts a line that it cannot use, and lives on", () => {
-    const [refused, heard] = world(1, {}, ({ ours, theirs }) =>
+  it("counts a line that it cannot use, and continues", () => {
+    const [refused, received] = world(1, {}, ({ ours, theirs }) =>
       Effect.gen(function* () {
-        const heard: Array<string> = []
-        yield* speaking(ours, ({ _tag }) => Effect.sync(() => heard.push(_tag)))
+        const received: Array<string> = []
+        yield* attachedBus(ours, ({ _tag }) => Effect.sync(() => received.push(_tag)))
         const garbage = `garbage\n\n${"\0".repeat(40)}\n${theirs.channel.seal("?n=0#d")}\n${theirs.channel.seal("#zz")}\n`
         yield* theirs.connection.write(utf8(garbage))
         yield* theirs.connection.write(theirs.dialect.encode({ signals: [{ signal: demand(1), number: 0 }] }))
         yield* Effect.sleep(Duration.millis(10))
-        return [(yield* Effect.flatMap(Refusals.Refusals, ({ counts }) => counts)).signal, heard] as const
+        return [(yield* Effect.flatMap(Refusals.Refusals, ({ counts }) => counts)).signal, received] as const
       })
     )
-    assert.deepStrictEqual([refused, heard], [4, ["Demand"]])
+    assert.deepStrictEqual([refused, received], [4, ["Demand"]])
   })
 
-  it("gives a connection up at a line longer than 8 KiB, and at the peer's end or reset", () => {
+  it("gives up a connection after a line longer than 8 KiB, an end or a reset", () => {
     const how = (act: (connection: Connection) => Effect.Effect<void, unknown>) =>
       world(1, {}, ({ ours, theirs }) =>
         Effect.gen(function* () {
           yield* Effect.fork(Effect.ignore(act(theirs.connection)))
-          return yield* losing(ours)
+          return yield* lost(ours)
         })
       )
     assert.strictEqual(
@@ -278,23 +278,23 @@ describe("SignalBus", () => {
     )
   })
 
-  it("gives a connection up when a line was taken out on its way", () => {
+  it("gives up a connection when a line was removed on the way", () => {
     const reason = world(1, {}, ({ ours, theirs }) =>
       Effect.gen(function* () {
         theirs.channel.seal("#i")
         const ping = { signal: new Signal.Ping(), number: undefined }
         yield* theirs.connection.write(theirs.dialect.encode({ signals: [ping] }))
-        return yield* losing(ours)
+        return yield* lost(ours)
       })
     )
     assert.strictEqual(reason, "Tampered")
   })
 
-  it("tells a peer that is there from one that is not", () => {
+  it("probes whether the peer answers", () => {
     const answers = world(1, { latency: 20 }, ({ network, ours, theirs }) =>
       Effect.gen(function* () {
-        const left = yield* speaking(ours)
-        yield* speaking(theirs)
+        const left = yield* attachedBus(ours)
+        yield* attachedBus(theirs)
         const there = yield* left.probe(Duration.seconds(1))
         yield* network.partition("local", "remote")
         yield* Effect.sleep(Duration.millis(50))
@@ -304,17 +304,17 @@ describe("SignalBus", () => {
     assert.deepStrictEqual(answers, [true, false])
   })
 
-  it("handles a signal once, and acknowledges it each time it is said", () => {
+  it("handles a signal once, and acknowledges it each time it arrives", () => {
     const [handled, acknowledged] = world(1, {}, ({ ours, theirs }) =>
       Effect.gen(function* () {
         let handled = 0
-        yield* speaking(ours, () => Effect.sync(() => handled++))
-        const told: Array<number> = []
+        yield* attachedBus(ours, () => Effect.sync(() => handled++))
+        const acknowledged: Array<number> = []
         const decoder = Frame.makeDecoder({ limit: 8 * 1024 })
         const listen = Effect.map(theirs.connection.read, (chunk) => {
           for (const line of Either.getOrThrow(decoder.push(Option.getOrThrow(chunk)))) {
-            for (const heard of Either.getOrThrow(theirs.dialect.decode(line))) {
-              if (heard.acknowledged !== undefined) told.push(heard.acknowledged)
+            for (const received of Either.getOrThrow(theirs.dialect.decode(line))) {
+              if (received.acknowledged !== undefined) acknowledged.push(received.acknowledged)
             }
           }
         })
@@ -323,14 +323,14 @@ describe("SignalBus", () => {
           yield* theirs.connection.write(theirs.dialect.encode({ signals: [{ signal: launch(1), number: 0 }] }))
           yield* Effect.sleep(Duration.seconds(1))
         }
-        return [handled, told] as const
+        return [handled, acknowledged] as const
       })
     )
     assert.deepStrictEqual([handled, acknowledged], [1, [1, 1, 1]])
   })
 
   // How many launches share a line depends on the seed: with 1, 2 or 9 lines are so short that some launches time out after 30 s.
-  it("keeps to its bounds with a peer that reads one line a second, refuses nobody and does not lose it", () => {
+  it("keeps its bounds with a peer that reads one line a second, gives up no launch, and does not lose the peer", () => {
     const [limit, count] = [300, 2000]
     const handled: Array<number> = []
     const { peak, attached } = world(
@@ -338,7 +338,7 @@ describe("SignalBus", () => {
       { latency: 2 },
       ({ ours, theirs }) =>
         Effect.gen(function* () {
-          const sender = yield* speaking(ours)
+          const sender = yield* attachedBus(ours)
           const decoder = Frame.makeDecoder({ limit: 8 * 1024 })
           const lines: Array<Uint8Array> = []
           const next: Connection["read"] = Effect.suspend(() => {
@@ -350,7 +350,7 @@ describe("SignalBus", () => {
               return next
             })
           })
-          yield* speaking({ ...theirs, connection: { ...theirs.connection, read: next } }, (signal) =>
+          yield* attachedBus({ ...theirs, connection: { ...theirs.connection, read: next } }, (signal) =>
             Effect.sync(() => signal._tag === "Launch" && handled.push(signal.visitor.port))
           )
           let peak = 0
@@ -379,9 +379,9 @@ describe("SignalBus", () => {
   })
 
   it.each([
-    ["its time", 200, Duration.seconds(1), 20],
+    ["its lifetime", 200, Duration.seconds(1), 20],
     ["so many signals", 140_000, Duration.hours(1), 2]
-  ] as const)("takes the next key after %s, and loses nothing by it", (_, count, keyLifetime, rotations) => {
+  ] as const)("rotates the key after %s, and loses no signal", (_, count, keyLifetime, rotations) => {
     let handled = 0
     let rotated = 0
     world(
@@ -393,8 +393,8 @@ describe("SignalBus", () => {
             rotated++
             return ours.dialect.rotate()
           }
-          const sender = yield* speaking({ ...ours, dialect: { ...ours.dialect, rotate } })
-          yield* speaking(theirs, () => Effect.sync(() => handled++))
+          const sender = yield* attachedBus({ ...ours, dialect: { ...ours.dialect, rotate } })
+          yield* attachedBus(theirs, () => Effect.sync(() => handled++))
           for (let n = 0; n < count; n++) {
             yield* launchThrough(sender, launch(n % 65_536))
             if (count < 1000) yield* Effect.sleep(Duration.millis(100))
@@ -408,13 +408,13 @@ describe("SignalBus", () => {
     assert.isAtMost(rotated, rotations + 1)
   })
 
-  // Found by the test above: what was beyond the signals under way was said at the next ping only.
-  it("says thousands of launches that came at once as fast as they are acknowledged", () => {
+  // Found by the test above: signals beyond the limit in flight were sent only with the next ping.
+  it("sends thousands of launches at once, as fast as they are acknowledged", () => {
     let handled = 0
     const millis = world(1, { latency: 2 }, ({ ours, theirs }) =>
       Effect.gen(function* () {
-        const sender = yield* speaking(ours)
-        yield* speaking(theirs, () => Effect.sync(() => handled++))
+        const sender = yield* attachedBus(ours)
+        yield* attachedBus(theirs, () => Effect.sync(() => handled++))
         for (let n = 0; n < 20_000; n++) yield* launchThrough(sender, launch(n))
         const [took] = yield* Effect.timed(
           Effect.iterate(0, { while: () => handled < 20_000, body: () => Effect.delay(Effect.succeed(0), 1) })

@@ -7,7 +7,7 @@ const datagrams = FastCheck.array(FastCheck.uint8Array({ maxLength: 300 }), { ma
 
 const textsOf = (datagrams: ReadonlyArray<Uint8Array>) => datagrams.map((bytes) => Buffer.from(bytes).toString("hex"))
 
-/** Each datagram as the bytes that carry it. */
+/** Each datagram in a frame of its own. */
 const framesOf = (datagrams: ReadonlyArray<Uint8Array>) => {
   const encoder = DatagramFrame.makeEncoder()
   return datagrams.map((bytes) => encoder.encode([bytes]))
@@ -15,7 +15,7 @@ const framesOf = (datagrams: ReadonlyArray<Uint8Array>) => {
 
 describe("DatagramFrame", () => {
   it.prop(
-    "datagrams come out as they went in, however the bytes are cut",
+    "decodes the encoded datagrams, whatever the sizes of chunks",
     [datagrams, FastCheck.array(FastCheck.integer({ min: 1, max: 700 }), { minLength: 1, maxLength: 9 })],
     ([datagrams, cuts]) => {
       const bytes = DatagramFrame.makeEncoder().encode(datagrams)
@@ -30,7 +30,7 @@ describe("DatagramFrame", () => {
     }
   )
 
-  it("empty ones and the largest keep their boundaries", () => {
+  it("keeps the boundaries of empty and of the largest datagrams", () => {
     const sizes = [0, maxDatagramBytes, 0, 0, 65_535, 1]
     const bytes = DatagramFrame.makeEncoder().encode(sizes.map((size) => new Uint8Array(size).fill(7)))
     const out = DatagramFrame.makeDecoder().push(bytes)
@@ -41,7 +41,7 @@ describe("DatagramFrame", () => {
   })
 
   it.prop(
-    "repeated ones are passed over and late ones are put in order",
+    "ignores repeated datagrams and puts late ones in order",
     [datagrams, FastCheck.infiniteStream(FastCheck.nat(40)), FastCheck.infiniteStream(FastCheck.boolean())],
     ([datagrams, delays, twice]) => {
       const sent = framesOf(datagrams).flatMap((frame, index) => {
@@ -54,7 +54,7 @@ describe("DatagramFrame", () => {
     }
   )
 
-  it.prop("a missing one holds up no more than a window", [FastCheck.nat(50)], ([missing]) => {
+  it.prop("waits for a missing datagram until the window is full", [FastCheck.nat(50)], ([missing]) => {
     const all = Array.from({ length: 200 }, (_, index) => new Uint8Array([index]))
     const decoder = DatagramFrame.makeDecoder()
     const out = framesOf(all)
@@ -66,7 +66,7 @@ describe("DatagramFrame", () => {
     )
   })
 
-  it("numbers go round", () => {
+  it("continues when numbers wrap around", () => {
     const frame = (number: number, byte: number) => {
       const bytes = new Uint8Array([0, 1, 0, 0, 0, 0, byte])
       new DataView(bytes.buffer).setUint32(2, number)

@@ -28,13 +28,13 @@ const dialects = () => {
 }
 
 const demand = (_: unknown, n: number) => ({ signal: new Signal.Demand({ count: n + 1 }), number: n })
-/** The lines of so many demands, counting up from 1. */
+/** The lines of this many demands, with counts from 1. */
 const linesOf = (dialect: Dialect.Dialect, count: number): ReadonlyArray<string> =>
   Frame.toText(dialect.encode({ signals: Array.from({ length: count }, demand) }))
     .trimEnd()
     .split("\n")
 
-/** The same with the key changed in front of some, given by their places. */
+/** The same, with a rotation before the lines at these places. */
 const rotatedLinesOf = (dialect: Dialect.Dialect, count: number, places: ReadonlyArray<number>) =>
   Array.from({ length: count }, demand).flatMap((numbered, place) =>
     [
@@ -45,22 +45,22 @@ const rotatedLinesOf = (dialect: Dialect.Dialect, count: number, places: Readonl
 
 const countBelow = (places: ReadonlyArray<number>, limit: number) => places.filter((place) => place < limit).length
 
-const signalsOf = (heard: ReadonlyArray<Dialect.ReceivedLine>) => heard.flatMap(({ signals }) => signals)
+const signalsOf = (received: ReadonlyArray<Dialect.ReceivedLine>) => received.flatMap(({ signals }) => signals)
 
-/** What a reader makes of the lines, up to a `Lost`, with which its session ends. */
-const hear = (dialect: Dialect.Dialect, lines: ReadonlyArray<string | Uint8Array>) => {
-  const heard: Array<number> = []
+/** What a reader accepts and refuses, up to a `Lost`, which ends the connection. */
+const receive = (dialect: Dialect.Dialect, lines: ReadonlyArray<string | Uint8Array>) => {
+  const received: Array<number> = []
   const refused: Array<Dialect.LineRefused["reason"]> = []
   for (const line of lines) {
-    const said = dialect.decode(typeof line === "string" ? utf8(line) : line)
-    if (Either.isLeft(said)) refused.push(said.left.reason)
-    else for (const signal of signalsOf(said.right)) if (signal._tag === "Demand") heard.push(signal.count)
+    const decoded = dialect.decode(typeof line === "string" ? utf8(line) : line)
+    if (Either.isLeft(decoded)) refused.push(decoded.left.reason)
+    else for (const signal of signalsOf(decoded.right)) if (signal._tag === "Demand") received.push(signal.count)
     if (refused.at(-1) === "Lost") break
   }
-  return { heard, refused }
+  return { received, refused }
 }
 
-/** What somebody on the way does to the lines. */
+/** What an attacker on the way does to the lines. */
 type Edit =
   | { readonly _tag: "Alter" | "Insert"; readonly line: number; readonly at: number; readonly byte: number }
   | { readonly _tag: "Repeat" | "Swap"; readonly line: number; readonly to: number }
@@ -108,7 +108,7 @@ const apply = (lines: ReadonlyArray<Uint8Array>, edit: Edit): ReadonlyArray<Uint
 }
 
 describe("the native dialect", () => {
-  it("every signal arrives as it was sent", () => {
+  it("decodes every signal that it encodes", () => {
     const { ours, theirs } = dialects()
     const signals = [
       new Signal.Terms({ max: 9, receiver: "client", tls: "plain", fingerprint: Option.none() }),
@@ -134,24 +134,26 @@ describe("the native dialect", () => {
   })
 
   it.prop(
-    "hears a beginning of what was said, each signal once and in order, whatever is done to its bytes on the way",
+    "receives a prefix of the signals, each once and in order, whatever happens to the bytes on the way",
     [FastCheck.integer({ min: 1, max: 12 }), FastCheck.array(edit, { maxLength: 12 }), FastCheck.array(place)],
     ([count, edits, rotations]) => {
       const { ours, theirs } = dialects()
-      const said = rotatedLinesOf(ours, count, rotations)
-      const { heard, refused } = hear(theirs, edits.reduce(apply, said))
+      const lines = rotatedLinesOf(ours, count, rotations)
+      const { received, refused } = receive(theirs, edits.reduce(apply, lines))
       assert.deepStrictEqual(
-        heard,
-        heard.map((_, n) => n + 1)
+        received,
+        received.map((_, n) => n + 1)
       )
-      // Only a line that is missing at the end goes unnoticed, and only until the next one.
-      assert.isTrue(heard.length <= count && (edits.length > 0 || (heard.length === count && refused.length === 0)))
+      // A missing line goes unnoticed only at the end, until the next line arrives.
+      assert.isTrue(
+        received.length <= count && (edits.length > 0 || (received.length === count && refused.length === 0))
+      )
     },
     { fastCheck: { numRuns: runs(300, 1000) } }
   )
 
   it.prop(
-    "hears all that was said, in spite of any number of lines injected, and repeated later",
+    "receives all signals, however many lines are injected or repeated",
     [
       FastCheck.integer({ min: 1, max: 12 }),
       FastCheck.array(FastCheck.tuple(place, FastCheck.oneof(FastCheck.fullUnicodeString(), FastCheck.nat(11))))
@@ -165,9 +167,9 @@ describe("the native dialect", () => {
         const behind = typeof what === "number" ? mixed.indexOf(original) + 1 : 0
         mixed = mixed.toSpliced(behind + (at % (mixed.length + 1 - behind)), 0, original)
       }
-      const { heard, refused } = hear(theirs, mixed)
+      const { received, refused } = receive(theirs, mixed)
       assert.deepStrictEqual(
-        heard,
+        received,
         lines.map((_, n) => n + 1)
       )
       assert.strictEqual(refused.length, noise.length)
@@ -176,37 +178,33 @@ describe("the native dialect", () => {
   )
 
   it.prop(
-    "a line taken out shows at the next one as `Lost`",
+    "refuses the line after a removed line as Lost",
     [FastCheck.integer({ min: 2, max: 12 }), FastCheck.nat(), FastCheck.uniqueArray(place)],
     ([count, at, rotations]) => {
       const { ours, theirs } = dialects()
       const lines = rotatedLinesOf(ours, count, rotations)
       const gap = at % (lines.length - 1)
-      const { heard, refused } = hear(theirs, lines.toSpliced(gap, 1))
+      const { received, refused } = receive(theirs, lines.toSpliced(gap, 1))
       const before = rotations.filter((rotated) => rotated < count && rotated + countBelow(rotations, rotated) < gap)
-      assert.deepStrictEqual([heard.length, refused], [gap - before.length, ["Lost"]])
+      assert.deepStrictEqual([received.length, refused], [gap - before.length, ["Lost"]])
     }
   )
 
-  it.prop(
-    "a line is heard by the side it was said to, in its own session, and by nobody else",
-    [FastCheck.integer({ min: 1, max: 5 })],
-    ([count]) => {
-      const { ours } = dialects()
-      const lines = linesOf(ours, count)
-      const next = Key.session(crypto, Redacted.make(new Uint8Array(32)), { client: "a", server: "c" })
-      const readers = [
-        ours,
-        Dialect.native(Dialect.makeChannel({ outgoing: next.server, incoming: next.client })),
-        Dialect.native(Dialect.makeChannel({ outgoing: client, incoming: server }))
-      ]
-      for (const reader of readers) {
-        assert.deepStrictEqual(hear(reader, lines), { heard: [], refused: lines.map(() => "Seal" as const) })
-      }
+  it.prop("refuses lines of another direction, session or key", [FastCheck.integer({ min: 1, max: 5 })], ([count]) => {
+    const { ours } = dialects()
+    const lines = linesOf(ours, count)
+    const next = Key.session(crypto, Redacted.make(new Uint8Array(32)), { client: "a", server: "c" })
+    const readers = [
+      ours,
+      Dialect.native(Dialect.makeChannel({ outgoing: next.server, incoming: next.client })),
+      Dialect.native(Dialect.makeChannel({ outgoing: client, incoming: server }))
+    ]
+    for (const reader of readers) {
+      assert.deepStrictEqual(receive(reader, lines), { received: [], refused: lines.map(() => "Seal" as const) })
     }
-  )
+  })
 
-  it("a kind that is not known here is no refusal, and neither is a parameter", () => {
+  it("accepts unknown kinds and parameters", () => {
     const { ours, theirs } = channels()
     const reader = Dialect.native(theirs)
     const decode = (text: string) => signalsOf(Either.getOrThrow(reader.decode(utf8(ours.seal(text)))))
@@ -214,23 +212,26 @@ describe("the native dialect", () => {
     assert.deepStrictEqual(decode("?n=3&colour=blue#d"), [new Signal.Demand({ count: 3 })])
   })
 
-  it("what the peer said and nobody understands is `Malformed`, and the next line is heard", () => {
+  it("refuses a line that it cannot decode as Malformed, and accepts the next one", () => {
     const { ours, theirs } = channels()
     const lines = ["?n=0#d", "//short?from=1.2.3.4:5#1", "?n=1#d"].map(ours.seal)
-    assert.deepStrictEqual(hear(Dialect.native(theirs), lines), { heard: [1], refused: ["Malformed", "Malformed"] })
+    assert.deepStrictEqual(receive(Dialect.native(theirs), lines), {
+      received: [1],
+      refused: ["Malformed", "Malformed"]
+    })
   })
 
-  // A decoder of text drops such a mark by default, and the seal was then right.
-  it("refuses a sealed line behind a byte order mark", () => {
+  // TextDecoder drops such a mark by default, and then the seal was correct.
+  it("refuses a sealed line after a byte order mark", () => {
     const { ours, theirs } = dialects()
     const lines = linesOf(ours, 1).map((line) => `\uFEFF${line}`)
-    assert.deepStrictEqual(hear(theirs, lines), { heard: [], refused: ["Seal"] })
+    assert.deepStrictEqual(receive(theirs, lines), { received: [], refused: ["Seal"] })
   })
 
-  it("says nothing of a refused line in its message", () => {
+  it("shows nothing of a refused line in its message", () => {
     const { ours, theirs } = channels()
-    const said = ours.seal("//0badbad0?from=secret#1")
-    for (const line of ["secret garbage#1", said]) {
+    const sealed = ours.seal("//0badbad0?from=secret#1")
+    for (const line of ["secret garbage#1", sealed]) {
       const { message } = Either.getOrThrow(Either.flip(Dialect.native(theirs).decode(utf8(line))))
       assert.notInclude(message, "secret")
     }

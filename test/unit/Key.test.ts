@@ -31,7 +31,7 @@ describe("a seal", () => {
   })
 
   it.prop(
-    "no other key opens it, nor the seal of another direction",
+    "is opened by no other key, and by no seal of another direction",
     [line, FastCheck.string(), direction],
     ([line, key, direction]) => {
       const keys = session(key)
@@ -46,7 +46,7 @@ describe("a seal", () => {
   )
 
   it.prop(
-    "no line opens in which one character was changed, added or taken out",
+    "does not open after one character was changed, added or removed",
     [line, FastCheck.nat(), FastCheck.constantFrom(0, 1), FastCheck.stringMatching(/^[ -~]?$/)],
     ([line, at, drop, put]) => {
       const { client } = session("key")
@@ -59,15 +59,15 @@ describe("a seal", () => {
   )
 
   // Found by the law above with seed -1724611591: the seal does not cover the character before `mac`.
-  it("no line opens whose `?` before the seal was made a `&`, or the other way round", () => {
+  it("does not open after the `?` before `mac` became a `&`, or the reverse", () => {
     const { client } = session("key")
-    const [bare, asking] = [client.seal("//x#a"), client.seal("//x?y=z#a")]
-    for (const altered of [bare.replace("?mac=", "&mac="), asking.replace("&mac=", "?mac=")]) {
+    const [bare, withQuery] = [client.seal("//x#a"), client.seal("//x?y=z#a")]
+    for (const altered of [bare.replace("?mac=", "&mac="), withQuery.replace("&mac=", "?mac=")]) {
       assert.isTrue(Option.isNone(client.open(altered)), altered)
     }
   })
 
-  it.prop("the mark in front of it is sealed too", [line], ([line]) => {
+  it.prop("does not open with the other mark before `mac`, whatever the line", [line], ([line]) => {
     const { client } = session("key")
     const sealed = client.seal(line)
     const altered = sealed.replace(/[?&]mac=/, (mark) => (mark.startsWith("?") ? "&mac=" : "?mac="))
@@ -91,7 +91,7 @@ describe("the keys of a session", () => {
   )
 
   it.prop(
-    "are others for any other key, and for any other nonce of either side",
+    "differ for any other key, and for any other nonce of either side",
     [FastCheck.string(), FastCheck.string(), nonce, direction, line],
     ([key, otherKey, other, direction, line]) => {
       FastCheck.pre(key !== otherKey && other !== nonces.client && other !== nonces.server)
@@ -110,7 +110,7 @@ describe("the keys of a session", () => {
   )
 
   it.prop(
-    "of pool connections are others for each block of counts, the same on both sides, whatever was asked for before",
+    "of pool connections differ between blocks of counts, and are the same on both sides in any order of use",
     [FastCheck.array(FastCheck.nat(10 * Key.blockLength), { minLength: 2, maxLength: 9 }), line],
     ([counts, line]) => {
       const [ours, theirs] = [session("key"), session("key")]
@@ -125,21 +125,25 @@ describe("the keys of a session", () => {
     }
   )
 
-  it.prop("that follow one another are the same on both sides, and none opens another's lines", [line], ([line]) => {
-    const chain = (seal: Key.Seal) => {
-      const seals = [seal]
-      for (let last = seal; seals.length < 5; seals.push(last)) last = last.next()
-      return seals
-    }
-    const theirs = chain(session("key").client)
-    for (const [at, seal] of chain(session("key").client).entries()) {
-      for (const [other, opener] of theirs.entries()) {
-        assert.strictEqual(Option.isSome(opener.open(seal.seal(line))), at === other)
+  it.prop(
+    "of successive rotations are the same on both sides, and none opens the lines of another",
+    [line],
+    ([line]) => {
+      const chain = (seal: Key.Seal) => {
+        const seals = [seal]
+        for (let last = seal; seals.length < 5; seals.push(last)) last = last.next()
+        return seals
+      }
+      const theirs = chain(session("key").client)
+      for (const [at, seal] of chain(session("key").client).entries()) {
+        for (const [other, opener] of theirs.entries()) {
+          assert.strictEqual(Option.isSome(opener.open(seal.seal(line))), at === other)
+        }
       }
     }
-  })
+  )
 
-  it.prop("have a name of 16 hex digits that is a piece of none of them", [FastCheck.string()], ([key]) => {
+  it.prop("have a name of 16 hex digits that is part of no key", [FastCheck.string()], ([key]) => {
     const hmac = (key: Uint8Array, label: string) => crypto.hmac(key, utf8(label))
     const tunnel = Redacted.value(stretched(key))
     const secret = hmac(tunnel, `session ${nonces.client} ${nonces.server}`)
@@ -149,7 +153,7 @@ describe("the keys of a session", () => {
     for (const each of secrets) assert.notInclude(Encoding.encodeHex(each), id)
   })
 
-  it("show nothing of themselves when they are printed", () => {
+  it("do not appear when they are printed", () => {
     const tunnel = stretched("key")
     const text = JSON.stringify([tunnel, session("key"), Key.hello(crypto, tunnel)])
     assert.notInclude(text, Encoding.encodeHex(Redacted.value(tunnel)).slice(0, 8))
@@ -158,7 +162,7 @@ describe("the keys of a session", () => {
 })
 
 describe("a nonce", () => {
-  it("is 32 hex digits, and never the one before", () => {
+  it("is 32 hex digits, and different each time", () => {
     const drawn = Effect.runSync(Effect.provideService(Effect.replicateEffect(Key.nonce, 1000), Crypto, crypto))
     assert.strictEqual(new Set(drawn).size, 1000)
     for (const each of drawn) assert.match(each, /^[0-9a-f]{32}$/)

@@ -18,61 +18,61 @@ const portOf = ({ signal }: Numbered) => (signal._tag === "Launch" ? signal.visi
 const never = { due: Infinity, giveUp: () => assert.fail("it was refused") }
 const tags = (batch: ReadonlyArray<Numbered>) => batch.map(({ signal }) => signal._tag)
 
-/** What is done to an outbox, and what becomes of what it says. */
+/** What happens to an outbox, and to the batches taken from it. */
 type Step =
   | { readonly _tag: "Launch" }
   | { readonly _tag: "Send"; readonly arrives: boolean }
   | { readonly _tag: "Acknowledge" }
   | { readonly _tag: "Resume" }
-  | { readonly _tag: "Repeat" }
+  | { readonly _tag: "Resend" }
 const step: FastCheck.Arbitrary<Step> = FastCheck.oneof(
   FastCheck.constant({ _tag: "Launch" } as const),
   FastCheck.constant({ _tag: "Launch" } as const),
   FastCheck.boolean().map((arrives) => ({ _tag: "Send", arrives }) as const),
-  FastCheck.constantFrom({ _tag: "Acknowledge" } as const, { _tag: "Resume" } as const, { _tag: "Repeat" } as const)
+  FastCheck.constantFrom({ _tag: "Acknowledge" } as const, { _tag: "Resume" } as const, { _tag: "Resend" } as const)
 )
 
 describe("Outbox", () => {
   it.prop(
-    "has every launch heard once and in order, whatever is lost, said again and acknowledged late",
+    "delivers every launch once and in order, whatever is lost, resent or acknowledged late",
     [FastCheck.array(step, { maxLength: 80 })],
     ([steps]) => {
       const outbox = Outbox.make({ limit: 1000 })
       const isNew = ReplayWindow.make()
-      const heard: Array<number> = []
+      const delivered: Array<number> = []
       let count = 0
-      let received = -1
-      // What was lost is lost with all that follows, up to the next connection.
+      let highest = -1
+      // After a loss everything is lost until the next connection.
       let whole = true
       const send = (arrives: boolean) => {
         whole &&= arrives
-        for (const said of outbox.take(0)) {
-          if (!whole || said.number === undefined || !isNew(said.number)) continue
-          received = said.number
-          heard.push(portOf(said))
+        for (const sent of outbox.take(0)) {
+          if (!whole || sent.number === undefined || !isNew(sent.number)) continue
+          highest = sent.number
+          delivered.push(portOf(sent))
         }
       }
       for (const { _tag, ...rest } of [...steps, { _tag: "Resume" } as const]) {
         if (_tag === "Launch") outbox.launch(launch(count++), never)
-        else if (_tag === "Acknowledge") outbox.acknowledge(received)
-        else if (_tag === "Repeat") outbox.resendBefore(1)
+        else if (_tag === "Acknowledge") outbox.acknowledge(highest)
+        else if (_tag === "Resend") outbox.resendBefore(1)
         else if (_tag === "Resume") {
           whole = true
-          outbox.acknowledge(received)
+          outbox.acknowledge(highest)
           outbox.resendAll()
         } else send("arrives" in rest && rest.arrives)
       }
       for (let round = 0; round < 3; round++) send(true)
-      outbox.acknowledge(received)
+      outbox.acknowledge(highest)
       assert.deepStrictEqual(
-        heard,
+        delivered,
         Array.from({ length: count }, (_, port) => port)
       )
       assert.strictEqual(outbox.size(), 0)
     }
   )
 
-  it("says liveness before a thousand launches, and flush before those that were not said", () => {
+  it("sends liveness before a thousand launches, and the state of the pool before unsent launches", () => {
     const outbox = Outbox.make({ limit: 10_000 })
     for (let port = 0; port < 1000; port++) outbox.launch(launch(port), never)
     assert.lengthOf(outbox.take(0), Outbox.maxBatch)
@@ -89,7 +89,7 @@ describe("Outbox", () => {
     )
   })
 
-  it("an acknowledgement takes no line of its own while there is another", () => {
+  it("sends an acknowledgement in a line of its own only when there is no other line", () => {
     const outbox = Outbox.make({ limit: 10 })
     outbox.putOnce("Ack")
     outbox.putOnce("Ping")
@@ -99,7 +99,7 @@ describe("Outbox", () => {
     assert.deepStrictEqual(outbox.take(0), [])
   })
 
-  it("gives up what is due, said or not, and says it no more; the rest keeps its numbers", () => {
+  it("gives up launches that are due, sent or not, and does not resend them; the others keep their numbers", () => {
     const outbox = Outbox.make({ limit: 10 })
     const refused: Array<string> = []
     const until = (port: number, due: number) =>
@@ -112,9 +112,9 @@ describe("Outbox", () => {
     until(2, 30)
     outbox.expire(10)
     outbox.resendAll()
-    const said = outbox.take(11)
+    const batch = outbox.take(11)
     assert.deepStrictEqual(
-      [said.map(({ number }) => number), tags(said), refused],
+      [batch.map(({ number }) => number), tags(batch), refused],
       [[1, 2, 3], ["Launch", "Flush", "Launch"], ["0 Late"]]
     )
     until(3, 40)
@@ -123,33 +123,33 @@ describe("Outbox", () => {
     assert.deepStrictEqual(refused, ["0 Late", "1 Late", "2 Late", "3 Over"])
   })
 
-  it("what its visitor has left is neither said again nor refused", () => {
+  it("neither resends nor gives up a launch that was withdrawn", () => {
     const outbox = Outbox.make({ limit: 10 })
-    const [said, unsaid] = [outbox.launch(launch(0), never), launch(1)]
+    const [sent, unsent] = [outbox.launch(launch(0), never), launch(1)]
     outbox.take(0)
-    outbox.withdraw(said)
-    outbox.withdraw(outbox.launch(unsaid, never))
+    outbox.withdraw(sent)
+    outbox.withdraw(outbox.launch(unsent, never))
     outbox.resendAll()
     assert.deepStrictEqual(outbox.take(0), [])
     outbox.close({ sent: true })
     assert.strictEqual(outbox.size(), 0)
   })
 
-  it("has no more on its way than stated, however slow the other side is, and no more in it than its limit", () => {
+  it("holds no more launches than its limit, and has no more in flight than stated", () => {
     const outbox = Outbox.make({ limit: 2000 })
     let port = 0
     while (outbox.hasRoom()) outbox.launch(launch(port++), never)
-    let said = 0
-    for (let batch = outbox.take(0); batch.length > 0; batch = outbox.take(0)) said += batch.length
-    assert.deepStrictEqual([port, said], [2000, Outbox.maxInFlight])
+    let sent = 0
+    for (let batch = outbox.take(0); batch.length > 0; batch = outbox.take(0)) sent += batch.length
+    assert.deepStrictEqual([port, sent], [2000, Outbox.maxInFlight])
     outbox.acknowledge(9)
     assert.lengthOf(outbox.take(0), 10)
   })
 })
 
-describe("Once", () => {
+describe("ReplayWindow", () => {
   it.prop(
-    "is new once, whatever the order",
+    "accepts a number once, whatever the order",
     [FastCheck.array(FastCheck.nat(500)), FastCheck.nat(20)],
     ([numbers, from]) => {
       const isNew = ReplayWindow.make(from)
@@ -161,7 +161,7 @@ describe("Once", () => {
     }
   )
 
-  it("counts what is too far behind as seen", () => {
+  it("treats a number too far below the highest as seen", () => {
     const isNew = ReplayWindow.make()
     assert.isTrue(isNew(ReplayWindow.window + 5))
     assert.deepStrictEqual([isNew(5), isNew(6), isNew(6)], [false, true, false])

@@ -6,7 +6,7 @@ import * as Address from "../../src/core/Address.js"
 import * as ProxyHeader from "../../src/wire/ProxyHeader.js"
 import { textOf, utf8 } from "../Bytes.js"
 
-/** As Node, and so the rest of the program, writes an address. */
+/** The text of an address as Node writes it, and so the rest of the program. */
 const canonical = (host: string): string => {
   const { address } = new Net.SocketAddress({ address: host, family: host.includes(":") ? "ipv6" : "ipv4" })
   return address.replace(/^::ffff:(?=\d+\.)/, "")
@@ -33,7 +33,7 @@ const two = Address.make("198.51.100.2", 443)
 
 describe("ProxyHeader", () => {
   it.prop(
-    "reading undoes writing, waits for what is cut off, and leaves alone what follows",
+    "decodes what it encodes, waits for the rest of a partial header, and takes no byte after it",
     [version, endpoints, FastCheck.uint8Array({ maxLength: 50 })],
     ([version, endpoints, rest]) => {
       const bytes = ProxyHeader.encode(version, endpoints)
@@ -45,7 +45,7 @@ describe("ProxyHeader", () => {
     }
   )
 
-  it("writes what the specification shows", () => {
+  it("encodes the examples of the specification", () => {
     const v1 = ProxyHeader.encode(1, { source: one, destination: two })
     assert.strictEqual(textOf(v1), "PROXY TCP4 192.0.2.1 198.51.100.2 56324 443\r\n")
     const v2 = ProxyHeader.encode(2, { source: one, destination: two })
@@ -58,7 +58,7 @@ describe("ProxyHeader", () => {
     )
   })
 
-  it.each([1, 2] as const)("version %i has a word for a name that is no address", (version) => {
+  it.each([1, 2] as const)("version %i encodes a name that is no IP address as unknown", (version) => {
     const bytes = ProxyHeader.encode(version, { source: Address.make("visitor", 1), destination: two })
     assert.deepStrictEqual(ProxyHeader.decode(bytes), {
       _tag: "Header",
@@ -67,7 +67,7 @@ describe("ProxyHeader", () => {
     })
   })
 
-  it("passes over what version 2 adds, and over connections that are not TCP over IP", () => {
+  it("ignores extensions of version 2, and addresses that are not TCP over IP", () => {
     const header = (rest: string) => Uint8Array.from(Buffer.from(`0d0a0d0a000d0a515549540a${rest}`, "hex"))
     const added = header("21110010c0000201c6336402dc0401bb03000155")
     assert.deepStrictEqual(ProxyHeader.decode(added), {
@@ -106,7 +106,7 @@ describe("ProxyHeader", () => {
   })
 
   it.prop(
-    "understands, refuses or waits, and never throws",
+    "decodes any bytes, and never throws",
     [FastCheck.uint8Array({ maxLength: 300 }), FastCheck.boolean()],
     ([noise, near]) => {
       const bytes = near ? Uint8Array.from([...utf8("PROXY TCP4 "), ...noise]) : noise
