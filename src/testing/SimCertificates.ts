@@ -1,5 +1,5 @@
 /**
- * `Certificates` for simulations: made at once, equal by their seed, and with nothing in them to keep secret.
+ * `Certificates` for simulations: made without delay, the same for the same seed, and with no real secrets.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -12,19 +12,19 @@ import * as Schema from "effect/Schema"
 import * as NodeCrypto from "node:crypto"
 import { type Certificate, CertificateError, Certificates, type Files } from "../transport/Certificates.js"
 
-/** What is written in a simulated certificate. */
+/** The content of a simulated certificate. */
 export interface Facts {
-  /** Tells it from others with the same names and dates. */
+  /** Distinguishes it from others with the same names and dates. */
   readonly serial: string
   /** The authority that issued it. Defaults to none: it is self-signed. */
   readonly issuer?: string | undefined
   readonly names: ReadonlyArray<string>
-  /** Epoch milliseconds, that is from the start of the simulation. */
+  /** Epoch milliseconds; `0` is the start of the simulation. */
   readonly begins: number
   readonly expires: number
 }
 
-/** The certificate with these facts in it. */
+/** A certificate with this content. */
 export const issue = (facts: Facts): Certificate => {
   const chain = pem("CERTIFICATE", encode(facts))
   return {
@@ -36,10 +36,10 @@ export const issue = (facts: Facts): Certificate => {
   }
 }
 
-/** The PEM text of an authority: whoever trusts it trusts what it has issued. */
+/** The PEM text of an authority. A client that trusts it trusts the certificates that it issued. */
 export const authority = (name: string): string => pem("CERTIFICATE", `authority ${name}`)
 
-/** What is written in a certificate, if it is one. */
+/** The content of a certificate, or `None` when the text is no certificate. */
 export const read = (chain: string): Option.Option<Facts> => Option.flatMap(bodyOf("CERTIFICATE", chain), decode)
 
 /** 64 lower-case hex digits. */
@@ -47,12 +47,12 @@ export const fingerprintOf = (chain: string): string => NodeCrypto.createHash("s
 
 /** The files of one host. */
 export interface Disk {
-  /** Sets what is in a file; nothing removes the file. */
+  /** Writes a file. `undefined` removes it. */
   readonly write: (file: string, text: string | undefined) => Effect.Effect<void>
   readonly layer: Layer.Layer<Certificates>
 }
 
-/** Files that hold nothing at first. Certificates made up on hosts with different seeds differ. */
+/** An empty disk. Self-signed certificates differ between hosts with different seeds. */
 export const disk = (seed: number): Disk => {
   const files = new Map<string, string>()
   const watches = new Set<{ readonly files: Files; readonly changed: Effect.Latch }>()
@@ -116,7 +116,7 @@ export const disk = (seed: number): Disk => {
   }
 }
 
-/** `Certificates` of a host that has no files. */
+/** `Certificates` of a host without files. */
 export const layer = (seed: number): Layer.Layer<Certificates> => Layer.suspend(() => disk(seed).layer)
 
 // internal

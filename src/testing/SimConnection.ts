@@ -1,8 +1,8 @@
 /**
- * One simulated TCP connection: two sides, and what is on its way between them.
+ * One simulated TCP connection: two sides, and the segments in transit between them.
  *
- * No fiber carries the segments. Each says when it arrives, and whoever waits for it sleeps until then; so a world
- * whose fibers have ended is at rest, and one in which all wait for nothing is a deadlock.
+ * No fiber carries the segments. Each has a time of arrival, and its reader sleeps until then. So a world whose fibers have
+ * ended is at rest, and a world in which every fiber waits is a deadlock.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -11,7 +11,7 @@ import type * as Option from "effect/Option"
 import * as Random from "effect/Random"
 import type * as Address from "../core/Address.js"
 import { type Connection, type Reason, TransportError } from "../transport/Transport.js"
-import { deliver, deliverReset, look, type Path, shut, type Side, statusOf, untilNews, wake } from "./SimSide.js"
+import { deliver, deliverReset, look, type Path, shut, type Side, statusOf, untilChange, wake } from "./SimSide.js"
 import * as SimSide from "./SimSide.js"
 
 export interface Pair {
@@ -36,13 +36,13 @@ export const connectionOf = (pair: Pair, mine: Side): Connection => {
   /** Waits until `read` would complete without waiting; what it would return. */
   const readable: Effect.Effect<"Bytes" | "End" | "Failure"> = Clock.clockWith((clock) => {
     const seen = look(mine, clock.unsafeCurrentTimeMillis())
-    if (seen === "Nothing") return Effect.zipRight(untilNews(mine, clock, mine.inbox[0]?.at), readable)
+    if (seen === "Nothing") return Effect.zipRight(untilChange(mine, clock, mine.inbox[0]?.at), readable)
     return Effect.succeed(seen === "Bytes" || seen === "End" ? seen : "Failure")
   })
   const read: Connection["read"] = Clock.clockWith(
     (clock): Effect.Effect<Option.Option<Uint8Array>, TransportError> => {
       const seen = look(mine, clock.unsafeCurrentTimeMillis())
-      if (seen === "Nothing") return Effect.zipRight(untilNews(mine, clock, mine.inbox[0]?.at), read)
+      if (seen === "Nothing") return Effect.zipRight(untilChange(mine, clock, mine.inbox[0]?.at), read)
       if (seen === "Reset" || seen === "Closed") return fail("read", seen)
       const bytes = seen === "End" ? undefined : (mine.front.pop() ?? mine.inbox.shift()?.bytes)
       wake(theirs)
@@ -52,8 +52,8 @@ export const connectionOf = (pair: Pair, mine: Side): Connection => {
     }
   )
 
-  /** How long this segment is under way, or that it never arrives. */
-  const fate: Effect.Effect<number | "Reset"> = Effect.gen(function* () {
+  /** The latency of the next segment, or that it resets the connection. */
+  const outcome: Effect.Effect<number | "Reset"> = Effect.gen(function* () {
     if (path.reset > 0 && (yield* Random.next) < path.reset) return "Reset"
     return path.latency + (path.jitter > 0 ? (yield* Random.next) * path.jitter : 0)
   })
@@ -64,9 +64,9 @@ export const connectionOf = (pair: Pair, mine: Side): Connection => {
       if (mine.ended) return fail("write", "Closed")
       mine.unsent = bytes.length
       if (bytes.length === 0) return Effect.void
-      if (theirs.inbox.length >= path.window) return Effect.zipRight(untilNews(mine, clock, undefined), send(bytes))
+      if (theirs.inbox.length >= path.window) return Effect.zipRight(untilChange(mine, clock, undefined), send(bytes))
       return Effect.flatMap(cut(bytes, path.segment), (length) =>
-        Effect.flatMap(fate, (delay) => {
+        Effect.flatMap(outcome, (delay) => {
           const now = clock.unsafeCurrentTimeMillis()
           if (delay === "Reset") sever(pair, now)
           else deliver(path, theirs, bytes.subarray(0, length), now, delay)
@@ -93,7 +93,7 @@ export const connectionOf = (pair: Pair, mine: Side): Connection => {
       const status = statusOf(mine, now)
       if (mine.ended) return Effect.void
       if (status !== "Open") return fail("write", status)
-      sayEnd(path, mine, theirs, now)
+      sendEnd(path, mine, theirs, now)
       return Effect.void
     }),
     reset: Effect.map(Clock.currentTimeMillis, (now) => drop(pair, mine, now))
@@ -101,14 +101,14 @@ export const connectionOf = (pair: Pair, mine: Side): Connection => {
 }
 
 /**
- * Closes one side as its scope does: what was written still arrives, with an end behind it, unless bytes were left
- * unread or are still to come, for which the peer is reset.
+ * Closes one side, as its scope does. What was written still arrives, followed by an end. If bytes are unread or still in
+ * transit to this side, the peer is reset.
  */
 export const close = (pair: Pair, mine: Side, now: number): void => {
   const { path } = pair
   const theirs = mine === pair.client ? pair.server : pair.client
   if (statusOf(mine, now) === "Open") {
-    if (!mine.ended) sayEnd(path, mine, theirs, now)
+    if (!mine.ended) sendEnd(path, mine, theirs, now)
     const unread = mine.inbox.find(({ bytes }) => bytes !== undefined)
     if (unread !== undefined) deliverReset(path, theirs, Math.max(now, unread.at) + path.latency)
   }
@@ -116,14 +116,14 @@ export const close = (pair: Pair, mine: Side, now: number): void => {
   wake(theirs)
 }
 
-/** Closes one side so that the other sees a reset. */
+/** Closes one side, and resets the other. */
 export const drop = (pair: Pair, mine: Side, now: number): void => {
   const theirs = mine === pair.client ? pair.server : pair.client
   if (statusOf(mine, now) === "Open") deliverReset(pair.path, theirs, now + pair.path.latency)
   shut(mine)
 }
 
-/** Resets both sides at once, as a box in between may. */
+/** Resets both sides at once, as a middlebox may do. */
 export const sever = ({ client, server }: Pair, now: number): void => {
   for (const side of [client, server]) {
     side.resetAt = Math.min(side.resetAt, now)
@@ -131,17 +131,17 @@ export const sever = ({ client, server }: Pair, now: number): void => {
   }
 }
 
-/** Whether either side would still take part. */
+/** Whether either side is still open. */
 export const isLive = ({ client, server }: Pair, now: number): boolean =>
   statusOf(client, now) === "Open" || statusOf(server, now) === "Open"
 
-/** Stops what is on its way to either side. */
+/** Holds everything in transit to either side. */
 export const hold = ({ client, server }: Pair, now: number): void => {
   SimSide.hold(client, now)
   SimSide.hold(server, now)
 }
 
-/** Lets what was held arrive, in order. */
+/** Delivers everything that was held, in order. */
 export const release = ({ client, path, server }: Pair, now: number): void => {
   SimSide.release(path, client, now)
   SimSide.release(path, server, now)
@@ -149,11 +149,11 @@ export const release = ({ client, path, server }: Pair, now: number): void => {
 
 // internal
 
-/** The length of the next segment: all that fits, and cut at random where it does not. */
-const cut = (bytes: Uint8Array, most: number): Effect.Effect<number> =>
-  bytes.length <= most ? Effect.succeed(bytes.length) : Random.nextIntBetween(1, most + 1)
+/** The length of the next segment: all of the bytes, or if they do not fit, a random length. */
+const cut = (bytes: Uint8Array, maxBytes: number): Effect.Effect<number> =>
+  bytes.length <= maxBytes ? Effect.succeed(bytes.length) : Random.nextIntBetween(1, maxBytes + 1)
 
-const sayEnd = (path: Path, mine: Side, theirs: Side, now: number): void => {
+const sendEnd = (path: Path, mine: Side, theirs: Side, now: number): void => {
   mine.ended = true
   deliver(path, theirs, undefined, now, path.latency)
 }

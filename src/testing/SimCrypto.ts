@@ -1,12 +1,12 @@
 /**
- * `Crypto` for simulations: equal seeds give equal bytes, and stretching costs next to nothing. Keeps no secret.
+ * `Crypto` for simulations: equal seeds give equal bytes, and stretching is fast. It is not secure.
  */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as NodeCrypto from "node:crypto"
 import { Crypto } from "../transport/Crypto.js"
 
-/** Each build of the layer starts the bytes anew; hosts that must not draw the same ones get seeds of their own. */
+/** Each build of the layer starts with the same bytes. Give hosts different seeds when their bytes must differ. */
 export const layer = (seed: number): Layer.Layer<Crypto> =>
   Layer.sync(Crypto, () => {
     let block = 0

@@ -1,5 +1,5 @@
 /**
- * The UDP ports of one simulated host. A datagram is lost by chance and to whoever does not listen, and may overtake another.
+ * The UDP ports of one simulated host. Datagrams are lost at random and at closed ports, and may overtake each other.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -13,10 +13,10 @@ import {
   type Reason,
   TransportError
 } from "../transport/Transport.js"
-import { untilNews, wake } from "./SimSide.js"
-import { type DatagramPort, hears, isSelf, type Machine, type World } from "./SimWorld.js"
+import { untilChange, wake } from "./SimSide.js"
+import { type DatagramPort, accepts, isSelf, type Machine, type World } from "./SimWorld.js"
 
-/** Opens a port that hears anybody, or only its peer. */
+/** Opens a port that receives from any peer, or from one peer only. */
 export const open = (
   world: World,
   machine: Machine,
@@ -86,7 +86,7 @@ const receive = (port: DatagramPort): Effect.Effect<ReadonlyArray<Datagram>, Tra
         new TransportError({ operation: "receive", reason: "Refused", address: port.peer ?? port.address })
       )
     }
-    return Effect.zipRight(untilNews(port, clock, port.inbox[0]?.at), receive(port))
+    return Effect.zipRight(untilChange(port, clock, port.inbox[0]?.at), receive(port))
   })
 
 const send =
@@ -95,26 +95,26 @@ const send =
     Effect.gen(function* () {
       const { host, port: number } = port.peer ?? to
       const name = isSelf(machine, Address.make(host, number)) ? machine.name : host
-      const way = world.way(machine.name, name)
-      const lost = way.loss > 0 && (yield* Random.next) < way.loss
-      const delay = way.latency + (way.jitter > 0 ? (yield* Random.next) * way.jitter : 0)
-      if (machine.crashed || way.held || lost) return
+      const path = world.path(machine.name, name)
+      const lost = path.loss > 0 && (yield* Random.next) < path.loss
+      const delay = path.latency + (path.jitter > 0 ? (yield* Random.next) * path.jitter : 0)
+      if (machine.crashed || path.held || lost) return
       const now = yield* Clock.currentTimeMillis
       const self = name === machine.name
       const from = Address.make(self ? "127.0.0.1" : machine.name, port.address.port)
       const there = world.datagramPort(name, number)
-      if (there === undefined || !hears(there, self, machine.name, from.port)) {
-        if (port.peer !== undefined) port.resetAt = Math.min(port.resetAt, now + 2 * way.latency)
+      if (there === undefined || !accepts(there, self, machine.name, from.port)) {
+        if (port.peer !== undefined) port.resetAt = Math.min(port.resetAt, now + 2 * path.latency)
         return wake(port)
       }
-      const held = there.inbox.reduce((sum, { datagram }) => sum + datagram.bytes.length, bytes.length)
-      if (held > maxBufferedBytes) {
+      const buffered = there.inbox.reduce((sum, { datagram }) => sum + datagram.bytes.length, bytes.length)
+      if (buffered > maxBufferedBytes) {
         there.dropped++
         return
       }
       const at = now + delay
-      const behind = there.inbox.findIndex((other) => other.at > at)
+      const next = there.inbox.findIndex((other) => other.at > at)
       const datagram: Datagram = { peer: there.associate ?? from, bytes }
-      there.inbox.splice(behind === -1 ? there.inbox.length : behind, 0, { at, datagram })
+      there.inbox.splice(next === -1 ? there.inbox.length : next, 0, { at, datagram })
       wake(there)
     })

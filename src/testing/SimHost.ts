@@ -11,9 +11,9 @@ import * as SimConnection from "./SimConnection.js"
 import type * as SimSide from "./SimSide.js"
 import * as SimTls from "./SimTls.js"
 import * as SimDatagrams from "./SimDatagrams.js"
-import { type Entry, isSelf, type Machine, type Port, type Way, type World } from "./SimWorld.js"
+import { type OwnedPair, isSelf, type Machine, type Port, type HostPath, type World } from "./SimWorld.js"
 
-/** The Transport of what runs on the machine; once that has crashed, it touches nothing. */
+/** The Transport of a machine. After the machine has crashed, it has no effect any more. */
 export const transport = (world: World, machine: Machine): Transport["Type"] =>
   Transport.of({
     connect: connect(world, machine),
@@ -38,37 +38,43 @@ const connect =
       const name = isSelf(machine, address) ? machine.name : address.host
       if (machine.crashed) return yield* fail("Unreachable")
       if (!world.names.has(name)) return yield* fail("UnknownHost")
-      const way = world.way(machine.name, name)
-      yield* travel(way)
-      const entry = yield* Effect.acquireRelease(
-        Effect.sync(() => reach(world, machine, way, name, address.port)),
-        (entry) => (entry === undefined ? Effect.void : closing(world, entry, entry.client))
+      const path = world.path(machine.name, name)
+      yield* travel(path)
+      const pair = yield* Effect.acquireRelease(
+        Effect.sync(() => arrive(world, machine, path, name, address.port)),
+        (pair) => (pair === undefined ? Effect.void : closing(world, pair, pair.client))
       )
-      if (entry === undefined) yield* Effect.unless(travel(way), () => machine.crashed)
+      if (pair === undefined) yield* Effect.unless(travel(path), () => machine.crashed)
       if (machine.crashed) return yield* fail("Unreachable")
-      if (entry === undefined) return yield* fail("Refused")
-      const connection = SimConnection.connectionOf(entry, entry.client)
-      yield* Effect.onInterrupt(travel(way), () => connection.reset)
+      if (pair === undefined) return yield* fail("Refused")
+      const connection = SimConnection.connectionOf(pair, pair.client)
+      yield* Effect.onInterrupt(travel(path), () => connection.reset)
       return connection
     })
 
-/** The request to connect has arrived: the new connection waits in the backlog, if anybody listens. */
-const reach = (world: World, machine: Machine, way: Way, name: string, number: number): Entry | undefined => {
+/** A connection request arrives: the new connection waits in the backlog, if the port is open. */
+const arrive = (
+  world: World,
+  machine: Machine,
+  path: HostPath,
+  name: string,
+  number: number
+): OwnedPair | undefined => {
   const port = world.port(name, number)
   const self = name === machine.name
   if (machine.crashed || port === undefined || (port.loopback && !self)) return undefined
   const client = Address.make(self ? "127.0.0.1" : machine.name, world.freePort(machine))
   const server = Address.make(self ? "127.0.0.1" : name, number)
-  const pair = SimConnection.make(way, client, server)
+  const sides = SimConnection.make(path, client, server)
   const owners = new Map([
-    [pair.client, machine],
-    [pair.server, world.machine(name)]
+    [sides.client, machine],
+    [sides.server, world.machine(name)]
   ])
-  const entry: Entry = { ...pair, path: way, owners }
-  world.entries.push(entry)
-  port.backlog.push(entry)
+  const pair: OwnedPair = { ...sides, path, owners }
+  world.pairs.push(pair)
+  port.backlog.push(pair)
   port.arrival.unsafeOpen()
-  return entry
+  return pair
 }
 
 const listen =
@@ -91,9 +97,9 @@ const listen =
       ({ number, port }) =>
         Effect.map(Clock.currentTimeMillis, (now) => {
           machine.ports.delete(number)
-          for (const entry of port.backlog.splice(0)) {
-            SimConnection.drop(entry, entry.server, now)
-            world.leave(entry, entry.server)
+          for (const pair of port.backlog.splice(0)) {
+            SimConnection.drop(pair, pair.server, now)
+            world.leave(pair, pair.server)
           }
         })
     ).pipe(
@@ -103,35 +109,35 @@ const listen =
 const accept = (world: World, port: Port): Listener["accept"] =>
   Effect.uninterruptibleMask((restore) => {
     const next: Listener["accept"] = Effect.suspend(() => {
-      const entry = port.backlog.shift()
-      if (entry === undefined) {
+      const pair = port.backlog.shift()
+      if (pair === undefined) {
         port.arrival.unsafeClose()
         return Effect.zipRight(restore(port.arrival.await), next)
       }
       return Effect.as(
-        Effect.addFinalizer(() => closing(world, entry, entry.server)),
-        SimConnection.connectionOf(entry, entry.server)
+        Effect.addFinalizer(() => closing(world, pair, pair.server)),
+        SimConnection.connectionOf(pair, pair.server)
       )
     })
     return next
   })
 
-const closing = (world: World, entry: Entry, side: SimSide.Side): Effect.Effect<void> =>
+const closing = (world: World, pair: OwnedPair, side: SimSide.Side): Effect.Effect<void> =>
   Effect.map(Clock.currentTimeMillis, (now) => {
-    SimConnection.close(entry, side, now)
-    world.leave(entry, side)
+    SimConnection.close(pair, side, now)
+    world.leave(pair, side)
   })
 
-/** Waits as long as a request or its answer is under way. */
-const travel = (way: Way): Effect.Effect<void> =>
+/** Waits while a request or its answer is in transit. */
+const travel = (path: HostPath): Effect.Effect<void> =>
   Effect.suspend(() => {
-    if (way.held) return Effect.zipRight(way.healed.await, travel(way))
+    if (path.held) return Effect.zipRight(path.healed.await, travel(path))
     const delay =
-      way.jitter > 0
-        ? Effect.map(Random.next, (chance) => way.latency + chance * way.jitter)
-        : Effect.succeed(way.latency)
+      path.jitter > 0
+        ? Effect.map(Random.next, (chance) => path.latency + chance * path.jitter)
+        : Effect.succeed(path.latency)
     return delay.pipe(
       Effect.flatMap(Effect.sleep),
-      Effect.zipRight(Effect.suspend(() => (way.held ? travel(way) : Effect.void)))
+      Effect.zipRight(Effect.suspend(() => (path.held ? travel(path) : Effect.void)))
     )
   })

@@ -1,7 +1,7 @@
 /**
- * Several hosts and the network between them, simulated: a `Transport` for each, and the faults of both.
+ * A simulated network: hosts with a `Transport` each, and faults of the hosts and of the network.
  *
- * Time comes from Clock and chance from Random, so under `Simulation.run` equal seeds are equal histories.
+ * Time comes from Clock and randomness from Random, so that under `Simulation.run` equal seeds give equal histories.
  */
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
@@ -14,51 +14,51 @@ import * as SimConnection from "./SimConnection.js"
 import * as SimHost from "./SimHost.js"
 import * as SimWorld from "./SimWorld.js"
 
-/** How every two hosts are linked. A host reaches itself at once and without resets by chance. */
+/** The path between any two hosts. A host reaches itself without delay, resets or loss. */
 export interface Link {
-  /** From one host to another, one way. Defaults to none. */
+  /** Latency in one direction. Defaults to none. */
   readonly latency?: Duration.DurationInput | undefined
-  /** Up to this much is added to the latency of each segment; their order stays. Defaults to none. */
+  /** Up to this much is added to the latency of each segment. Segments stay in order. Defaults to none. */
   readonly jitter?: Duration.DurationInput | undefined
-  /** Segments that may wait for the other side's reader before `write` waits. Defaults to `16`. */
+  /** Segments that may wait to be read before `write` waits. Defaults to `16`. */
   readonly window?: number | undefined
-  /** Bytes in the largest segment; what is longer is cut at random points. Defaults to `65536`. */
+  /** Bytes in a segment, at most. Longer writes are split at random points. Defaults to `65536`. */
   readonly segment?: number | undefined
-  /** The chance, for each segment, that its connection is reset. Defaults to `0`. */
+  /** The probability, for each segment, that its connection is reset. Defaults to `0`. */
   readonly reset?: number | undefined
-  /** The chance, for each datagram, that it never arrives. Jitter lets datagrams overtake each other. Defaults to `0`. */
+  /** The probability, for each datagram, that it is lost. With jitter, datagrams overtake each other. Defaults to `0`. */
   readonly loss?: number | undefined
 }
 
 export interface Cut {
-  /** Which connections. Defaults to all. */
+  /** The connections to reset. Defaults to all. */
   readonly where?:
     | ((connection: { readonly client: Address.Address; readonly server: Address.Address }) => boolean)
     | undefined
-  /** How many, the oldest first. Defaults to no limit. */
+  /** How many connections to reset, the oldest first. Defaults to no limit. */
   readonly limit?: number | undefined
 }
 
 export interface SimNetwork {
   /**
-   * The Transport of a host, which exists from now on.
+   * The Transport of a host. The host exists from this call on.
    *
-   * It listens on its own name, on every interface, and on its loopback, where only itself can connect. It connects
-   * to any host by name, and to itself by loopback. Each build is the same machine, until that crashes.
+   * It can listen on its own name, on every interface, and on its loopback, which only the host itself can reach. It can
+   * connect to any host by name, and to itself by loopback. Every build of the layer is the same machine, until it crashes.
    */
   readonly host: (name: string) => Layer.Layer<Transport>
-  /** Ends of connections, and UDP ports, that no scope has closed yet. */
+  /** Sides of connections, and UDP ports, that are not closed yet. */
   readonly open: () => number
-  /** Holds everything on its way between two hosts, and whoever connects: nothing arrives and nothing fails. Datagrams are lost. */
+  /** Holds everything in transit between two hosts, and new connections: nothing arrives and nothing fails. Datagrams are lost. */
   readonly partition: (a: string, b: string) => Effect.Effect<void>
-  /** Lets everything held arrive, in order. */
+  /** Ends the partition. Everything that was held arrives, in order. */
   readonly heal: (a: string, b: string) => Effect.Effect<void>
-  /** Resets connections between two hosts, seen by both sides at once. Says how many. */
+  /** Resets connections between two hosts, on both sides at once. Returns how many. */
   readonly cut: (a: string, b: string, options?: Cut) => Effect.Effect<number>
   /**
-   * Kills what runs on the host, as `kill -9`: its ports are closed and its connections reset for their peers.
+   * Crashes the host, like `kill -9`: its ports are closed, and its connections are reset for their peers.
    *
-   * Whatever uses a Transport built before touches nothing any more; one built after is that of a fresh start.
+   * A Transport that was built before has no effect any more. One that is built afterwards belongs to a restarted host.
    */
   readonly crash: (name: string) => Effect.Effect<void>
 }
@@ -77,18 +77,18 @@ export const make = (link?: Link): SimNetwork => {
       world.names.add(name)
       return Layer.sync(Transport, () => SimHost.transport(world, world.machine(name)))
     },
-    open: () => world.entries.reduce((sum, { owners }) => sum + owners.size, world.datagramPorts.size),
-    partition: (a, b) => Effect.map(Clock.currentTimeMillis, (now) => world.partition(world.way(a, b), now)),
-    heal: (a, b) => Effect.map(Clock.currentTimeMillis, (now) => world.heal(world.way(a, b), now)),
+    open: () => world.pairs.reduce((sum, { owners }) => sum + owners.size, world.datagramPorts.size),
+    partition: (a, b) => Effect.map(Clock.currentTimeMillis, (now) => world.partition(world.path(a, b), now)),
+    heal: (a, b) => Effect.map(Clock.currentTimeMillis, (now) => world.heal(world.path(a, b), now)),
     cut: (a, b, options) =>
       Effect.map(Clock.currentTimeMillis, (now) => {
         const { limit = Infinity, where = constTrue } = options ?? {}
         const chosen = world
-          .on(world.way(a, b))
-          .filter((entry) => SimConnection.isLive(entry, now))
+          .on(world.path(a, b))
+          .filter((pair) => SimConnection.isLive(pair, now))
           .filter(({ client }) => where({ client: client.local, server: client.remote }))
           .slice(0, limit)
-        for (const entry of chosen) SimConnection.sever(entry, now)
+        for (const pair of chosen) SimConnection.sever(pair, now)
         return chosen.length
       }),
     crash: (name) => Effect.map(Clock.currentTimeMillis, (now) => world.crash(name, now))

@@ -1,51 +1,51 @@
 /**
- * One side of a simulated TCP connection, and what is on its way to it.
+ * One side of a simulated TCP connection, and the segments in transit to it.
  */
 import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type * as Address from "../core/Address.js"
 
-/** The way between two hosts, shared by their connections. Times in milliseconds. */
+/** The path between two hosts, shared by their connections. Times in milliseconds. */
 export interface Path {
   readonly latency: number
   /** Up to this much is added to the latency of each segment. */
   readonly jitter: number
-  /** Segments that may wait for the other side's reader before a write waits. */
+  /** Segments that may wait to be read before a write waits. */
   readonly window: number
-  /** Bytes in the largest segment. */
+  /** Bytes in a segment, at most. */
   readonly segment: number
-  /** The chance that a segment resets its connection instead of arriving. */
+  /** The probability that a segment resets its connection instead of arriving. */
   readonly reset: number
-  /** Whether everything stays on its way. */
+  /** Whether everything in transit is held. */
   held: boolean
 }
 
 interface Segment {
   /** When it arrives: `Infinity` while it is held. */
   at: number
-  /** Nothing is the end. */
+  /** `undefined` is the end. */
   readonly bytes: Uint8Array | undefined
 }
 
-/** One end of a connection, with all that is on its way to it. */
+/** One side of a connection. */
 export interface Side {
   readonly local: Address.Address
   readonly remote: Address.Address
   status: "Open" | "Reset" | "Closed"
-  /** What is on its way, or arrived and was not read, in order. */
+  /** Segments in transit, or received and not read, in order. */
   inbox: Array<Segment>
-  /** What was read and put back, the next one last. */
+  /** Chunks that were put back. The next one to read is last. */
   readonly front: Array<Uint8Array>
   /** When a reset arrives. */
   resetAt: number
   resetHeld: boolean
   /** The end was read. */
   atEnd: boolean
-  /** Bytes of a write that the window has not let pass yet. */
+  /** Bytes of a write that wait for room in the window. */
   unsent: number
-  /** This side said its end. */
+  /** This side sent its end. */
   ended: boolean
-  /** Counts what happened, so that nothing does unseen between a look and a wait. */
+  /** Counts changes, so that a reader misses none between `look` and waiting. */
   events: number
   readonly waiting: Set<() => void>
 }
@@ -65,13 +65,13 @@ export const make = (local: Address.Address, remote: Address.Address): Side => (
   waiting: new Set()
 })
 
-/** Whether it still takes part, now that everything due has arrived. */
+/** The status, after everything due has arrived. */
 export const statusOf = (side: Side, now: number): Side["status"] => {
   if (side.status === "Open" && isDue(side.resetAt, now)) side.status = "Reset"
   return side.status
 }
 
-/** What a read would find. */
+/** What a read would return. */
 export const look = (side: Side, now: number): "Bytes" | "End" | "Nothing" | "Reset" | "Closed" => {
   const status = statusOf(side, now)
   if (status === "Closed") return status
@@ -83,29 +83,29 @@ export const look = (side: Side, now: number): "Bytes" | "End" | "Nothing" | "Re
   return segment.bytes === undefined ? "End" : "Bytes"
 }
 
-/** Sends it bytes, or the end. */
+/** Sends bytes to the side, or the end. */
 export const deliver = (path: Path, side: Side, bytes: Uint8Array | undefined, now: number, delay: number): void => {
-  // One that is due before the one in front of it waits for it in the queue.
+  // A segment that is due before an earlier one waits behind it in the queue.
   const at = path.held ? Infinity : now + delay
   side.inbox.push({ at, bytes })
   wake(side)
 }
 
-/** Sends it a reset that arrives then, before everything unread. */
+/** Sends a reset to the side. It takes effect at that time, before unread bytes. */
 export const deliverReset = (path: Path, side: Side, at: number): void => {
   if (path.held) side.resetHeld = true
   else side.resetAt = Math.min(side.resetAt, at)
   wake(side)
 }
 
-/** Stops what is on its way to it. */
+/** Holds everything in transit to the side. */
 export const hold = (side: Side, now: number): void => {
   for (const segment of side.inbox) if (!isDue(segment.at, now)) segment.at = Infinity
   side.resetHeld ||= Number.isFinite(side.resetAt) && !isDue(side.resetAt, now)
   if (side.resetHeld) side.resetAt = Infinity
 }
 
-/** Lets what was held arrive, in order. */
+/** Delivers everything that was held, in order. */
 export const release = (path: Path, side: Side, now: number): void => {
   for (const segment of side.inbox) {
     if (!Number.isFinite(segment.at)) segment.at = now + path.latency
@@ -115,7 +115,7 @@ export const release = (path: Path, side: Side, now: number): void => {
   wake(side)
 }
 
-/** Ends its part: nothing reaches it any more. */
+/** Closes the side: nothing reaches it any more. */
 export const shut = (side: Side): void => {
   side.status = "Closed"
   side.inbox = []
@@ -123,14 +123,14 @@ export const shut = (side: Side): void => {
   wake(side)
 }
 
-/** Tells whoever waits that something happened. */
+/** Wakes the fibers that wait for a change. */
 export const wake = (side: Pick<Side, "events" | "waiting">): void => {
   side.events++
   for (const resume of Array.from(side.waiting)) resume()
 }
 
-/** Waits for something to happen to the side, or for what is known to arrive. */
-export const untilNews = (
+/** Waits for a change of the side, or until the next arrival that is known. */
+export const untilChange = (
   side: Pick<Side, "events" | "resetAt" | "waiting">,
   clock: Clock.Clock,
   at = Infinity
@@ -151,5 +151,5 @@ export const untilNews = (
 
 // internal
 
-// The clock counts whole nanoseconds, and sums of fractions of a millisecond miss by less.
+// Smaller differences are rounding: the clock counts whole nanoseconds.
 const isDue = (at: number, now: number): boolean => at - now < 1e-6

@@ -1,8 +1,8 @@
 /**
- * `Transport.secure` in a simulation: the round trips, the refusals and the words of TLS 1.3, and no secrecy.
+ * `Transport.secure` in a simulation: the round trips and errors of TLS 1.3, without encryption.
  *
- * Three records pass, as in life: the client says hello, the server shows its certificate, the client has finished.
- * What follows passes as it is.
+ * Three records are sent, as in real TLS: the client's hello, the server's certificate, and the client's finished. Everything
+ * after these is sent unchanged.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -13,7 +13,10 @@ import type { Connection, Transport, TransportError } from "../transport/Transpo
 
 /** See `Transport`. */
 export const secure: Transport["Type"]["secure"] = (connection, as) =>
-  (as.side === "server" ? serve(connection, as.certificate.chain) : visit(connection, as.trust)).pipe(
+  (as.side === "server"
+    ? serverHandshake(connection, as.certificate.chain)
+    : clientHandshake(connection, as.trust)
+  ).pipe(
     Effect.as(connection),
     Effect.onError(() => connection.reset)
   )
@@ -22,25 +25,25 @@ export const secure: Transport["Type"]["secure"] = (connection, as) =>
 
 type Step = Effect.Effect<void, Tls.TlsError | TransportError>
 
-const serve = (connection: Connection, chain: string): Step =>
+const serverHandshake = (connection: Connection, chain: string): Step =>
   Effect.gen(function* () {
-    yield* hear(connection, "hello")
-    yield* say(connection, "certificate", chain)
-    yield* hear(connection, "finished")
+    yield* receiveRecord(connection, "hello")
+    yield* sendRecord(connection, "certificate", chain)
+    yield* receiveRecord(connection, "finished")
   })
 
-const visit = (connection: Connection, trust: Tls.Trust): Step =>
+const clientHandshake = (connection: Connection, trust: Tls.Trust): Step =>
   Effect.gen(function* () {
-    yield* say(connection, "hello")
-    yield* verify(connection, trust, yield* hear(connection, "certificate"))
-    yield* say(connection, "finished")
+    yield* sendRecord(connection, "hello")
+    yield* verify(connection, trust, yield* receiveRecord(connection, "certificate"))
+    yield* sendRecord(connection, "finished")
   })
 
 const verify = (connection: Connection, trust: Tls.Trust, chain: string): Effect.Effect<void, Tls.TlsError> =>
   Effect.gen(function* () {
     const peer = connection.remote
     const leaf = SimCertificates.read(chain)
-    if (Option.isNone(leaf)) return yield* Tls.handshake(peer, "it showed no certificate")
+    if (Option.isNone(leaf)) return yield* Tls.handshake(peer, "it sent no certificate")
     const { begins, expires, issuer, names } = leaf.value
     const fingerprint = SimCertificates.fingerprintOf(chain)
     if (trust._tag === "Pinned") {
@@ -57,19 +60,19 @@ const verify = (connection: Connection, trust: Tls.Trust, chain: string): Effect
     if (!names.includes(trust.name)) return yield* Tls.wrongName(peer, names, trust.name)
   })
 
-// A record begins as one of TLS 1.3 does, and so is told from what is none.
+// A record begins like one of TLS 1.3, so that other data is recognised.
 const header = [0x16, 0x03, 0x03] as const
 const kinds = { hello: 1, certificate: 11, finished: 20 } as const
 type Kind = keyof typeof kinds
 
-const say = (connection: Connection, kind: Kind, text = ""): Effect.Effect<void, TransportError> => {
+const sendRecord = (connection: Connection, kind: Kind, text = ""): Effect.Effect<void, TransportError> => {
   const body = new TextEncoder().encode(text)
   const bytes = [...header, kinds[kind], body.length >> 8, body.length & 255, ...body]
   return connection.write(Uint8Array.from(bytes))
 }
 
-/** The text of the next record; what came behind it is put back. */
-const hear = (connection: Connection, kind: Kind): Effect.Effect<string, Tls.TlsError | TransportError> =>
+/** Receives a record and returns its text. Puts the bytes after it back. */
+const receiveRecord = (connection: Connection, kind: Kind): Effect.Effect<string, Tls.TlsError | TransportError> =>
   Effect.gen(function* () {
     const start = [...header, kinds[kind]]
     let bytes = new Uint8Array()

@@ -1,5 +1,5 @@
 /**
- * What is there in a simulated network: hosts, the ways between them, ports, and connections.
+ * The state of a simulated network: hosts, the paths between them, ports and connections.
  */
 import * as Effect from "effect/Effect"
 import * as Address from "../core/Address.js"
@@ -10,25 +10,25 @@ import type * as SimSide from "./SimSide.js"
 export interface Port {
   /** Only the host itself can connect. */
   readonly loopback: boolean
-  /** Who connected and was not accepted yet; `arrival` is open when somebody did. */
-  readonly backlog: Array<Entry>
+  /** Connections that were not accepted yet. `arrival` opens when one is added. */
+  readonly backlog: Array<OwnedPair>
   readonly arrival: Effect.Latch
 }
 
-/** A UDP port. `resetAt` is when it hears that nobody listens at its peer. */
+/** A UDP port. `resetAt` is when the report arrives that the peer's port is closed. */
 export interface DatagramPort extends Pick<SimSide.Side, "events" | "resetAt" | "waiting"> {
   readonly address: Address.Address
-  /** The only one it hears and speaks to, by its host's name. */
+  /** The only peer that it exchanges datagrams with, by the name of its host. */
   readonly peer: Address.Address | undefined
-  /** The same as it was asked for. */
+  /** The same peer, as the caller wrote it. */
   readonly associate: Address.Address | undefined
-  /** What is on its way or has come, by the time it arrives. */
+  /** Datagrams in transit or received, by time of arrival. */
   inbox: Array<{ readonly at: number; readonly datagram: Datagram }>
   dropped: number
   resetAt: number
 }
 
-/** What runs on a host between two crashes. */
+/** A host between two crashes. */
 export interface Machine {
   readonly name: string
   readonly ports: Map<number, Port>
@@ -40,50 +40,50 @@ export interface Machine {
 export const isSelf = (machine: Machine, address: Address.Address): boolean =>
   address.host === machine.name || Address.isWildcard(address) || Address.isLoopback(address)
 
-/** Whether the port listens to a sender: the machine itself, or another one by name. */
-export const hears = ({ address, peer }: DatagramPort, self: boolean, name: string, port: number): boolean =>
+/** Whether the port receives from a sender: the machine itself, or another one by name. */
+export const accepts = ({ address, peer }: DatagramPort, self: boolean, name: string, port: number): boolean =>
   peer === undefined ? self || !Address.isLoopback(address) : peer.host === name && peer.port === port
 
-export interface Way extends SimSide.Path {
-  /** The chance that a datagram never arrives. */
+export interface HostPath extends SimSide.Path {
+  /** The probability that a datagram is lost. */
   readonly loss: number
   readonly healed: Effect.Latch
 }
 
-export interface Entry extends SimConnection.Pair {
-  readonly path: Way
-  /** Whose its two sides are, until a scope closes them. */
+export interface OwnedPair extends SimConnection.Pair {
+  readonly path: HostPath
+  /** The machines that own its sides, until a scope closes them. */
   readonly owners: Map<SimSide.Side, Machine>
 }
 
 export type World = ReturnType<typeof make>
 
-/** An empty world. `link` is the way between any two hosts; from a host to itself there is none to go. */
-export const make = (link: Omit<Way, "healed" | "held">) => {
+/** An empty world. `link` describes the path between any two hosts. A host reaches itself without delay or loss. */
+export const make = (link: Omit<HostPath, "healed" | "held">) => {
   const names = new Set<string>()
   const machines = new Map<string, Machine>()
-  const ways = new Map<string, Way>()
-  const entries: Array<Entry> = []
+  const paths = new Map<string, HostPath>()
+  const pairs: Array<OwnedPair> = []
   const datagramPorts = new Set<DatagramPort>()
   let ephemeral = 40_000
 
-  const on = (way: Way) => entries.filter(({ path }) => path === way)
+  const on = (path: HostPath) => pairs.filter((pair) => pair.path === path)
   return {
     names,
-    entries,
-    /** Those that no scope has closed yet. */
+    pairs,
+    /** UDP ports that are not closed yet. */
     datagramPorts,
     on,
-    way: (a: string, b: string): Way => {
+    path: (a: string, b: string): HostPath => {
       const key = JSON.stringify(a < b ? [a, b] : [b, a])
-      const way = ways.get(key) ?? {
+      const path = paths.get(key) ?? {
         ...link,
         ...(a === b ? { latency: 0, jitter: 0, reset: 0, loss: 0 } : {}),
         held: false,
         healed: Effect.unsafeMakeLatch(true)
       }
-      ways.set(key, way)
-      return way
+      paths.set(key, path)
+      return path
     },
     machine: (name: string): Machine => {
       const machine = machines.get(name) ?? {
@@ -102,15 +102,15 @@ export const make = (link: Omit<Way, "healed" | "held">) => {
       while (machine.ports.has(ephemeral) || machine.datagramPorts.has(ephemeral))
       return ephemeral
     },
-    partition: (way: Way, now: number): void => {
-      way.held = true
-      way.healed.unsafeClose()
-      for (const entry of on(way)) SimConnection.hold(entry, now)
+    partition: (path: HostPath, now: number): void => {
+      path.held = true
+      path.healed.unsafeClose()
+      for (const pair of on(path)) SimConnection.hold(pair, now)
     },
-    heal: (way: Way, now: number): void => {
-      way.held = false
-      way.healed.unsafeOpen()
-      for (const entry of on(way)) SimConnection.release(entry, now)
+    heal: (path: HostPath, now: number): void => {
+      path.held = false
+      path.healed.unsafeOpen()
+      for (const pair of on(path)) SimConnection.release(pair, now)
     },
     crash: (name: string, now: number): void => {
       const machine = machines.get(name)
@@ -119,13 +119,13 @@ export const make = (link: Omit<Way, "healed" | "held">) => {
       machine.crashed = true
       machine.ports.clear()
       machine.datagramPorts.clear()
-      for (const entry of entries) {
-        for (const [side, owner] of entry.owners) if (owner === machine) SimConnection.drop(entry, side, now)
+      for (const pair of pairs) {
+        for (const [side, owner] of pair.owners) if (owner === machine) SimConnection.drop(pair, side, now)
       }
     },
-    leave: (entry: Entry, side: SimSide.Side): void => {
-      entry.owners.delete(side)
-      if (entry.owners.size === 0) entries.splice(entries.indexOf(entry), 1)
+    leave: (pair: OwnedPair, side: SimSide.Side): void => {
+      pair.owners.delete(side)
+      if (pair.owners.size === 0) pairs.splice(pairs.indexOf(pair), 1)
     }
   }
 }

@@ -1,5 +1,6 @@
 /**
- * Runs a whole program on one virtual processor, in virtual time: by its seed, what was found once is found again.
+ * Runs a program on one virtual processor, in virtual time. The seed determines the whole run, so that a failure can be
+ * reproduced.
  */
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
@@ -15,8 +16,8 @@ import * as Supervisor from "effect/Supervisor"
 import * as Timers from "./Timers.js"
 
 /**
- * The program would never end: every fiber waits and no timer is left (`Stuck`), or it took more than `maxSteps`
- * (`Busy`). It was interrupted then, so that its finalizers ran.
+ * The program would not end: every fiber waits and no timer is left (`Stuck`), or it took more than `maxSteps` (`Busy`).
+ * It was then interrupted, so that its finalizers ran.
  */
 export class Deadlock extends Schema.TaggedError<Deadlock>()("Deadlock", {
   reason: Schema.Literal("Stuck", "Busy"),
@@ -25,39 +26,39 @@ export class Deadlock extends Schema.TaggedError<Deadlock>()("Deadlock", {
   steps: Schema.Number
 }) {
   override get message(): string {
-    const what = this.reason === "Stuck" ? "every fiber waits and no timer is left" : "no end in sight"
+    const what = this.reason === "Stuck" ? "every fiber waits and no timer is left" : "the program did not end"
     return `${what} at ${this.at} ms, after ${this.steps} steps`
   }
 }
 
 export interface Options {
-  /** Equal seeds are equal histories. */
+  /** Equal seeds give equal histories. */
   readonly seed: number
-  /** Turns of fibers before the run is given up. Defaults to a million. */
+  /** Turns of fibers after which the run is stopped. Defaults to a million. */
   readonly maxSteps?: number | undefined
   /**
-   * Most operations in one turn of a fiber, and a few more; where it ends is drawn by the seed. Fewer show more
-   * interleavings and take longer. Defaults to 2048, what a fiber has in life.
+   * Operations in one turn of a fiber, at most, and a few more. The seed draws where each turn ends. A lower value shows more
+   * interleavings and takes longer. Defaults to 2048, the same as Effect's own scheduler.
    */
   readonly turn?: number | undefined
 }
 
 export interface Result<A, E> {
-  /** How the program ended. A defect in any fiber is a defect here, also when nobody waited for that fiber. */
+  /** How the program ended. A defect in any fiber is a defect here, even if no fiber waited for it. */
   readonly exit: Exit.Exit<A, E | Deadlock>
   /** Virtual milliseconds that passed. */
   readonly elapsed: number
   /** Turns of fibers taken. */
   readonly steps: number
-  /** Fibers still alive after the end, waiting for something or for a time: none when everything was scoped. */
+  /** Fibers that are alive after the end: none when every fiber belonged to a scope. */
   readonly leftover: number
 }
 
 /**
- * Runs `effect` to its end, synchronously, under a Clock, Random and Scheduler of its own.
+ * Runs `effect` to its end, synchronously, with its own Clock, Random and Scheduler.
  *
- * Time moves only when no fiber can run, and the next fiber to run is drawn by the seed. The program must take all
- * time from Clock and all chance from Random; a promise or a real timer in it shows as a `Deadlock`.
+ * Time advances only when no fiber can run, and the seed draws which fiber runs next. The program must take time from Clock and
+ * randomness from Random. A promise or a real timer in it shows as a `Deadlock`.
  */
 export const run = <A, E>(effect: Effect.Effect<A, E>, options: Options): Result<A, E> => {
   const draw = makeDraw(options.seed)
@@ -68,7 +69,7 @@ export const run = <A, E>(effect: Effect.Effect<A, E>, options: Options): Result
   const watch = new Watch()
   let now = 0
   let steps = 0
-  let operations = leastTurn + draw(turn)
+  let operations = minTurn + draw(turn)
 
   const scheduler: Scheduler.Scheduler = {
     scheduleTask: (task) => {
@@ -76,7 +77,7 @@ export const run = <A, E>(effect: Effect.Effect<A, E>, options: Options): Result
     },
     shouldYield: (fiber) => {
       if (fiber.currentOpCount <= operations) return false
-      operations = leastTurn + draw(turn)
+      operations = minTurn + draw(turn)
       return 0
     }
   }
@@ -94,8 +95,8 @@ export const run = <A, E>(effect: Effect.Effect<A, E>, options: Options): Result
       })
   }
 
-  /** Runs what is ready, in an order drawn by the seed; `true` when nothing is any more. */
-  const settle = (limit: number): boolean => {
+  /** Runs the tasks that are ready, in an order drawn by the seed. Returns whether none is left. */
+  const runReady = (limit: number): boolean => {
     while (ready.length > 0 && steps < limit) {
       steps++
       const index = draw(ready.length)
@@ -108,15 +109,15 @@ export const run = <A, E>(effect: Effect.Effect<A, E>, options: Options): Result
   }
 
   let exit: Exit.Exit<A, E> | undefined
-  /** Runs until the program has ended, or says why it never will. */
+  /** Runs until the program has ended, or returns why it would not end. */
   const finish = (limit: number): Exit.Exit<A, E | Deadlock> => {
     for (;;) {
-      const settled = settle(limit)
+      const idle = runReady(limit)
       if (exit !== undefined) return exit
-      const at = settled ? timers.next() : undefined
-      if (at === undefined) return Exit.fail(new Deadlock({ reason: settled ? "Stuck" : "Busy", at: now, steps }))
+      const at = idle ? timers.next() : undefined
+      if (at === undefined) return Exit.fail(new Deadlock({ reason: idle ? "Stuck" : "Busy", at: now, steps }))
       now = at
-      // Everything due at this instant races for the processor.
+      // Every fiber that is due at this instant competes for the processor.
       while (timers.next() === at) timers.wake()
     }
   }
@@ -134,14 +135,14 @@ export const run = <A, E>(effect: Effect.Effect<A, E>, options: Options): Result
     fiber.unsafeInterruptAsFork(FiberId.none)
     finish(steps + maxSteps)
   }
-  settle(steps + maxSteps)
-  return { exit: watch.blame(end), ...counts, leftover: watch.alive }
+  runReady(steps + maxSteps)
+  return { exit: watch.addDefects(end), ...counts, leftover: watch.alive }
 }
 
 // internal
 
-// To yield takes some ten operations too: a fiber with shorter turns does nothing else.
-const leastTurn = 16
+// Yielding itself takes some ten operations: a fiber with shorter turns would do nothing else.
+const minTurn = 16
 
 /** mulberry32: a whole number below `bound`. */
 const makeDraw = (seed: number): ((bound: number) => number) => {
@@ -154,10 +155,10 @@ const makeDraw = (seed: number): ((bound: number) => number) => {
   }
 }
 
-/** Counts the fibers below the main one, and keeps what they died of. */
+/** Counts the fibers below the main fiber, and collects their defects. */
 class Watch extends Supervisor.AbstractSupervisor<void> {
   alive = 0
-  died: Cause.Cause<never> = Cause.empty
+  defects: Cause.Cause<never> = Cause.empty
   override readonly value = Effect.void
 
   override onStart(): void {
@@ -167,17 +168,17 @@ class Watch extends Supervisor.AbstractSupervisor<void> {
   override onEnd<A, E>(exit: Exit.Exit<A, E>): void {
     this.alive--
     if (Exit.isFailure(exit)) {
-      this.died = Option.match(Cause.keepDefects(exit.cause), {
-        onNone: () => this.died,
-        onSome: (defects) => Cause.parallel(this.died, defects)
+      this.defects = Option.match(Cause.keepDefects(exit.cause), {
+        onNone: () => this.defects,
+        onSome: (more) => Cause.parallel(this.defects, more)
       })
     }
   }
 
-  /** Adds the defects of other fibers to an end that says nothing of one. */
-  blame<A, E>(exit: Exit.Exit<A, E>): Exit.Exit<A, E> {
-    if (!Cause.isDie(this.died)) return exit
-    if (Exit.isSuccess(exit)) return Exit.failCause(this.died)
-    return Cause.isDie(exit.cause) ? exit : Exit.failCause(Cause.parallel(exit.cause, this.died))
+  /** Adds the defects of other fibers to an exit without a defect. */
+  addDefects<A, E>(exit: Exit.Exit<A, E>): Exit.Exit<A, E> {
+    if (!Cause.isDie(this.defects)) return exit
+    if (Exit.isSuccess(exit)) return Exit.failCause(this.defects)
+    return Cause.isDie(exit.cause) ? exit : Exit.failCause(Cause.parallel(exit.cause, this.defects))
   }
 }

@@ -6,11 +6,11 @@ export interface Timer {
   readonly at: number
   readonly id: number
   readonly wake: () => void
-  /** Where it is in the heap; `-1` once it is not. */
+  /** The index in the heap, `-1` when it is not in the heap. */
   index: number
 }
 
-/** Earliest first, then oldest: a binary heap in which each timer knows its place, so that it can be removed. */
+/** A binary heap, the earliest timer first, then the oldest. Each timer knows its index, so that it can be removed. */
 export const make = () => {
   const heap: Array<Timer> = []
   let ids = 0
@@ -50,7 +50,7 @@ export const make = () => {
   }
 
   return {
-    /** A timer that wakes once; never, when `at` is infinite. */
+    /** Adds a timer that wakes once, or never when `at` is infinite. */
     add: (at: number, wake: () => void): Timer => {
       const timer: Timer = { at, id: ids++, wake, index: -1 }
       if (Number.isFinite(at)) {
@@ -60,7 +60,7 @@ export const make = () => {
       return timer
     },
     remove,
-    /** When the next one is due. */
+    /** When the next timer is due. */
     next: (): number | undefined => heap[0]?.at,
     wake: (): void => {
       const [timer] = heap

@@ -24,7 +24,7 @@ import { utf8 } from "../Bytes.js"
 const client = "0123456789abcdef"
 const stretch = (key: string) => Key.stretch(Option.some(Redacted.make(key)))
 
-/** The two ends of a fresh connection, whichever is asked for. */
+/** Runs a program that can open connections and gets both sides of each. */
 const world = <A, E>(
   program: (
     meet: Effect.Effect<readonly [Connection, Connection], unknown, Scope.Scope>
@@ -48,13 +48,13 @@ const world = <A, E>(
 
 const serverSide = (connection: Connection, key: Key.Stretched) =>
   Effect.flatMap(Handshake.receive(connection, Effect.succeed([key])), (newcomer) =>
-    newcomer._tag === "Hello" ? Handshake.challenge(connection, newcomer) : assert.fail("a join")
+    newcomer._tag === "Hello" ? Handshake.challenge(connection, newcomer) : assert.fail("received a join")
   )
-const said = (connection: Connection) => Effect.option(connection.read).pipe(Effect.map(Option.flatten))
+const read = (connection: Connection) => Effect.option(connection.read).pipe(Effect.map(Option.flatten))
 
 describe("Handshake", () => {
   it.prop(
-    "two sides that know the same key agree, and others never do",
+    "agrees when both sides know the same key, and never otherwise",
     [FastCheck.string(), FastCheck.string()],
     ([left, right]) => {
       const [accepted, challenged] = world((meet) =>
@@ -76,7 +76,7 @@ describe("Handshake", () => {
       )
       if (left === right) {
         const agreement = Either.getOrThrow(accepted)
-        if (agreement._tag === "Resumed") return assert.fail("there was nothing to resume")
+        if (agreement._tag === "Resumed") return assert.fail("resumed without a session")
         const { keys, terms } = agreement
         const candidate = Either.getOrThrow(challenged)
         assert.deepStrictEqual([candidate.client, candidate.keys.id], [client, keys.id])
@@ -94,32 +94,32 @@ describe("Handshake", () => {
     ["a hello without a seal", `//control?v=1&nonce=${"0".repeat(32)}#hello\n`, "WrongKey"],
     ["nothing", "", "TimedOut"],
     ["half a line", "//control?v=1", "TimedOut"]
-  ])("a stranger who says %s is refused, and hears nothing", (_, noise, reason) => {
-    const [refused, elapsed, heard] = world((meet) =>
+  ])("refuses an unauthenticated peer that sends %s, and sends it nothing", (_, noise, reason) => {
+    const [refused, elapsed, received] = world((meet) =>
       Effect.gen(function* () {
         const [ours, theirs] = yield* meet
         if (noise !== "") yield* Effect.fork(Effect.ignore(ours.write(utf8(noise))))
         const [elapsed, refused] = yield* Effect.timed(Effect.flip(serverSide(theirs, yield* stretch("key"))))
         yield* theirs.reset
-        return [refused.reason, Duration.toSeconds(elapsed), yield* said(ours)] as const
+        return [refused.reason, Duration.toSeconds(elapsed), yield* read(ours)] as const
       })
     )
     assert.strictEqual(refused, reason)
     assert.isAtMost(elapsed, 10)
-    assert.isTrue(Option.isNone(heard))
+    assert.isTrue(Option.isNone(received))
   })
 
-  it("a recorded hello said again leads nowhere", () => {
+  it("refuses a recorded hello that is replayed", () => {
     const reason = world((meet) =>
       Effect.gen(function* () {
         const key = yield* stretch("key")
         const [ours, theirs] = yield* meet
         yield* Effect.fork(Effect.ignore(Handshake.accept(ours, { key, client, tls: "plain" })))
-        const recorded = Option.getOrThrow(yield* said(theirs))
+        const recorded = Option.getOrThrow(yield* read(theirs))
         const [again, server] = yield* meet
         yield* again.write(recorded)
         yield* Effect.fork(
-          Effect.zipRight(said(again), Effect.ignore(again.write(utf8(`//control?who=${client}&s=0#ready\n`))))
+          Effect.zipRight(read(again), Effect.ignore(again.write(utf8(`//control?who=${client}&s=0#ready\n`))))
         )
         return (yield* Effect.flip(serverSide(server, key))).reason
       })
@@ -127,19 +127,19 @@ describe("Handshake", () => {
     assert.strictEqual(reason, "WrongKey")
   })
 
-  it("an impostor who does not know the key gets no client", () => {
+  it("refuses a server that does not know the key", () => {
     const reason = world((meet) =>
       Effect.gen(function* () {
         const [ours, theirs] = yield* meet
         const welcome = `//control?nonce=${"0".repeat(32)}&s=0&mac=${"0".repeat(32)}#welcome\n`
-        yield* Effect.fork(Effect.zipRight(said(theirs), Effect.ignore(theirs.write(utf8(welcome)))))
+        yield* Effect.fork(Effect.zipRight(read(theirs), Effect.ignore(theirs.write(utf8(welcome)))))
         return (yield* Effect.flip(Handshake.accept(ours, { key: yield* stretch("key"), client, tls: "plain" }))).reason
       })
     )
     assert.strictEqual(reason, "WrongKey")
   })
 
-  it("keeps the bytes that come behind the handshake", () => {
+  it("keeps the bytes that follow a line of the handshake", () => {
     const rest = world((meet) =>
       Effect.gen(function* () {
         const key = yield* stretch("key")
@@ -148,13 +148,13 @@ describe("Handshake", () => {
         const hello = Key.hello(crypto, key).seal(`//control?v=1&nonce=${"0".repeat(32)}#hello`)
         yield* ours.write(utf8(`${hello}\nand more`))
         yield* Handshake.receive(theirs, Effect.succeed([key]))
-        return Frame.toText(Option.getOrThrow(yield* said(theirs)))
+        return Frame.toText(Option.getOrThrow(yield* read(theirs)))
       })
     )
     assert.strictEqual(rest, "and more")
   })
 
-  it("a pool connection proves that it is of this session, and learns its id", () => {
+  it("admits a pool connection of this session, and no other", () => {
     const [reasons, id] = world((meet) =>
       Effect.gen(function* () {
         const key = yield* stretch("key")
@@ -164,7 +164,7 @@ describe("Handshake", () => {
         const admit = (connection: Connection) =>
           Effect.gen(function* () {
             const newcomer = yield* Handshake.receive(connection, Effect.succeed([key]))
-            if (newcomer._tag === "Hello") return assert.fail("a hello")
+            if (newcomer._tag === "Hello") return assert.fail("received a hello")
             const count = yield* Handshake.checkJoin(connection, { keys, line: newcomer.line })
             yield* Handshake.admit(connection, { keys, count, id: "9f3c11aa" as never })
           }).pipe(Effect.tapError(() => connection.reset))
@@ -201,7 +201,7 @@ describe("Handshake", () => {
     ["self-signed", `np://9/+?fp=${"0".repeat(64)}#1`, "agreed"],
     ["self-signed", "np://9/+#2", "agreed"],
     ["verified", "np://9/+#2", "agreed"]
-  ] as const)("a client that demands tls %s and is offered %s: %s", (tls, terms, outcome) => {
+  ] as const)("a client that requires tls %s and is offered %s: %s", (tls, terms, outcome) => {
     const seen = world((meet) =>
       Effect.gen(function* () {
         const key = yield* stretch("key")
@@ -226,11 +226,11 @@ describe("Handshake", () => {
     const trust = { _tag: "Pinned", fingerprint: certificate.fingerprint } as const
     const pinned = Option.some(trust)
 
-    /** The server's side, as far as the id. */
+    /** The server's side, until it has sent the id. */
     const admit = (connection: Connection, key: Key.Stretched, keys: Key.SessionKeys) =>
       Effect.gen(function* () {
         const newcomer = yield* Handshake.receive(connection, Effect.succeed([key]))
-        if (newcomer._tag === "Hello") return assert.fail("a hello")
+        if (newcomer._tag === "Hello") return assert.fail("received a hello")
         const count = yield* Handshake.checkJoin(connection, { keys, line: newcomer.line })
         const inner = yield* Handshake.secureJoined(connection, { keys, count, certificate })
         yield* Handshake.admit(inner, { keys, count, id: "9f3c11aa" as never })
@@ -241,8 +241,8 @@ describe("Handshake", () => {
       return { key, keys: Key.session(yield* Crypto, key, { client: "a", server: "b" }) }
     })
 
-    it("both sides speak over what they secured", () => {
-      const heard = world((meet) =>
+    it("exchanges bytes over the secured connection", () => {
+      const received = world((meet) =>
         Effect.gen(function* () {
           const { key, keys } = yield* session
           const [ours, theirs] = yield* meet
@@ -252,23 +252,23 @@ describe("Handshake", () => {
           )
           assert.strictEqual(id, "9f3c11aa")
           yield* inner.write(utf8("hello"))
-          return Frame.toText(Option.getOrThrow(yield* said(connection)))
+          return Frame.toText(Option.getOrThrow(yield* read(connection)))
         })
       )
-      assert.strictEqual(heard, "hello")
+      assert.strictEqual(received, "hello")
     })
 
-    it("a man in the middle with another certificate is refused, and the client says nothing to it", () => {
-      const [reason, heard] = world((meet) =>
+    it("refuses an attacker with another certificate, and sends it nothing inside TLS", () => {
+      const [reason, received] = world((meet) =>
         Effect.gen(function* () {
           const { keys } = yield* session
           const [ours, middle] = yield* meet
           const listening = Effect.gen(function* () {
-            const line = yield* said(middle)
+            const line = yield* read(middle)
             assert.include(Frame.toText(Option.getOrThrow(line)), "#join")
             const { secure } = yield* Transport
             const inner = yield* secure(middle, { side: "server", certificate: lie })
-            return yield* said(inner)
+            return yield* read(inner)
           })
           return yield* Effect.all(
             [
@@ -280,10 +280,10 @@ describe("Handshake", () => {
         })
       )
       assert.strictEqual(reason, "NotPinned")
-      assert.isTrue(Option.isNone(heard))
+      assert.isTrue(Option.isNone(received))
     })
 
-    it("a man in the middle who passes the join on and ends the TLS himself is not taken in", () => {
+    it("refuses an attacker that forwards the join line and ends TLS itself", () => {
       const reason = world((meet) =>
         Effect.gen(function* () {
           const { key, keys } = yield* session

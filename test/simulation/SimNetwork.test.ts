@@ -22,7 +22,7 @@ import { textOf, utf8 } from "../Bytes.js"
 
 const segments = isLong ? [20, 320, 620, 920, 1220, 1520] : [20, 620, 1520]
 
-/** Runs it in a world for each of these segment sizes, on one host. */
+/** Runs the program on one host, in a world for each of these segment sizes. */
 const run = <E>(
   program: Effect.Effect<void, E, Scope.Scope | Transport>,
   over: Layer.Layer<Transport, never, Transport> = Layer.service(Transport)
@@ -54,7 +54,7 @@ type Program = (
   host: (name: string) => Effect.Effect<Transport["Type"], never, Scope.Scope>
 ) => Effect.Effect<void, TransportError, Scope.Scope>
 
-/** Runs a program over hosts `a` and `b`, in worlds of some seeds, and checks that nothing is left. */
+/** Runs a program on hosts `a` and `b`, with several seeds, and checks that nothing is left open. */
 const world = (link: SimNetwork.Link, program: Program): void => {
   for (let round = 0; round < runs(7, 20); round++) {
     const network = SimNetwork.make(link)
@@ -88,7 +88,7 @@ const connected = (host: Parameters<Program>[1], port = 80) =>
   })
 
 describe("SimNetwork", () => {
-  it("a connection takes a round trip, and a segment the latency", () =>
+  it("a connect takes one round trip, and a segment the latency", () =>
     world({ latency: "10 millis" }, (_, host) =>
       Effect.gen(function* () {
         const { client, server } = yield* connected(host)
@@ -102,7 +102,7 @@ describe("SimNetwork", () => {
     ))
 
   it.prop(
-    "bytes arrive whole and in order, whatever the link",
+    "delivers bytes complete and in order, whatever the link",
     [
       FastCheck.integer(),
       FastCheck.string({ maxLength: 300 }),
@@ -134,7 +134,7 @@ describe("SimNetwork", () => {
     }
   )
 
-  it.prop("one seed is one history, with jitter and resets", [FastCheck.integer()], ([seed]) => {
+  it.prop("gives the same history for the same seed, with jitter and resets", [FastCheck.integer()], ([seed]) => {
     const history = () => {
       const network = SimNetwork.make({ latency: 3, jitter: 5, window: 2, segment: 10, reset: 0.05 })
       const seen: Array<string> = []
@@ -163,7 +163,7 @@ describe("SimNetwork", () => {
     assert.deepStrictEqual(history(), history())
   })
 
-  it("a partition holds bytes, ends, and whoever connects, and heals without loss", () =>
+  it("a partition holds bytes, ends and new connections, and heals without loss", () =>
     world({ latency: 10, jitter: 5 }, (network, host) =>
       Effect.gen(function* () {
         const { client, here, server } = yield* connected(host)
@@ -199,7 +199,7 @@ describe("SimNetwork", () => {
       })
     ))
 
-  it("cut resets what was asked for and nothing else, for both sides", () =>
+  it("cut resets the chosen connections and no others, on both sides", () =>
     world({ latency: 10 }, (network, host) =>
       Effect.gen(function* () {
         const first = yield* connected(host, 80)
@@ -224,7 +224,7 @@ describe("SimNetwork", () => {
       })
     ))
 
-  it("a crash closes ports and resets connections; the dead program touches nothing, and the next one starts afresh", () =>
+  it("a crash closes ports and resets connections; the crashed host has no effect any more, and a restarted one is empty", () =>
     world({ latency: 10 }, (network, host) =>
       Effect.gen(function* () {
         const { client, here, listener, server, there } = yield* connected(host)
@@ -252,7 +252,7 @@ describe("SimNetwork", () => {
       })
     ))
 
-  it("what was written arrives although its scope closed, with an end behind it", () =>
+  it("delivers what was written before the scope closed, followed by an end", () =>
     world({ latency: 10, window: 4 }, (_, host) =>
       Effect.gen(function* () {
         const { here, listener } = yield* connected(host)
@@ -262,7 +262,7 @@ describe("SimNetwork", () => {
       })
     ))
 
-  it("closing with bytes unread resets the peer, and a reset overtakes what is unread", () =>
+  it("closing with unread bytes resets the peer, and a reset overtakes unread bytes", () =>
     world({ latency: 10 }, (_, host) =>
       Effect.gen(function* () {
         const { here, listener } = yield* connected(host)
@@ -278,7 +278,7 @@ describe("SimNetwork", () => {
       })
     ))
 
-  it("a connect that is interrupted after the other side has seen it is a reset there", () =>
+  it("a connect that is interrupted after the other side accepted it is a reset there", () =>
     world({ latency: 10 }, (_, host) =>
       Effect.gen(function* () {
         const { here, listener } = yield* connected(host)
@@ -304,7 +304,7 @@ describe("SimNetwork", () => {
       })
     ))
 
-  it("a listener on the loopback serves its own host only, which reaches it by loopback and by its own name", () =>
+  it("only the host itself reaches a listener on its loopback, by loopback and by name", () =>
     world({ latency: 10 }, (_, host) =>
       Effect.gen(function* () {
         const [here, there] = yield* Effect.all([host("a"), host("b")])
@@ -317,7 +317,7 @@ describe("SimNetwork", () => {
       })
     ))
 
-  it("ports belong to their host; names are those of hosts", () =>
+  it("keeps the ports of hosts apart, and knows only the names of hosts", () =>
     world({}, (_, host) =>
       Effect.gen(function* () {
         const [here, there] = yield* Effect.all([host("a"), host("b")])
@@ -330,7 +330,7 @@ describe("SimNetwork", () => {
       })
     ))
 
-  it("resets by chance end in errors, never in silence or lost bytes before an end", () =>
+  it("random resets are errors, never silence or missing bytes before an end", () =>
     world({ latency: 2, reset: 0.2, segment: 10, window: 3 }, (_, host) =>
       Effect.gen(function* () {
         const { here, listener } = yield* connected(host)

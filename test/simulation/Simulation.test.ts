@@ -15,7 +15,7 @@ import * as Simulation from "../../src/testing/Simulation.js"
 
 const delays = FastCheck.array(FastCheck.nat(100), { maxLength: 50 })
 
-/** Sleepers that note when they woke, some interrupted before. */
+/** Fibers that sleep and record when they woke. Those that would sleep for longer than `patience` are interrupted. */
 const sleepers = (delays: ReadonlyArray<number>, patience: number) =>
   Effect.gen(function* () {
     const woke: Array<readonly [at: number, delay: number]> = []
@@ -32,7 +32,7 @@ const sleepers = (delays: ReadonlyArray<number>, patience: number) =>
     return woke
   })
 
-/** In which order three fibers took their turns. */
+/** The order in which three fibers ran. */
 const order = (seed: number) => {
   const seen: Array<number> = []
   Simulation.run(
@@ -42,7 +42,7 @@ const order = (seed: number) => {
   return seen.join("")
 }
 
-/** What is left of two fibers that each add one, without a lock. */
+/** The sum after two fibers have each added one, without a lock. */
 const race = (seed: number) => {
   let balance = 0
   const add = Effect.map(
@@ -60,7 +60,7 @@ const race = (seed: number) => {
 
 describe("Simulation", () => {
   it.prop(
-    "every sleeper wakes at its time, in order, and one interrupted never does",
+    "wakes every sleeper on time and in order, and never one that was interrupted",
     [FastCheck.integer(), delays, FastCheck.nat(100)],
     ([seed, delays, patience]) => {
       const { exit, leftover } = Simulation.run(sleepers(delays, patience), { seed })
@@ -83,7 +83,7 @@ describe("Simulation", () => {
   )
 
   it.prop(
-    "equal seeds are equal histories, also with chance and short turns",
+    "gives equal histories for equal seeds, with randomness and short turns too",
     [FastCheck.integer(), delays, FastCheck.integer({ min: 1, max: 100 })],
     ([seed, delays, turn]) => {
       const history = () => {
@@ -100,23 +100,23 @@ describe("Simulation", () => {
     }
   )
 
-  it("other seeds show other orders", () => {
+  it("shows other orders with other seeds", () => {
     assert.strictEqual(new Set(Array.from({ length: 100 }, (_, seed) => order(seed))).size, 6)
   })
 
-  it("a lost update between two reads of one fiber is found by some seed with short turns, and found again by it", () => {
+  it("finds a lost update with some seed and short turns, and reproduces it with that seed", () => {
     const seed = Array.from({ length: 1000 }, (_, seed) => seed).find((seed) => race(seed) === 1)
     assert.isDefined(seed)
     assert.strictEqual(race(seed ?? 0), 1)
   })
 
-  it("takes no real time for virtual years", () => {
+  it("simulates years without taking real time", () => {
     const { elapsed, exit } = Simulation.run(Effect.as(Effect.sleep("3650 days"), "done"), { seed: 1 })
     assert.deepStrictEqual(exit, Exit.succeed("done"))
     assert.strictEqual(elapsed, Duration.toMillis("3650 days"))
   })
 
-  it("a program in which all wait for nothing is a Deadlock that says when, and its finalizers run", () => {
+  it("reports a program in which every fiber waits as a Deadlock, with its time, and runs its finalizers", () => {
     let closed = false
     const program = Effect.sleep("5 seconds").pipe(
       Effect.zipRight(Effect.flatMap(Deferred.make<void>(), Deferred.await)),
@@ -132,12 +132,12 @@ describe("Simulation", () => {
     assert.deepStrictEqual([elapsed, closed, leftover], [5000, true, 0])
   })
 
-  it("sleeping for ever is a Deadlock too", () => {
+  it("reports an endless sleep as a Deadlock", () => {
     const { exit } = Simulation.run(Effect.sleep(Duration.infinity), { seed: 1 })
     assert.isTrue(Exit.isFailure(exit) && Cause.isFailType(exit.cause) && exit.cause.error.reason === "Stuck")
   })
 
-  it("a program without end is given up after the most steps, whether or not its time passes", () => {
+  it("stops an endless program after maxSteps, whether or not time advances in it", () => {
     for (const step of [Effect.void, Effect.yieldNow(), Effect.sleep(1)]) {
       const { exit, steps } = Simulation.run(Effect.forever(step), { seed: 1, maxSteps: 1000 })
       assert.isTrue(Exit.isFailure(exit) && Cause.isFailType(exit.cause) && exit.cause.error.reason === "Busy")
@@ -145,7 +145,7 @@ describe("Simulation", () => {
     }
   })
 
-  it("a defect is the exit's, in the main fiber and in one that nobody waits for", () => {
+  it("reports a defect of the main fiber, and of a fiber that no other waits for", () => {
     const boom = Effect.dieMessage("boom")
     const forked = Effect.zipRight(Effect.forkDaemon(boom), Effect.sleep(1))
     for (const program of [boom, forked, Effect.zipRight(forked, Effect.fail("too"))]) {
@@ -169,14 +169,14 @@ describe("Simulation", () => {
 const same = FastCheck.uint8Array({ minLength: 1, maxLength: 100 })
 
 describe("Crypto", () => {
-  it.prop("the simulated HMAC is the real one", [same, same], ([key, data]) => {
+  it.prop("computes the same HMAC simulated and real", [same, same], ([key, data]) => {
     const mac = Effect.map(Crypto, ({ hmac }) => Buffer.from(hmac(key, data)).toString("hex"))
     const real = Effect.runSync(Effect.provide(mac, NodeCrypto.layer))
     assert.strictEqual(Effect.runSync(Effect.provide(mac, SimCrypto.layer(1))), real)
     assert.lengthOf(real, 64)
   })
 
-  it.prop("simulated bytes depend on the seed alone", [FastCheck.nat(), FastCheck.nat(100)], ([seed, length]) => {
+  it.prop("draws simulated bytes from the seed alone", [FastCheck.nat(), FastCheck.nat(100)], ([seed, length]) => {
     const draw = (seed: number) =>
       Effect.runSync(
         Effect.flatMap(Crypto, ({ randomBytes }) => Effect.all([randomBytes(length), randomBytes(length)])).pipe(
@@ -192,7 +192,7 @@ describe("Crypto", () => {
     }
   })
 
-  it.live("stretching is scrypt with N = 2^15, r = 8, p = 1", () =>
+  it.live("stretches with scrypt, N = 2^15, r = 8, p = 1", () =>
     Effect.gen(function* () {
       const { randomBytes, stretch } = yield* Crypto
       const text = new TextEncoder()
