@@ -1,7 +1,7 @@
 import { afterEach, assert, beforeEach, describe, it } from "@effect/vitest"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
-import { answering, ask, fate, makeWorld, tunnel, type World } from "./command/Nodepass.js"
+import { answering, ask, fate, makeWorld, pause, tunnel, type World } from "./command/Nodepass.js"
 
 let world: World
 beforeEach(() => {
@@ -152,8 +152,7 @@ describe("the log", () => {
   it("log=none logs nothing", async () => {
     const [tunnelPort, port] = [await world.freePort(), await world.freePort()]
     const server = world.start([`server://k@127.0.0.1:${tunnelPort}/127.0.0.1:${port}?mode=1&log=none`])
-    let there = false
-    while (!there) there = (await fate(world.connect(tunnelPort).end("not a handshake\n"))) !== "ECONNREFUSED"
+    while ((await fate(world.connect(tunnelPort).end("not a handshake\n"))) === "ECONNREFUSED") await pause()
     assert.strictEqual(await server.stop(), 0)
     assert.strictEqual(server.log(), "")
   })

@@ -10,6 +10,7 @@ import {
   fate,
   makeWorld,
   type Nodepass,
+  pause,
   readAll,
   tunnel,
   type World
@@ -76,7 +77,7 @@ describe("a tunnel of two processes", () => {
     // Without a session the client holds no pool: what is left is the process's own.
     await server.stop()
     await client.line(/connection refused/)
-    while (descriptors(client) >= 45) await new Promise((resolve) => setImmediate(resolve))
+    while (descriptors(client) >= 45) await pause()
   })
 })
 
@@ -243,7 +244,10 @@ describe("limits", () => {
       over = true
       return how
     })
-    while (!over) await says(chatty, "x")
+    while (!over) {
+      await says(chatty, "x")
+      await pause()
+    }
     assert.strictEqual(await end, "ECONNRESET")
     await says(chatty, "still here")
   })

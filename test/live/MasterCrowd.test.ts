@@ -5,7 +5,7 @@ import type * as Net from "node:net"
 import * as Os from "node:os"
 import * as Path from "node:path"
 import process from "node:process"
-import { makeWorld } from "./command/Nodepass.js"
+import { makeWorld, pause } from "./command/Nodepass.js"
 
 const subscribers = 1000
 const readers = 100
@@ -58,7 +58,7 @@ describe("a thousand subscribers of a master's events", () => {
       const metric = async (name: string) =>
         Number(new RegExp(`^${name} (\\S+)$`, "m").exec(await call("GET", "/metrics"))?.[1])
       const subscribed = async (count: number) => {
-        while ((await metric("nodepass_event_subscribers")) !== count);
+        while ((await metric("nodepass_event_subscribers")) !== count) await pause()
       }
       const subscribe = async () => {
         const socket = world.connect(port)

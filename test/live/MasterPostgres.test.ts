@@ -3,7 +3,7 @@ import * as Fs from "node:fs"
 import * as Os from "node:os"
 import * as Path from "node:path"
 import * as Postgres from "./command/Postgres.js"
-import { makeWorld } from "./command/Nodepass.js"
+import { makeWorld, pause } from "./command/Nodepass.js"
 
 describe.skipIf(Postgres.programs === undefined)("a master with its state in PostgreSQL", () => {
   let postgres: Postgres.Postgres | undefined
@@ -38,6 +38,7 @@ describe.skipIf(Postgres.programs === undefined)("a master with its state in Pos
         for (;;) {
           const health = await call("GET", "/health")
           if (health.status === status) return health.json.ready
+          await pause()
         }
       }
       const forward = async () => `client://127.0.0.1:${await world.freePort()}/127.0.0.1:9?mode=1`

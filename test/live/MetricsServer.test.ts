@@ -2,7 +2,7 @@ import { afterEach, assert, beforeEach, describe, it } from "@effect/vitest"
 import { once } from "node:events"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
-import { echoing, makeWorld, type Nodepass, type World } from "./command/Nodepass.js"
+import { echoing, makeWorld, type Nodepass, pause, type World } from "./command/Nodepass.js"
 
 const { version } = JSON.parse(Fs.readFileSync(Path.join(import.meta.dirname, "../../package.json"), "utf8")) as {
   readonly version: string
@@ -30,12 +30,13 @@ const healthUntil = async (base: string, status: string) => {
   for (;;) {
     const answer = await health(base)
     if (answer.status === status) return answer
+    await pause()
   }
 }
 
 /** Waits until the metrics have this line: relay threads report bytes a moment after they have moved them. */
 const metricUntil = async (base: string, line: string) => {
-  while (!(await (await fetch(`${base}/metrics`)).text()).split("\n").includes(line));
+  while (!(await (await fetch(`${base}/metrics`)).text()).split("\n").includes(line)) await pause()
 }
 
 const sides = async () => {

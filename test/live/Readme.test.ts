@@ -12,7 +12,7 @@ import * as Results from "../../bench/Results.js"
 import * as Parameter from "../../src/url/Parameter.js"
 import { isLong, runs } from "../Runs.js"
 import { freePort } from "./command/freePort.js"
-import { makeWorld } from "./command/Nodepass.js"
+import { makeWorld, pause } from "./command/Nodepass.js"
 
 const root = Path.join(import.meta.dirname, "../..")
 const readme = Fs.readFileSync(Path.join(root, "README.md"), "utf8")
@@ -40,7 +40,7 @@ const listen = (server: Net.Server, port = 0) =>
 /** Visits until somebody answers: the commands take a moment to find each other. */
 const visit = (port: number): Promise<string> =>
   new Promise((resolve) => {
-    const again = () => setImmediate(() => resolve(visit(port)))
+    const again = () => void pause().then(() => resolve(visit(port)))
     const socket = Net.connect({ port, host: "127.0.0.1" })
     let text = ""
     socket.setEncoding("utf8").on("data", (chunk: string) => (text += chunk))

@@ -9,9 +9,9 @@ beforeEach(() => {
 afterEach(() => world.close())
 
 const env = {
-  NP_REPORT_INTERVAL: "400ms",
+  NP_REPORT_INTERVAL: "800ms",
   NP_RESUME_GRACE: "1s",
-  NP_HANDSHAKE_TIMEOUT: "1s",
+  NP_HANDSHAKE_TIMEOUT: "3s",
   NP_SERVICE_COOLDOWN: "1s"
 }
 

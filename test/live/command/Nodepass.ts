@@ -106,6 +106,9 @@ export const makeWorld = () => {
 
 export type World = ReturnType<typeof makeWorld>
 
+/** Between two looks at what no event tells: a test that spins takes the processor from what it waits for. */
+export const pause = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 20))
+
 /** Answers each question, once it has ended, with `re:` and the question. */
 export const answering = (socket: Net.Socket) => {
   const parts: Array<Buffer> = [Buffer.from("re:")]
