@@ -7,6 +7,7 @@ import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { Refusals } from "../core/Refusals.js"
+import { rootSpan } from "../core/RootSpan.js"
 import type { TlsMode } from "../core/TlsMode.js"
 import type { Certificate } from "../transport/Certificates.js"
 import { Settings } from "../transport/Settings.js"
@@ -126,7 +127,7 @@ const makeClients = (options: Options) =>
         const client = yield* open({ id, details, proof: { key, keys, nonces } }, Option.none())
         yield* Effect.tapError(Handshake.grant(arrival.connection, candidate, terms), () => CurrentClient.end(client))
         yield* attach(client, arrival, { connection: arrival.connection, dialect, key })
-      })
+      }).pipe(rootSpan("Server.startSession", () => ({ client: String(arrival.connection.remote) })))
 
     const decline = (arrival: TunnelPort.Arrival, candidate: Handshake.Candidate) =>
       Effect.zipRight(
@@ -180,7 +181,7 @@ const makeClients = (options: Options) =>
           yield* Effect.annotateLogs(Effect.logInfo("client resumed its session"), {
             client: String(connection.remote)
           })
-        }),
+        }).pipe(rootSpan("Server.resumeSession", () => ({ client: String(arrival.connection.remote) }))),
 
       /** Admits a pool connection to the session that it claims. */
       join: ({ connection, scope }: TunnelPort.Arrival, { line, session }: { line: string; session: string }) =>

@@ -132,20 +132,25 @@ beforeEach(() => {
 afterEach(() => world.close())
 
 describe("an OpenTelemetry collector", () => {
-  it("receives a trace of each handshake and each visitor, from both sides", async () => {
+  it("receives a trace of each handshake, session and visitor, from both sides", async () => {
     const { env, next } = await makeCollector(world)
     const { port: target } = await world.listen(answering)
     const { client, port, server } = await tunnel(world, { target, receiver: "server", env })
     assert.strictEqual(String(await ask(world, port, "hello")), "re:hello")
-    const missing = new Set(["Handshake.accept", "Handshake.challenge", "Router.open", "Targets.dial"])
+    const missing = new Map([
+      ["Handshake.accept", "peer"],
+      ["Handshake.challenge", "peer"],
+      ["Server.startSession", "client"],
+      ["Router.open", "visitor"],
+      ["Targets.dial", "visitor"]
+    ])
     while (missing.size > 0) {
       for (const { attributes, name, parentSpanId, status } of await next(spansOf)) {
-        if (!missing.delete(name)) continue
+        const attribute = missing.get(name)
+        if (attribute === undefined) continue
+        missing.delete(name)
         assert.deepStrictEqual([parentSpanId, status.code], [undefined, 1])
-        assert.match(
-          String(record(attributes)[name.startsWith("Handshake") ? "peer" : "visitor"]),
-          /^127\.0\.0\.1:\d+$/
-        )
+        assert.match(String(record(attributes)[attribute]), /^127\.0\.0\.1:\d+$/)
       }
     }
     assert.deepStrictEqual([await client.stop(), await server.stop()], [0, 0])
