@@ -1,5 +1,5 @@
 /**
- * Which of a client's servers it goes through: the first that is there, and back to an earlier one that has returned.
+ * Chooses the server that a client uses: the first that can be reached, and an earlier one again once it has returned.
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -9,96 +9,104 @@ import * as Queue from "effect/Queue"
 import * as Scope from "effect/Scope"
 import { Settings } from "../transport/Settings.js"
 
-/** What became of a server: it has a control connection, lost it, or could not be reached, or fell silent. */
-export type Outcome = "stands" | "lost" | "failed"
+/**
+ * `connected`: it has a control connection. `lost`: the control connection was lost, or there was none yet.
+ * `failed`: the server cannot be reached, or was silent for too long.
+ */
+export type ServerStatus = "connected" | "lost" | "failed"
 
 export interface Options<R> {
   /** The servers, the preferred first. */
-  readonly servers: ReadonlyArray<{
-    readonly name: string
-    /** Goes through it until the scope closes, and says what becomes of it. */
-    readonly run: (tell: (outcome: Outcome) => void) => Effect.Effect<never, never, R | Scope.Scope>
-  }>
+  readonly servers: ReadonlyArray<Server<R>>
 }
 
-/** A server that does not stand within this, or not again, is taken for away. */
-const patience = 1000
-
-interface Candidate {
-  readonly scope: Scope.CloseableScope
-  outcome: Outcome
-  since: number
+export interface Server<R> {
+  /** For the log. */
+  readonly name: string
+  /** Uses the server until the scope closes, and reports its status. */
+  readonly run: (report: (status: ServerStatus) => void) => Effect.Effect<never, never, R | Scope.Scope>
 }
 
 /**
- * Goes through the first server that is there, for ever.
+ * Runs the first server that can be reached, for ever.
  *
- * The next one is tried as soon as an attempt at those before it has failed, or the silence of one was found, or after a second
- * without a control connection; these are tried on meanwhile. Once an earlier one has stood for the service cooldown, those behind it are left: nobody
- * being served through them is interrupted.
+ * The next one starts when those before it have failed, or have been without a control connection for a second; they
+ * keep trying. Once an earlier server has been connected for the service cooldown, the later ones are stopped, which
+ * interrupts none of their visitors.
  */
 export const run = <R>({
   servers
 }: Options<R>): Effect.Effect<never, never, Exclude<R, Scope.Scope> | Scope.Scope | Settings> =>
   Effect.gen(function* () {
     const { serviceCooldown } = yield* Settings
-    const steady = Duration.toMillis(serviceCooldown)
+    const cooldownMillis = Duration.toMillis(serviceCooldown)
     const parent = yield* Effect.scope
     const clock = yield* Effect.clock
     // Steady, unlike the time of day.
-    const millis = () => Number(clock.unsafeCurrentTimeNanos() / 1000n) / 1000
-    const wake = yield* Effect.acquireRelease(Queue.dropping<void>(1), Queue.shutdown)
-    const running = new Map<number, Candidate>()
+    const now = () => Number(clock.unsafeCurrentTimeNanos() / 1000n) / 1000
+    const changed = yield* Effect.acquireRelease(Queue.dropping<void>(1), Queue.shutdown)
+    const running = new Map<Server<R>, Running>()
 
-    const start = (rank: number, server: Options<R>["servers"][number]) =>
+    const start = (server: Server<R>, rank: number) =>
       Effect.gen(function* () {
         const scope = yield* Scope.fork(parent, ExecutionStrategy.sequential)
-        const candidate: Candidate = { scope, outcome: "lost", since: millis() }
-        running.set(rank, candidate)
-        const tell = (outcome: Outcome) => {
-          candidate.outcome = outcome
-          candidate.since = millis()
-          wake.unsafeOffer(undefined)
+        const state: Running = { scope, status: "lost", since: now() }
+        running.set(server, state)
+        const report = (status: ServerStatus) => {
+          state.status = status
+          state.since = now()
+          changed.unsafeOffer(undefined)
         }
         if (rank > 0) yield* Effect.annotateLogs(Effect.logInfo("trying the next server"), { server: server.name })
-        // What it opens in the scope is closed before its fiber ends, so that a farewell finds the way.
-        yield* Effect.forkIn(Scope.extend(server.run(tell), scope), scope)
+        // Forked last: the scope closes what the server opens in it before it interrupts the fiber, so that `Bye` is sent.
+        yield* Effect.forkIn(Scope.extend(server.run(report), scope), scope)
       })
-    const stop = (rank: number, { scope }: Candidate, name: string) => {
-      running.delete(rank)
+    const stop = (server: Server<R>, { scope }: Running) => {
+      running.delete(server)
       return Effect.zipRight(
-        Effect.annotateLogs(Effect.logInfo("an earlier server is back: this one is left"), { server: name }),
+        Effect.annotateLogs(Effect.logInfo("an earlier server is back; leaving this one"), { server: server.name }),
         Scope.close(scope, Exit.void)
       )
     }
 
-    /** Starts and stops what is to be, and says in how many milliseconds to look again. */
-    const look = Effect.gen(function* () {
-      let wanted: "run" | "keep" | "stop" = "run"
-      let next = Infinity
+    /** Starts and stops servers. Returns the milliseconds after which to decide again. */
+    const decide = Effect.gen(function* () {
+      let others: "start" | "keep" | "stop" = "start"
+      let wait = Infinity
       for (const [rank, server] of servers.entries()) {
-        if (wanted === "run" && !running.has(rank)) yield* start(rank, server)
-        const candidate = running.get(rank)
-        if (candidate === undefined) continue
-        if (wanted === "stop") {
-          yield* stop(rank, candidate, server.name)
+        if (others === "start" && !running.has(server)) yield* start(server, rank)
+        const state = running.get(server)
+        if (state === undefined) continue
+        if (others === "stop") {
+          yield* stop(server, state)
           continue
         }
-        if (candidate.outcome === "failed") continue
-        const stands = candidate.outcome === "stands"
-        const left = candidate.since + (stands ? steady : patience) - millis()
+        if (state.status === "failed") continue
+        const isConnected = state.status === "connected"
+        const left = state.since + (isConnected ? cooldownMillis : patienceMillis) - now()
         if (left > 0) {
-          wanted = "keep"
-          // Less than that and a clock of fractions may stand still.
-          next = Math.min(next, Math.max(1, left))
-        } else if (stands) wanted = "stop"
+          others = "keep"
+          // The clock counts whole units: a shorter wait might not move it.
+          wait = Math.min(wait, Math.max(1, left))
+        } else if (isConnected) others = "stop"
       }
-      return next
+      return wait
     })
 
     return yield* Effect.forever(
-      Effect.flatMap(look, (millis) =>
-        Number.isFinite(millis) ? Effect.timeoutOption(Queue.take(wake), millis) : Queue.take(wake)
+      Effect.flatMap(decide, (wait) =>
+        Number.isFinite(wait) ? Effect.timeoutOption(Queue.take(changed), wait) : Queue.take(changed)
       )
     )
   })
+
+// internal
+
+/** A server that has been without a control connection for this long is considered away. */
+const patienceMillis = 1000
+
+interface Running {
+  readonly scope: Scope.CloseableScope
+  status: ServerStatus
+  since: number
+}

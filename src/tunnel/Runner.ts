@@ -1,86 +1,50 @@
 /**
- * What a side of a tunnel does, as its configuration has it: it serves a client, goes through a server, or forwards.
+ * Opens a tunnel by its configuration, in one of four roles: a server that receives visitors or sends them to its
+ * client, a client that forwards by itself or connects to servers.
  */
 import * as Effect from "effect/Effect"
-import * as ExecutionStrategy from "effect/ExecutionStrategy"
-import * as Exit from "effect/Exit"
 import { constVoid } from "effect/Function"
 import * as Option from "effect/Option"
-import * as Scope from "effect/Scope"
+import type * as Scope from "effect/Scope"
 import type { Address } from "../core/Address.js"
-import * as Certificates from "../transport/Certificates.js"
-import * as Client from "./Client.js"
-import type { Crypto } from "../transport/Crypto.js"
-import type { DatagramRelay } from "../relay/DatagramRelay.js"
-import type { Deadlines } from "../core/Deadlines.js"
-import type { Deflate } from "../wire/Deflate.js"
-import type { EventBus } from "../core/EventBus.js"
-import { Egress } from "../relay/Egress.js"
-import * as Failover from "./Failover.js"
 import * as DatagramChannel from "../relay/DatagramChannel.js"
-import * as VisitorPort from "../relay/VisitorPort.js"
-import * as Keyring from "./Keyring.js"
-import { Router, type RouteTimeout } from "./Router.js"
-import type { Refusals } from "../core/Refusals.js"
-import type { Relay } from "../relay/Relay.js"
-import * as Server from "./Server.js"
-import type { SessionStore } from "./SessionStore.js"
-import { Settings } from "../transport/Settings.js"
-import type { Slots } from "../relay/Slots.js"
+import { Egress } from "../relay/Egress.js"
 import { Targets } from "../relay/Targets.js"
+import * as VisitorPort from "../relay/VisitorPort.js"
+import * as Certificates from "../transport/Certificates.js"
+import { Settings } from "../transport/Settings.js"
 import { Transport, type TransportError } from "../transport/Transport.js"
 import type { ClientConfig, ServerConfig, TunnelConfig } from "../url/TunnelUrl.js"
 import { refuse, type UrlError } from "../url/UrlError.js"
-import type { PoolFactory } from "../pool/PoolFactory.js"
-import type { PoolPolicy } from "../pool/PoolPolicy.js"
-import type { SignalBusFactory } from "../signal/SignalBusFactory.js"
+import * as Client from "./Client.js"
+import * as Failover from "./Failover.js"
+import * as Keyring from "./Keyring.js"
+import { Router, type RouteTimeout } from "./Router.js"
+import * as Server from "./Server.js"
+import * as VisitorSide from "./VisitorSide.js"
 
-/** A role at work. */
 export interface Runner {
-  /** The mode in force, as the URL's `mode` counts. */
-  readonly mode: 1 | 2
-  /** Where clients connect to this side; for single-end forwarding, where visitors come to. */
+  /** What this side does; the URL's `mode`, or the choice that `auto` came to. */
+  readonly role: "receive" | "send" | "forward" | "through"
+  /** Where clients connect to a server, or visitors to a client that forwards. */
   readonly tunnel: Option.Option<Address>
-  /** Where visitors come to this side now. */
+  /** Where visitors connect to this side now. */
   readonly visitors: () => Option.Option<Address>
-  /** Serves by itself, with no session. */
-  readonly alone: boolean
-  /** Puts another tunnel key in force; does nothing for a role that has none. */
+  /** Replaces the tunnel key. Does nothing for a client that forwards by itself. */
   readonly replaceKey: Keyring.Replace
 }
 
-type Environment =
-  | Certificates.Certificates
-  | Crypto
-  | DatagramRelay
-  | Deadlines
-  | Deflate
-  | Egress
-  | EventBus
-  | PoolFactory
-  | PoolPolicy
-  | Router
-  | Refusals
-  | Relay
-  | Scope.Scope
-  | SessionStore
-  | Settings
-  | SignalBusFactory
-  | Slots
-  | Targets
-  | Transport
-
-/** What keeps a role from beginning. */
+/** Why a tunnel could not be opened. */
 export type OpenError = Certificates.CertificateError | TransportError | UrlError
 
 /**
- * Opens the role's ports and serves in the present scope, whose end stops accepting and ends the sessions.
+ * Opens the ports of the role and serves until the present scope closes.
  *
- * Visitors, and the connections they are served on, live in `visitors`. Fails when a port cannot be opened, and when a
- * target would be the tunnel's own port, or a certificate file is of no use.
+ * `visitors` holds the visitors and the connections that serve them. Fails when a port cannot be opened, when a target is
+ * a port of the tunnel itself, or when a certificate file cannot be used.
  */
-export const open = (config: TunnelConfig, visitors: Scope.Scope): Effect.Effect<Runner, OpenError, Environment> =>
-  config._tag === "Server" ? serve(config, visitors) : connect(config, visitors)
+export const open = (config: TunnelConfig, visitors: Scope.Scope) =>
+  config._tag === "Server" ? serve(config, visitors) : openClient(config, visitors)
 
 // internal
 
@@ -89,165 +53,112 @@ const serve = (config: ServerConfig, visitors: Scope.Scope) =>
     const transport = yield* Transport
     const tls = yield* certificateOf(config)
     const keyring = yield* keyringOf(config)
-    const front =
+    const port =
       config.mode === "send" || config.targets.length > 1
         ? Option.none()
         : config.mode === "receive"
           ? Option.some(yield* VisitorPort.open(config.targets[0]))
-          : yield* frontIfFree(config.targets[0])
+          : yield* openIfFree(config.targets[0])
     const listener = yield* transport.listen(config.tunnel)
-    const receiver = Option.isSome(front) ? "server" : "client"
-    if (receiver === "client") {
-      yield* refuseOwnPort(config, listener.address)
-      yield* (yield* Targets).probe
-    }
+    const receiver = Option.isSome(port) ? "server" : "client"
+    if (receiver === "client") yield* checkTargets(config, listener.address)
 
-    yield* Effect.logInfo("waiting for a client").pipe(
-      Effect.annotateLogs({
-        tunnel: String(listener.address),
-        ...Option.match(front, {
-          onNone: () => ({ mode: 2, target: config.targets.join(",") }),
-          onSome: ({ address }) => ({ mode: 1, visitors: String(address) })
-        })
-      })
-    )
-    if (Option.isSome(front)) yield* VisitorPort.serve(front.value, yield* throughTunnel(config), visitors)
+    const details = Option.match(port, {
+      onNone: () => ({ mode: 2, target: config.targets.join(",") }),
+      onSome: ({ address }) => ({ mode: 1, visitors: String(address) })
+    })
+    yield* Effect.annotateLogs(Effect.logInfo("waiting for a client"), {
+      tunnel: String(listener.address),
+      ...details
+    })
+    if (Option.isSome(port)) yield* VisitorPort.serve(port.value, yield* throughTunnel(config), visitors)
     yield* Effect.forkScoped(
       Server.run({ listener, keyring, max: config.max, receiver, connections: visitors, ...tls })
     )
-    return {
-      mode: receiver === "server" ? 1 : 2,
+    const runner: Runner = {
+      role: receiver === "server" ? "receive" : "send",
       tunnel: Option.some(listener.address),
-      visitors: () => Option.map(front, ({ address }) => address),
-      alone: false,
+      visitors: () => Option.map(port, ({ address }) => address),
       replaceKey: keyring.replace
-    } satisfies Runner
+    }
+    return runner
   })
 
-const connect = (config: ClientConfig, visitors: Scope.Scope) =>
+const openClient = (config: ClientConfig, visitors: Scope.Scope) =>
   Effect.gen(function* () {
-    const front =
+    const port =
       config.mode === "through" || config.standbys.length > 0
         ? Option.none()
         : config.mode === "forward"
           ? Option.some(yield* VisitorPort.open(config.tunnel))
           : yield* Effect.option(VisitorPort.open(config.tunnel))
-    return Option.isSome(front) ? yield* forward(config, front.value, visitors) : yield* through(config, visitors)
+    return Option.isSome(port)
+      ? yield* forward(config, port.value, visitors)
+      : yield* connectToServers(config, visitors)
   })
 
-/** Single-end forwarding: visitors come to the tunnel address and are brought straight to the target. */
-const forward = (config: ClientConfig, front: VisitorPort.VisitorPort, visitors: Scope.Scope) =>
+/** Forwards by itself: visitors connect to the tunnel address, and are connected to a target. */
+const forward = (config: ClientConfig, port: VisitorPort.VisitorPort, visitors: Scope.Scope) =>
   Effect.gen(function* () {
     const { associate, connect } = yield* Egress
-    yield* refuseOwnPort(config, front.address)
-    yield* (yield* Targets).probe
-    yield* VisitorPort.serve(front, { connect, associate, refusal: "target", proxyIn: config.proxyIn }, visitors)
-    yield* Effect.logInfo("forwarding").pipe(
-      Effect.annotateLogs({ mode: 1, visitors: String(front.address), target: config.targets.join(",") })
-    )
-    return {
+    yield* checkTargets(config, port.address)
+    yield* VisitorPort.serve(port, { connect, associate, refusal: "target", proxyIn: config.proxyIn }, visitors)
+    yield* Effect.annotateLogs(Effect.logInfo("forwarding"), {
       mode: 1,
-      tunnel: Option.some(front.address),
-      visitors: () => Option.some(front.address),
-      alone: true,
+      visitors: String(port.address),
+      target: config.targets.join(",")
+    })
+    const runner: Runner = {
+      role: "forward",
+      tunnel: Option.some(port.address),
+      visitors: () => Option.some(port.address),
       replaceKey: () => Effect.void
-    } satisfies Runner
+    }
+    return runner
   })
 
-const through = (config: ClientConfig, visitors: Scope.Scope) =>
+const connectToServers = (config: ClientConfig, visitors: Scope.Scope) =>
   Effect.gen(function* () {
-    const tunnel = yield* Effect.scope
-    const services = yield* Effect.context<
-      DatagramRelay | Deadlines | Refusals | Relay | Settings | Slots | Transport
-    >()
     const keyring = yield* keyringOf(config)
-    const ways = yield* throughTunnel(config)
     const authorities = yield* authoritiesOf(config)
-    const { probe } = yield* Targets
-    const servers = [config.tunnel, ...config.standbys]
-    let port: { readonly address: Address; readonly scope: Scope.CloseableScope } | undefined
-    let probes: Scope.CloseableScope | undefined
-    /** Where visitors come to, as the servers have it. */
-    const flows = new Map<Address, "local" | "remote">()
-
-    const closePort = Effect.suspend(() => {
-      const open = port
-      port = undefined
-      return open === undefined ? Effect.void : Scope.close(open.scope, Exit.void)
-    })
-    const stopProbes = Effect.suspend(() => {
-      const running = probes
-      probes = undefined
-      return running === undefined ? Effect.void : Scope.close(running, Exit.void)
-    })
-    const startProbes = Effect.gen(function* () {
-      if (probes !== undefined) return
-      probes = yield* Scope.fork(tunnel, ExecutionStrategy.sequential)
-      yield* Scope.extend(probe, probes)
-    }).pipe(Effect.onInterrupt(() => stopProbes))
-    const openPort = Effect.gen(function* () {
-      if (port !== undefined) return
-      if (config.targets.length > 1) return yield* new Client.SeveralTargets()
-      const scope = yield* Scope.fork(tunnel, ExecutionStrategy.sequential)
-      yield* Effect.gen(function* () {
-        const front = yield* VisitorPort.open(config.targets[0])
-        yield* VisitorPort.serve(front, ways, visitors)
-        port = { address: front.address, scope }
-        yield* Effect.logInfo("visitors come to this side").pipe(
-          Effect.annotateLogs({ visitors: String(front.address) })
+    const visitorSide = yield* VisitorSide.make({ config, routes: yield* throughTunnel(config), visitors })
+    const addresses = [config.tunnel, ...config.standbys]
+    const servers = addresses.map((address, rank) => ({
+      name: String(address),
+      run: (report: (status: Failover.ServerStatus) => void) =>
+        Effect.zipRight(
+          Effect.addFinalizer(() => visitorSide.remove(address)),
+          Client.run({
+            address,
+            rank,
+            isOneOfSeveral: addresses.length > 1,
+            report,
+            keyring,
+            min: config.min,
+            tls: config.tls,
+            authorities,
+            setVisitorSide: (side) => visitorSide.set(address, side)
+          })
         )
-      }).pipe(
-        Scope.extend(scope),
-        Effect.onError((cause) => Scope.close(scope, Exit.failCause(cause)))
-      )
-    }).pipe(Effect.provide(services))
-
-    const deciding = yield* Effect.makeSemaphore(1)
-    const decide = Effect.suspend(() => {
-      const any = new Set(flows.values())
-      return Effect.zipRight(any.has("remote") ? startProbes : stopProbes, any.has("local") ? openPort : closePort)
-    }).pipe(deciding.withPermits(1))
-    const settle = (server: Address, where: "local" | "remote") =>
-      Effect.zipRight(
-        Effect.sync(() => flows.set(server, where)),
-        decide
-      )
-    // One that is left has no say any more, unless it is the last.
-    const leave = (server: Address) =>
-      Effect.suspend(() => (flows.size > 1 && flows.delete(server) ? Effect.ignore(decide) : Effect.void))
-    const goThrough = (address: Address, rank: number) => (tell: (outcome: Failover.Outcome) => void) =>
-      Effect.zipRight(
-        Effect.addFinalizer(() => leave(address)),
-        Client.run({
-          address,
-          rank,
-          isOneOfSeveral: servers.length > 1,
-          tell,
-          keyring,
-          min: config.min,
-          tls: config.tls,
-          authorities,
-          openPort: (where) => settle(address, where)
-        })
-      )
-    const runs = servers.map((address, rank) => ({ name: String(address), run: goThrough(address, rank) }))
-
-    yield* Effect.logInfo("connecting").pipe(
-      Effect.annotateLogs({ mode: 2, server: servers.join(","), target: config.targets.join(",") })
-    )
-    yield* config.servers === "failover" && runs.length > 1
-      ? Effect.forkScoped(Failover.run({ servers: runs }))
-      : Effect.forEach(runs, ({ run }) => Effect.forkScoped(run(constVoid)), { discard: true })
-    return {
+    }))
+    yield* Effect.annotateLogs(Effect.logInfo("connecting"), {
       mode: 2,
+      server: addresses.join(","),
+      target: config.targets.join(",")
+    })
+    yield* config.servers === "failover" && servers.length > 1
+      ? Effect.forkScoped(Failover.run({ servers }))
+      : Effect.forEach(servers, ({ run }) => Effect.forkScoped(run(constVoid)), { discard: true })
+    const runner: Runner = {
+      role: "through",
       tunnel: Option.none(),
-      visitors: () => Option.fromNullable(port?.address),
-      alone: false,
+      visitors: visitorSide.address,
       replaceKey: keyring.replace
-    } satisfies Runner
+    }
+    return runner
   })
 
-/** The certificate that data connections are secured by, at each moment. */
+/** How pool connections are secured, and how to read the certificate in force. */
 const certificateOf = ({ tls }: ServerConfig) =>
   Effect.gen(function* () {
     const certificates = yield* Certificates.Certificates
@@ -264,61 +175,55 @@ const certificateOf = ({ tls }: ServerConfig) =>
     }
   })
 
-/** The authorities in the file, or those it had when it was last of use. */
+/** Reads the file of authorities. While it cannot be read, the last ones that were read stay trusted. */
 const authoritiesOf = ({ authorities: file }: ClientConfig) =>
   Effect.gen(function* () {
     const certificates = yield* Certificates.Certificates
     if (Option.isNone(file)) return Effect.succeed([])
     let known = yield* certificates.authorities(file.value)
     return Effect.matchEffect(certificates.authorities(file.value), {
-      onFailure: ({ message }) => Effect.as(Effect.logWarning(`${message}; those from before stay trusted`), known),
+      onFailure: ({ message }) => Effect.as(Effect.logWarning(`${message}; the previous ones stay trusted`), known),
       onSuccess: (authorities) => Effect.sync(() => (known = authorities))
     })
   })
 
-/** Visitors are brought to the other side, which dials the target. */
-const throughTunnel = ({
-  proxyIn
-}: TunnelConfig): Effect.Effect<VisitorPort.Routes<RouteTimeout>, never, Router | Refusals | Settings> =>
+/** Routes visitors to the other side, which connects them to a target. */
+const throughTunnel = ({ proxyIn }: TunnelConfig) =>
   Effect.gen(function* () {
-    const link = yield* Router
+    const router = yield* Router
     const drops = yield* DatagramChannel.makeDrops
     return {
-      connect: link.open,
+      connect: router.open,
       associate: (visit) =>
-        Effect.map(link.open(visit), (connection) => DatagramChannel.overConnection(connection, drops)),
+        Effect.map(router.open(visit), (connection) => DatagramChannel.overConnection(connection, drops)),
       refusal: "pool",
       proxyIn
-    }
+    } satisfies VisitorPort.Routes<RouteTimeout>
   })
 
-/** Listens, or says `None` where the address is not this machine's to listen on, or in use. */
-const frontIfFree = (address: Address) =>
+/** Opens the port, unless the address belongs to another machine or is in use. */
+const openIfFree = (address: Address) =>
   Effect.catchIf(
     Effect.asSome(VisitorPort.open(address)),
     ({ reason }) => reason === "AddressInUse" || reason === "AddressUnavailable" || reason === "UnknownHost",
     () => Effect.succeedNone
   )
 
-/** A target that leads back to the port where visitors, or clients, come in would have the tunnel visit itself. */
-const refuseOwnPort = ({ targets }: TunnelConfig, own: Address) =>
-  Effect.flatMap(Transport, (transport) =>
-    Effect.forEach(
-      targets.filter(({ port }) => port === own.port),
-      (target) =>
-        Effect.flatMap(transport.reaches(target, own), (same) =>
-          same
-            ? refuse("target port", String(target.port), "another port than the tunnel's on the same address")
-            : Effect.void
-        ),
-      { discard: true }
-    )
-  )
+/** Refuses a target that leads back to this port, so that the tunnel would connect to itself; then starts the probes. */
+const checkTargets = ({ targets }: TunnelConfig, own: Address) =>
+  Effect.gen(function* () {
+    const transport = yield* Transport
+    const suspects = targets.filter(({ port }) => port === own.port)
+    if ((yield* Effect.filter(suspects, (target) => transport.reaches(target, own))).length > 0) {
+      return yield* refuse("target port", String(own.port), "another port than the tunnel's on the same address")
+    }
+    yield* (yield* Targets).probe
+  })
 
 const keyringOf = ({ key }: TunnelConfig) =>
   Effect.zipRight(
     Option.isNone(key)
-      ? Effect.logWarning("no key in the URL: whoever reaches the tunnel port can use this tunnel")
+      ? Effect.logWarning("no key in the URL: anyone who can reach the tunnel port can use this tunnel")
       : Effect.void,
     Keyring.make(key)
   )

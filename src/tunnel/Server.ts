@@ -19,7 +19,6 @@ import type * as Keyring from "./Keyring.js"
 import { Router } from "./Router.js"
 import type { SessionProof } from "./SessionProof.js"
 import * as SessionState from "./SessionState.js"
-import { SessionStore } from "./SessionStore.js"
 import * as TunnelPort from "./TunnelPort.js"
 
 export interface Options {
@@ -79,8 +78,7 @@ const makeClients = (options: Options) =>
   Effect.gen(function* () {
     const { resumeGrace } = yield* Settings
     const terms = yield* termsOf(options)
-    const { place } = yield* SessionStore
-    const stored: SessionState.Where = { place, tunnel: String(options.listener.address), terms: toText(terms) }
+    const stored = yield* SessionState.make({ tunnel: String(options.listener.address), terms: toText(terms) })
     const tunnel = yield* Effect.scope
     let current: CurrentClient.CurrentClient | undefined
 
@@ -141,10 +139,10 @@ const makeClients = (options: Options) =>
       /** Opens the session that the previous process of this server stored. */
       restore: Effect.gen(function* () {
         const [key] = yield* options.keyring.inForce
-        const saved = yield* SessionState.restore(stored, { key, grace: resumeGrace })
+        const saved = yield* stored.restore({ key, grace: resumeGrace })
         if (Option.isNone(saved)) return
-        const { client: id, keys, nonces } = saved.value
-        yield* open({ id, details: { client: id }, proof: { key, keys, nonces } }, saved)
+        const { client: id, proof } = saved.value
+        yield* open({ id, details: { client: id }, proof }, saved)
         yield* Effect.logInfo("restored the previous session; waiting for its client")
       }),
 
@@ -226,12 +224,10 @@ const runSession = (client: CurrentClient.CurrentClient) =>
   )
 
 /** Runs first when the session's scope closes: sends a `Bye`, or stores the session if the tunnel stops and can store it. */
-const farewell = (client: CurrentClient.CurrentClient, stored: SessionState.Where) =>
+const farewell = (client: CurrentClient.CurrentClient, stored: SessionState.Stored) =>
   Effect.suspend(() => {
     const { admission, id, session, state } = client
-    if (state._tag === "Ending" || !SessionState.isKept(stored)) return session.leave
-    const [{ keys, nonces }] = state.proofs
-    return Effect.flatMap(session.suspend, (bus) =>
-      SessionState.keep(stored, { client: id, keys, nonces, bus, pool: admission.saved() })
-    )
+    if (state._tag === "Ending" || !stored.isEnabled) return session.leave
+    const [proof] = state.proofs
+    return Effect.flatMap(session.suspend, (bus) => stored.save({ client: id, proof, bus, pool: admission.saved() }))
   })

@@ -1,7 +1,8 @@
 /**
- * A server's session between two of its processes: written down when the tunnel stops, and found again when the next one
- * starts in time, under the same terms. The launches and pool connections of the old process end with it; the keys, the
- * numbers, and what else the client has not acknowledged stay.
+ * The state of a server's session that survives the process: stored when the tunnel stops, and restored when the next
+ * process starts within the grace period, under the same terms.
+ *
+ * Keys, numbers and unacknowledged signals survive. Launches and pool connections end with the process.
  */
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
@@ -10,80 +11,124 @@ import * as Either from "effect/Either"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type * as AcceptingPool from "../pool/AcceptingPool.js"
+import type * as SignalBus from "../signal/SignalBus.js"
 import { Crypto } from "../transport/Crypto.js"
 import * as Key from "../wire/Key.js"
-import { FromJson, type Place, StoredSession } from "./SessionStore.js"
 import * as Signal from "../wire/Signal.js"
-import type * as SignalBus from "../signal/SignalBus.js"
+import type { SessionProof } from "./SessionProof.js"
+import { SessionStore } from "./SessionStore.js"
 
-export interface Where {
-  readonly place: Option.Option<Place>
-  /** Names the tunnel in that place. */
+export interface SessionState {
+  /** The id of the client's process. */
+  readonly client: string
+  readonly proof: SessionProof
+  readonly bus: SignalBus.Snapshot
+  readonly pool: AcceptingPool.Snapshot
+}
+
+/** The stored session of one tunnel. */
+export interface Stored {
+  /** Whether the host stores sessions. */
+  readonly isEnabled: boolean
+  /** Stores the session. A failure is logged: the client begins a new session. */
+  readonly save: (state: SessionState) => Effect.Effect<void>
+  /** Takes the last session, unless it is older than `grace`, or was saved under other terms or another tunnel key. */
+  readonly restore: (options: {
+    readonly key: Key.Stretched
+    readonly grace: Duration.Duration
+  }) => Effect.Effect<Option.Option<SessionState>>
+}
+
+export interface Options {
+  /** The name of the tunnel in the store. */
   readonly tunnel: string
   /** The server's terms, as they are sent. */
   readonly terms: string
 }
 
-/** What a session consists of, besides its connections. */
-export interface SessionState {
-  readonly client: string
-  readonly keys: Key.SessionKeys
-  readonly nonces: { readonly client: string; readonly server: string }
-  readonly bus: SignalBus.Snapshot
-  readonly pool: AcceptingPool.Snapshot
-}
+export const make = ({ terms, tunnel }: Options): Effect.Effect<Stored, never, Crypto | SessionStore> =>
+  Effect.map(Effect.all([Crypto, SessionStore]), ([crypto, { store }]) => ({
+    isEnabled: Option.isSome(store),
+    save: (state) =>
+      Effect.gen(function* () {
+        if (Option.isNone(store)) return
+        yield* store.value.put(tunnel, yield* Effect.orDie(encode(yield* Clock.currentTimeMillis, terms, state)))
+      }).pipe(Effect.catchAll(({ message }) => Effect.logWarning(message))),
+    restore: ({ grace, key }) =>
+      Effect.gen(function* () {
+        if (Option.isNone(store)) return Option.none()
+        const text = yield* Effect.catchAll(store.value.take(tunnel), ({ message }) =>
+          Effect.as(Effect.logWarning(message), Option.none<string>())
+        )
+        if (Option.isNone(text)) return Option.none()
+        const decoded = Schema.decodeEither(FromJson)(text.value)
+        if (Either.isLeft(decoded)) {
+          yield* Effect.logWarning("the stored session cannot be decoded; beginning a new one")
+          return Option.none()
+        }
+        const saved = decoded.right
+        const age = (yield* Clock.currentTimeMillis) - saved.at
+        if (age > Duration.toMillis(grace) || saved.terms !== terms) return Option.none()
+        const keys = Key.session(crypto, key, saved.nonces)
+        return keys.id === saved.session
+          ? Option.some(stateOf(saved, { key, keys, nonces: saved.nonces }))
+          : Option.none()
+      })
+  }))
 
-export const isKept = ({ place }: Where): boolean => Option.isSome(place)
+// internal
 
-/** Writes the session down; that it cannot be written is logged, and the client begins a new one. */
-export const keep = ({ place, terms, tunnel }: Where, { bus, client, keys, nonces, pool }: SessionState) =>
-  Effect.gen(function* () {
-    if (Option.isNone(place)) return
-    const outbox = bus.outbox.signals.map(({ number = null, signal }) => ({ text: Signal.toText(signal), number }))
-    const saved = new StoredSession({
+const count = Schema.Int.pipe(Schema.nonNegative())
+const nonce = Schema.String.pipe(Schema.pattern(/^[0-9a-f]{32}$/))
+
+class StoredSession extends Schema.Class<StoredSession>("nodepass/SessionState/StoredSession")({
+  version: Schema.Literal(1),
+  /** Milliseconds of the time of day. */
+  at: Schema.Number,
+  client: Schema.String.pipe(Schema.pattern(/^[0-9a-f]{16}$/)),
+  /** The id of the session, which depends on the tunnel key. */
+  session: Schema.String.pipe(Schema.pattern(/^[0-9a-f]{16}$/)),
+  nonces: Schema.Struct({ client: nonce, server: nonce }),
+  /** As they were sent. */
+  terms: Schema.String,
+  /** The number of the server's next signal, and the lowest that the client's next one may have. */
+  next: count,
+  expected: count,
+  /** Signals that the client has not acknowledged, without launches: their visitors end with the process. */
+  outbox: Schema.Array(Schema.Struct({ text: Schema.String, number: Schema.NullOr(count) })),
+  /** See `AcceptingPool.Snapshot`. */
+  ids: count,
+  joins: count
+}) {}
+
+const FromJson = Schema.parseJson(StoredSession)
+
+const encode = (at: number, terms: string, { bus, client, pool, proof }: SessionState) => {
+  const outbox = bus.outbox.signals.map(({ number = null, signal }) => ({ text: Signal.toText(signal), number }))
+  const { next } = bus.outbox
+  const { keys, nonces } = proof
+  return Schema.encode(FromJson)(
+    new StoredSession({
       version: 1,
-      at: yield* Clock.currentTimeMillis,
+      at,
       client,
       session: keys.id,
       nonces,
       terms,
-      next: bus.outbox.next,
+      next,
       expected: bus.received + 1,
       outbox,
       ...pool
     })
-    yield* Effect.orDie(Schema.encode(FromJson)(saved)).pipe(
-      Effect.flatMap((text) => place.value.keep(tunnel, text)),
-      Effect.catchAll(({ message }) => Effect.logWarning(message))
-    )
-  })
+  )
+}
 
-/** The session that was kept last, unless it is too old, of other terms, or of another key. */
-export const restore = (
-  { place, terms, tunnel }: Where,
-  options: { readonly key: Key.Stretched; readonly grace: Duration.Duration }
-): Effect.Effect<Option.Option<SessionState>, never, Crypto> =>
-  Effect.gen(function* () {
-    if (Option.isNone(place)) return Option.none()
-    const text = yield* Effect.catchAll(place.value.take(tunnel), ({ message }) =>
-      Effect.as(Effect.logWarning(message), Option.none<string>())
-    )
-    if (Option.isNone(text)) return Option.none()
-    const saved = Schema.decodeEither(FromJson)(text.value)
-    if (Either.isLeft(saved)) {
-      yield* Effect.logWarning("what was kept of the session of before cannot be read: a new one begins")
-      return Option.none()
-    }
-    const { at, client, expected, ids, joins, next, nonces, outbox, session, terms: before } = saved.right
-    const age = (yield* Clock.currentTimeMillis) - at
-    const keys = Key.session(yield* Crypto, options.key, nonces)
-    if (age > Duration.toMillis(options.grace) || before !== terms || keys.id !== session) return Option.none()
-    const signals = outbox.flatMap(({ number, text }) =>
-      Either.match(Signal.fromText(text), {
-        onLeft: () => [],
-        onRight: (signal) => [{ signal, number: number ?? undefined }]
-      })
-    )
-    const bus = { outbox: { next, signals }, received: expected - 1 }
-    return Option.some({ client, nonces, keys, bus, pool: { ids, joins } })
-  })
+const stateOf = ({ client, expected, ids, joins, next, outbox }: StoredSession, proof: SessionProof): SessionState => {
+  const signals = outbox.flatMap(({ number, text }) =>
+    Either.match(Signal.fromText(text), {
+      onLeft: () => [],
+      onRight: (signal) => [{ signal, number: number ?? undefined }]
+    })
+  )
+  return { client, proof, bus: { outbox: { next, signals }, received: expected - 1 }, pool: { ids, joins } }
+}

@@ -1,5 +1,5 @@
 /**
- * A tunnel's own side, whole: what the command runs and hosts embed. Closing its scope is the graceful stop.
+ * One side of a tunnel: what the command runs and what hosts embed. Closing its scope stops it gracefully.
  */
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
@@ -46,28 +46,28 @@ export class Tunnel extends Context.Tag("nodepass/Tunnel")<
   {
     readonly config: TunnelConfig
     readonly status: Effect.Effect<Status>
-    /** Completes once visitors are served: a session stands, or the tunnel forwards by itself. */
+    /** Completes once visitors can be served: a session has a control connection, or the tunnel forwards by itself. */
     readonly ready: Effect.Effect<void>
     readonly checkpoint: Effect.Effect<Checkpoint>
-    /** A checkpoint now and each report interval. */
+    /** A checkpoint now and at each report interval. */
     readonly checkpoints: Stream.Stream<Checkpoint>
     /**
-     * What happens from now on, until the tunnel's scope closes: sessions, launches, refusals, the pool, keys.
+     * Events from now on, until the tunnel's scope closes: sessions, launches, refusals, the pool, keys.
      *
-     * Each listener has a buffer of its own; one that does not keep up loses its oldest events and is told so by `Lagged`.
+     * Each subscriber has its own buffer; one that does not keep up loses its oldest events and receives `Lagged`.
      */
     readonly events: (options?: EventBus.Options) => Stream.Stream<TunnelEvent>
     /**
-     * Has another key take the place of the tunnel's, on this side; the one of before is honoured for a grace.
+     * Replaces the tunnel key on this side; the previous key is accepted for a grace period.
      *
-     * Do the same on the other side within that time: nothing is interrupted, in whichever order. A client opens its control
-     * connection anew; when the grace is over, the server does so with one that an outdated key had opened. Fails
-     * with `TooManyKeys` while four are in force.
+     * Replace it on the other side within that time, in either order: no connection is interrupted. A client reconnects
+     * its control connection with the new key. When the grace period ends, a server resets a control connection that an
+     * outdated key opened. Fails with `TooManyKeys` while four keys are in force.
      */
     readonly replaceKey: Keyring.Replace
-    /** Has every idle pool connection replaced, e.g. after the network changed; nothing without a session. */
+    /** Replaces every idle pool connection, e.g. after the network changed. Does nothing without a session. */
     readonly flush: Effect.Effect<void>
-    /** Where clients connect to a server, and where visitors come to, as far as this side listens there now. */
+    /** The addresses that this side listens on now: for clients of a server, and for visitors. */
     readonly addresses: Effect.Effect<{
       readonly tunnel: Option.Option<Address>
       readonly visitors: Option.Option<Address>
@@ -81,8 +81,8 @@ export type Environment = Certificates | Crypto | Parts | Settings | Transport
 /**
  * Opens the tunnel's ports and serves until its scope closes.
  *
- * Closing is the graceful stop: the ports close, visitors being served may finish within the shutdown timeout, then
- * every socket is closed. Fails when a port cannot be opened; a peer that is away is no failure, it is waited for.
+ * Closing stops it gracefully: the ports close, visitors may finish within the shutdown timeout, then every socket is
+ * closed. Fails when a port cannot be opened. A peer that cannot be reached is no failure: the tunnel waits for it.
  */
 export const layer = (config: TunnelConfig): Layer.Layer<Tunnel, Runner.OpenError, Environment> =>
   Layer.scoped(Tunnel, make(config)).pipe(
@@ -94,7 +94,7 @@ export const layer = (config: TunnelConfig): Layer.Layer<Tunnel, Runner.OpenErro
       )
     ),
     Layer.provide(
-      // Fresh, or two tunnels of one host would share them.
+      // Fresh: two tunnels of one host must not share them.
       Layer.fresh(
         Layer.mergeAll(
           Router.layer({ choose: config._tag === "Client" && config.servers === "all" ? "turns" : "preferred" }),
@@ -143,7 +143,7 @@ const finite = (duration: Duration.Duration) => (Duration.isFinite(duration) ? d
 const make = (config: TunnelConfig) =>
   Effect.gen(function* () {
     const events = yield* EventBus.EventBus
-    const link = yield* Router.Router
+    const router = yield* Router.Router
     const { traffic } = yield* Meter.Meter
     const refusals = yield* Refusals.Refusals
     const relay = yield* Relay.Relay
@@ -154,11 +154,11 @@ const make = (config: TunnelConfig) =>
     let stopping = false
     let opened: Runner.Runner | undefined
 
-    const status = Effect.map(link.sessions, (sessions): Status =>
-      stopping ? "stopping" : opened?.alone === true || sessions.some(isAttached) ? "serving" : "waiting"
+    const status = Effect.map(router.sessions, (sessions): Status =>
+      stopping ? "stopping" : opened?.role === "forward" || sessions.some(isAttached) ? "serving" : "waiting"
     )
     const figures = Effect.gen(function* () {
-      const sessions = yield* link.sessions
+      const sessions = yield* router.sessions
       const attached = sessions.filter(isAttached)
       const pools = yield* Effect.forEach(sessions, ({ stats }) => stats)
       const trips = yield* Effect.forEach(attached, ({ roundTrip }) => roundTrip)
@@ -167,7 +167,7 @@ const make = (config: TunnelConfig) =>
       const udp = yield* datagramRelay.count
       const fields = {
         status: yield* status,
-        mode: opened?.mode ?? 1,
+        mode: modeOf(opened),
         ping: Option.map(Option.firstSomeOf(trips), Duration.toMillis),
         pool: { idle: sum("idle"), capacity: sum("capacity"), waiting: sum("waiting") },
         tcps: tcp.live,
@@ -188,16 +188,16 @@ const make = (config: TunnelConfig) =>
       return figures.checkpoint
     })
 
-    // Runs last: visitors who were let finish have counted until now.
+    // Runs last, when the visitors that were allowed to finish have been counted.
     yield* Effect.addFinalizer(() => (opened === undefined ? Effect.void : Effect.map(figures, metrics.end)))
-    // Closed in this order: the ports, then after the drain the visitors.
+    // Closes the ports first, then drains, then closes the visitors.
     const visitors = yield* Effect.acquireRelease(Scope.make(), (scope, exit) => Scope.close(scope, exit))
     yield* Effect.addFinalizer((exit) => {
       stopping = true
       return Exit.isFailure(exit) && !Exit.isInterrupted(exit) ? Effect.void : drain
     })
 
-    const role = (opened = yield* Runner.open(config, visitors))
+    const runner = (opened = yield* Runner.open(config, visitors))
     yield* Effect.logInfo(`relay: ${relay.description}`)
 
     const checkpoints = Stream.repeatEffectWithSchedule(checkpoint, Schedule.spaced(reportInterval))
@@ -208,17 +208,21 @@ const make = (config: TunnelConfig) =>
     return Tunnel.of({
       config,
       status,
-      ready: role.alone ? Effect.void : link.ready,
+      ready: runner.role === "forward" ? Effect.void : router.ready,
       checkpoint,
       checkpoints,
       events: (options) => Stream.unwrapScoped(events.subscribe(options)),
-      replaceKey: role.replaceKey,
-      flush: Effect.flatMap(link.sessions, (sessions) =>
+      replaceKey: runner.replaceKey,
+      flush: Effect.flatMap(router.sessions, (sessions) =>
         Effect.forEach(sessions, ({ flush }) => Effect.ignore(flush), { discard: true })
       ),
-      addresses: Effect.sync(() => ({ tunnel: role.tunnel, visitors: role.visitors() }))
+      addresses: Effect.sync(() => ({ tunnel: runner.tunnel, visitors: runner.visitors() }))
     })
   })
+
+/** As the URL's `mode` counts. */
+const modeOf = (runner: Runner.Runner | undefined): Checkpoint["mode"] =>
+  runner?.role === "send" || runner?.role === "through" ? 2 : 1
 
 const isAttached = (session: Session["Type"]): boolean => session.isAttached()
 
@@ -227,10 +231,10 @@ const drain = Effect.gen(function* () {
   const { shutdownTimeout } = yield* Settings
   const { live } = yield* relay.count
   if (live === 0) return yield* Effect.logInfo("stopped")
-  yield* Effect.logInfo(`stopping: visitors being served may finish within ${Duration.format(shutdownTimeout)}`)
-  // A finalizer is uninterruptible, and so would be this wait: the timeout could not end it.
+  yield* Effect.logInfo(`stopping: visitors may finish within ${Duration.format(shutdownTimeout)}`)
+  // Finalizers are uninterruptible: the timeout could not end the wait.
   const drained = yield* Effect.timeoutOption(Effect.interruptible(relay.drained), shutdownTimeout)
   yield* Option.isSome(drained)
     ? Effect.logInfo("stopped")
-    : Effect.logWarning("stopped: visitors who did not finish are cut off")
+    : Effect.logWarning("stopped: visitors that did not finish were reset")
 })

@@ -1,20 +1,20 @@
 /**
- * The tunnel port: every connection is a stranger until it has proved itself. Strangers are few, brief and cheap, and
- * none holds up another.
+ * The tunnel port of a server. A connection is an unauthenticated peer until its handshake: such peers are limited in
+ * number and time, and none delays another.
  */
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
-import type { Crypto } from "../transport/Crypto.js"
 import type { Deadlines } from "../core/Deadlines.js"
+import { type RefusalError, Refusals } from "../core/Refusals.js"
+import type { Crypto } from "../transport/Crypto.js"
+import type { Settings } from "../transport/Settings.js"
+import * as Transport from "../transport/Transport.js"
 import type { Deflate } from "../wire/Deflate.js"
 import * as Handshake from "../wire/Handshake.js"
 import type * as Key from "../wire/Key.js"
-import { Refusals, type RefusalError } from "../core/Refusals.js"
-import type { Settings } from "../transport/Settings.js"
-import * as Transport from "../transport/Transport.js"
 
-/** A newcomer that is past its first line. Whoever is given it owns `scope`, and with it the connection. */
+/** A connection whose first line was valid. Its handler owns `scope`, and with it the connection. */
 export interface Arrival {
   readonly connection: Transport.Connection
   readonly scope: Scope.CloseableScope
@@ -24,50 +24,39 @@ export interface Options<R> {
   readonly listener: Transport.Listener
   /** The tunnel keys in force. */
   readonly keys: Effect.Effect<ReadonlyArray<Key.Stretched>>
-  /** Strangers at once. Defaults to `512`. */
+  /** The most unauthenticated peers at a time. Defaults to `512`. */
   readonly limit?: number | undefined
-  /** Given each client that knows the key and proved that it is there now. */
+  /** Handles a client that has proved that it knows a tunnel key. */
   readonly onClient: (arrival: Arrival, candidate: Handshake.Candidate) => Effect.Effect<void, RefusalError, R>
-  /** Given each newcomer that claims to belong to a session. */
+  /** Handles a pool connection, which claims to belong to a session. */
   readonly onJoin: (
     arrival: Arrival,
     join: Extract<Handshake.FirstLine, { _tag: "Join" }>
   ) => Effect.Effect<void, RefusalError, R>
 }
 
-interface Stranger {
-  readonly host: string
-  readonly scope: Scope.CloseableScope
-}
-
 /**
  * Serves the tunnel port for ever.
  *
- * A stranger is closed unless it proves itself within the handshake timeout. When there are too many, the oldest of
- * the address with most of them makes room, so that a flood from elsewhere cannot keep a client out.
+ * A peer that does not authenticate within the handshake timeout is closed. When there are too many, the oldest peer of
+ * the address that has most of them is closed, so that a flood from one address cannot lock a client out.
  */
 export const serve = <R>(
   options: Options<R>
 ): Effect.Effect<never, never, Crypto | Deadlines | Deflate | R | Refusals | Scope.Scope | Settings> =>
   Effect.gen(function* () {
-    const limit = options.limit ?? 512
     const refusals = yield* Refusals
-    const strangers = new Set<Stranger>()
-
-    const enter = (stranger: Stranger) =>
-      Effect.suspend(() => {
-        const evicted = strangers.size < limit ? undefined : oldestOfTheBusiest(strangers)
-        strangers.add(stranger)
-        if (evicted === undefined) return Effect.void
-        strangers.delete(evicted)
-        return Scope.close(evicted.scope, Exit.void)
-      })
-
+    const peers = makePeers(options.limit ?? 512)
     return yield* Transport.serveOwning(options.listener, (connection, scope) => {
       const arrival: Arrival = { connection, scope }
-      const stranger: Stranger = { host: connection.remote.host, scope }
-      const leave = Effect.sync(() => strangers.delete(stranger))
-      return enter(stranger).pipe(
+      const peer: UnauthenticatedPeer = { host: connection.remote.host, scope }
+      const leave = Effect.sync(() => peers.remove(peer))
+      const refuse = (error: RefusalError) =>
+        Effect.zipRight(
+          Scope.close(scope, Exit.void),
+          refusals.count("handshake", error, { details: { peer: String(connection.remote) } })
+        )
+      return peers.add(peer).pipe(
         Effect.zipRight(Handshake.receive(connection, options.keys)),
         Effect.flatMap((newcomer) =>
           newcomer._tag === "Join"
@@ -77,12 +66,7 @@ export const serve = <R>(
                 Effect.flatMap((candidate) => options.onClient(arrival, candidate))
               )
         ),
-        Effect.catchAll((error) =>
-          Effect.zipRight(
-            Scope.close(scope, Exit.void),
-            refusals.count("handshake", error, { details: { peer: String(connection.remote) } })
-          )
-        ),
+        Effect.catchAll(refuse),
         Effect.onExit((exit) => Effect.zipRight(leave, Exit.isFailure(exit) ? Scope.close(scope, exit) : Effect.void))
       )
     })
@@ -90,12 +74,33 @@ export const serve = <R>(
 
 // internal
 
-const oldestOfTheBusiest = (strangers: Iterable<Stranger>): Stranger | undefined => {
-  const counts = new Map<string, number>()
-  for (const { host } of strangers) counts.set(host, (counts.get(host) ?? 0) + 1)
-  let busiest: Stranger | undefined
-  for (const stranger of strangers) {
-    if ((counts.get(stranger.host) ?? 0) > (counts.get(busiest?.host ?? "") ?? 0)) busiest = stranger
+interface UnauthenticatedPeer {
+  readonly host: string
+  readonly scope: Scope.CloseableScope
+}
+
+const makePeers = (limit: number) => {
+  const peers = new Set<UnauthenticatedPeer>()
+  return {
+    /** Closes another peer first if there are too many. */
+    add: (peer: UnauthenticatedPeer) =>
+      Effect.suspend(() => {
+        const evicted = peers.size < limit ? undefined : oldestOfBusiestHost(peers)
+        peers.add(peer)
+        if (evicted === undefined) return Effect.void
+        peers.delete(evicted)
+        return Scope.close(evicted.scope, Exit.void)
+      }),
+    remove: (peer: UnauthenticatedPeer) => peers.delete(peer)
   }
-  return busiest
+}
+
+const oldestOfBusiestHost = (peers: Iterable<UnauthenticatedPeer>): UnauthenticatedPeer | undefined => {
+  const counts = new Map<string, number>()
+  for (const { host } of peers) counts.set(host, (counts.get(host) ?? 0) + 1)
+  let oldest: UnauthenticatedPeer | undefined
+  for (const peer of peers) {
+    if ((counts.get(peer.host) ?? 0) > (counts.get(oldest?.host ?? "") ?? 0)) oldest = peer
+  }
+  return oldest
 }

@@ -39,7 +39,7 @@ const pair = async (target: number, env: Readonly<Record<string, string>>) => {
     const process = side === "server" ? server : client
     write(side, key)
     process.child.kill("SIGHUP")
-    await process.line(/the tunnel key was replaced/)
+    await process.line(/replaced the tunnel key/)
   }
   return { port, server, client, replace, write, start }
 }
@@ -62,7 +62,7 @@ describe("another tunnel key", () => {
       await replace(second, "second")
       await client.line(/connected again/)
       await say("after")
-      await server.line(/honoured no longer/)
+      await server.line(/a previous tunnel key has expired/)
       await say("in the end")
       assert.strictEqual(count(client, / connected server=/g), 1)
       assert.strictEqual(count(server, /the session is over/g), 0)

@@ -204,11 +204,11 @@ describe("a client of several servers", () => {
           unsafeCurrentTimeMillis: () => clock.unsafeCurrentTimeMillis() + ahead,
           currentTimeMillis: Effect.sync(() => clock.unsafeCurrentTimeMillis() + ahead)
         }
-        const first = (tell: (outcome: Failover.Outcome) => void) =>
+        const first = (report: (status: Failover.ServerStatus) => void) =>
           Effect.gen(function* () {
-            tell("stands")
+            report("connected")
             yield* Effect.sleep("10 seconds")
-            tell("lost")
+            report("lost")
             ahead = -3_600_000
             return yield* Effect.never
           })

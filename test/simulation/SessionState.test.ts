@@ -5,7 +5,7 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Outbox from "../../src/signal/Outbox.js"
-import { type Place, SessionStore, SessionStoreError } from "../../src/tunnel/SessionStore.js"
+import { SessionStore, SessionStoreError, type Store } from "../../src/tunnel/SessionStore.js"
 import * as Signal from "../../src/wire/Signal.js"
 import type * as Tunnel from "../../src/tunnel/Tunnel.js"
 import * as SmallWorld from "./worlds/SmallWorld.js"
@@ -25,16 +25,16 @@ const restart = (
     /** The one that the next server is started with. */
     readonly nextKey?: string
     readonly spoil?: (text: string) => string
-    readonly place?: Partial<Place>
+    readonly store?: Partial<Store>
   }
 ) => {
   const kept: Array<string> = []
-  const place: Place = {
+  const store: Store = {
     take: () => Effect.sync(() => Option.map(Option.fromNullable(kept.at(-1)), options?.spoil ?? ((text) => text))),
-    keep: (_, text) => Effect.sync(() => void kept.push(text)),
-    ...options?.place
+    put: (_, text) => Effect.sync(() => void kept.push(text)),
+    ...options?.store
   }
-  const host = Layer.succeed(SessionStore, { place: Option.some(place) })
+  const host = Layer.succeed(SessionStore, { store: Option.some(store) })
   return SmallWorld.run({ host, link: { latency: 10 } }, ({ log, start, visit }) =>
     Effect.gen(function* () {
       const server = Effect.scoped(
@@ -91,14 +91,11 @@ describe("a server that stops and starts again", () => {
     const fail = (operation: "read" | "write") =>
       new SessionStoreError({ operation, file: "/state/x.json", cause: new Error("no room") })
     const worlds = [
+      [restart(3, { spoil: (text) => text.slice(1) }), "the stored session cannot be decoded; beginning a new one"],
+      [restart(3, { store: { take: () => fail("read") } }), "cannot read the session from /state/x.json: no room"],
       [
-        restart(3, { spoil: (text) => text.slice(1) }),
-        "what was kept of the session of before cannot be read: a new one begins"
-      ],
-      [restart(3, { place: { take: () => fail("read") } }), "the session cannot be read from /state/x.json: no room"],
-      [
-        restart(3, { place: { keep: () => fail("write"), take: () => Effect.succeedNone } }),
-        "the session cannot be kept in /state/x.json: no room"
+        restart(3, { store: { put: () => fail("write"), take: () => Effect.succeedNone } }),
+        "cannot write the session to /state/x.json: no room"
       ]
     ] as const
     for (const [{ answers, begun, log }, line] of worlds) {

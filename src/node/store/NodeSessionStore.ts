@@ -6,15 +6,15 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
-import { type Place, SessionStore, SessionStoreError } from "../../tunnel/SessionStore.js"
+import { SessionStore, SessionStoreError, type Store } from "../../tunnel/SessionStore.js"
 
 /** The folder is created by the first write. */
 export const layer = (folder: string): Layer.Layer<SessionStore> =>
-  Layer.succeed(SessionStore, { place: Option.some(placeIn(folder)) })
+  Layer.succeed(SessionStore, { store: Option.some(storeIn(folder)) })
 
 // internal
 
-const placeIn = (folder: string): Place => {
+const storeIn = (folder: string): Store => {
   const fileOf = (tunnel: string) => Path.join(folder, `session-${encodeURIComponent(tunnel)}.json`)
   const attempt = <A>(operation: "read" | "write", file: string, evaluate: () => A) =>
     Effect.try({ try: evaluate, catch: (cause) => new SessionStoreError({ operation, file, cause }) })
@@ -28,7 +28,7 @@ const placeIn = (folder: string): Place => {
         return Option.some(text)
       })
     },
-    keep: (tunnel, text) => {
+    put: (tunnel, text) => {
       const file = fileOf(tunnel)
       return attempt("write", file, () => {
         Fs.mkdirSync(folder, { recursive: true, mode: 0o700 })

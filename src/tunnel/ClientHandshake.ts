@@ -1,0 +1,66 @@
+/**
+ * Opens authenticated control connections to a server.
+ */
+import * as Arr from "effect/Array"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import type { Address } from "../core/Address.js"
+import type { Deadlines } from "../core/Deadlines.js"
+import type { TlsMode } from "../core/TlsMode.js"
+import type { Crypto } from "../transport/Crypto.js"
+import { Settings } from "../transport/Settings.js"
+import { type Connection, Transport, TransportError } from "../transport/Transport.js"
+import type { Deflate } from "../wire/Deflate.js"
+import * as Handshake from "../wire/Handshake.js"
+import type * as Key from "../wire/Key.js"
+import type { InForce } from "./Keyring.js"
+
+export interface Options {
+  /** The server's tunnel address. */
+  readonly address: Address
+  /** The id of this process. */
+  readonly client: string
+  /** The weakest mode that the server may secure pool connections with. */
+  readonly tls: TlsMode
+  /** The session to resume. */
+  readonly resume: Handshake.Resumable | undefined
+}
+
+export interface Opened {
+  readonly connection: Connection
+  readonly agreement: Handshake.Agreement
+  /** The tunnel key that authenticated it. */
+  readonly key: Key.Stretched
+}
+
+type Environment = Crypto | Deadlines | Deflate | Scope.Scope | Settings | Transport
+
+/** Tries the tunnel keys in force, the newest first, until the server knows one. The caller's scope owns the connection. */
+export const open = (
+  [key, ...olderKeys]: InForce,
+  options: Options
+): Effect.Effect<Opened, Handshake.HandshakeError | TransportError, Environment> =>
+  Effect.gen(function* () {
+    const { address, client, resume, tls } = options
+    const connection = yield* connect(address)
+    const agreement = yield* Handshake.accept(connection, { key, client, tls, resume }).pipe(
+      Effect.tapError(() => connection.reset)
+    )
+    return { connection, agreement, key }
+  }).pipe(
+    Effect.catchIf(
+      // A server gives no answer to a key that it does not know.
+      (error) => error._tag === "HandshakeError" && error.reason === "NoAnswer",
+      (error) => (Arr.isNonEmptyReadonlyArray(olderKeys) ? open(olderKeys, options) : error)
+    )
+  )
+
+// internal
+
+const connect = (address: Address) =>
+  Effect.flatMap(Effect.all([Settings, Transport]), ([{ handshakeTimeout }, transport]) =>
+    Effect.timeoutFail(transport.connect(address), {
+      duration: handshakeTimeout,
+      onTimeout: () => new TransportError({ operation: "connect", reason: "TimedOut", address })
+    })
+  )

@@ -1,0 +1,112 @@
+/**
+ * A client's session with one server, over one control connection after the other.
+ */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as ExecutionStrategy from "effect/ExecutionStrategy"
+import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Scope from "effect/Scope"
+import type { Address } from "../core/Address.js"
+import { PoolFactory } from "../pool/PoolFactory.js"
+import { SignalBusFactory } from "../signal/SignalBusFactory.js"
+import type { Trust } from "../transport/Tls.js"
+import type { Terms } from "../wire/Signal.js"
+import { Router } from "./Router.js"
+import * as Session from "./Session.js"
+import { isRenewed, type SessionProof } from "./SessionProof.js"
+
+export interface ClientSession {
+  readonly session: Session.Session["Type"]
+  /** The proof by the last tunnel key that opened a control connection. */
+  readonly proof: () => SessionProof
+  /** Takes over the proof of another control connection, if its tunnel key is another. */
+  readonly renew: (proof: SessionProof) => void
+  /** Whether the session has ended, and cannot be resumed. */
+  readonly isOver: () => boolean
+  readonly end: Effect.Effect<void>
+}
+
+export interface Options {
+  /** The server's tunnel address. */
+  readonly address: Address
+  /** The place of the server among several; visitors prefer the lowest. */
+  readonly rank: number
+  /** Whether to reset the visitors of a server that is lost, since others can serve them. */
+  readonly isOneOfSeveral: boolean
+  /** The fewest idle pool connections. */
+  readonly min: number
+  /** Reads the PEM texts of authorities that are trusted besides the system's. */
+  readonly authorities: Effect.Effect<ReadonlyArray<string>>
+}
+
+/** The side that visitors connect to under these terms. */
+export const visitorsOf = (terms: Terms): "local" | "remote" => (terms.receiver === "client" ? "local" : "remote")
+
+/** Opens the session under the server's terms, until the present scope closes or the session ends. */
+export const open = (options: Options, initial: SessionProof, terms: Terms) =>
+  Effect.gen(function* () {
+    const { isOneOfSeveral, rank } = options
+    const router = yield* Router
+    const scope = yield* Scope.fork(yield* Effect.scope, ExecutionStrategy.sequential)
+    let proof = initial
+    let over = false
+    const end = Effect.suspend(() => {
+      over = true
+      return Scope.close(scope, Exit.void)
+    })
+    return yield* Effect.gen(function* () {
+      const session = yield* build(options, terms, () => proof.keys)
+      yield* router.use(session, { rank })
+      yield* Effect.forkScoped(
+        Effect.catchAll(session.run, ({ reason }) => {
+          const ended = reason === "Left" || reason === "Stopped"
+          return ended || !isOneOfSeveral ? end : Effect.zipRight(session.abandon, end)
+        })
+      )
+      yield* Effect.addFinalizer(() => session.leave)
+      return {
+        session,
+        proof: () => proof,
+        renew: (next) => {
+          if (isRenewed(proof, next)) proof = next
+        },
+        isOver: () => over,
+        end
+      } satisfies ClientSession
+    }).pipe(
+      Scope.extend(scope),
+      Effect.onError((cause) => Scope.close(scope, Exit.failCause(cause)))
+    )
+  })
+
+// internal
+
+const build = (
+  { address, authorities, isOneOfSeveral, min }: Options,
+  terms: Terms,
+  keys: () => SessionProof["keys"]
+) =>
+  Effect.gen(function* () {
+    const buses = yield* SignalBusFactory
+    const pools = yield* PoolFactory
+    const visitors = visitorsOf(terms)
+    const trust = yield* trustOf(terms, address, authorities)
+    const services = yield* Layer.build(
+      Session.layer({ visitors, tracksVisitors: isOneOfSeveral }).pipe(
+        Layer.provideMerge(pools.dialing({ address, keys, min, max: terms.max, visitors, trust })),
+        Layer.provide(buses.layer())
+      )
+    )
+    return Context.get(services, Session.Session)
+  })
+
+const trustOf = (
+  terms: Terms,
+  { host }: Address,
+  authorities: Options["authorities"]
+): Effect.Effect<Option.Option<Trust>> =>
+  terms.tls === "verified"
+    ? Effect.map(authorities, (authorities) => Option.some({ _tag: "Authority", name: host, authorities }))
+    : Effect.succeed(Option.map(terms.fingerprint, (fingerprint) => ({ _tag: "Pinned", fingerprint })))
