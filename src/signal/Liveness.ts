@@ -1,47 +1,47 @@
 /**
- * Whether a peer is there, judged by how long it has been silent and how regularly it answered before: a phi accrual
- * failure detector (Hayashibara et al., 2004) over the answers to pings.
+ * Judges whether a peer is alive, from how long it has been silent and how regularly it answered pings before: a phi accrual
+ * failure detector (Hayashibara et al., 2004).
  *
- * Phi is how unlikely so long a silence is for a peer that lives, as a power of ten: 3 is one in a thousand.
+ * Phi is the improbability of a silence this long of a live peer, as a power of ten: 3 is one in a thousand.
  */
 
-/** `alive`: heard of in time. `suspect`: later than nearly ever before. `lost`: so late that it is taken for gone. */
+/** `alive`: silent no longer than usual. `suspect`: silent for unusually long. `lost`: silent for so long that it is given up. */
 export type State = "alive" | "suspect" | "lost"
 
 export interface Liveness {
-  /** It said something. */
+  /** The peer sent something. */
   readonly received: (now: number) => void
-  /** It answered a ping. */
+  /** The peer answered a ping. */
   readonly pong: (now: number) => void
   readonly phi: (now: number) => number
   readonly state: (now: number) => State
-  /** This process itself was held up so long: none of it was the peer's silence. */
+  /** Does not count this time as silence: this process was stopped or busy. */
   readonly excuse: (millis: number) => void
-  /** Milliseconds since it said something. */
+  /** Milliseconds since the peer sent something. */
   readonly silence: (now: number) => number
 }
 
 export interface Options {
   /** Milliseconds between two pings. */
   readonly interval: number
-  /** Milliseconds on any clock that runs steadily. */
+  /** Milliseconds on a steady clock. */
   readonly now: number
 }
 
-/** A busy machine says nothing for some hundred milliseconds now and then. */
-const leastMillis = 1000
+/** A busy machine sends nothing for some hundred milliseconds now and then, which is no reason to suspect it. */
+const minSilenceMillis = 1000
 
-/** It was heard of when it is made, and every moment below is on one clock. */
+/** A detector for a peer that has just sent something. All times are on one clock. */
 export const make = ({ interval, now }: Options): Liveness => {
   let last = now
   let answer: number | undefined
-  // Before anything is known: an answer each interval, give or take a quarter.
+  // The estimate before the first answers: one each interval, plus or minus a quarter.
   let mean = interval
   let deviation = interval / 4
 
   const phi = (now: number) => {
     const y = (now - last - mean) / Math.max(deviation, interval / 8)
-    // The logistic approximation of the normal distribution, as Akka has it.
+    // The logistic approximation of the normal distribution, the same as in Akka.
     const e = Math.exp(-y * (1.5976 + 0.070566 * y * y))
     return y > 0 ? -Math.log10(e / (1 + e)) : -Math.log10(1 - 1 / (1 + e))
   }
@@ -52,7 +52,7 @@ export const make = ({ interval, now }: Options): Liveness => {
     },
     pong: (now) => {
       if (answer !== undefined) {
-        // One long pause is not to make the detector patient for good.
+        // One long pause must not make the detector slow for ever.
         const gap = Math.min(now - answer, 2 * interval)
         deviation += (Math.abs(gap - mean) - deviation) / 8
         mean += (gap - mean) / 8
@@ -63,10 +63,10 @@ export const make = ({ interval, now }: Options): Liveness => {
     phi,
     state: (now) => {
       const silence = now - last
-      if (silence >= Math.max(longest * interval, leastMillis)) return "lost"
-      if (silence < Math.max(shortest * interval, leastMillis)) return "alive"
+      if (silence >= Math.max(maxSilence * interval, minSilenceMillis)) return "lost"
+      if (silence < Math.max(minSilence * interval, minSilenceMillis)) return "alive"
       const level = phi(now)
-      return level >= lost ? "lost" : level >= suspect ? "suspect" : "alive"
+      return level >= lostPhi ? "lost" : level >= suspectPhi ? "suspect" : "alive"
     },
     excuse: (millis) => {
       last += millis
@@ -78,8 +78,8 @@ export const make = ({ interval, now }: Options): Liveness => {
 
 // internal
 
-const suspect = 3
-const lost = 8
-/** Report intervals of silence before which nobody is suspected, and after which anybody is lost. */
-const shortest = 1.25
-const longest = 2.5
+const suspectPhi = 3
+const lostPhi = 8
+/** Report intervals of silence below which a peer is never suspected, and from which it is always lost. */
+const minSilence = 1.25
+const maxSilence = 2.5
