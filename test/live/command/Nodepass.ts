@@ -1,5 +1,5 @@
 /**
- * The built command in processes of their own, and the targets and visitors around it. Every wait is for an event.
+ * Runs the built command in processes, with targets and visitors around it. Every wait is for an event.
  */
 import { type ChildProcess, spawn } from "node:child_process"
 import * as Crypto from "node:crypto"
@@ -14,17 +14,18 @@ const root = Path.join(import.meta.dirname, "../../..")
 export interface Nodepass {
   readonly child: ChildProcess
   readonly pid: number
-  /** What it said on standard error so far. */
+  /** Its standard error so far. */
   readonly log: () => string
+  /** Its standard output so far. */
   readonly out: () => string
-  /** The first line that matches, said already or to come; fails when the process ends before. */
+  /** Waits for the first line, of either output, that matches. Fails when the process ends before. */
   readonly line: (pattern: RegExp) => Promise<string>
   /** Sends the signal and waits for the end: its exit code, or the signal that ended it. */
   readonly stop: (signal?: NodeJS.Signals) => Promise<number | string>
   readonly ended: Promise<number | string>
 }
 
-/** What a test opened, closed at its end whatever happens. */
+/** The processes and sockets of one test. `close` ends all of them. */
 export const makeWorld = () => {
   const closers: Array<() => void> = []
   const own = <A>(value: A, close: (value: A) => void): A => {
@@ -106,7 +107,7 @@ export const makeWorld = () => {
 
 export type World = ReturnType<typeof makeWorld>
 
-/** Between two looks at what no event tells: a test that spins takes the processor from what it waits for. */
+/** A short pause between two looks where no event exists. A loop without it takes a core from what it waits for. */
 export const pause = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 20))
 
 /** Answers each question, once it has ended, with `re:` and the question. */
@@ -115,12 +116,12 @@ export const answering = (socket: Net.Socket) => {
   socket.on("data", (part: Buffer) => parts.push(part)).on("end", () => socket.end(Buffer.concat(parts)))
 }
 
-/** Says back what it hears, at once. */
+/** Echoes at once. */
 export const echoing = (socket: Net.Socket) => {
   socket.pipe(socket)
 }
 
-/** Everything until the end; fails on a reset. */
+/** Reads until the peer half-closes; fails on a reset. */
 export const readAll = (socket: Net.Socket): Promise<Buffer> =>
   new Promise((resolve, reject) => {
     const parts: Array<Buffer> = []
@@ -131,7 +132,7 @@ export const readAll = (socket: Net.Socket): Promise<Buffer> =>
       .on("close", () => reject(new Error("closed")))
   })
 
-/** The code of the error that ends the connection, or `end` for an end. */
+/** How the connection ends: the code of its error, or `end` for a half-close. */
 export const fate = (socket: Net.Socket): Promise<string> =>
   new Promise((resolve) => {
     socket
@@ -150,33 +151,33 @@ export const ask = (world: World, port: number, question: string | Buffer): Prom
 
 export const digest = (bytes: Buffer): string => Crypto.createHash("sha256").update(bytes).digest("hex")
 
-/** A server and a client, each of a process of its own, connected; visitors come to `port`. */
+/** Starts a server and a client, waits until they are connected, and gives the port that visitors connect to. */
 export const tunnel = async (
   world: World,
   options: {
-    /** A loopback port, or what stands in the URL. */
+    /** A loopback port, or the text of the URL. */
     readonly target: number | string
     readonly receiver: "server" | "client"
-    /** Parameters of both sides, and of one side only, each with its `&` in front. */
+    /** Parameters of both sides or of one, each with a leading `&`. */
     readonly query?: string
     readonly serverQuery?: string
     readonly clientQuery?: string
     readonly env?: Readonly<Record<string, string>>
-    /** The line of the client's that is waited for. Defaults to its having connected. */
+    /** The line of the client to wait for. Defaults to the one that it is connected. */
     readonly until?: RegExp
-    /** What stands in front of the tunnel port for the client, given that and answering with its own. Defaults to nothing. */
+    /** Starts a proxy in front of the tunnel port, and gives the port that the client connects to. Defaults to none. */
     readonly through?: (tunnelPort: number) => Promise<number>
   }
 ) => {
   const tunnelPort = await world.freePort()
   const port = await world.freePort()
   const { clientQuery = "", env, query = "", receiver, serverQuery = "", target, until = / connected / } = options
-  const way = (await options.through?.(tunnelPort)) ?? tunnelPort
+  const reachedBy = (await options.through?.(tunnelPort)) ?? tunnelPort
   const visitors = `127.0.0.1:${port}`
   const dialled = typeof target === "string" ? target : `127.0.0.1:${target}`
   const [serverTarget, clientTarget, mode] = receiver === "server" ? [visitors, dialled, 1] : [dialled, visitors, 2]
   const serverUrl = `server://s3cret@127.0.0.1:${tunnelPort}/${serverTarget}?mode=${mode}${query}${serverQuery}`
-  const clientUrl = `client://s3cret@127.0.0.1:${way}/${clientTarget}?mode=2${query}${clientQuery}`
+  const clientUrl = `client://s3cret@127.0.0.1:${reachedBy}/${clientTarget}?mode=2${query}${clientQuery}`
   const startServer = () => world.start([serverUrl], env)
   const startClient = () => world.start([clientUrl], env)
   const server = startServer()

@@ -40,7 +40,7 @@ export const run = async (world: World, name: string, args: ReadonlyArray<string
   return out
 }
 
-/** Starts it and waits until it has said that it is there; gives a wait for its end. */
+/** Starts it and waits until its output matches `ready`; `ended` waits for its end. */
 export const serve = async (
   world: World,
   name: string,
@@ -49,15 +49,15 @@ export const serve = async (
 ): Promise<{ readonly ended: Promise<unknown> }> => {
   const child = begin(world, name, args)
   const ended = once(child, "close")
-  let said = ""
+  let output = ""
   await new Promise<void>((resolve, reject) => {
     for (const stream of [child.stdout, child.stderr]) {
       stream?.setEncoding("utf8").on("data", (text: string) => {
-        said += text
-        if (ready.test(said)) resolve()
+        output += text
+        if (ready.test(output)) resolve()
       })
     }
-    ended.then(() => reject(new Error(`${name} ended:\n${said}`)), reject)
+    ended.then(() => reject(new Error(`${name} ended:\n${output}`)), reject)
   })
   return { ended }
 }

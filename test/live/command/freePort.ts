@@ -3,7 +3,7 @@ import { once } from "node:events"
 import * as Net from "node:net"
 
 /**
- * A loopback port that nobody listens on, for a program that cannot be told to take any.
+ * A free loopback port, for a program that needs a number.
  *
  * It lies below the ports that systems give to outgoing connections: one of those would be taken by the next visitor
  * of another test before the program gets to it.

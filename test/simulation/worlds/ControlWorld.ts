@@ -194,7 +194,7 @@ const makeClock = (clock: Clock.Clock, rate: number, ahead: number) => {
   }
 }
 
-/** The network has the world's time, whoever uses it. */
+/** A connection whose timers follow the world's clock, not the clock of the side that uses it. */
 const onClock = (connection: Connection, clock: Clock.Clock): Connection => ({
   ...connection,
   read: Effect.withClock(connection.read, clock),
@@ -215,7 +215,7 @@ const makeAttacker = (transport: Transport["Type"], listener: Listener) =>
     let forging = 0
     let dropping = 0
     let swapping = 0
-    const heard: Array<Uint8Array> = []
+    const recording: Array<Uint8Array> = []
     const pump = (from: Connection, to: Connection, cut: Effect.Effect<void>) =>
       Effect.gen(function* () {
         const decoder = Frame.makeDecoder({ limit: 65_536 })
@@ -246,16 +246,16 @@ const makeAttacker = (transport: Transport["Type"], listener: Listener) =>
           left -= bytes.length
           passed += bytes.length
           const lines = decoder.push(bytes)
-          if (lines._tag === "Right") heard.push(...lines.right)
-          // Between two lines, or it could not be told from a cut.
+          if (lines._tag === "Right") recording.push(...lines.right)
+          // Only between two lines: within one it would be the same as a cut.
           const whole = bytes.at(-1) === 0x0a
-          const said = fresh && whole ? meddle(bytes) : bytes
-          if (said.length > 0) yield* to.write(said)
+          const sent = fresh && whole ? meddle(bytes) : bytes
+          if (sent.length > 0) yield* to.write(sent)
           fresh = whole
           if (left <= 0) return yield* cut
           while (whole && forging > 0) {
             forging--
-            const recorded = heard[yield* Random.nextIntBetween(0, heard.length)] ?? new Uint8Array(3)
+            const recorded = recording[yield* Random.nextIntBetween(0, recording.length)] ?? new Uint8Array(3)
             const noise = yield* oneOf(recorded, recorded, recorded.subarray(1), utf8("#i"))
             yield* to.write(Frame.concat([noise, new Uint8Array([0x0a])]))
           }
@@ -540,7 +540,7 @@ const program = (scenario: Scenario, network: SimNetwork.SimNetwork) =>
     const outage = scenario.faults.reduce((sum, fault) => sum + outageOf(fault), 0)
     if (outage < grace / 1.25) {
       if (sessions.client !== 1) broken.push(`the client had ${sessions.client} sessions in spite of the grace`)
-      // A session that the client never heard of, since its handshake was cut short, cannot be gone on with.
+      // A session whose handshake was cut before the client knew of it cannot be resumed.
       if (sessions.server === 1 && refused > 0) broken.push(`${refused} launches were refused in spite of the grace`)
       const overtaken = handled.filter(
         (index, at) => at > 0 && (order.get(index) ?? 0) < (order.get(handled[at - 1] ?? 0) ?? 0)

@@ -1,7 +1,7 @@
 /**
  * A tunnel written as the texts of its URLs, drawn over all parameters that fit each other, and a calm world for it.
  *
- * `run` says which visitors were not served as they should be, which is none for every draw.
+ * `run` returns the laws that were broken for visitors, in words.
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -36,14 +36,14 @@ export const textOf = ({ key, query, role, targets, tunnel }: Url): string => {
   return `${role}://${userinfo}${tunnel}/${targets.join(",")}${pairs.length === 0 ? "" : `?${pairs.join("&")}`}`
 }
 
-/** A target: one that serves, one whose host serves UDP only, one whose name nobody knows, one that swallows all. */
+/** A target that serves, one whose host serves UDP only, one whose name is unknown, one that drops every packet. */
 type Life = "alive" | "closed" | "unknown" | "blackhole"
 
 interface TcpVisit {
   readonly arrivesMillis: number
   readonly length: number
-  /** What it says of itself with `proxy-in=1`. */
-  readonly says: { readonly version: 1 | 2; readonly endpoints: Option.Option<ProxyHeader.Endpoints> }
+  /** The PROXY header that it sends with `proxy-in=1`. */
+  readonly header: { readonly version: 1 | 2; readonly endpoints: Option.Option<ProxyHeader.Endpoints> }
 }
 
 export interface Pair {
@@ -64,7 +64,7 @@ const hosts = { server: "10.0.0.1", client: "10.0.0.2", visitor: "10.0.0.5" } as
 const tunnelPort = 10101
 const visitPort = 8080
 const targetHosts = ["10.0.1.1", "10.0.1.2", "10.0.1.3"]
-const nowhere = "nobody.example"
+const nowhere = "unknown.example"
 
 const { boolean, constant, constantFrom, integer, record, tuple } = FastCheck
 
@@ -76,7 +76,7 @@ const endpoint = tuple(ip, integer({ min: 1, max: 65_535 })).map(([host, port]) 
 const tcpVisit: FastCheck.Arbitrary<TcpVisit> = record({
   arrivesMillis: FastCheck.oneof(constant(0), integer({ min: 0, max: 3000 })),
   length: FastCheck.oneof(constantFrom(0, 1, 20), integer({ min: 0, max: 20_000 })),
-  says: record({
+  header: record({
     version: constantFrom(1 as const, 2 as const),
     endpoints: FastCheck.option(record({ source: endpoint, destination: endpoint }), { freq: 5 }).map(
       Option.fromNullable
@@ -178,7 +178,7 @@ export const pair: FastCheck.Arbitrary<Pair> = plan.chain((plan) => {
     query(serverOnly, some({ max: count }))
   ).map(([tunnel, targets, query]): Url => ({ role: "server", key, tunnel, targets, query }))
   const client = tuple(
-    // An empty host is the own machine's loopback, unless the mode says that it listens.
+    // An empty host means loopback to a side that dials, and every address to one that listens.
     alone
       ? here(hosts.client, visitPort).filter((at) => !clientAuto || !at.startsWith(":"))
       : constant(`${hosts.server}:${tunnelPort}`),
@@ -219,7 +219,7 @@ interface Seen {
   readonly header: ProxyHeader.Decoded | undefined
 }
 
-/** Answers each question once it has ended; one that connects and says nothing is a probe. */
+/** Answers each question at its half-close. A connection without a byte is a health check. */
 const serveTarget = (at: Address.Address, proxied: boolean, seen: Array<Seen>) =>
   Effect.gen(function* () {
     const transport = yield* Transport.Transport
@@ -281,7 +281,7 @@ const program = (pair: Pair, network: SimNetwork.SimNetwork) =>
     if (broken.length > 0) return broken
 
     const locals = new Map<number, Address.Address>()
-    const visit = ({ arrivesMillis, length, says }: TcpVisit, id: number) =>
+    const visit = ({ arrivesMillis, length, header }: TcpVisit, id: number) =>
       Effect.gen(function* () {
         yield* Effect.sleep(arrivesMillis)
         const transport = yield* Transport.Transport
@@ -289,8 +289,8 @@ const program = (pair: Pair, network: SimNetwork.SimNetwork) =>
         locals.set(id, connection.local)
         if (proxyIn) {
           const unknown = { source: Address.make("unknown", 1), destination: Address.make("unknown", 1) }
-          const endpoints = Option.getOrElse(says.endpoints, () => unknown)
-          yield* connection.write(ProxyHeader.encode(says.version, endpoints))
+          const endpoints = Option.getOrElse(header.endpoints, () => unknown)
+          yield* connection.write(ProxyHeader.encode(header.version, endpoints))
         }
         yield* connection.write(question(id, length))
         yield* connection.end
@@ -309,17 +309,17 @@ const program = (pair: Pair, network: SimNetwork.SimNetwork) =>
       { concurrency: 2 }
     ).pipe(Effect.provide(network.host(hosts.visitor)))
 
-    for (const [id, { length, says }] of pair.tcp.entries()) {
+    for (const [id, { length, header: sent }] of pair.tcp.entries()) {
       const mine = tcpSeen.filter((seen) => seen.id === id)
       if (mine.length !== 1) broken.push(`visitor ${id} reached targets ${mine.length} times`)
-      for (const { header, question: heard } of mine) {
-        if (!equal(heard, question(id, length))) broken.push(`the target heard visitor ${id} wrong`)
+      for (const { header, question: received } of mine) {
+        if (!equal(received, question(id, length))) broken.push(`the target received other bytes of visitor ${id}`)
         if (proxy === "0") continue
         const own = { source: locals.get(id), destination: to }
-        const wanted = proxyIn ? Option.getOrElse(says.endpoints, () => own) : own
+        const wanted = proxyIn ? Option.getOrElse(sent.endpoints, () => own) : own
         const got = header?._tag === "Header" ? Option.getOrUndefined(header.endpoints) : undefined
-        const [said, expected] = [got, wanted].map((ends) => `${String(ends?.source)} to ${String(ends?.destination)}`)
-        if (said !== expected) broken.push(`visitor ${id} is said to come from ${said}, not from ${expected}`)
+        const [found, expected] = [got, wanted].map((ends) => `${String(ends?.source)} to ${String(ends?.destination)}`)
+        if (found !== expected) broken.push(`the header of visitor ${id} has ${found}, not ${expected}`)
       }
     }
     for (const [at, { answered, broken: wrong, sent }] of datagrams.entries()) {
