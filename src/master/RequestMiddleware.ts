@@ -38,13 +38,16 @@ export const paths = (api: ReturnType<typeof withPrefix>, pages: ReadonlyArray<s
       rows.push({ method, path, pattern: patternOf(path) })
     }
   })
-  const match = (path: string) => rows.filter(({ pattern }) => pattern.test(normalized(path)))
   return {
     base,
-    methods: (path) => match(path).map(({ method }) => method),
+    methods: (path) => {
+      const text = normalized(path)
+      return rows.filter(({ pattern }) => pattern.test(text)).map(({ method }) => method)
+    },
     spanName: ({ method, url }) => {
       const [path = ""] = url.split("?")
-      const row = match(path).find((row) => row.method === method)
+      const text = normalized(path)
+      const row = rows.find((row) => row.method === method && row.pattern.test(text))
       // Without the path of an unknown route, which would make a name for each path.
       return row === undefined ? method : `${method} ${row.path}`
     }
