@@ -121,7 +121,7 @@ describe.runIf(process.platform === "linux")("TlsSession", () => {
         [known, "127.0.0.2", /not for 127\.0\.0\.2$/],
         [known, "localhost", /not for localhost$/],
         [{ ...known, issuer: "itself" }, "a.example", /no trusted authority .*\(DEPTH_ZERO_SELF_SIGNED_CERT\)$/],
-        [{ ...known, issuer: "unknown" }, "a.example", /no authority .*\(UNABLE_TO_(?:GET_ISSUER|VERIFY)/],
+        [{ ...known, issuer: "unknown" }, "a.example", /no trusted authority .*\(UNABLE_TO_(?:GET_ISSUER|VERIFY)/],
         [{ ...known, begins: -2e9, expires: -1e9 }, "a.example", /it expired at \S+Z$/],
         [{ ...known, begins: 1e9, expires: 2e9 }, "a.example", /it is not valid before \S+Z$/]
       ]
