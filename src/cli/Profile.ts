@@ -2,12 +2,14 @@
  * The master that commands operate, and its API key: from options, the environment, or a file saved by
  * `nodepass profile`.
  */
+import type * as PlatformError from "@effect/platform/Error"
 import * as FileSystem from "@effect/platform/FileSystem"
 import * as Path from "@effect/platform/Path"
 import * as Config from "effect/Config"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import * as Predicate from "effect/Predicate"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import type * as MasterClient from "../master/MasterClient.js"
@@ -24,6 +26,25 @@ export class ProfileError extends Schema.TaggedError<ProfileError>()("ProfileErr
     return this.option === "--key"
       ? `${given}: expected the API key in --key, NP_API_KEY or nodepass profile`
       : `${given}: expected the URL of the API, e.g. http://127.0.0.1:9090/api/v1, in --master, NP_MASTER or nodepass profile`
+  }
+}
+
+/** No environment variable names a folder for the profile. */
+export class NoHome extends Schema.TaggedError<NoHome>()("NoHome", {}) {
+  override get message(): string {
+    return "profile: expected the folder for it in XDG_CONFIG_HOME or HOME"
+  }
+}
+
+/** The profile cannot be written. */
+export class NotSaved extends Schema.TaggedError<NotSaved>()("NotSaved", {
+  file: Schema.String,
+  cause: Schema.Defect
+}) {
+  override get message(): string {
+    const { cause } = this
+    const hasReason = Predicate.hasProperty(cause, "description") && typeof cause.description === "string"
+    return `profile ${this.file}: cannot be saved: ${hasReason ? String(cause.description) : String(cause)}`
   }
 }
 
@@ -61,12 +82,14 @@ export const save = ({ key, url }: MasterClient.Options) =>
   Effect.gen(function* () {
     const fs = yield* FileSystem.FileSystem
     const path = yield* Path.Path
-    const name = yield* file
-    yield* fs.makeDirectory(path.dirname(name), { recursive: true, mode: 0o700 })
-    // A new file: an existing one keeps its mode.
-    yield* fs.remove(name, { force: true })
+    const name = yield* Effect.mapError(file, () => new NoHome())
     const text = yield* Schema.encode(Saved)({ master: url, key: Redacted.value(key) })
-    yield* fs.writeFileString(name, text, { mode: 0o600, flag: "wx" })
+    yield* Effect.gen(function* () {
+      yield* makeFolder(path.dirname(name))
+      // A new file: an existing one keeps its mode.
+      yield* fs.remove(name, { force: true })
+      yield* fs.writeFileString(name, text, { mode: 0o600, flag: "wx" })
+    }).pipe(Effect.mapError((error) => new NotSaved({ file: name, cause: error })))
     yield* Console.log(`saved in ${name}`)
   })
 
@@ -76,7 +99,21 @@ const Saved = Schema.parseJson(Schema.Struct({ master: Schema.String, key: Schem
 
 const file = Effect.gen(function* () {
   const path = yield* Path.Path
-  const home = yield* Config.withDefault(Config.string("HOME"), ".")
-  const base = yield* Config.withDefault(Config.nonEmptyString("XDG_CONFIG_HOME"), path.join(home, ".config"))
+  const base = yield* Config.orElse(Config.nonEmptyString("XDG_CONFIG_HOME"), () =>
+    Config.map(Config.nonEmptyString("HOME"), (home) => path.join(home, ".config"))
+  )
   return path.join(base, "nodepass", "profile.json")
 })
+
+/** Makes it with its parents. Not by `recursive`: in a file system such as /proc, Node 20 never returns from that. */
+const makeFolder = (
+  folder: string
+): Effect.Effect<void, PlatformError.PlatformError, FileSystem.FileSystem | Path.Path> =>
+  Effect.gen(function* () {
+    const fs = yield* FileSystem.FileSystem
+    const path = yield* Path.Path
+    if (yield* fs.exists(folder)) return
+    const parent = path.dirname(folder)
+    if (parent !== folder) yield* makeFolder(parent)
+    yield* fs.makeDirectory(folder, { mode: 0o700 })
+  })

@@ -19,9 +19,18 @@ afterEach(() => world.close())
 /** Runs a line of shell in which `nodepass` is the command. */
 const shell = (line: string) =>
   new Promise<{ readonly code: number | string; readonly out: string; readonly log: string }>((resolve) => {
-    const script = `nodepass() { '${nodeProcess.execPath}' '${bin}' "$@"; }; ${line}`
-    const child = execFile("sh", ["-c", script], { cwd: root }, (_, out, log) =>
-      resolve({ code: child.exitCode ?? child.signalCode ?? -1, out, log })
+    const programs = Program.folder(world)
+    Fs.chmodSync(programs, 0o755)
+    const program = `#!/bin/sh\nexec '${nodeProcess.execPath}' '${bin}' "$@"\n`
+    Fs.writeFileSync(Path.join(programs, "nodepass"), program, { mode: 0o755 })
+    const env = { ...nodeProcess.env, PATH: `${programs}:${nodeProcess.env["PATH"] ?? ""}` }
+    const child = execFile(
+      "sh",
+      ["-c", line],
+      { cwd: root, env, timeout: 30_000, killSignal: "SIGKILL" },
+      (_, out, log) =>
+        // The shell itself complains about a deleted working folder.
+        resolve({ code: child.exitCode ?? child.signalCode ?? -1, out, log: log.replaceAll(/^.*getcwd.*\n/gm, "") })
     )
   })
 
@@ -123,4 +132,50 @@ describe("standard output", () => {
     assert.strictEqual((await shell(`nodepass check ${url} >&- 2>&-`)).code, 0)
     assert.strictEqual((await shell("nodepass check nonsense >&- 2>&-")).code, 2)
   })
+})
+
+describe("folders that cannot be used", () => {
+  const master = "master://127.0.0.1:0"
+  const profile = "nodepass profile --master http://127.0.0.1:9/api/v1 --key k"
+  const isRoot = nodeProcess.getuid?.() === 0
+  // A user that the system does not know, without a home.
+  const asNobody = `setpriv --reuid 4242 --regid 4242 --clear-groups env -u HOME -u NP_STATE_DIR -u XDG_STATE_HOME -u XDG_CONFIG_HOME`
+  /** Runs in a working folder that is deleted first. */
+  const inDeleted = (line: string) => `mkdir "$T/gone"; cd "$T/gone"; rmdir "$T/gone"; ${line}`
+
+  it.each([
+    [inDeleted(`nodepass '${master}?state=x'`), /^nodepass: state x: x is relative to the working folder, which does/],
+    [inDeleted(`NP_STATE_DIR=x nodepass ${master}`), /^nodepass: state x: x is relative to the working folder/],
+    [inDeleted("nodepass 'server://k@127.0.0.1:9/127.0.0.1:8?tls=2&crt=c&key=k'"), /^nodepass: crt=c: cannot be read/],
+    [inDeleted(`XDG_CONFIG_HOME=x ${profile}`), /^nodepass: profile x\/nodepass\/profile.json: cannot be saved/],
+    [`HOME="$T/file" nodepass ${master}`, /file\/\.local: its parent is not a folder$/],
+    [`nodepass "${master}?state=$T/file"`, /^nodepass: state \S+: \S+\/file is not a folder$/],
+    [`XDG_CONFIG_HOME="$T/file" ${profile}`, /^nodepass: profile \S+: cannot be saved: ENOTDIR/],
+    [
+      `env -u HOME -u XDG_CONFIG_HOME ${profile}`,
+      /^nodepass: profile: expected the folder for it in XDG_CONFIG_HOME or/
+    ]
+  ] as const)("make %j fail with one sentence and exit code 1", (line, message) => fails(line, message))
+
+  it.skipIf(!Fs.existsSync("/proc/self")).each([
+    [`nodepass '${master}?state=/proc/x/y'`, /^nodepass: state \/proc\/x\/y: cannot make the folder \/proc\/x: /],
+    [`HOME=/proc nodepass ${master}`, /^nodepass: state \S+: cannot make the folder \/proc\/.local: /],
+    [`XDG_CONFIG_HOME=/proc/x ${profile}`, /^nodepass: profile \S+: cannot be saved: ENOENT/]
+  ] as const)("in /proc make %j fail instead of trying for ever", (line, message) => fails(line, message))
+
+  it.skipIf(!isRoot || Program.lacks("setpriv")).each([
+    [`${asNobody} nodepass ${master}`, /^nodepass: state in the home folder: user 4242 has no home; set HOME/],
+    [`${asNobody} nodepass '${master}?state=/root/x/y'`, /: no permission$/],
+    [`mkdir "$T/s"; ${asNobody} nodepass "${master}?state=$T/s"`, /: cannot write to the folder \S+: no permission$/]
+  ] as const)("make %j fail for a user without rights or home", (line, message) => fails(line, message))
+
+  const fails = async (line: string, message: RegExp) => {
+    const folder = Program.folder(world)
+    Fs.chmodSync(folder, 0o755)
+    Fs.writeFileSync(Path.join(folder, "file"), "")
+    const { code, log, out } = await shell(`T='${folder}'; ${line}`)
+    assert.match(log.trimEnd(), message)
+    assert.strictEqual(log.trimEnd().split("\n").length, 1, log)
+    assert.deepStrictEqual([code, out], [1, ""])
+  }
 })

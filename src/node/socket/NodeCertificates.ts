@@ -130,10 +130,20 @@ const codeOf = (cause: unknown): string => (Predicate.hasProperty(cause, "code")
 const reasonOf = (cause: unknown): string =>
   Predicate.hasProperty(cause, "reason") ? String(cause.reason) : codeOf(cause) || "failed"
 
+/** The absolute path; none for a relative one if the working folder has been deleted. */
+const resolved = (file: string): string | undefined => {
+  try {
+    return Path.resolve(file)
+  } catch {
+    return undefined
+  }
+}
+
 /** The directory entries that decide what a path leads to: the file, and every symbolic link on the way. */
 const entriesOf = (file: string): ReadonlyArray<readonly [folder: string, name: string]> => {
   const found: Array<readonly [folder: string, name: string]> = []
-  const whole = Path.resolve(file)
+  const whole = resolved(file)
+  if (whole === undefined) return found
   let folder = Path.parse(whole).root
   let rest = whole.slice(folder.length).split(Path.sep)
   // Linux follows 40 symbolic links.

@@ -7,6 +7,7 @@ import * as Fs from "node:fs"
 import * as Path from "node:path"
 import process from "node:process"
 import { type Backup, BackupText, InstanceStore, StoreError } from "../../master/InstanceStore.js"
+import * as Directory from "./Directory.js"
 import * as NodeState from "./NodeState.js"
 import * as Sqlite from "./Sqlite.js"
 
@@ -33,7 +34,7 @@ export const write = (file: string): Effect.Effect<void, StoreError, InstanceSto
     const temporary = `${file}.${process.pid}`
     yield* Effect.tryPromise({
       try: async () => {
-        await Fs.promises.mkdir(Path.dirname(Path.resolve(file)), { recursive: true, mode: 0o700 })
+        Directory.make(Path.dirname(Directory.resolve(file)))
         const handle = await Fs.promises.open(temporary, "w", 0o600)
         await handle.writeFile(text)
         await handle.sync()

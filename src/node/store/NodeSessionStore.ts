@@ -7,6 +7,7 @@ import * as Option from "effect/Option"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
 import { SessionStore, SessionStoreError, type Store } from "../../tunnel/SessionStore.js"
+import * as Directory from "./Directory.js"
 
 /** The folder is created by the first write. */
 export const layer = (folder: string): Layer.Layer<SessionStore> =>
@@ -31,7 +32,7 @@ const storeIn = (folder: string): Store => {
     put: (tunnel, text) => {
       const file = fileOf(tunnel)
       return attempt("write", file, () => {
-        Fs.mkdirSync(folder, { recursive: true, mode: 0o700 })
+        Directory.make(folder)
         Fs.writeFileSync(`${file}.new`, text, { mode: 0o600 })
         Fs.renameSync(`${file}.new`, file)
       })

@@ -47,13 +47,13 @@ export const layer = (place: Place, options?: Options): Layer.Layer<InstanceStor
   )
 
 /** The file that a master writes its backups to: in the folder of its state, for PostgreSQL in the default folder. */
-export const backupFile = (place: Place): Effect.Effect<string> =>
+export const backupFile = (place: Place): Effect.Effect<string, StoreError> =>
   Effect.map(folder(place), (folder) =>
     Path.join(folder, Option.exists(place, isPostgres) ? "postgres-backup.json" : "backup.json")
   )
 
 /** The place as errors show it: without a password. */
-export const describe = (place: Place): Effect.Effect<string> =>
+export const describe = (place: Place): Effect.Effect<string, StoreError> =>
   Option.match(Option.filter(place, isPostgres), {
     onNone: () => folder(place),
     onSome: (url) => Effect.succeed(masked(Redacted.value(url)))
@@ -63,11 +63,11 @@ export const describe = (place: Place): Effect.Effect<string> =>
 
 const isPostgres = (place: Redacted.Redacted): boolean => /^postgres(ql)?:\/\//i.test(Redacted.value(place))
 
-const folder = (place: Place): Effect.Effect<string> =>
+const folder = (place: Place): Effect.Effect<string, StoreError> =>
   Option.match(
     Option.filter(place, (place) => !isPostgres(place)),
     {
-      onSome: (place) => Effect.succeed(Path.resolve(Redacted.value(place))),
+      onSome: (place) => StateFolder.resolve(Redacted.value(place)),
       onNone: () => StateFolder.fromEnvironment
     }
   )

@@ -8,19 +8,31 @@ import * as Option from "effect/Option"
 import type { SqlError } from "@effect/sql/SqlError"
 import type * as Scope from "effect/Scope"
 import * as Fs from "node:fs"
-import * as Os from "node:os"
 import * as Path from "node:path"
 import { type InstanceStore, StoreError } from "../../master/InstanceStore.js"
+import * as Directory from "./Directory.js"
 import * as Sqlite from "./Sqlite.js"
 import * as SqlInstanceStore from "./SqlInstanceStore.js"
 
 /** The default folder: `NP_STATE_DIR`, otherwise `nodepass` in the system's folder for state. */
-export const fromEnvironment: Effect.Effect<string> = Effect.gen(function* () {
+export const fromEnvironment: Effect.Effect<string, StoreError> = Effect.gen(function* () {
   const own = yield* Effect.option(Config.nonEmptyString("NP_STATE_DIR"))
+  if (Option.isSome(own)) return yield* resolve(own.value)
   const system = yield* Effect.option(Config.nonEmptyString("XDG_STATE_HOME"))
-  const base = Option.getOrElse(system, () => Path.join(Os.homedir(), ".local", "state"))
-  return Option.getOrElse(own, () => Path.join(base, "nodepass"))
+  if (Option.isSome(system)) return yield* resolve(Path.join(system.value, "nodepass"))
+  const home = yield* Effect.try({
+    try: Directory.home,
+    catch: (cause) => unavailable("in the home folder", Sqlite.reasonOf(cause))
+  })
+  return yield* resolve(Path.join(home, ".local", "state", "nodepass"))
 })
+
+/** The absolute path of the folder. Fails when it is relative and the working folder has been deleted. */
+export const resolve = (folder: string): Effect.Effect<string, StoreError> =>
+  Effect.try({
+    try: () => Directory.resolve(folder),
+    catch: (cause) => unavailable(folder, Sqlite.reasonOf(cause))
+  })
 
 export interface Options {
   /** Accepts a folder with a backup and no SQLite file, because the backup will be restored. Defaults to false. */
@@ -41,7 +53,7 @@ export const open = (
     const file = Path.join(folder, fileName)
     const attempt = <A>(evaluate: () => A) =>
       Effect.try({ try: evaluate, catch: (cause) => unavailable(folder, Sqlite.reasonOf(cause)) })
-    yield* attempt(() => Fs.mkdirSync(folder, { recursive: true, mode: 0o700 }))
+    yield* attempt(() => Directory.make(folder))
     yield* Effect.mapError(Sqlite.lock(Path.join(folder, "master.lock")), (error) =>
       /locked|busy/i.test(error.message)
         ? new StoreError({ reason: "Locked", place: folder, detail: "another master uses it" })
