@@ -66,7 +66,7 @@ describe("a tunnel of two processes", () => {
     }
   )
 
-  it.skipIf(!Fs.existsSync("/proc/self/fd"))("gives every descriptor back after a thousand visits", async () => {
+  it.skipIf(!Fs.existsSync("/proc/self/fd"))("closes every descriptor after a thousand visits", async () => {
     const { port: target } = await world.listen(answering)
     const { client, port, server } = await tunnel(world, { target, receiver: "server" })
     const descriptors = ({ pid }: Nodepass) => Fs.readdirSync(`/proc/${pid}/fd`).length
@@ -74,7 +74,7 @@ describe("a tunnel of two processes", () => {
     for (let round = 0; round < 20; round++) {
       await Promise.all(Array.from({ length: 50 }, () => ask(world, port, "x")))
     }
-    // Without a session the client holds no pool: what is left is the process's own.
+    // Without a session the client has no pool: the remaining descriptors are the process's own.
     await server.stop()
     await client.line(/connection refused/)
     while (descriptors(client) >= 45) await pause()
@@ -82,7 +82,7 @@ describe("a tunnel of two processes", () => {
 })
 
 describe("the tunnel port", () => {
-  it("gives strangers a closed connection and not a byte, and its client goes on being served", async () => {
+  it("closes unauthenticated peers without sending a byte, and keeps serving its client", async () => {
     const { port: target } = await world.listen(answering)
     const { port, server, tunnelPort } = await tunnel(world, {
       target,
@@ -121,7 +121,7 @@ describe("the tunnel port", () => {
     for (const { log } of [server, stranger]) assert.notMatch(log(), / {4}at |s3cret|wrong@/)
   })
 
-  it("has a second client wait, and gives it the tunnel once the first has left", async () => {
+  it("makes a second client wait, and serves it when the first has left", async () => {
     const { port: target } = await world.listen(answering)
     const { client, port, server, startClient } = await tunnel(world, { target, receiver: "server" })
     const second = startClient()
@@ -134,7 +134,7 @@ describe("the tunnel port", () => {
     assert.strictEqual(String(await ask(world, port, "the second")), "re:the second")
   })
 
-  it("takes over from a client that is stopped", async () => {
+  it("replaces a client that is stopped", async () => {
     const { port: target } = await world.listen(answering)
     const { client, port, startClient } = await tunnel(world, { target, receiver: "server" })
     client.child.kill("SIGSTOP")
@@ -146,7 +146,7 @@ describe("the tunnel port", () => {
 })
 
 describe("a process that dies", () => {
-  it("kill -9 of the client: its visitors end at once, and one who comes meanwhile is served by the next", async () => {
+  it("kill -9 of the client: its visitors end at once, and a visitor that connects meanwhile is served by the next client", async () => {
     const { port: target } = await world.listen(echoing)
     const { client, port, server, startClient } = await tunnel(world, { target, receiver: "server" })
     const served = world.connect(port)
@@ -176,7 +176,7 @@ describe("a process that dies", () => {
     await says(world.connect(port), "again")
   })
 
-  it("a process that is stopped and goes on keeps its visitors", async () => {
+  it("a process that is stopped and continued keeps its visitors", async () => {
     const { port: target } = await world.listen(echoing)
     const { client, port } = await tunnel(world, { target, receiver: "server" })
     const served = world.connect(port)
@@ -189,13 +189,13 @@ describe("a process that dies", () => {
 })
 
 describe("a target", () => {
-  it("that refuses has its visitor reset at once", async () => {
+  it("that refuses resets its visitor at once", async () => {
     const { client, port } = await tunnel(world, { target: await world.freePort(), receiver: "server" })
     assert.strictEqual(await fate(world.connect(port)), "ECONNRESET")
     await client.line(/WARN .*connection refused refused=target/)
   })
 
-  it("that resets has its visitor reset, and the other way round", async () => {
+  it("that resets its connection resets its visitor, and the other way round", async () => {
     let arrived: (socket: Net.Socket) => void = () => {}
     const { port: target } = await world.listen((socket) => arrived(socket))
     const { port } = await tunnel(world, { target, receiver: "server" })
@@ -219,7 +219,7 @@ describe("a target", () => {
 })
 
 describe("limits", () => {
-  it("slot: the visitor beyond the last slot is reset at once, and the next is served when one has left", async () => {
+  it("slot: a visitor without a free slot is reset at once, and one is served after another has left", async () => {
     const { port: target } = await world.listen(echoing)
     const { port } = await tunnel(world, { target, receiver: "server", query: "&slot=3" })
     const three = [1, 2, 3].map(() => world.connect(port))
@@ -233,7 +233,7 @@ describe("limits", () => {
     await says(world.connect(port), "the next")
   })
 
-  it("read: a visit silent in both directions is reset, one that is not goes on", async () => {
+  it("read: a connection idle in both directions is reset, an active one is not", async () => {
     const { port: target } = await world.listen(echoing)
     const { port } = await tunnel(world, { target, receiver: "server", query: "&read=500ms" })
     const silent = world.connect(port)
@@ -253,7 +253,7 @@ describe("limits", () => {
   })
 })
 
-describe("the end", () => {
+describe("the graceful stop", () => {
   it.each(["SIGTERM", "SIGINT"] as const)(
     "%s: visitors finish, new ones are refused, the exit code is 0",
     async (signal) => {
@@ -274,7 +274,7 @@ describe("the end", () => {
     }
   )
 
-  it("a visitor who does not finish is cut off at the shutdown timeout, and the exit code is 0", async () => {
+  it("closes visitors at the shutdown timeout, with exit code 0", async () => {
     const { port: target } = await world.listen(echoing)
     const { port, server } = await tunnel(world, {
       target,
@@ -288,7 +288,7 @@ describe("the end", () => {
     assert.strictEqual(await end, "ECONNRESET")
   })
 
-  it("a second signal ends it at once", async () => {
+  it("a second signal exits at once", async () => {
     const { port: target } = await world.listen(echoing)
     const { port, server } = await tunnel(world, {
       target,

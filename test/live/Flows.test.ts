@@ -37,7 +37,7 @@ const says = async (socket: Net.Socket, text: string) => {
   assert.strictEqual(String(back), text)
 }
 
-/** Single-end forwarding, at work. */
+/** Starts single-end forwarding. */
 const forward = async (target: number, query = "", env?: Readonly<Record<string, string>>) => {
   const port = await world.freePort()
   const client = world.start([`client://127.0.0.1:${port}/127.0.0.1:${target}?mode=1${query}`], env)
@@ -45,7 +45,7 @@ const forward = async (target: number, query = "", env?: Readonly<Record<string,
   return { client, port }
 }
 
-/** What stands in the whole log, said already or to come. */
+/** Waits until the log, past lines included, matches. */
 const inLog = async ({ child, ended, log }: Nodepass, pattern: RegExp): Promise<RegExpExecArray> => {
   let over = false
   void ended.then(() => (over = true))
@@ -59,7 +59,7 @@ const inLog = async ({ child, ended, log }: Nodepass, pattern: RegExp): Promise<
 describe("UDP", () => {
   const datagrams = Array.from({ length: 200 }, (_, n) => Crypto.randomBytes(1 + Math.round((n * 7999) / 199)))
 
-  /** Eight at a time: more would not fit into what the system holds for a socket that is not read at once. */
+  /** Eight at a time: more would not fit into the receive buffer of a socket that is not read at once. */
   const echoes = async (port: number) => {
     const answers = await (await visitUdp(world, port)).askAll(datagrams, 8)
     assert.deepStrictEqual(
@@ -68,13 +68,13 @@ describe("UDP", () => {
     )
   }
 
-  it.each(ways)(`brings 200 datagrams of 1 to 8000 bytes there and back, in order, ${title}`, async (receiver, tls) => {
+  it.each(ways)(`echoes 200 datagrams of 1 to 8000 bytes in order, ${title}`, async (receiver, tls) => {
     const { port: target } = await listenUdp(world)
     const { port } = await tunnel(world, { target, receiver, query: `&tls=${tls}`, clientQuery: "&min=4" })
     await echoes(port)
   })
 
-  it("forwards 200 datagrams of 1 to 8000 bytes there and back, in order, with mode=1", async () => {
+  it("echoes 200 datagrams of 1 to 8000 bytes in order, with mode=1", async () => {
     const { port: target } = await listenUdp(world)
     await echoes((await forward(target)).port)
   })
@@ -96,7 +96,7 @@ describe("mode=1", () => {
 })
 
 describe("tls=2", () => {
-  /** The files of a new certificate, for `127.0.0.1` unless the wish is another. */
+  /** The files of a new certificate, for `127.0.0.1` by default. */
   const files = () => {
     const own = folder(world)
     const [crt, key] = [Path.join(own, "crt.pem"), Path.join(own, "key.pem")]
@@ -111,7 +111,7 @@ describe("tls=2", () => {
     return { ca, crt, write, writeAuthority, serverQuery: `&tls=2&crt=${crt}&key=${key}` }
   }
 
-  it.each(["ca", "NODE_EXTRA_CA_CERTS"] as const)("serves where %s names the authority", async (by) => {
+  it.each(["ca", "NODE_EXTRA_CA_CERTS"] as const)("serves with the authority from %s", async (by) => {
     const { port: target } = await world.listen(answering)
     const { ca, serverQuery, write, writeAuthority } = files()
     await write({})
@@ -144,7 +144,7 @@ describe("tls=2", () => {
       env: { NP_POOL_GET_TIMEOUT: "500ms", NP_SERVICE_COOLDOWN: "100ms" },
       until: reason
     })
-    // It has tried again and again meanwhile.
+    // The client has retried several times by now.
     assert.strictEqual(await fate(world.connect(port)), "ECONNRESET")
     const lines = client.log().split("\n")
     assert.strictEqual(lines.filter((line) => reason.test(line)).length, 1, client.log())
@@ -162,7 +162,7 @@ describe("tls=2", () => {
     assert.include(server.log(), crt)
   })
 
-  it("shows new pool connections the certificate that is in the files, the one before while they are of no use", async () => {
+  it("uses the certificate in the files for new pool connections, and the previous one while the files are invalid", async () => {
     const { port: target } = await world.listen(answering)
     const { ca, crt, serverQuery, write, writeAuthority } = files()
     await write({})
@@ -175,7 +175,7 @@ describe("tls=2", () => {
       env: { NP_POOL_GET_TIMEOUT: "5s" }
     })
     const visit = async (name: string) => assert.strictEqual(String(await ask(world, port, name)), `re:${name}`)
-    /** More than the pool holds, so that it must have dialled. */
+    /** More than the pool holds, so that the client has to dial. */
     const visitMany = async (name: string) => {
       for (let n = 0; n < 20; n++) await visit(`${name} ${n}`)
     }
@@ -192,14 +192,14 @@ describe("tls=2", () => {
 
     const foreign = await write({ issuer: "unknown" })
     await server.line(new RegExp(`INFO .*new certificate in use .*${foreign.fingerprint}`))
-    // On connections from before, until the pool has to dial.
+    // On existing connections, until the pool has to dial.
     const warned = client.line(/WARN/)
     while (!client.log().includes("WARN")) await Promise.race([warned, visit("on a connection from before")])
     await client.line(/WARN .*no trusted authority issued it/)
   })
 })
 
-it("a client with tls=1 takes no session from a server with tls=0", async () => {
+it("a client with tls=1 refuses a server with tls=0", async () => {
   const [tunnelPort, port] = [await world.freePort(), await world.freePort()]
   const server = world.start([`server://k@127.0.0.1:${tunnelPort}/127.0.0.1:${port}?mode=1`])
   await server.line(/waiting for a client/)
@@ -212,7 +212,7 @@ it("a client with tls=1 takes no session from a server with tls=0", async () => 
 })
 
 describe("limits", () => {
-  it("slot=5: the sixth visitor is reset while five are served, one of them by UDP, and served once one has left", async () => {
+  it("slot=5: the sixth visitor is reset while five are served, one of them by UDP, and is served after one has left", async () => {
     const { port: target } = await world.listen(echoing)
     await listenUdp(world, undefined, target)
     const { port, server } = await tunnel(world, {
@@ -280,28 +280,28 @@ describe("limits", () => {
   }
 
   it.each(["server", "client"] as const)(
-    "read=1s ends silent visits by TCP and by UDP, visitors at the %s",
+    "read=1s ends idle TCP connections and UDP sessions, visitors at the %s",
     async (receiver) => {
       const { client, port, server } = await tunnel(world, {
         target: await listenBoth(),
         receiver,
         query: "&read=1s&log=event",
         clientQuery: "&min=2",
-        // A session whose other side is silent for two of them is over.
+        // A session whose peer is silent for two report intervals is over.
         env: { NP_REPORT_INTERVAL: "400ms" }
       })
       await endsSilent(port, [server, client])
     }
   )
 
-  it("read=1s ends silent visits by TCP and by UDP, with mode=1", async () => {
+  it("read=1s ends idle TCP connections and UDP sessions, with mode=1", async () => {
     const { client, port } = await forward(await listenBoth(), "&read=1s&log=event", { NP_REPORT_INTERVAL: "100ms" })
     await endsSilent(port, [client])
   })
 })
 
 describe("the PROXY protocol", () => {
-  /** A target that echoes what follows the header, and the header. */
+  /** A target that echoes the header and everything after it. */
   const listen = async () => {
     let heard: (header: { readonly bytes: Buffer; readonly source: string; readonly destination: string }) => void
     const header = new Promise<Parameters<typeof heard>[0]>((resolve) => (heard = resolve))
@@ -336,7 +336,7 @@ describe("the PROXY protocol", () => {
     assert.strictEqual(destination, `127.0.0.1:${port}`)
   })
 
-  it("proxy-in=1 takes the visitor's address from the header it comes with, and refuses one without", async () => {
+  it("proxy-in=1 takes the visitor's address from its PROXY header, and refuses a visitor without one", async () => {
     const { header, port: target } = await listen()
     const { port, server } = await tunnel(world, {
       target,
@@ -357,7 +357,7 @@ describe("the PROXY protocol", () => {
   })
 })
 
-it("of a dead and a live target the live one serves every visitor", async () => {
+it("with a dead and a live target, the live one serves every visitor", async () => {
   const { port: live } = await world.listen(answering)
   const target = `127.0.0.1:${await world.freePort()},127.0.0.1:${live}`
   const { port } = await tunnel(world, { target, receiver: "server", clientQuery: "&min=4" })
@@ -377,7 +377,7 @@ describe("--watch", () => {
     return { port, url: `client://127.0.0.1:${port}/127.0.0.1:${target}?mode=1` }
   }
 
-  it("logs a summary each report interval where there is no terminal", async () => {
+  it("logs a summary at each report interval without a terminal", async () => {
     const { port, url } = await start()
     const client = world.start(["--watch", url], { NP_REPORT_INTERVAL: "100ms" })
     await inLog(client, /(INFO {2}serving {3}visitors 0 .*\n[^]*){3}/)
@@ -388,7 +388,7 @@ describe("--watch", () => {
     assert.isAbove((times.at(-1) ?? 0) - (times[0] ?? 0), 80 * (times.length - 1))
   })
 
-  it.skipIf(lacks("script"))("draws a status line over and over on a terminal", async () => {
+  it.skipIf(lacks("script"))("redraws a status line on a terminal", async () => {
     const { port, url } = await start()
     const command = `echo pid=$$; exec ${nodeProcess.execPath} bin/nodepass.js --watch '${url}'`
     const terminal = begin(world, "script", ["-qefc", command, "/dev/null"])
@@ -407,7 +407,7 @@ describe("--watch", () => {
       try {
         nodeProcess.kill(pid, "SIGKILL")
       } catch {
-        // It has ended.
+        // It has exited.
       }
     })
     await shows(/<redrawn>serving {3}visitors 0 [^\n]*<redrawn>serving {3}visitors 0/)

@@ -16,7 +16,7 @@ beforeEach(() => {
 })
 afterEach(() => world.close())
 
-/** Every flow, and every way to secure the data connections. */
+/** Both directions with each TLS mode. */
 const ways = [
   ["server", 0],
   ["client", 0],
@@ -24,13 +24,13 @@ const ways = [
   ["client", 1]
 ] as const
 
-/** Each flow once, and either security once. */
+/** Each direction once, with and without TLS once. */
 const twoWays = [ways[0], ways[3]] as const
 const otherWays = [ways[1], ways[2]] as const
 
 const title = "visitors at the %s, tls=%i"
 
-/** With a pool that has to grow. */
+/** Uses a pool that has to grow. */
 const through = (target: number, receiver: "server" | "client", tls: number) =>
   tunnel(world, { target, receiver, query: `&tls=${tls}`, clientQuery: "&min=8" })
 
@@ -54,7 +54,7 @@ describe.skipIf(lacks("iperf3"))("iperf3", () => {
       const { port } = await through(target, receiver, tls)
 
       const measure = async (...args: ReadonlyArray<string>): Promise<Sum> => {
-        // Each has a server of its own: one that is not done yet with the client before turns the next away.
+        // Each has its own server: iperf3 refuses a client until it is done with the previous one.
         const { ended } = await serve(world, "iperf3", listens, /Server listening/)
         const out = await run(world, "iperf3", ["-c", "127.0.0.1", "-p", String(port), "-J", ...args])
         const { end, error } = JSON.parse(out) as Report
@@ -66,7 +66,7 @@ describe.skipIf(lacks("iperf3"))("iperf3", () => {
         console.log(`iperf3 ${args.join(" ")} tls=${tls}: ${Math.round(sum.bits_per_second / 1e6)} Mbit/s${lost}`)
         return end.sum ?? sum
       }
-      // iperf3 counts when it has sent its 32 MiB: most of them may be on their way yet.
+      // iperf3 reports when it has sent its 32 MiB; most of them may still be in flight.
       assert.isAbove((await measure("-P", "4", "-n", "32M")).bytes, 1 << 20)
       assert.isAbove((await measure("-P", "4", "-n", "32M", "-R")).bytes, 1 << 20)
       const { lost_percent: lost = 100, packets = 0 } = await measure("-u", "-b", "20M", "-l", "1400", "-t", "1")
@@ -77,7 +77,7 @@ describe.skipIf(lacks("iperf3"))("iperf3", () => {
 })
 
 describe.skipIf(lacks("dig"))("dig", () => {
-  /** Answers with as many addresses as the first label says; over UDP only those that fit into 512 bytes, cut. */
+  /** Answers with the number of addresses in the first label; over UDP truncated to 512 bytes. */
   const answer = (query: Buffer, longest: number): Buffer => {
     let end = 12
     while (query[end] !== 0) end += (query[end] ?? 0) + 1
@@ -153,7 +153,7 @@ describe.skipIf(lacks("redis-server", "redis-benchmark"))("redis", () => {
 })
 
 describe("HTTP", () => {
-  /** Bytes of whole text frames, shorter than 126 bytes, and what is left of the others. */
+  /** Splits complete text frames shorter than 126 bytes from the rest. */
   const readFrames = (bytes: Buffer): { readonly texts: ReadonlyArray<string>; readonly rest: Buffer } => {
     const texts: Array<string> = []
     let rest = bytes
@@ -193,7 +193,7 @@ describe("HTTP", () => {
   const acceptOf = (key: string) =>
     Crypto.createHash("sha1").update(`${key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11`).digest("base64")
 
-  /** Answers a request with its method, path and body, and echoes WebSocket texts. */
+  /** Answers a request with its method, path and body, and echoes WebSocket messages. */
   const listenHttp = async () => {
     let connections = 0
     const server = Http.createServer((request, response) => {
@@ -224,7 +224,7 @@ describe("HTTP", () => {
     }
   }
 
-  it.each(otherWays)(`keeps one connection alive over fifty requests, ${title}`, async (receiver, tls) => {
+  it.each(otherWays)(`keeps one connection alive for fifty requests, ${title}`, async (receiver, tls) => {
     const { connections, port: target } = await listenHttp()
     const { port } = await through(target, receiver, tls)
     const agent = world.own(new Http.Agent({ keepAlive: true, maxSockets: 1 }), (agent) => agent.destroy())
@@ -246,7 +246,7 @@ describe("HTTP", () => {
     assert.strictEqual(connections(), 1)
   })
 
-  it.each(twoWays)(`becomes a WebSocket that echoes twenty frames in order, ${title}`, async (receiver, tls) => {
+  it.each(twoWays)(`upgrades to a WebSocket that echoes twenty frames in order, ${title}`, async (receiver, tls) => {
     const { port: target } = await listenHttp()
     const { port } = await through(target, receiver, tls)
     const key = Crypto.randomBytes(16).toString("base64")
@@ -277,13 +277,13 @@ describe("HTTP", () => {
   })
 })
 
-/** Where root's daemon wants to be locked up; a system that has not started one has no such folder. */
+/** The chroot of root's sshd; it is missing on a system that has not started sshd. */
 const unprivileged = Os.userInfo().uid !== 0 || Fs.existsSync("/run/sshd")
 
 describe.skipIf(lacks("sshd", "ssh", "ssh-keygen", "rsync") || !unprivileged)("ssh", () => {
   const user = Os.userInfo().username
 
-  /** A daemon of this user's own, with keys of its own; gives its port and the words to reach it by another. */
+  /** Starts an sshd of this user with its own keys. Returns its port and the ssh options for another port. */
   const startDaemon = async () => {
     const own = folder(world)
     const file = (name: string) => Path.join(own, name)
@@ -314,7 +314,7 @@ describe.skipIf(lacks("sshd", "ssh", "ssh-keygen", "rsync") || !unprivileged)("s
     return { own, target, words }
   }
 
-  it.each(twoWays)(`runs a command, and brings a folder by rsync, ${title}`, async (receiver, tls) => {
+  it.each(twoWays)(`runs a command and copies a folder by rsync, ${title}`, async (receiver, tls) => {
     const { own, target, words } = await startDaemon()
     const { port } = await through(target, receiver, tls)
     const said = await run(world, "ssh", [...words(port), `${user}@127.0.0.1`, "echo hello; seq 1 20000 | tail -n 1"])

@@ -18,7 +18,7 @@ const root = Path.join(import.meta.dirname, "../..")
 const readme = Fs.readFileSync(Path.join(root, "README.md"), "utf8")
 const run = promisify(execFile)
 
-/** The fenced blocks by the name behind `run=`. */
+/** The fenced blocks by their `run=` name. */
 const snippets = new Map(
   Array.from(readme.matchAll(/```(\w+) run=(\w+)\n([\s\S]*?)```/g), ([, , name = "", text = ""]) => [name, text])
 )
@@ -37,7 +37,7 @@ const listen = (server: Net.Server, port = 0) =>
     })
   })
 
-/** Visits until somebody answers: the commands take a moment to find each other. */
+/** Visits until one is answered, because the commands take a moment to connect. */
 const visit = (port: number): Promise<string> =>
   new Promise((resolve) => {
     const again = () => void pause().then(() => resolve(visit(port)))
@@ -47,7 +47,7 @@ const visit = (port: number): Promise<string> =>
     socket.on("error", again).on("end", () => (text === "" ? again() : resolve(text)))
   })
 
-/** Starts the commands with ports of this test's own, visits port 8080 of the README, and ends them. */
+/** Starts the commands with free ports, visits port 8080 of the README, and stops them. */
 const serves = async (name: string) => {
   const target = Net.createServer((socket) => socket.on("error", () => {}).end("hello from the target"))
   const ports = new Map([["3000", await listen(target)]])
@@ -83,13 +83,13 @@ const serves = async (name: string) => {
 }
 
 describe("README", () => {
-  it("begins with the two commands, and both exist", () => {
+  it("starts with the two commands, and both exist", () => {
     const scripts: unknown = JSON.parse(Fs.readFileSync(Path.join(root, "package.json"), "utf8")).scripts
     assert.match(readme, /^# nodepass-effect\n\n```sh\nnpm start .*\nnpm test .*\n```/)
     assert.containsAllKeys(scripts, ["start", "test", "simulate", "bench"])
   })
 
-  it("has no snippet that nobody runs", () => {
+  it("runs every snippet in a test", () => {
     const fences = Array.from(readme.matchAll(/^```(\w+.*)$/gm), ([, info = ""]) => info)
     const ran = [
       "sh",
@@ -120,7 +120,7 @@ describe("README", () => {
     serves
   )
 
-  it("the commands of the master run one, and make a tunnel in it that serves", async () => {
+  it("the master's commands start a master and create a tunnel that serves", async () => {
     const world = makeWorld()
     const folder = Fs.mkdtempSync(Path.join(Os.tmpdir(), "nodepass-readme-"))
     try {
@@ -151,7 +151,7 @@ describe("README", () => {
     }
   })
 
-  it("npm start opens a tunnel, says where, and ends with 0", async () => {
+  it("npm start opens a tunnel, prints its address, and exits with 0", async () => {
     const world = makeWorld()
     try {
       const { line, stop } = world.start([], {}, "scripts/start.js")
@@ -163,18 +163,18 @@ describe("README", () => {
     }
   })
 
-  it("npm run bench measures, and every visitor is served", async () => {
+  it("npm run bench measures and serves every visitor", async () => {
     const some = ["--only", "^throughput, 8 streams to the visitor|^new visitors, (1|32) at"]
     const { stdout } = await run(process.execPath, ["scripts/bench.js", "--quick", ...(isLong ? [] : some)], {
       cwd: root,
-      // A busy machine may take long for a visitor.
+      // A visitor may take long on a busy machine.
       env: { ...process.env, NP_POOL_GET_TIMEOUT: "1m", NP_HANDSHAKE_TIMEOUT: "1m" }
     })
     assert.match(stdout, /throughput, 8 streams to the visitor +MiB\/s( +[\d.]+){4}/)
     assert.match(stdout, /not served: 0/)
   })
 
-  it("check says what the URL means", async () => {
+  it("check explains the URL", async () => {
     const [command = ""] = commandsOf("check")
     const url = /"(.*)"$/.exec(command)?.[1] ?? ""
     const { stdout } = await run(process.execPath, ["bin/nodepass.js", "check", url], { cwd: root })
@@ -182,7 +182,7 @@ describe("README", () => {
     assert.notMatch(stdout, /my-key/)
   })
 
-  it("the worlds of the simulate command keep the laws", async () => {
+  it("the worlds of the simulate command keep every law", async () => {
     const [command = ""] = commandsOf("simulate")
     const args = command.replace("npm run simulate -- ", "").replace("--seeds 20", `--seeds ${runs(4, 20)}`)
     const { stdout } = await run(process.execPath, ["scripts/simulate.js", ...args.split(" ")], { cwd: root })
@@ -227,7 +227,7 @@ describe("README", () => {
     assert.strictEqual(written.exec(Fs.readFileSync(Path.join(root, "README.md"), "utf8"))?.[0], table)
   })
 
-  it("its figures and their chart are those that the benchmark wrote down", () => {
+  it("its figures and chart are those of the last benchmark run", () => {
     const results = Results.load()
     assert.strictEqual(Figures.fromReadme(readme), Figures.markdown(results))
     assert.strictEqual(Fs.readFileSync(Chart.file, "utf8"), Chart.make(results))

@@ -16,10 +16,10 @@ afterEach(() => {
   Fs.rmSync(folder, { recursive: true })
 })
 
-/** Each line of a `log`'s that matches. */
+/** The lines of a log that match. */
 const count = ({ log }: Nodepass, pattern: RegExp) => log().match(pattern)?.length ?? 0
 
-/** A tunnel whose sides have their keys in files of their own. */
+/** A tunnel whose sides read their keys from files. */
 const pair = async (target: number, env: Readonly<Record<string, string>>) => {
   const port = await world.freePort()
   const tunnelPort = await world.freePort()
@@ -44,9 +44,9 @@ const pair = async (target: number, env: Readonly<Record<string, string>>) => {
   return { port, server, client, replace, write, start }
 }
 
-describe("another tunnel key", () => {
+describe("a new tunnel key", () => {
   it.each([["server", "client"] as const, ["client", "server"] as const])(
-    "put in force on the %s first interrupts nobody, and shuts the old one out in the end",
+    "on the %s first interrupts no visitor, and the old key is refused in the end",
     async (first, second) => {
       const { port: target } = await world.listen((socket) => socket.on("data", (chunk) => socket.write(chunk)))
       const { client, port, replace, server, start, write } = await pair(target, { NP_KEY_GRACE: "2s" })
@@ -77,7 +77,7 @@ describe("another tunnel key", () => {
     }
   )
 
-  it("ends, when its grace is over, the control connection of a client that was not given the new one", async () => {
+  it("closes the control connection of a client without the new key when the grace period ends", async () => {
     const { port: target } = await world.listen(answering)
     const { client, port, replace, server } = await pair(target, { NP_KEY_GRACE: "1s", NP_RESUME_GRACE: "1s" })
     assert.strictEqual(String(await ask(world, port, "one")), "re:one")
@@ -86,7 +86,7 @@ describe("another tunnel key", () => {
     await server.line(/client lost: .* the session is over/)
   })
 
-  it("stays as it was when the file is of no use, and says so", async () => {
+  it("is ignored with a warning when the file is invalid", async () => {
     const { port: target } = await world.listen(answering)
     const { client, port, write } = await pair(target, {})
     write("client", "")

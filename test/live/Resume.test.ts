@@ -12,7 +12,7 @@ beforeEach(() => {
 })
 afterEach(() => world.close())
 
-/** Stands in front of the tunnel port, and can cut the control connection, and nothing else. */
+/** A proxy in front of the tunnel port that can cut the control connection alone. */
 const middle = () => {
   const controls = new Set<() => void>()
   let came: () => void = () => undefined
@@ -38,7 +38,7 @@ const middle = () => {
   }
   return {
     through,
-    /** Cuts the control connection, waiting for one where there is none. */
+    /** Cuts the control connection; waits for one if there is none. */
     cut: async () => {
       while (controls.size === 0) await new Promise<void>((resolve) => (came = resolve))
       for (const cut of controls) cut()
@@ -46,7 +46,7 @@ const middle = () => {
   }
 }
 
-/** Has it all come back. */
+/** Sends bytes and checks that all of them return. */
 const echo = async (socket: Net.Socket, bytes: Buffer) => {
   socket.write(bytes)
   const back: Array<Buffer> = []
@@ -60,13 +60,13 @@ const echo = async (socket: Net.Socket, bytes: Buffer) => {
   assert.isTrue(Buffer.concat(back).equals(bytes))
 }
 
-describe("a control connection that is cut again and again", () => {
+describe("a control connection that is cut repeatedly", () => {
   it.each([
     ["server", ""],
     ["client", ""],
     ["server", "&tls=1"]
   ] as const)(
-    "harms no transfer and no new visitor, and the session stays, visitors at the %s%s",
+    "interrupts no transfer and no new visitor, and the session continues, visitors at the %s%s",
     async (receiver, serverQuery) => {
       const { port: target } = await world.listen((socket) => {
         socket.once("data", (first: Buffer) => {
@@ -96,7 +96,7 @@ describe("a control connection that is cut again and again", () => {
     }
   )
 
-  it("a server that stops and starts again goes on with its session, and leaves it in a file of its own", async () => {
+  it("a restarted server continues its session from a file that only its user can read", async () => {
     const directory = Fs.mkdtempSync(Path.join(Os.tmpdir(), "nodepass-state-"))
     try {
       const { port: target } = await world.listen(answering)
@@ -121,7 +121,7 @@ describe("a control connection that is cut again and again", () => {
     }
   })
 
-  it("past the grace the session is over, and the next one begins by itself", async () => {
+  it("after the grace period the session ends, and a new one starts", async () => {
     const { port: target } = await world.listen(answering)
     const { cut, through } = middle()
     const { client, port, server } = await tunnel(world, {

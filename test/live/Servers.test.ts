@@ -15,9 +15,9 @@ const env = {
   NP_SERVICE_COOLDOWN: "1s"
 }
 
-describe("a client of several servers", () => {
+describe("a client with several servers", () => {
   it.each(["SIGKILL", "SIGSTOP"] as const)(
-    "moves on from one that gets a %s, resets who was served through it, and goes back to it",
+    "leaves a server that gets %s, resets the visitors served through it, and returns to it",
     async (signal) => {
       const visits = new EventEmitter()
       const { port: target } = await world.listen((socket) => {
@@ -42,7 +42,7 @@ describe("a client of several servers", () => {
       lost.child.kill(signal)
       await client.line(new RegExp(` connected server=127\\.0\\.0\\.1:${second}`))
       assert.strictEqual(String(await ask(world, visitors, "two")), "re:two")
-      // Where Node has the sockets the system ends the connections of a program that is killed, as if all had been said.
+      // With Node's sockets the system closes the connections of a killed process as if all data had been sent.
       const killedByNode = signal === "SIGKILL" && !lost.log().includes("relay: kernel")
       assert.strictEqual(await ending, killedByNode ? "end" : "ECONNRESET")
 
