@@ -52,20 +52,23 @@ const Master = ({ api, store }: { readonly api: Api; readonly store: Store }) =>
   const onCreate = useCallback(() => setOpen({ _tag: "Create" }), [])
   const onDone = (instance: Instance, result: string) => setNotice(`${Format.nameOf(instance)} ${result}`)
 
+  // One listener for the life of the page: a key pressed right after a render must find the state of that render.
+  const onKeyDown = useRef<(event: KeyboardEvent) => void>(() => undefined)
+  onKeyDown.current = (event) => {
+    if (open !== undefined || event.ctrlKey || event.metaKey || event.altKey) return
+    if (event.key === "Escape" && route !== undefined) return backToList(route)
+    if (event.target instanceof HTMLElement && event.target.closest("input, textarea, select") !== null) return
+    const shortcuts = { "/": () => search.current?.focus(), n: onCreate, "?": () => setOpen({ _tag: "Keys" }) }
+    const run = Object.entries(shortcuts).find(([key]) => key === event.key)?.[1]
+    if (run === undefined) return
+    event.preventDefault()
+    run()
+  }
   useEffect(() => {
-    const onKeyDown = (event: KeyboardEvent) => {
-      if (open !== undefined || event.ctrlKey || event.metaKey || event.altKey) return
-      if (event.key === "Escape" && route !== undefined) return backToList(route)
-      if (event.target instanceof HTMLElement && event.target.closest("input, textarea, select") !== null) return
-      const shortcuts = { "/": () => search.current?.focus(), n: onCreate, "?": () => setOpen({ _tag: "Keys" }) }
-      const run = Object.entries(shortcuts).find(([key]) => key === event.key)?.[1]
-      if (run === undefined) return
-      event.preventDefault()
-      run()
-    }
-    addEventListener("keydown", onKeyDown)
-    return () => removeEventListener("keydown", onKeyDown)
-  }, [open, route, onCreate])
+    const listener = (event: KeyboardEvent) => onKeyDown.current(event)
+    addEventListener("keydown", listener)
+    return () => removeEventListener("keydown", listener)
+  }, [])
 
   const shown = route === undefined ? undefined : state.instances.get(route)
   return (
