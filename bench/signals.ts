@@ -25,6 +25,7 @@ import * as Signal from "../src/wire/Signal.js"
 import * as SignalBus from "../src/signal/SignalBus.js"
 import { Transport } from "../src/transport/Transport.js"
 import * as EventBus from "../src/core/EventBus.js"
+import * as SignalCounts from "../src/signal/SignalCounts.js"
 
 const { values } = parseArgs({ options: { seconds: { type: "string" } } })
 const seconds = Number(values.seconds ?? 5)
@@ -127,7 +128,7 @@ const measure = (way: (typeof ways)[number], load: (typeof loads)[number]) =>
       Refusals.layer,
       Settings.layer()
     ]),
-    Effect.provide(EventBus.layerNoop)
+    Effect.provide([EventBus.layerNoop, SignalCounts.layer])
   )
 
 await Effect.runPromise(

@@ -30,7 +30,13 @@ export interface Options {
   readonly onBye: Effect.Effect<void>
 }
 
-export const make = ({ heartbeat, inbox, launches, onBye, outbox }: Options): Effect.Effect<Reader, never, Refusals> =>
+export const make = ({
+  heartbeat,
+  inbox,
+  launches,
+  onBye,
+  outbox
+}: Options): Effect.Effect<Reader, never, Refusals | SignalCounts> =>
   Effect.map(Effect.all([Refusals, SignalCounts]), ([refusals, counts]) => {
     const receive = (signal: Signal.Signal, number: number | undefined): Effect.Effect<void> => {
       switch (signal._tag) {

@@ -102,7 +102,7 @@ const farewellTimeout = Duration.seconds(1)
 /** A bus that continues from a snapshot ends with `Away` when the peer does not come back within `resumeGrace`. */
 export const makeWith = (
   snapshot: Option.Option<Snapshot>
-): Effect.Effect<SignalBus["Type"], never, Deadlines | EventBus | Refusals | Scope.Scope | Settings> =>
+): Effect.Effect<SignalBus["Type"], never, Deadlines | EventBus | Refusals | Scope.Scope | Settings | SignalCounts> =>
   Effect.gen(function* () {
     const clock = yield* Effect.clock
     const deadlines = yield* Deadlines
@@ -229,7 +229,7 @@ export const make = makeWith(Option.none())
 
 export const layerWith = (
   snapshot: Option.Option<Snapshot>
-): Layer.Layer<SignalBus, never, Deadlines | EventBus | Refusals | Settings> =>
+): Layer.Layer<SignalBus, never, Deadlines | EventBus | Refusals | Settings | SignalCounts> =>
   Layer.scoped(SignalBus, makeWith(snapshot))
 
 export const layer = layerWith(Option.none())

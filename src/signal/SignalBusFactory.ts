@@ -8,6 +8,7 @@ import type { Deadlines } from "../core/Deadlines.js"
 import type { EventBus } from "../core/EventBus.js"
 import type { Refusals } from "../core/Refusals.js"
 import * as SignalBus from "./SignalBus.js"
+import type { SignalCounts } from "./SignalCounts.js"
 import type { Settings } from "../transport/Settings.js"
 
 export interface Options {
@@ -21,7 +22,7 @@ export class SignalBusFactory extends Context.Tag("nodepass/SignalBusFactory")<
     /** The bus of one session; the session's scope closes it. */
     readonly layer: (
       options?: Options
-    ) => Layer.Layer<SignalBus.SignalBus, never, Deadlines | EventBus | Refusals | Settings>
+    ) => Layer.Layer<SignalBus.SignalBus, never, Deadlines | EventBus | Refusals | Settings | SignalCounts>
   }
 >() {}
 

@@ -19,7 +19,6 @@ export interface Counts {
 
 const zero = (): Counts => ({ sent: 0, received: 0, resent: 0, sessions: 0, resumed: 0 })
 
-/** Defaults to counters that nothing reads; a tunnel provides its own. */
-export class SignalCounts extends Context.Reference<SignalCounts>()("nodepass/SignalCounts", { defaultValue: zero }) {}
+export class SignalCounts extends Context.Tag("nodepass/SignalCounts")<SignalCounts, Counts>() {}
 
 export const layer: Layer.Layer<SignalCounts> = Layer.sync(SignalCounts, zero)

@@ -30,7 +30,13 @@ export interface Options {
 /** Signals sealed with one key, at most, and up to a batch more. */
 const maxPerKey = 65_536
 
-export const make = ({ farewell, inbox, keyLifetime, now, outbox }: Options): Effect.Effect<Writer, never, EventBus> =>
+export const make = ({
+  farewell,
+  inbox,
+  keyLifetime,
+  now,
+  outbox
+}: Options): Effect.Effect<Writer, never, EventBus | SignalCounts> =>
   Effect.map(Effect.all([EventBus, SignalCounts]), ([events, counts]) => {
     const lifetime = Duration.toMillis(keyLifetime)
     /** The highest number sent so far: a signal that does not exceed it is sent again. */

@@ -217,7 +217,7 @@ describe("a stranger on the tunnel port", () => {
         const { connection } = yield* world.join("client", keys, 0)
         const early = yield* connection.read
         return [Option.map(early, Frame.toText), heard] as const
-      }).pipe(Effect.provide([Refusals.layer, Settings.layer()]), Effect.provide(EventBus.layerNoop))
+      })
     )
     assert.deepStrictEqual(early, Option.some("for the client alone"))
     assert.deepStrictEqual(new Set(heard.map(({ text }) => text)), new Set([""]))
@@ -400,7 +400,7 @@ describe("a second client", () => {
         const [ended, reason] = yield* Effect.timed(Fiber.join(running))
         assert.isAtMost(Duration.toSeconds(ended), trip)
         return [Duration.toSeconds(took), reason, before.keys.id === after.keys.id] as const
-      }).pipe(Effect.provide([Refusals.layer, Settings.layer()]), Effect.provide(EventBus.layerNoop))
+      })
     )
     // Connecting, and the two steps of the handshake.
     assert.approximately(took, 3 * trip, 1e-6)

@@ -33,6 +33,7 @@ import * as Simulation from "../../../src/testing/Simulation.js"
 import { type Connection, type Listener, serve, Transport } from "../../../src/transport/Transport.js"
 import * as EventBus from "../../../src/core/EventBus.js"
 import { utf8 } from "../../Bytes.js"
+import * as SignalCounts from "../../../src/signal/SignalCounts.js"
 
 export interface Outcome {
   /** Laws broken, in words. */
@@ -445,6 +446,7 @@ const program = (scenario: Scenario, network: SimNetwork.SimNetwork) =>
       Layer.mergeAll(
         Deadlines.layer,
         Layer.provideMerge(Refusals.layer, EventBus.layerNoop),
+        SignalCounts.layer,
         NodeDeflate.layer,
         SimCrypto.layer(seed * 2 + host),
         Layer.succeed(Settings.Settings, settings(scenario))

@@ -31,6 +31,7 @@ import * as Simulated from "../../Simulated.js"
 import * as configs from "./configs.js"
 import * as Deflate from "../../../src/wire/Deflate.js"
 import * as EventBus from "../../../src/core/EventBus.js"
+import * as SignalCounts from "../../../src/signal/SignalCounts.js"
 
 const key = Option.some(Redacted.make("key"))
 export const tunnelPort = Address.make("server", 1)
@@ -53,7 +54,7 @@ export const answer = ({ connection, dialect }: Pick<Attached, "connection" | "d
   }).pipe(
     Effect.scoped,
     Effect.provide([Deadlines.layer, Refusals.layer, Settings.layer()]),
-    Effect.provide(EventBus.layerNoop)
+    Effect.provide([EventBus.layerNoop, SignalCounts.layer])
   )
 
 export interface World {
