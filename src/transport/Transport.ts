@@ -4,6 +4,7 @@
  * of them do what is written here.
  */
 import * as Context from "effect/Context"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as ExecutionStrategy from "effect/ExecutionStrategy"
 import * as Exit from "effect/Exit"
@@ -18,6 +19,7 @@ export const Reason = Schema.Literal(
   "Refused",
   "Unreachable",
   "UnknownHost",
+  "UnknownInterface",
   "TimedOut",
   "AddressInUse",
   "AddressUnavailable",
@@ -33,6 +35,7 @@ const sentences: Record<Reason, string> = {
   Refused: "connection refused",
   Unreachable: "unreachable",
   UnknownHost: "no such host",
+  UnknownInterface: "no network interface",
   TimedOut: "timed out",
   AddressInUse: "address already in use",
   AddressUnavailable: "not an address of this machine",
@@ -51,7 +54,8 @@ export class TransportError extends Schema.TaggedError<TransportError>()("Transp
   cause: Schema.optional(Schema.Defect)
 }) {
   override get message(): string {
-    return `${this.operation} ${this.address}: ${sentences[this.reason]}`
+    const [, zone = ""] = this.reason === "UnknownInterface" ? this.address.host.split("%") : []
+    return `${this.operation} ${this.address}: ${sentences[this.reason]}${zone === "" ? "" : ` ${zone}`}`
   }
 }
 
@@ -125,6 +129,12 @@ export interface DatagramSocket {
   readonly dropped: () => number
 }
 
+/** How a call uses the addresses of a host name. */
+export interface NameOptions {
+  /** How long the result of a lookup is used; zero looks up each time. Defaults to 5 minutes. */
+  readonly namesFor?: Duration.Duration | undefined
+}
+
 /** Bytes in a datagram, at most: the limit of UDP over IPv4. */
 export const maxDatagramBytes = 65_507
 
@@ -135,11 +145,14 @@ export class Transport extends Context.Tag("nodepass/Transport")<
   Transport,
   {
     /**
-     * Opens a TCP connection. Looks the name up each time.
+     * Opens a TCP connection. When no address from an earlier lookup works, the name is looked up again.
      *
      * Interrupting it cancels the attempt. Fails with `Refused`, `Unreachable`, `UnknownHost` or `TimedOut`.
      */
-    readonly connect: (address: Address) => Effect.Effect<Connection, TransportError, Scope.Scope>
+    readonly connect: (
+      address: Address,
+      options?: NameOptions
+    ) => Effect.Effect<Connection, TransportError, Scope.Scope>
     /** Opens a port. Fails with `AddressInUse`, `AddressUnavailable`, `Forbidden` or `UnknownHost`. */
     readonly listen: (address: Address) => Effect.Effect<Listener, TransportError, Scope.Scope>
     /**
@@ -154,15 +167,29 @@ export class Transport extends Context.Tag("nodepass/Transport")<
     /**
      * Whether a connection to the host of `target` would arrive at a listener of this machine on the host of `own`.
      *
-     * Looks names up, and is `false` for an unknown name. The ports are not compared.
+     * It is `false` for an unknown name. The ports are not compared.
      */
     readonly reaches: (target: Address, own: Address) => Effect.Effect<boolean>
     /** Opens a UDP port that receives from any peer. Fails like `listen`. */
     readonly bind: (address: Address) => Effect.Effect<DatagramSocket, TransportError, Scope.Scope>
-    /** Opens a UDP port that receives from this peer only. Looks the name up. Fails with `UnknownHost`. */
-    readonly associate: (peer: Address) => Effect.Effect<DatagramSocket, TransportError, Scope.Scope>
+    /**
+     * Opens a UDP port that receives from this peer only. Fails with `UnknownHost`.
+     *
+     * A peer with several addresses is sent to at the next one when an address is unreachable or refuses.
+     */
+    readonly associate: (
+      peer: Address,
+      options?: NameOptions
+    ) => Effect.Effect<DatagramSocket, TransportError, Scope.Scope>
   }
 >() {}
+
+/** The same Transport, with another default for `namesFor`. */
+export const withNamesFor = (transport: Transport["Type"], namesFor: Duration.Duration): Transport["Type"] => ({
+  ...transport,
+  connect: (address, options) => transport.connect(address, { namesFor, ...options }),
+  associate: (peer, options) => transport.associate(peer, { namesFor, ...options })
+})
 
 /**
  * Accepts connections for ever, and runs the handler of each in a fiber of its own.

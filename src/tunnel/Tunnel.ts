@@ -33,7 +33,7 @@ import * as Slots from "../relay/Slots.js"
 import * as Targets from "../relay/Targets.js"
 import * as Throttle from "../relay/Throttle.js"
 import * as SignalCounts from "../signal/SignalCounts.js"
-import type { Transport } from "../transport/Transport.js"
+import { Transport, withNamesFor } from "../transport/Transport.js"
 import type { TunnelEvent } from "../core/TunnelEvent.js"
 import * as TunnelMetrics from "./TunnelMetrics.js"
 import type { TunnelConfig } from "../url/TunnelUrl.js"
@@ -105,6 +105,12 @@ export const layer = (config: TunnelConfig): Layer.Layer<Tunnel, Runner.OpenErro
           Targets.layer({ targets: config.targets, balance: config.balance, check: finite(config.check) }),
           Throttle.layer({ rate: Number.isFinite(config.rate) ? config.rate * bytesPerMegabit : undefined })
         ).pipe(Layer.provideMerge(Layer.merge(Deadlines.layer, EventBus.layer)))
+      )
+    ),
+    Layer.provide(
+      Layer.effect(
+        Transport,
+        Effect.map(Transport, (transport) => withNamesFor(transport, config.dns))
       )
     )
   )

@@ -9,7 +9,7 @@ import * as Duration from "effect/Duration"
 import * as Schema from "effect/Schema"
 import { Level } from "../core/LogLine.js"
 import * as TlsMode from "../core/TlsMode.js"
-import { durationLimit, FilePath, Flag, numberLimit, wholeNumber } from "./ParameterValue.js"
+import { durationLimit, durationUpTo, FilePath, Flag, numberLimit, wholeNumber } from "./ParameterValue.js"
 
 export type Role = "server" | "client" | "master"
 
@@ -115,6 +115,13 @@ const tunnel = {
     default: "auto",
     accepts: "auto, or a congestion control of the system, such as bbr or cubic",
     meaning: "congestion control of the connections between the two sides, on Linux; auto: bbr on paths with much loss"
+  }),
+  dns: withDefault(durationUpTo(Duration.hours(24)), {
+    name: "dns",
+    default: Duration.minutes(5),
+    accepts: "a duration up to 24h, such as 30s or 5m, or 0 to look names up each time",
+    meaning:
+      "how long the addresses of a host name are used before it is looked up again; a connection that fails looks it up at once; 0 each time"
   })
 }
 

@@ -39,6 +39,14 @@ export const durationLimit = (min: Duration.Duration): Schema.Schema<Duration.Du
     (limit) => (Duration.isFinite(limit) ? GoDuration.toText(limit) : "0")
   )
 
+/** A duration up to `max`; `0` is zero. */
+export const durationUpTo = (max: Duration.Duration): Schema.Schema<Duration.Duration, string> =>
+  fromText(
+    Schema.DurationFromSelf,
+    (text) => Option.filter(GoDuration.fromText(text), Duration.lessThanOrEqualTo(max)),
+    GoDuration.toText
+  )
+
 // internal
 
 const fromText = <A>(

@@ -8,6 +8,7 @@ import * as Address from "../../src/core/Address.js"
 import * as Lag from "../Lag.js"
 import * as NodeDial from "../../src/node/socket/NodeDial.js"
 import type { IpAddress } from "../../src/node/socket/NodeHosts.js"
+import * as Resolver from "../../src/node/socket/Resolver.js"
 import { freePort } from "./command/freePort.js"
 
 const ipv4 = (host: string): IpAddress => ({ host, family: 4 })
@@ -25,7 +26,7 @@ const dial = (hosts: ReadonlyArray<string>, addresses: ReadonlyArray<IpAddress>)
       yield* Effect.promise(() => once(server, "listening"))
     }
     const socket = yield* NodeDial.dial(Address.make("name", port), NodeDial.viaNode, {
-      lookup: () => Effect.succeed(addresses)
+      resolver: Resolver.make({ lookup: (_, done) => done(null, addresses) })
     })
     return socket.remoteAddress
   }).pipe(
@@ -62,6 +63,42 @@ describe("NodeDial", async () => {
     })
   )
 
+  it.live("when the cached addresses fail, the name is looked up at once and its other addresses are tried", () =>
+    Effect.gen(function* () {
+      const port = yield* Effect.promise(() => freePort())
+      const server = yield* Effect.acquireRelease(
+        Effect.sync(() => Net.createServer((socket) => socket.on("error", () => undefined)).listen(port, "127.0.0.2")),
+        (server) => Effect.sync(() => server.close())
+      )
+      yield* Effect.promise(() => once(server, "listening"))
+      let now = 0
+      let addresses = [ipv4("127.0.0.3")]
+      let lookups = 0
+      const resolver = Resolver.make({
+        now: () => now,
+        lookup: (_, done) => {
+          lookups++
+          done(null, addresses)
+        }
+      })
+      const connect = Effect.scoped(
+        Effect.match(NodeDial.dial(Address.make("name", port), NodeDial.viaNode, { resolver }), {
+          onFailure: ({ reason }) => reason,
+          onSuccess: ({ remoteAddress }) => remoteAddress
+        })
+      )
+      assert.strictEqual(yield* connect, "Refused")
+      addresses = [ipv4("127.0.0.2")]
+      // A name that was looked up within the last second is not looked up again.
+      assert.strictEqual(yield* connect, "Refused")
+      assert.strictEqual(lookups, 1)
+      now += 2000
+      assert.strictEqual(yield* connect, "127.0.0.2")
+      assert.strictEqual(yield* connect, "127.0.0.2")
+      assert.strictEqual(lookups, 2)
+    }).pipe(Effect.scoped)
+  )
+
   it.skipIf(!isIpv6Available)("when the addresses of one family refuse, those of the other are tried", async () => {
     const addresses = [ipv6("::1"), ipv4("127.0.0.1")]
     assert.strictEqual(await Effect.runPromise(dial(["127.0.0.1"], addresses)), "127.0.0.1")
@@ -85,7 +122,9 @@ describe("NodeDial", async () => {
           await once(socket, "connect")
         }
         const dialNow = (...addresses: ReadonlyArray<IpAddress>) =>
-          NodeDial.dial(Address.make("name", port), NodeDial.viaNode, { lookup: () => Effect.succeed(addresses) })
+          NodeDial.dial(Address.make("name", port), NodeDial.viaNode, {
+            resolver: Resolver.make({ lookup: (_, done) => done(null, addresses) })
+          })
         const alone = Effect.timeoutOption(dialNow(ipv4("127.0.0.5")), "300 millis")
         assert.strictEqual((await Effect.runPromise(Effect.scoped(alone)))._tag, "None")
         const server = Net.createServer((socket) => socket.destroy()).listen(port, "127.0.0.6")

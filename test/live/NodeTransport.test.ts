@@ -9,8 +9,9 @@ import * as Os from "node:os"
 import * as Address from "../../src/core/Address.js"
 import { kernel } from "../../src/node/kernel/Kernel.js"
 import * as KernelTransport from "../../src/node/kernel/KernelTransport.js"
+import * as NodeHosts from "../../src/node/socket/NodeHosts.js"
 import * as NodeTransport from "../../src/node/socket/NodeTransport.js"
-import { Transport } from "../../src/transport/Transport.js"
+import { Transport, type TransportError } from "../../src/transport/Transport.js"
 import * as LiveCertificates from "./LiveCertificates.js"
 import { overTls, tlsSuite } from "../compliance/Tls.js"
 import * as Datagrams from "../compliance/Datagrams.js"
@@ -124,6 +125,71 @@ describe.each([
           yield* server.reset
           const exit = yield* Fiber.join(writing)
           assert.isTrue(Exit.isFailure(exit))
+        }
+      })
+    )
+  )
+
+  it.live("a name with several addresses is listened on at each of them, TCP and UDP alike, with one port", () =>
+    run(
+      Effect.gen(function* () {
+        const transport = yield* Transport
+        const listener = yield* transport.listen(Address.make("localhost", 0))
+        const socket = yield* transport.bind(Address.make("localhost", listener.address.port))
+        for (const { host } of NodeHosts.loopback()) {
+          const to = Address.make(host, listener.address.port)
+          // One after the other, with more than the port that was used last.
+          for (let visit = 0; visit < 2; visit++) {
+            const client = yield* transport.connect(to)
+            assert.strictEqual((yield* listener.accept).remote.port, client.local.port)
+          }
+          const peer = yield* transport.associate(to)
+          yield* peer.send([{ peer: to, bytes: Uint8Array.of(1) }])
+          const [question] = yield* socket.receive
+          assert.strictEqual(question?.peer.host, host)
+          if (question !== undefined) yield* socket.send([{ peer: question.peer, bytes: Uint8Array.of(2) }])
+          assert.deepStrictEqual([...((yield* peer.receive)[0]?.bytes ?? [])], [2])
+        }
+        const busy = yield* Effect.flip(transport.listen(Address.make("localhost", listener.address.port)))
+        assert.strictEqual(busy.reason, "AddressInUse")
+      })
+    )
+  )
+
+  it.live("a UDP peer whose first address refuses is sent to at its next one", () =>
+    run(
+      Effect.gen(function* () {
+        const transport = yield* Transport
+        if (NodeHosts.loopback().length < 2) return
+        const server = yield* transport.bind(Address.make("::1", 0))
+        const to = Address.make("localhost", server.address.port)
+        const peer = yield* transport.associate(to)
+        yield* peer.send([{ peer: to, bytes: Uint8Array.of(1) }])
+        const answer = yield* Effect.fork(peer.receive)
+        const [question] = yield* server.receive
+        assert.deepStrictEqual([...(question?.bytes ?? [])], [1])
+        if (question !== undefined) yield* server.send([{ peer: question.peer, bytes: Uint8Array.of(2) }])
+        assert.deepStrictEqual([...((yield* Fiber.join(answer))[0]?.bytes ?? [])], [2])
+      })
+    )
+  )
+
+  it.live("an IPv6 zone names the interface, also of one with a global address", () =>
+    run(
+      Effect.gen(function* () {
+        const transport = yield* Transport
+        const unknown = Address.make("fe80::1%none9", 9)
+        for (const open of [transport.connect, transport.listen, transport.bind, transport.associate]) {
+          const { message } = yield* Effect.flip(Effect.asVoid<unknown, TransportError, Scope.Scope>(open(unknown)))
+          assert.include(message, "no network interface none9")
+        }
+        for (const [zone, addresses] of Object.entries(Os.networkInterfaces())) {
+          for (const { address } of addresses ?? []) {
+            if (!address.startsWith("fe80:")) continue
+            const listener = yield* transport.listen(Address.make(`${address}%${zone}`, 0))
+            const client = yield* transport.connect(Address.make(`${address}%${zone}`, listener.address.port))
+            assert.strictEqual((yield* listener.accept).remote.port, client.local.port)
+          }
         }
       })
     )

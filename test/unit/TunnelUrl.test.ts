@@ -36,7 +36,8 @@ const common = {
     FastCheck.integer({ min: 100, max: 2 ** 40 }).map(Duration.millis),
     FastCheck.constant(Duration.infinity)
   ),
-  congestion: FastCheck.stringMatching(/^[a-z0-9_-]{1,15}$/)
+  congestion: FastCheck.stringMatching(/^[a-z0-9_-]{1,15}$/),
+  dns: FastCheck.integer({ min: 0, max: 86_400_000 }).map(Duration.millis)
 }
 const file = FastCheck.fullUnicodeString({ minLength: 1 }).filter((text) => !text.includes("\0"))
 const count = FastCheck.integer({ min: 1, max: 65535 })
@@ -166,7 +167,8 @@ describe("a command URL", () => {
       proxyIn: false,
       balance: "rr",
       check: Duration.infinity,
-      congestion: "auto"
+      congestion: "auto",
+      dns: Duration.minutes(5)
     } as const
     assert.deepStrictEqual(ok("server://:10101/:8080"), {
       ...common,
@@ -293,19 +295,19 @@ describe("a command URL", () => {
     ["server://:1/:2?max=1&max=2", "max=2: expected each parameter once"],
     [
       "client://h:1/:2?max=5",
-      "max is a server parameter; client:// accepts log, tls, ca, min, mode, servers, read, rate, slot, proxy, proxy-in, lb, check, cc"
+      "max is a server parameter; client:// accepts log, tls, ca, min, mode, servers, read, rate, slot, proxy, proxy-in, lb, check, cc, dns"
     ],
     [
       "server://:1/:2?slots=5",
-      "slots is not a parameter (did you mean slot?); server:// accepts log, tls, crt, key, max, mode, read, rate, slot, proxy, proxy-in, lb, check, cc"
+      "slots is not a parameter (did you mean slot?); server:// accepts log, tls, crt, key, max, mode, read, rate, slot, proxy, proxy-in, lb, check, cc, dns"
     ],
     [
       "client://h:1/:2?colour=red",
-      "colour is not a parameter; client:// accepts log, tls, ca, min, mode, servers, read, rate, slot, proxy, proxy-in, lb, check, cc"
+      "colour is not a parameter; client:// accepts log, tls, ca, min, mode, servers, read, rate, slot, proxy, proxy-in, lb, check, cc, dns"
     ],
     [
       "client://h:1/:2?token=t0k",
-      "token is not a parameter; client:// accepts log, tls, ca, min, mode, servers, read, rate, slot, proxy, proxy-in, lb, check, cc"
+      "token is not a parameter; client:// accepts log, tls, ca, min, mode, servers, read, rate, slot, proxy, proxy-in, lb, check, cc, dns"
     ],
     ["server://:80/:80", "target port=80: expected another port than the tunnel's on the same address"]
   ])("%s is refused: %s", (text, message) => {
@@ -385,11 +387,11 @@ describe("a formatted URL", () => {
   it("has every default written out, and the key masked", () => {
     assert.strictEqual(
       TunnelUrl.format(ok("server://secret@:10101/:8080")),
-      "server://***@:10101/:8080?log=info&tls=0&max=1024&mode=0&read=10m&rate=0&slot=1024&proxy=0&proxy-in=0&lb=rr&check=0&cc=auto"
+      "server://***@:10101/:8080?log=info&tls=0&max=1024&mode=0&read=10m&rate=0&slot=1024&proxy=0&proxy-in=0&lb=rr&check=0&cc=auto&dns=5m"
     )
     assert.strictEqual(
       TunnelUrl.format(ok("client://h:10101/[::1]:8080?mode=2&read=90m&slot=0")),
-      "client://h:10101/[::1]:8080?log=info&tls=0&min=64&mode=2&servers=failover&read=1h30m&rate=0&slot=0&proxy=0&proxy-in=0&lb=rr&check=0&cc=auto"
+      "client://h:10101/[::1]:8080?log=info&tls=0&min=64&mode=2&servers=failover&read=1h30m&rate=0&slot=0&proxy=0&proxy-in=0&lb=rr&check=0&cc=auto&dns=5m"
     )
   })
 

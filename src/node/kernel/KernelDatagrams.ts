@@ -10,6 +10,7 @@ import { type Datagram, type DatagramSocket, type Transport, TransportError } fr
 import * as Errno from "../socket/Errno.js"
 import * as NodeDatagrams from "../socket/NodeDatagrams.js"
 import type { IpAddress } from "../socket/NodeHosts.js"
+import type { Resolver } from "../socket/Resolver.js"
 import type { Kernel } from "./Kernel.js"
 import { isRetryable } from "./ffi/Libc.js"
 import { maxDatagrams } from "./ffi/DatagramBatch.js"
@@ -17,24 +18,20 @@ import * as SocketAddress from "./ffi/SocketAddress.js"
 import { options } from "./ffi/Sockets.js"
 
 /** See `Transport`. */
-export const bind =
-  (kernel: Kernel): Transport["Type"]["bind"] =>
-  (address) =>
-    NodeDatagrams.bindTo(address, (ipAddress) =>
-      open(kernel, { ipAddress, operation: "bind", address }, (fd) =>
-        kernel.sockets.bind(fd, SocketAddress.encode(ipAddress, address.port))
-      )
+export const bind = (kernel: Kernel, resolver: Resolver): Transport["Type"]["bind"] =>
+  NodeDatagrams.bindBy(resolver, (address, ipAddress, port) =>
+    open(kernel, { ipAddress, operation: "bind", address }, (fd) =>
+      kernel.sockets.bind(fd, SocketAddress.encode(ipAddress, port))
     )
+  )
 
 /** See `Transport`. */
-export const associate =
-  (kernel: Kernel): Transport["Type"]["associate"] =>
-  (peer) =>
-    Effect.flatMap(NodeDatagrams.lookup("connect", peer), (ipAddress) =>
-      open(kernel, { ipAddress, operation: "connect", address: peer, peer }, (fd) =>
-        kernel.sockets.connect(fd, SocketAddress.encode(ipAddress, peer.port))
-      )
+export const associate = (kernel: Kernel, resolver: Resolver): Transport["Type"]["associate"] =>
+  NodeDatagrams.associateBy(resolver, (peer, ipAddress) =>
+    open(kernel, { ipAddress, operation: "connect", address: peer, peer }, (fd) =>
+      kernel.sockets.connect(fd, SocketAddress.encode(ipAddress, peer.port))
     )
+  )
 
 // internal
 

@@ -1,13 +1,15 @@
 /**
  * A listening TCP port by its descriptor. Connections that no caller has accepted yet wait in the backlog of the kernel.
  */
+import type * as Arr from "effect/Array"
 import * as Effect from "effect/Effect"
 import * as Scope from "effect/Scope"
-import { constants } from "node:os"
 import * as Address from "../../core/Address.js"
-import type { Listener, TransportError } from "../../transport/Transport.js"
+import type { Listener, Transport } from "../../transport/Transport.js"
 import * as Errno from "../socket/Errno.js"
-import * as NodeHosts from "../socket/NodeHosts.js"
+import * as EveryAddress from "../socket/EveryAddress.js"
+import type * as NodeHosts from "../socket/NodeHosts.js"
+import type { Resolver } from "../socket/Resolver.js"
 import type { Kernel } from "./Kernel.js"
 import * as KernelConnection from "./KernelConnection.js"
 import { isRetryable } from "./ffi/Libc.js"
@@ -16,46 +18,59 @@ import * as Sockets from "./ffi/Sockets.js"
 
 /** See `Transport`. */
 export const listen =
-  (kernel: Kernel) =>
-  (address: Address.Address): Effect.Effect<Listener, TransportError, Scope.Scope> =>
-    candidatesFor(address).pipe(
-      Effect.mapError((cause) => Errno.fromNode("listen", address, cause)),
-      Effect.flatMap((candidates) =>
-        Effect.acquireRelease(
-          Effect.suspend(() => {
-            let errno = EADDRNOTAVAIL
-            for (const candidate of candidates) {
-              const opened = open(kernel, candidate, address.port)
-              if (opened.fd >= 0) return Effect.succeed(make(kernel, opened.fd))
-              ;({ errno } = opened)
-              if (errno !== EAFNOSUPPORT && errno !== EADDRNOTAVAIL) break
-            }
-            return Effect.fail(Errno.fromErrno("listen", address, errno))
-          }),
-          ({ close }) => Effect.sync(close)
-        )
-      ),
-      Effect.map(({ listener }) => listener)
-    )
+  (kernel: Kernel, resolver: Resolver): Transport["Type"]["listen"] =>
+  (address) => {
+    const open = (ipAddress: NodeHosts.IpAddress, port: number) => openPort(kernel, address, ipAddress, port)
+    const everywhere = (host: string) =>
+      host === ipv4Wildcard.host
+        ? open(ipv4Wildcard, address.port)
+        : // An IPv6 listener on `::` accepts both families.
+          Effect.catchIf(
+            open({ host: "::", family: 6 }, address.port),
+            ({ reason }) => reason === "AddressUnavailable",
+            () => open(ipv4Wildcard, address.port)
+          )
+    const ports = Address.isWildcard(address)
+      ? Effect.map(everywhere(address.host), (port): Arr.NonEmptyArray<Port> => [port])
+      : EveryAddress.open(address, { resolver, operation: "listen", open, portOf: ({ address }) => address.port })
+    return Effect.map(ports, (ports) => make(kernel, ports))
+  }
 
 // internal
-
-const { EADDRNOTAVAIL, EAFNOSUPPORT } = constants.errno
 
 /** Connections that can wait to be accepted. The system may have a lower limit. */
 const backlog = 4096
 /** Milliseconds until the next attempt to accept when the process is out of descriptors or memory. */
 const exhaustedRetryMillis = 100
+const warningIntervalMillis = 60_000
 
-/** The addresses to try, in this order. */
-const candidatesFor = (
-  address: Address.Address
-): Effect.Effect<ReadonlyArray<NodeHosts.IpAddress>, NodeJS.ErrnoException> => {
-  if (!Address.isWildcard(address)) return Effect.map(NodeHosts.lookup(address.host), (found) => found.slice(0, 1))
-  const ipv4: NodeHosts.IpAddress = { host: "0.0.0.0", family: 4 }
-  // An IPv6 listener on `::` accepts both families. Without IPv6 the second one remains.
-  return Effect.succeed(address.host === ipv4.host ? [ipv4] : [{ host: "::", family: 6 }, ipv4])
+const ipv4Wildcard: NodeHosts.IpAddress = { host: "0.0.0.0", family: 4 }
+
+/** The port on one address. */
+interface Port {
+  readonly address: Address.Address
+  /** Below zero once it is closed. */
+  fd: number
+  /** Connections may wait in its backlog. */
+  isReady: boolean
 }
+
+const openPort = (kernel: Kernel, address: Address.Address, ipAddress: NodeHosts.IpAddress, port: number) =>
+  Effect.acquireRelease(
+    Effect.suspend(() => {
+      const { errno, fd } = open(kernel, ipAddress, port)
+      if (fd < 0) return Effect.fail(Errno.fromErrno("listen", address, errno))
+      const name = new Uint8Array(SocketAddress.maxBytes)
+      kernel.sockets.nameOf(fd, name)
+      return Effect.succeed<Port>({ address: SocketAddress.decode(name), fd, isReady: true })
+    }),
+    (port) =>
+      Effect.sync(() => {
+        kernel.poller.forget(port.fd)
+        kernel.libc.close(port.fd)
+        port.fd = -1
+      })
+  )
 
 /** A listening descriptor, or -1 and why. */
 const open = ({ libc, sockets }: Kernel, ipAddress: NodeHosts.IpAddress, port: number) => {
@@ -72,25 +87,31 @@ const open = ({ libc, sockets }: Kernel, ipAddress: NodeHosts.IpAddress, port: n
   return { fd: -1, errno }
 }
 
-const make = (kernel: Kernel, descriptor: number) => {
-  const { libc, poller, sockets } = kernel
-  let fd = descriptor
-  let isReady = true
-  let isExhausted = false
+const make = (kernel: Kernel, ports: Arr.NonEmptyArray<Port>): Listener => {
+  const { poller, sockets } = kernel
+  const [{ address }] = ports
   const waiting = new Set<() => void>()
-  poller.watch(fd, () => {
-    isReady = true
-    for (const wake of waiting) wake()
-  })
-  const close = () => {
-    if (fd < 0) return
-    poller.forget(fd)
-    libc.close(fd)
-    fd = -1
+  for (const port of ports) {
+    poller.watch(port.fd, () => {
+      port.isReady = true
+      for (const wake of waiting) wake()
+    })
+  }
+  let lastIndex = 0
+  /** A port that may have a connection, beginning behind the one that was used last. */
+  const nextPort = () => {
+    for (let step = 1; step <= ports.length; step++) {
+      const index = (lastIndex + step) % ports.length
+      const port = ports[index]
+      if (port === undefined || !port.isReady || port.fd < 0) continue
+      lastIndex = index
+      return port
+    }
+    return undefined
   }
 
   const arrival = Effect.async<void>((resume) => {
-    if (isReady) return resume(Effect.void)
+    if (ports.some(({ fd, isReady }) => isReady && fd >= 0)) return resume(Effect.void)
     const wake = () => {
       waiting.delete(wake)
       resume(Effect.void)
@@ -98,44 +119,36 @@ const make = (kernel: Kernel, descriptor: number) => {
     waiting.add(wake)
     return Effect.sync(() => waiting.delete(wake))
   })
-  /** Logs the first failure in a row, and waits. Connections stay in the backlog meanwhile. */
+  let lastWarningAt = -Infinity
+  /** Logs once a minute, and waits. Connections stay in the backlog meanwhile. */
   const pause = (errno: number) =>
     Effect.suspend(() => {
-      const isLogged = isExhausted
-      isExhausted = true
-      return Effect.delay(
-        Effect.unless(
-          Effect.logWarning(
-            `listener cannot accept visitors: ${Errno.nameOf(errno)}; retrying every ${exhaustedRetryMillis} ms`
-          ),
-          () => isLogged
-        ),
-        exhaustedRetryMillis
+      const now = performance.now()
+      const isLogged = now - lastWarningAt < warningIntervalMillis
+      if (!isLogged) lastWarningAt = now
+      const warning = Effect.logWarning(
+        `port ${address}: cannot accept connections: ${Errno.nameOf(errno)}; they wait, retrying every ${exhaustedRetryMillis} ms`
       )
+      return Effect.delay(isLogged ? Effect.void : warning, exhaustedRetryMillis)
     })
   const peer = new Uint8Array(SocketAddress.maxBytes)
   const accept: Listener["accept"] = Effect.uninterruptibleMask((restore) => {
     const next: Listener["accept"] = Effect.suspend(() => {
-      if (fd < 0) return restore(Effect.never)
-      if (!isReady) return Effect.zipRight(restore(arrival), next)
-      const accepted = sockets.accept(fd, peer)
+      const port = nextPort()
+      if (port === undefined) return Effect.zipRight(restore(arrival), next)
+      const accepted = sockets.accept(port.fd, peer)
       if (accepted < 0) {
         const errno = sockets.errno()
-        if (isRetryable(errno)) isReady = false
+        if (isRetryable(errno)) port.isReady = false
         return isRetryable(errno) || Sockets.isConnectionError(errno)
           ? next
           : Effect.zipRight(restore(pause(errno)), next)
       }
-      isExhausted = false
       const made = KernelConnection.make(kernel, accepted, SocketAddress.decode(peer))
       // Not `Effect.addFinalizer`, whose finalizer keeps the fiber in memory.
       return Effect.scopeWith((scope) => Effect.as(Scope.addFinalizer(scope, Effect.sync(made.close)), made.connection))
     })
     return next
   })
-
-  const name = new Uint8Array(SocketAddress.maxBytes)
-  sockets.nameOf(fd, name)
-  const listener: Listener = { address: SocketAddress.decode(name), accept }
-  return { listener, close }
+  return { address, accept }
 }

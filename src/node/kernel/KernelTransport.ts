@@ -8,6 +8,7 @@ import * as Errno from "../socket/Errno.js"
 import * as NodeDial from "../socket/NodeDial.js"
 import { addressOf } from "../socket/NodeHosts.js"
 import * as NodeTransport from "../socket/NodeTransport.js"
+import * as Resolver from "../socket/Resolver.js"
 import type { Kernel } from "./Kernel.js"
 import * as KernelConnection from "./KernelConnection.js"
 import * as KernelDatagrams from "./KernelDatagrams.js"
@@ -21,13 +22,14 @@ export interface Options extends NodeTransport.Options {
 }
 
 export const make = ({ kernel, ...options }: Options): Transport["Type"] => {
-  const node = NodeTransport.make(options)
+  const resolver = options.resolver ?? Resolver.shared()
+  const node = NodeTransport.make({ ...options, resolver })
   return Transport.of({
     ...node,
-    connect: (address) => NodeDial.dial(address, attempt(kernel)),
-    listen: KernelListener.listen(kernel),
-    bind: KernelDatagrams.bind(kernel),
-    associate: KernelDatagrams.associate(kernel),
+    connect: (address, options) => NodeDial.dial(address, attempt(kernel), { resolver, ...options }),
+    listen: KernelListener.listen(kernel, resolver),
+    bind: KernelDatagrams.bind(kernel, resolver),
+    associate: KernelDatagrams.associate(kernel, resolver),
     secure:
       kernel.openSsl === undefined ? secureByNode(kernel, node, options) : KernelTls.secure(kernel, kernel.openSsl)
   })

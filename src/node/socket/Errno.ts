@@ -37,6 +37,7 @@ const reasons: Readonly<Record<string, Reason>> = {
   EHOSTDOWN: "Unreachable",
   ENETUNREACH: "Unreachable",
   ENETDOWN: "Unreachable",
+  ENODEV: "UnknownInterface",
   ENOTFOUND: "UnknownHost",
   EAI_AGAIN: "UnknownHost",
   ETIMEDOUT: "TimedOut",

@@ -14,50 +14,69 @@ import {
   TransportError
 } from "../../transport/Transport.js"
 import * as Errno from "./Errno.js"
+import * as EveryAddress from "./EveryAddress.js"
+import * as FallbackDatagrams from "./FallbackDatagrams.js"
+import * as MergedDatagrams from "./MergedDatagrams.js"
 import * as NodeHosts from "./NodeHosts.js"
 import { owned } from "./NodeScope.js"
+import type { Resolver } from "./Resolver.js"
 
 /** See `Transport`. */
-export const bind: Transport["Type"]["bind"] = (address) =>
-  bindTo(address, ({ family, host }) =>
-    open({ family, operation: "bind", address }, (socket, done) =>
-      socket.bind({ port: address.port, address: host }, done)
-    )
+export const bind = (resolver: Resolver): Transport["Type"]["bind"] =>
+  bindBy(resolver, (address, { family, host }, port) =>
+    open({ family, operation: "bind", address }, (socket, done) => socket.bind({ port, address: host }, done))
   )
 
-/** Binds to an address. All interfaces are `::` for both families, and `0.0.0.0` on a system without IPv6. */
-export const bindTo = <A, R>(
-  address: Address.Address,
-  bind: (ipAddress: NodeHosts.IpAddress) => Effect.Effect<A, TransportError, R>
-): Effect.Effect<A, TransportError, R> =>
-  address.host === "" || address.host === "*"
-    ? Effect.catchIf(
-        bind({ family: 6, host: "::" }),
-        ({ reason }) => reason === "AddressUnavailable",
-        () => bind({ family: 4, host: "0.0.0.0" })
-      )
-    : Effect.flatMap(lookup("bind", address), bind)
+/** Binds to every address of a host. All interfaces are `::` for both families, and `0.0.0.0` without IPv6. */
+export const bindBy =
+  (
+    resolver: Resolver,
+    bind: (
+      address: Address.Address,
+      ipAddress: NodeHosts.IpAddress,
+      port: number
+    ) => Effect.Effect<DatagramSocket, TransportError, Scope.Scope>
+  ): Transport["Type"]["bind"] =>
+  (address) =>
+    address.host === "" || address.host === "*"
+      ? Effect.catchIf(
+          bind(address, { family: 6, host: "::" }, address.port),
+          ({ reason }) => reason === "AddressUnavailable",
+          () => bind(address, { family: 4, host: "0.0.0.0" }, address.port)
+        )
+      : Effect.flatMap(
+          EveryAddress.open(address, {
+            resolver,
+            operation: "bind",
+            open: (ipAddress, port) => bind(address, ipAddress, port),
+            portOf: (socket) => socket.address.port
+          }),
+          MergedDatagrams.make
+        )
 
 /** See `Transport`. */
-export const associate: Transport["Type"]["associate"] = (peer) =>
-  Effect.flatMap(lookup("connect", peer), ({ family, host }) =>
+export const associate = (resolver: Resolver): Transport["Type"]["associate"] =>
+  associateBy(resolver, (peer, { family, host }) =>
     open({ family, operation: "connect", address: peer, peer }, (socket, done) => socket.connect(peer.port, host, done))
   )
 
-/** Resolves a name to one address. IPv4 is preferred, since UDP does not show which of the addresses answers. */
-export const lookup = (
-  operation: "bind" | "connect",
-  address: Address.Address
-): Effect.Effect<NodeHosts.IpAddress, TransportError> =>
-  NodeHosts.lookup(address.host).pipe(
-    Effect.mapError((error) => Errno.fromNode(operation, address, error)),
-    Effect.flatMap((found) => {
-      const ipAddress = found.find(({ family }) => family === 4) ?? found[0]
-      return ipAddress === undefined
-        ? Effect.fail(new TransportError({ operation, address, reason: "UnknownHost" }))
-        : Effect.succeed(ipAddress)
-    })
-  )
+/** Associates with a peer, at its IPv4 addresses first: UDP does not show at once which of the addresses answers. */
+export const associateBy =
+  (
+    resolver: Resolver,
+    associate: (
+      peer: Address.Address,
+      ipAddress: NodeHosts.IpAddress
+    ) => Effect.Effect<DatagramSocket, TransportError, Scope.Scope>
+  ): Transport["Type"]["associate"] =>
+  (peer, options) =>
+    resolver.resolve(peer.host, options?.namesFor).pipe(
+      Effect.mapError((error) => Errno.fromNode("connect", peer, error)),
+      Effect.flatMap(({ addresses }) => {
+        const ipv4First = addresses.toSorted((one, other) => one.family - other.family)
+        return FallbackDatagrams.make(peer, ipv4First, (ipAddress) => associate(peer, ipAddress))
+      })
+    )
 
 // internal
 

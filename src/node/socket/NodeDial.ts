@@ -8,15 +8,15 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import * as Net from "node:net"
 import type * as Address from "../../core/Address.js"
-import { TransportError } from "../../transport/Transport.js"
+import { type NameOptions, TransportError } from "../../transport/Transport.js"
 import * as Errno from "./Errno.js"
 import { destroy, socketOptions } from "./NodeConnection.js"
-import * as NodeHosts from "./NodeHosts.js"
+import type * as NodeHosts from "./NodeHosts.js"
 import { owned } from "./NodeScope.js"
+import type { Resolver } from "./Resolver.js"
 
-export interface Options {
-  /** Resolves a name. Defaults to the resolver of the system, which also caches. */
-  readonly lookup?: typeof NodeHosts.lookup | undefined
+export interface Options extends NameOptions {
+  readonly resolver: Resolver
 }
 
 /**
@@ -33,15 +33,27 @@ export type Attempt<A> = (
   }
 ) => () => void
 
-/** An open socket, which the scope closes. Fails with the error of the last attempt. */
+/**
+ * An open socket, which the scope closes. Fails with the error of the last attempt.
+ *
+ * When no cached address answers, the name is looked up again. If it has other addresses now, they are tried as well.
+ */
 export const dial = <A>(
   address: Address.Address,
   attempt: Attempt<A>,
-  { lookup = NodeHosts.lookup }: Options = {}
+  { namesFor, resolver }: Options
 ): Effect.Effect<A, TransportError, Scope.Scope> =>
-  lookup(address.host).pipe(
+  resolver.resolve(address.host, namesFor).pipe(
     Effect.mapError((cause) => Errno.fromNode("connect", address, cause)),
-    Effect.flatMap((found) => race(address, alternating(found), attempt))
+    Effect.flatMap(({ addresses, isCached }) => {
+      const connect = race(address, alternating(addresses), attempt)
+      if (!isCached) return connect
+      return connect.pipe(
+        // A dial that timed out. The next one may have other addresses.
+        Effect.onInterrupt(() => Effect.sync(() => resolver.refreshLater(address.host))),
+        Effect.catchAll(retryWithOthers(address, addresses, attempt, resolver))
+      )
+    })
   )
 
 /** An attempt with a socket of Node, which is paused and has an error listener. */
@@ -56,6 +68,29 @@ export const viaNode: Attempt<Net.Socket> = ({ host }, address, { failed, opened
 }
 
 // internal
+
+const retryWithOthers =
+  <A>(
+    address: Address.Address,
+    tried: ReadonlyArray<NodeHosts.IpAddress>,
+    attempt: Attempt<A>,
+    { refresh }: Resolver
+  ) =>
+  (error: TransportError): Effect.Effect<A, TransportError, Scope.Scope> =>
+    Effect.timeoutTo(refresh(address.host), {
+      duration: refreshTimeout,
+      onTimeout: () => tried,
+      onSuccess: (found) => found
+    }).pipe(
+      Effect.orElseSucceed(() => tried),
+      Effect.map((found) => found.filter(({ host }) => !tried.some((other) => other.host === host))),
+      Effect.flatMap((others) =>
+        others.length === 0 ? Effect.fail(error) : race(address, alternating(others), attempt)
+      )
+    )
+
+/** How long a dial that failed waits for the new lookup. The lookup goes on for the next dial. */
+const refreshTimeout = "1 second"
 
 /** Made outside of the attempt, so that it does not keep the attempt in memory. */
 const closing = (socket: Net.Socket) => () => destroy(socket)

@@ -1,12 +1,9 @@
 /**
- * IP addresses: what a host name resolves to, and which addresses belong to this machine.
+ * IP addresses, and which of them belong to this machine.
  */
-import * as Effect from "effect/Effect"
-import * as Dns from "node:dns"
-import * as Net from "node:net"
+import * as Fs from "node:fs"
 import * as Os from "node:os"
 import * as Address from "../../core/Address.js"
-import type { Transport } from "../../transport/Transport.js"
 
 export interface IpAddress {
   readonly host: string
@@ -17,42 +14,49 @@ export interface IpAddress {
 export const addressOf = (host: string, port: number): Address.Address =>
   Address.make(/^::ffff:[\d.]+$/i.test(host) ? host.slice(7) : host, port)
 
-/**
- * Resolves a host name now. An address resolves to itself, and an empty name or `*` to this machine.
- *
- * Fails with the error of `dns.lookup`.
- */
-export const lookup = (name: string): Effect.Effect<ReadonlyArray<IpAddress>, NodeJS.ErrnoException> => {
-  const host = name === "" || name === "*" ? "localhost" : name
-  const literal = Net.isIP(host)
-  if (literal !== 0) return Effect.succeed([{ host, family: literal === 6 ? 6 : 4 }])
-  return Effect.async((resume) => {
-    Dns.lookup(host, { all: true }, (error, found) =>
-      resume(
-        error === null
-          ? Effect.succeed(found.map(({ address, family }) => ({ host: address, family: family === 6 ? 6 : 4 })))
-          : Effect.fail(error)
-      )
-    )
-  })
-}
+/** The loopback addresses of this machine, IPv4 first: most services listen there only. */
+export const loopback = (): ReadonlyArray<IpAddress> =>
+  Object.values(interfaces()).some((addresses) => addresses?.some(({ address }) => address === "::1"))
+    ? [ipv4Loopback, { host: "::1", family: 6 }]
+    : [ipv4Loopback]
 
-/** See `Transport`. */
-export const reaches: Transport["Type"]["reaches"] = (target, own) =>
-  Effect.all([hostsOf(target), hostsOf(own)]).pipe(
-    Effect.map(([targetHosts, ownHosts]) =>
-      targetHosts.some((host) => ownHosts.includes(host) || (Address.isWildcard(own) && isOwn(host)))
-    ),
-    Effect.orElseSucceed(() => false)
-  )
+/** Whether an IP address belongs to this machine. */
+export const isOwn = (host: string): boolean =>
+  Address.isLoopback(Address.make(host, 0)) ||
+  Object.values(interfaces()).some((addresses) => addresses?.some(({ address }) => address === host))
+
+/**
+ * The index of a network interface of this machine, which the zone of an IPv6 address names. A zone may be the index
+ * itself.
+ */
+export const interfaceIndex = (zone: string): number | undefined => {
+  // The global addresses of the same interface have the scope 0.
+  for (const address of interfaces()[zone] ?? []) {
+    if (address.family === "IPv6" && address.scopeid !== 0) return address.scopeid
+  }
+  return indexInLinux(zone) ?? (/^[1-9]\d{0,8}$/.test(zone) ? Number(zone) : undefined)
+}
 
 // internal
 
-const hostsOf = (address: Address.Address) =>
-  Effect.map(lookup(Address.isWildcard(address) ? "localhost" : address.host), (found) =>
-    found.map(({ host }) => addressOf(host, 0).host)
-  )
+const ipv4Loopback: IpAddress = { host: "127.0.0.1", family: 4 }
 
-const isOwn = (host: string): boolean =>
-  Address.isLoopback(Address.make(host, 0)) ||
-  Object.values(Os.networkInterfaces()).some((addresses) => addresses?.some(({ address }) => address === host))
+/** Milliseconds for which the list of interfaces is used: reading it takes 0.4 ms. */
+const keptMillis = 1000
+let kept: { readonly interfaces: ReturnType<typeof Os.networkInterfaces>; readonly at: number } | undefined
+
+const interfaces = () => {
+  const now = performance.now()
+  if (kept === undefined || now - kept.at > keptMillis) kept = { interfaces: Os.networkInterfaces(), at: now }
+  return kept.interfaces
+}
+
+/** Linux also has interfaces without an address. */
+const indexInLinux = (zone: string): number | undefined => {
+  if (!/^[^./][^/]*$/.test(zone)) return undefined
+  try {
+    return Number(Fs.readFileSync(`/sys/class/net/${zone}/ifindex`, "latin1")) || undefined
+  } catch {
+    return undefined
+  }
+}

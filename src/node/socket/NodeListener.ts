@@ -5,47 +5,60 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import * as Net from "node:net"
 import type * as Address from "../../core/Address.js"
-import type { Listener, TransportError } from "../../transport/Transport.js"
+import type { Listener, Transport, TransportError } from "../../transport/Transport.js"
 import * as Errno from "./Errno.js"
+import * as EveryAddress from "./EveryAddress.js"
 import type * as NodeBuffer from "./NodeBuffer.js"
 import { destroy, fromSocket, socketOptions } from "./NodeConnection.js"
 import { addressOf } from "./NodeHosts.js"
 import { owned } from "./NodeScope.js"
+import type { Resolver } from "./Resolver.js"
 
 /** See `Transport`. */
 export const listen =
-  (buffer: NodeBuffer.Options) =>
-  (address: Address.Address): Effect.Effect<Listener, TransportError, Scope.Scope> => {
-    const arrivals = makeArrivals(buffer)
-    return owned(
-      (server: Net.Server) => {
-        server.close()
-        arrivals.close()
-      },
-      (own) =>
-        Effect.async<Listener, TransportError>((resume) => {
-          const server = Net.createServer({ ...socketOptions, pauseOnConnect: true }, arrivals.add)
-          own(server)
-          server
-            .on("error", (cause) => resume(Effect.fail(Errno.fromNode("listen", address, cause))))
-            .listen(
-              {
-                port: address.port,
-                // Without a host Node listens on `::` for both families, or on `0.0.0.0` on a system without IPv6.
-                ...(address.host === "" || address.host === "*" ? {} : { host: address.host }),
-                backlog: 4096
-              },
-              () => {
-                const bound = server.address()
-                if (bound === null || typeof bound === "string") return
-                resume(Effect.succeed({ address: addressOf(bound.address, bound.port), accept: arrivals.accept }))
-              }
-            )
-        })
-    )
-  }
+  (buffer: NodeBuffer.Options, resolver: Resolver): Transport["Type"]["listen"] =>
+  (address) =>
+    Effect.gen(function* () {
+      const arrivals = makeArrivals(buffer)
+      yield* Effect.addFinalizer(() => Effect.sync(arrivals.close))
+      const open = (host: string | undefined, port: number) => openServer(address, host, port, arrivals.add)
+      // Without a host Node listens on `::` for both families, or on `0.0.0.0` on a system without IPv6.
+      const [bound] =
+        address.host === "" || address.host === "*"
+          ? [yield* open(undefined, address.port)]
+          : yield* EveryAddress.open(address, {
+              resolver,
+              operation: "listen",
+              open: ({ host }, port) => open(host, port),
+              portOf: ({ port }) => port
+            })
+      return { address: bound, accept: arrivals.accept }
+    })
 
 // internal
+
+/** The address that the server listens on. */
+const openServer = (
+  address: Address.Address,
+  host: string | undefined,
+  port: number,
+  onConnection: (socket: Net.Socket) => void
+): Effect.Effect<Address.Address, TransportError, Scope.Scope> =>
+  owned(
+    (server: Net.Server) => void server.close(),
+    (own) =>
+      Effect.async((resume) => {
+        const server = Net.createServer({ ...socketOptions, pauseOnConnect: true }, onConnection)
+        own(server)
+        server
+          .on("error", (cause) => resume(Effect.fail(Errno.fromNode("listen", address, cause))))
+          .listen({ port, ...(host === undefined ? {} : { host }), backlog: 4096 }, () => {
+            const bound = server.address()
+            if (bound === null || typeof bound === "string") return
+            resume(Effect.succeed(addressOf(bound.address, bound.port)))
+          })
+      })
+  )
 
 /** Connections that no caller has accepted yet. Node has no way to leave them in the backlog of the kernel. */
 const makeArrivals = (buffer: NodeBuffer.Options) => {

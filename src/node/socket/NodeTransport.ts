@@ -3,31 +3,34 @@
  */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import type * as Scope from "effect/Scope"
 import * as Net from "node:net"
 import type * as Address from "../../core/Address.js"
-import { type Connection, Transport, type TransportError } from "../../transport/Transport.js"
+import { Transport } from "../../transport/Transport.js"
 import { destroy, fromSocket, reset, socketOptions } from "./NodeConnection.js"
 import type * as NodeBuffer from "./NodeBuffer.js"
 import * as NodeDatagrams from "./NodeDatagrams.js"
 import * as NodeDial from "./NodeDial.js"
 import * as NodeHosts from "./NodeHosts.js"
 import * as NodeListener from "./NodeListener.js"
+import * as Resolver from "./Resolver.js"
 
 export interface Options {
+  /** Resolves host names. Defaults to the resolver of this process. */
+  readonly resolver?: Resolver.Resolver | undefined
   /** Bytes that one direction of a connection may hold in this process. Defaults to 256 KiB. */
   readonly bufferLimit?: number | undefined
 }
 
 export const make = (options?: Options): Transport["Type"] => {
   const buffer: NodeBuffer.Options = { limit: options?.bufferLimit }
+  const resolver = options?.resolver ?? Resolver.shared()
   return Transport.of({
-    connect: connect(buffer),
-    listen: NodeListener.listen(buffer),
+    connect: connect(buffer, resolver),
+    listen: NodeListener.listen(buffer, resolver),
     secure,
-    reaches: NodeHosts.reaches,
-    bind: NodeDatagrams.bind,
-    associate: NodeDatagrams.associate
+    reaches: Resolver.reaches(resolver),
+    bind: NodeDatagrams.bind(resolver),
+    associate: NodeDatagrams.associate(resolver)
   })
 }
 
@@ -54,8 +57,8 @@ const secure: Transport["Type"]["secure"] = (connection, as) =>
   )
 
 const connect =
-  (buffer: NodeBuffer.Options) =>
-  (address: Address.Address): Effect.Effect<Connection, TransportError, Scope.Scope> =>
-    Effect.map(NodeDial.dial(address, NodeDial.viaNode), (socket) =>
+  (buffer: NodeBuffer.Options, resolver: Resolver.Resolver): Transport["Type"]["connect"] =>
+  (address, options) =>
+    Effect.map(NodeDial.dial(address, NodeDial.viaNode, { resolver, ...options }), (socket) =>
       fromSocket(socket, NodeHosts.addressOf(socket.remoteAddress ?? address.host, address.port), { buffer })
     )

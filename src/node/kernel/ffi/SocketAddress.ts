@@ -1,9 +1,8 @@
 /**
  * `struct sockaddr_in` and `struct sockaddr_in6`: socket addresses of the kernel as bytes.
  */
-import { networkInterfaces } from "node:os"
 import type * as Address from "../../../core/Address.js"
-import { addressOf, type IpAddress } from "../../socket/NodeHosts.js"
+import { addressOf, interfaceIndex, type IpAddress } from "../../socket/NodeHosts.js"
 
 export const families = { AF_INET: 2, AF_INET6: 10 } as const
 
@@ -19,7 +18,7 @@ export const encode = ({ family, host }: IpAddress, port: number): Uint8Array =>
   else {
     const [address = "", zone] = host.split("%")
     bytes.set(groupsOf(address), 8)
-    if (zone !== undefined) view.setUint32(24, scopeOf(zone), littleEndian)
+    if (zone !== undefined) view.setUint32(24, interfaceIndex(zone) ?? 0, littleEndian)
   }
   return bytes
 }
@@ -57,12 +56,4 @@ const groupsOf = (host: string): Uint8Array => {
 const textOf = (view: DataView): string => {
   const groups = Array.from({ length: 8 }, (_, index) => view.getUint16(8 + 2 * index).toString(16))
   return new URL(`http://[${groups.join(":")}]`).hostname.slice(1, -1)
-}
-
-/** The scope of a zone: an interface has a number. */
-const scopeOf = (zone: string): number => {
-  const address = networkInterfaces()[zone]?.find(({ family }) => family === "IPv6")
-  return address !== undefined && "scopeid" in address && typeof address.scopeid === "number"
-    ? address.scopeid
-    : Number(zone) || 0
 }
