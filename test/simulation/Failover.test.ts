@@ -30,27 +30,27 @@ const settings: Partial<Settings.Settings["Type"]> = {
   keyGrace: Duration.seconds(15),
   shutdownTimeout: Duration.seconds(1)
 }
-/** Silence is found after 2.5 report intervals; then a second of patience for each server that is away too, and a handshake. */
+/** Silence is detected after 2.5 report intervals; then a second for each other server that is away, and a handshake. */
 const detection = 2.5 * 2000 + 2 * 1000 + 3000
 
 interface Options {
   readonly seed: number
-  /** Which side visitors come to. */
+  /** Which side visitors connect to. */
   readonly receiver: "server" | "client"
   readonly servers: "failover" | "all"
 }
 
-/** Three servers, and a client that goes through them to a target that says which of them a visitor came by. */
+/** Three servers, a client that uses them, and a target. */
 const world = <A, E>(
   { receiver, seed, servers }: Options,
   program: (world: {
     readonly network: SimNetwork.SimNetwork
     readonly start: (name: (typeof names)[number]) => Effect.Effect<Scope.CloseableScope>
-    /** Gives every side another tunnel key, the client before the servers or behind them, so many milliseconds apart. */
+    /** Replaces the tunnel key on every side: on the client before or after the servers, so many milliseconds apart. */
     readonly rekey: (first: "client" | "servers", apartMillis: number) => Effect.Effect<void, TooManyKeys>
-    /** Asks, by this server's port where visitors come to servers; what it was told, `undefined` for a reset. */
+    /** Visits the target, through this server where visitors connect to servers. Returns the answer, `undefined` after a reset. */
     readonly ask: (by: string) => Effect.Effect<string | undefined>
-    /** A visitor who is being served, and stays. */
+    /** A visitor that is served and stays connected. */
     readonly stay: (by: string) => Effect.Effect<Transport.Connection, Transport.TransportError, Scope.Scope>
   }) => Effect.Effect<A, E, Scope.Scope>
 ) =>
@@ -65,7 +65,7 @@ const world = <A, E>(
             Effect.gen(function* () {
               const question = yield* connection.read
               yield* connection.write(utf8("served"))
-              // Who says "stay" does so until it leaves.
+              // A visitor that sends "stay" stays until it leaves.
               if (Option.isSome(question) && question.value.length === 4) yield* readAll(connection)
               yield* connection.end
             }).pipe(Effect.ignore)
@@ -130,13 +130,13 @@ const within = (millis: number) => (asking: Effect.Effect<string | undefined>) =
   Effect.gen(function* () {
     const start = yield* Clock.currentTimeMillis
     while ((yield* asking) !== "served") {
-      if ((yield* Clock.currentTimeMillis) - start > millis) assert.fail(`nobody served within ${millis} ms`)
+      if ((yield* Clock.currentTimeMillis) - start > millis) assert.fail(`no visitor served within ${millis} ms`)
       yield* Effect.sleep(50)
     }
     return (yield* Clock.currentTimeMillis) - start
   })
 
-/** What happens to a server, or to the keys. A server that is away comes back instead of crashing or being cut off. */
+/** A change of a server or of the keys. A server that is away returns, instead of crashing or being cut off again. */
 const change = FastCheck.record({
   name: FastCheck.constantFrom(...names),
   kind: FastCheck.constantFrom("crash", "crash", "crash", "partition", "partition", "partition", "rekey", "rekey"),
@@ -146,7 +146,7 @@ const change = FastCheck.record({
 })
 
 describe("a client of several servers", () => {
-  it.each(["server", "client"] as const)("goes through the first alone, visitors coming to the %s", (receiver) => {
+  it.each(["server", "client"] as const)("uses only the first, visitors connecting to the %s", (receiver) => {
     world({ seed: 1, receiver, servers: "failover" }, ({ ask, start }) =>
       Effect.gen(function* () {
         for (const name of names) yield* start(name)
@@ -159,18 +159,18 @@ describe("a client of several servers", () => {
   })
 
   it.each(["crash", "partition"] as const)(
-    "moves on from one that is lost by a %s, and back when it returns",
+    "leaves one that is lost by a %s, and returns to it when it is back",
     (how) => {
       world({ seed: 2, receiver: "client", servers: "failover" }, ({ ask, network, start, stay }) =>
         Effect.gen(function* () {
           for (const name of names) yield* start(name)
           yield* within(1000)(ask("any"))
           const held = yield* stay("any")
-          // Its launch is acknowledged: nothing but the relay is left of it.
+          // Until its launch is acknowledged.
           yield* Effect.sleep("2 seconds")
           yield* how === "crash" ? network.crash("first") : network.partition("client", "first")
           const before = yield* Clock.currentTimeMillis
-          // Those who came before the loss was found are in flight; those after never notice.
+          // Visitors that come before the loss is detected wait; later ones notice nothing.
           yield* Effect.sleep(how === "crash" ? 100 : detection)
           for (let visit = 0; visit < 20; visit++) assert.strictEqual(yield* ask("any"), "served")
           assert.strictEqual((yield* Effect.flip(readAll(held))).reason, "Reset")
@@ -180,7 +180,7 @@ describe("a client of several servers", () => {
 
           yield* how === "crash" ? start("first") : network.heal("client", "first")
           yield* Effect.sleep("20 seconds")
-          // Back on the first: whoever is served through the second is not interrupted, and the second is not needed.
+          // Back on the first: a visitor of the second is not interrupted, and the second is not needed.
           yield* network.crash("third")
           yield* network.partition("client", "second")
           assert.strictEqual(yield* ask("any"), "served")
@@ -193,7 +193,7 @@ describe("a client of several servers", () => {
     }
   )
 
-  it("moves on in a second though the time of day is put back by an hour meanwhile", () => {
+  it("uses the next after a second, although the time of day is set back by an hour meanwhile", () => {
     const elapsed = Simulated.run({ seed: 1, layers: Settings.layer() }, () =>
       Effect.gen(function* () {
         const clock = yield* Effect.clock
@@ -225,13 +225,13 @@ describe("a client of several servers", () => {
     assert.isAtMost(elapsed, 11_001)
   })
 
-  it("loses no time over one whose silence was found", () => {
+  it("leaves one at once when its silence is detected", () => {
     world({ seed: 6, receiver: "client", servers: "failover" }, ({ ask, network, start }) =>
       Effect.gen(function* () {
         for (const name of names) yield* start(name)
         yield* within(1000)(ask("any"))
         yield* network.partition("client", "first")
-        // 2.5 report intervals, and the time between two looks.
+        // 2.5 report intervals, and the time between two sweeps.
         yield* Effect.sleep(2.5 * 2000 + 500)
         assert.isBelow(yield* within(1000)(ask("any")), 500)
         yield* network.heal("client", "first")
@@ -239,7 +239,7 @@ describe("a client of several servers", () => {
     )
   })
 
-  it("has those who wait for a connection to one that is lost served by the next", () => {
+  it("serves the visitors that wait for a connection to a lost one through the next", () => {
     world({ seed: 5, receiver: "client", servers: "failover" }, ({ ask, network, start }) =>
       Effect.gen(function* () {
         for (const name of names) yield* start(name)
@@ -249,13 +249,13 @@ describe("a client of several servers", () => {
         yield* Effect.sleep(detection)
         const answers = yield* Effect.forEach(waiting, (fiber) => fiber.poll)
         const served = answers.filter((answer) => Option.exists(answer, Exit.isSuccess)).length
-        // The pool has two, and a few that were being opened: their launches may have been taken.
+        // The pool has two connections and a few that were being opened, whose launches were sent.
         assert.isAbove(served, 30)
       })
     )
   })
 
-  it("with servers=all serves visitors of each of them, and goes on without one that is lost", () => {
+  it("with servers=all serves the visitors of each, and continues without one that is lost", () => {
     world({ seed: 3, receiver: "server", servers: "all" }, ({ ask, network, start }) =>
       Effect.gen(function* () {
         for (const name of names) yield* start(name)
@@ -268,7 +268,7 @@ describe("a client of several servers", () => {
     )
   })
 
-  it("with servers=all and visitors of its own shares them out, and none is sent to one that is known to be away", () => {
+  it("with servers=all distributes its own visitors, and sends none to one that is known to be away", () => {
     world({ seed: 4, receiver: "client", servers: "all" }, ({ ask, network, start }) =>
       Effect.gen(function* () {
         for (const name of names) yield* start(name)
@@ -282,7 +282,7 @@ describe("a client of several servers", () => {
   })
 
   it.drawn(
-    "serves new visitors once it has had time, whatever is lost, returns or is given another key",
+    "serves new visitors after the detection time, whatever is lost, returns or gets another key",
     FastCheck.record({
       seed: FastCheck.noShrink(FastCheck.nat(1_000_000)),
       receiver: FastCheck.constantFrom("client" as const, "server" as const),
@@ -294,7 +294,7 @@ describe("a client of several servers", () => {
       world({ seed, receiver, servers }, ({ ask, network, rekey, start }) =>
         Effect.gen(function* () {
           const away = new Set<string>()
-          /** What visitors get: the client's own, those of each server, or those of whichever the client goes through. */
+          /** The answers to visitors: of the client, of each server, or of the server that the client uses. */
           const asked = Effect.suspend(() => {
             if (receiver === "client") return Effect.map(ask("any"), Arr.of)
             const answers = names.filter((name) => !away.has(name)).map(ask)

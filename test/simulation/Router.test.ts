@@ -23,7 +23,7 @@ const seconds = (count: number) => Effect.sleep(Duration.seconds(count))
 const patience = Duration.toSeconds(Settings.defaults.poolGetTimeout)
 const visitor: Visit = { protocol: "tcp", visitor: Address.make("198.51.100.1", 5), entry: Option.none() }
 
-/** A session that serves `capacity` visitors, each after a while, and fails those it leaves when it is over. */
+/** A session that gives `capacity` visitors a connection, each after 5 ms, and fails the others when it ends. */
 const makeSession = (name: string, capacity: number, visitors: "local" | "remote" = "local") =>
   Effect.gen(function* () {
     const permits = yield* Effect.makeSemaphore(capacity)
@@ -71,7 +71,7 @@ const run = <A, E>(seed: number, program: Effect.Effect<A, E, Router.Router | Sc
 
 describe("Router", () => {
   it.prop(
-    "serves every visitor by a session that stands, however many come and go, while one stands in time",
+    "serves every visitor through an attached session, however many sessions come and go, if one is attached in time",
     [
       FastCheck.integer(),
       FastCheck.array(FastCheck.tuple(FastCheck.nat(3000), FastCheck.nat(3000)), { maxLength: 6 }),
@@ -101,7 +101,7 @@ describe("Router", () => {
   )
 
   it.prop(
-    "a visitor who is not served in time is told whether a session stood at the end",
+    "a visitor that is not served in time fails with `Busy` if a session is attached, else with `Away`",
     [FastCheck.integer(), FastCheck.boolean(), FastCheck.nat(29_000)],
     ([seed, stands, after]) => {
       const [took, error] = run(
@@ -110,7 +110,7 @@ describe("Router", () => {
           const link = yield* Router.Router
           const { session } = yield* makeSession("full", 0)
           const come = Effect.delay(link.use(session), Duration.millis(after))
-          // One that comes and goes leaves nothing behind.
+          // The other session is added and removed again.
           yield* Effect.forkScoped(stands ? come : Effect.scoped(come))
           return yield* Effect.timed(Effect.flip(Effect.scoped(link.open(visitor))))
         })
@@ -119,7 +119,7 @@ describe("Router", () => {
     }
   )
 
-  it("a visitor goes by no session whose visitors come to the other side", () => {
+  it("uses no session whose visitors connect to the other side", () => {
     const [connection, stands] = run(
       1,
       Effect.gen(function* () {
@@ -137,7 +137,7 @@ describe("Router", () => {
     assert.deepStrictEqual([connection, stands], [{ name: "local" } as never, true])
   })
 
-  it("a session that leaves after its successor came does not take the successor's place away", () => {
+  it("a session that is removed late does not affect its successor", () => {
     const [stands, ready] = run(
       1,
       Effect.gen(function* () {
@@ -156,13 +156,13 @@ describe("Router", () => {
 })
 
 describe("a visitor of a tunnel", () => {
-  it("who comes between two sessions is served by the next", () => {
+  it("that arrives between two sessions is served by the next", () => {
     const [answer, took] = SmallWorld.run({ link: { latency: 10 } }, ({ start, visit }) =>
       Effect.gen(function* () {
         yield* start("server", serverConfig)
         const first = start("client", clientConfig)
         yield* Effect.scoped(Effect.zipRight(first, seconds(3)))
-        // A launch that meets the farewell of the first client would be refused.
+        // A launch that crosses the `Bye` of the first client would be refused.
         yield* seconds(1)
         const visiting = yield* Effect.fork(Effect.timed(visit))
         yield* seconds(20)
@@ -175,7 +175,7 @@ describe("a visitor of a tunnel", () => {
     assert.isTrue(took >= 20 && took <= 21, `${took} s`)
   })
 
-  it("whose session breaks while it waits for the pool is served by the next", () => {
+  it("whose session ends while it waits for the pool is served by the next", () => {
     const answer = SmallWorld.run({ link: { latency: 10 } }, ({ attach, start, visit }) =>
       Effect.gen(function* () {
         yield* start("server", serverConfig)
@@ -193,8 +193,8 @@ describe("a visitor of a tunnel", () => {
   it.each([
     ["no client is there", "Away", "the other side is away"],
     ["the client fills no pool", "Busy", "the pool has no idle connection"]
-  ] as const)("for whom %s is reset after the wait, and counted", (_, reason, sentence) => {
-    const [stayed, refused, said] = SmallWorld.run({}, ({ attach, connect, log, start }) =>
+  ] as const)("is reset after the wait, and counted, when %s", (_, reason, sentence) => {
+    const [stayed, refused, lines] = SmallWorld.run({}, ({ attach, connect, log, start }) =>
       Effect.gen(function* () {
         const server = yield* start("server", serverConfig)
         if (reason === "Busy") {
@@ -206,6 +206,6 @@ describe("a visitor of a tunnel", () => {
         return [seconds, refused["pool"], log.filter((line) => line.includes(sentence)).length] as const
       })
     )
-    assert.deepStrictEqual([stayed, refused, said], [patience, 1, 1])
+    assert.deepStrictEqual([stayed, refused, lines], [patience, 1, 1])
   })
 })

@@ -15,23 +15,23 @@ const seconds = (count: number) => Effect.sleep(Duration.seconds(count))
 
 const keyOf = (text: string) => Option.some(Redacted.make(text))
 
-/** A server that stops, and another that starts so many seconds later; what the log says, and what was kept. */
+/** A server stops, and another starts so many seconds later. Returns the answers, the log and what was stored. */
 const restart = (
   away: number,
   options?: {
     readonly max?: number
-    /** A tunnel key that both sides are given while they run. */
+    /** A tunnel key that both sides get while they run. */
     readonly key?: string
-    /** The one that the next server is started with. */
+    /** The key that the next server starts with. */
     readonly nextKey?: string
     readonly spoil?: (text: string) => string
     readonly store?: Partial<Store>
   }
 ) => {
-  const kept: Array<string> = []
+  const stored: Array<string> = []
   const store: Store = {
-    take: () => Effect.sync(() => Option.map(Option.fromNullable(kept.at(-1)), options?.spoil ?? ((text) => text))),
-    put: (_, text) => Effect.sync(() => void kept.push(text)),
+    take: () => Effect.sync(() => Option.map(Option.fromNullable(stored.at(-1)), options?.spoil ?? ((text) => text))),
+    put: (_, text) => Effect.sync(() => void stored.push(text)),
     ...options?.store
   }
   const host = Layer.succeed(SessionStore, { store: Option.some(store) })
@@ -58,22 +58,22 @@ const restart = (
       yield* start("server", { ...serverConfig, key, max: options?.max ?? serverConfig.max })
       const answers = [first, yield* visit]
       yield* seconds(5)
-      const said = (text: string) => log.filter((line) => line === text).length
-      return { answers, kept, log: log.slice(), begun: said("connected"), resumed: said("connected again") }
+      const count = (text: string) => log.filter((line) => line === text).length
+      return { answers, stored, log: log.slice(), begun: count("connected"), resumed: count("connected again") }
     })
   )
 }
 
 describe("a server that stops and starts again", () => {
-  it("goes on with its session, and serves", () => {
-    const { answers, begun, kept, resumed } = restart(3)
+  it("continues its session, and serves", () => {
+    const { answers, begun, stored, resumed } = restart(3)
     assert.deepStrictEqual([answers, begun, resumed], [["hi", "hi"], 1, 1])
-    const { joins, version } = JSON.parse(kept[0] ?? "")
+    const { joins, version } = JSON.parse(stored[0] ?? "")
     assert.strictEqual(version, 1)
     assert.isAbove(joins, 60)
   })
 
-  it("goes on with its session by the tunnel key that both were given meanwhile, and by no other", () => {
+  it("continues its session with the tunnel key that both sides got meanwhile, and with no other", () => {
     const same = restart(3, { key: "second", nextKey: "second" })
     assert.deepStrictEqual([same.answers, same.begun, same.resumed], [["hi", "hi"], 1, 2])
     const other = restart(3, { key: "second" })
@@ -81,13 +81,13 @@ describe("a server that stops and starts again", () => {
     assert.notInclude(other.log, "restored the previous session; waiting for its client")
   })
 
-  it("begins a new one after the grace, and under other terms", () => {
+  it("begins a new session after the grace period, and under other terms", () => {
     for (const { answers, begun, resumed } of [restart(31), restart(3, { max: 7 })]) {
       assert.deepStrictEqual([answers, begun, resumed], [["hi", "hi"], 2, 0])
     }
   })
 
-  it("begins a new one, with a line in the log, when what was kept is of no use or cannot be kept", () => {
+  it("begins a new session, and logs why, when the stored one cannot be read, decoded or written", () => {
     const fail = (operation: "read" | "write") =>
       new SessionStoreError({ operation, file: "/state/x.json", cause: new Error("no room") })
     const worlds = [
@@ -104,7 +104,7 @@ describe("a server that stops and starts again", () => {
     }
   })
 
-  it("says to its client what that had not acknowledged, with the numbers of before", () => {
+  it("resends the signals that its client has not acknowledged, with the same numbers", () => {
     const outbox = Outbox.make({ limit: 10 })
     outbox.put(new Signal.Keep({ count: 3 }))
     outbox.put(new Signal.Flush())

@@ -14,7 +14,7 @@ import { runs } from "../Runs.js"
 const middle = Address.make("middle", 1)
 const target = Address.make("target", 81)
 
-/** Passes on what it reads, until that ends. */
+/** Copies from one connection to the other until the first ends. */
 const pump = (from: Connection, to: Connection): Effect.Effect<void, unknown> =>
   Effect.flatMap(
     from.read,
@@ -24,7 +24,7 @@ const pump = (from: Connection, to: Connection): Effect.Effect<void, unknown> =>
     })
   )
 
-/** Stands in front of the tunnel port, and can cut the control connection, and nothing else. */
+/** A proxy in front of the tunnel port that can cut the control connection alone. */
 const sever = (world: SmallWorld.World) =>
   Effect.gen(function* () {
     const transport = yield* Effect.provide(Transport, world.network.host(middle.host))
@@ -52,7 +52,7 @@ const sever = (world: SmallWorld.World) =>
       }).pipe(Effect.zipRight(Effect.sync(() => (closed = false))))
   })
 
-/** Has so many questions echoed on one connection, with a pause after each, and says how many came back whole. */
+/** Sends so many questions on one connection, with a pause after each; returns how many were echoed whole. */
 const talk = (world: SmallWorld.World, questions: number, pauseMillis: number) =>
   Effect.gen(function* () {
     const connection = yield* world.connect("visitor", visitorsPort)
@@ -73,13 +73,13 @@ const talk = (world: SmallWorld.World, questions: number, pauseMillis: number) =
     Effect.catchAll(() => Effect.succeed(-1))
   )
 
-describe("a control connection that is cut, and nothing else", () => {
+describe("a control connection that is cut alone", () => {
   it.prop(
-    "harms no relay and no new visitor while each time it comes back within the grace",
+    "interrupts no visitor while it is resumed within the grace period each time",
     [
       FastCheck.integer(),
       FastCheck.constantFrom(0, 1, 30),
-      // The client resumed its session before the next cut: it tries each three seconds at least.
+      // The client resumes before the next cut: it retries every three seconds at least.
       FastCheck.array(
         FastCheck.record({
           afterMillis: FastCheck.integer({ min: 3500, max: 6000 }),

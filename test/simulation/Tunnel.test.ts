@@ -27,7 +27,7 @@ const target = Address.make("target", 80)
 const forward = (port: number) =>
   configs.client({ tunnel: Address.make("edge", port), targets: [target], mode: "forward", slot: 10 })
 
-/** Says a byte back for each byte it is sent, until it is sent an end. */
+/** Echoes every byte until the visitor ends. */
 const echo = Effect.gen(function* () {
   const transport = yield* Transport.Transport
   const listener = yield* transport.listen(target)
@@ -77,7 +77,7 @@ describe("Tunnel", () => {
     )
   })
 
-  it("targets are probed by the side that dials them, and a side that visitors come to does not visit itself", () => {
+  it("the side that dials the targets probes them, and a side that visitors connect to does not", () => {
     world((network) =>
       Effect.gen(function* () {
         for (const receiver of ["server", "client"] as const) {
@@ -100,7 +100,7 @@ describe("Tunnel", () => {
     )
   })
 
-  it("says what happens: sessions that come, break off, resume and end, launches, refusals, the pool", () => {
+  it("publishes events: sessions that begin, break, resume and end, launches, refusals, the pool", () => {
     world((network) =>
       Effect.gen(function* () {
         const text = (role: "server" | "client", target: string) => `${role}://server:10101/${target}?slot=1`
@@ -110,8 +110,8 @@ describe("Tunnel", () => {
         const clientScope = yield* Scope.make()
         const listen = (tunnel: Tunnel.Tunnel["Type"]) =>
           Effect.gen(function* () {
-            const heard: Array<string> = []
-            const say = (event: TunnelEvent.TunnelEvent) => {
+            const events: Array<string> = []
+            const nameOf = (event: TunnelEvent.TunnelEvent) => {
               switch (event._tag) {
                 case "SessionUp":
                   return event.resumed ? "resumed" : "up"
@@ -128,9 +128,9 @@ describe("Tunnel", () => {
               }
             }
             yield* Effect.forkScoped(
-              Stream.runForEach(tunnel.events(), (event) => Effect.sync(() => heard.push(say(event))))
+              Stream.runForEach(tunnel.events(), (event) => Effect.sync(() => events.push(nameOf(event))))
             )
-            return heard
+            return events
           })
         const atServer = yield* listen(server)
         const client = yield* Scope.extend(start("client", "target:80"), clientScope)
@@ -149,18 +149,18 @@ describe("Tunnel", () => {
         yield* Scope.close(clientScope, Exit.void)
         yield* Effect.sleep("1 second")
 
-        const [control, pool] = Arr.partition(atServer, (said) => said === "filled" || said === "empty")
+        const [control, pool] = Arr.partition(atServer, (name) => name === "filled" || name === "empty")
         assert.deepStrictEqual(control, ["up", "sent tcp", "slot", "lost", "resumed", "over"])
         assert.deepStrictEqual(pool, ["filled", "empty"])
         assert.deepStrictEqual(
-          atClient.filter((said) => said !== "filled" && said !== "empty"),
+          atClient.filter((name) => name !== "filled" && name !== "empty"),
           ["up", "received tcp", "lost", "resumed", "over"]
         )
       })
     )
   })
 
-  it("a stop refuses new visitors, lets one being served finish, and cuts one who does not", () => {
+  it("a stop refuses new visitors, lets others finish, and resets those that do not", () => {
     world((network) =>
       Effect.gen(function* () {
         const scope = yield* Scope.make()

@@ -35,20 +35,20 @@ const [who, another] = ["0123456789abcdef", "fedcba9876543210"]
 const timeout = Duration.toSeconds(Settings.defaults.handshakeTimeout)
 const trip = 2 * Duration.toSeconds(link.latency)
 
-/** Says this on a connection of its own, as far as anybody listens, and hears what there is to hear. */
-const stranger = ({ connect }: SmallWorld.World, host: string, noise: ReadonlyArray<Uint8Array>) =>
+/** Connects to the tunnel port, sends these bytes, and returns what it receives until the connection ends. */
+const intrude = ({ connect }: SmallWorld.World, host: string, bytes: ReadonlyArray<Uint8Array>) =>
   Effect.scoped(
     Effect.gen(function* () {
       const connection = yield* connect(host, tunnelPort)
-      yield* Effect.forkScoped(Effect.ignore(Effect.forEach(noise, connection.write, { discard: true })))
+      yield* Effect.forkScoped(Effect.ignore(Effect.forEach(bytes, connection.write, { discard: true })))
       return yield* readUntilEnd(connection)
     })
   )
 
-/** Relays one port to the tunnel port, and writes down what each connection says to the server. */
+/** Relays a port to the tunnel port, and records what each connection sends to the server. */
 const eavesdrop = ({ connect, network }: SmallWorld.World, port: Address.Address) =>
   Effect.gen(function* () {
-    const said: Array<Array<Uint8Array>> = []
+    const recorded: Array<Array<Uint8Array>> = []
     const transport = yield* Effect.provide(Transport.Transport, network.host(port.host))
     const listener = yield* transport.listen(port)
     const copy = (
@@ -74,20 +74,20 @@ const eavesdrop = ({ connect, network }: SmallWorld.World, port: Address.Address
         Effect.gen(function* () {
           const far = yield* connect(port.host, tunnelPort)
           const written: Array<Uint8Array> = []
-          said.push(written)
+          recorded.push(written)
           yield* Effect.all([copy(near, far, written), copy(far, near, [])], { concurrency: 2 })
         }).pipe(Effect.scoped, Effect.ignore)
       )
     )
-    return said
+    return recorded
   })
 
-describe("a stranger on the tunnel port", () => {
-  const fate = (noise: ReadonlyArray<Uint8Array>) =>
+describe("an unauthenticated peer on the tunnel port", () => {
+  const fate = (bytes: ReadonlyArray<Uint8Array>) =>
     world((world) =>
       Effect.gen(function* () {
         const server = yield* world.start("server", serverConfig)
-        const { seconds, text } = yield* stranger(world, "stranger", noise)
+        const { seconds, text } = yield* intrude(world, "intruder", bytes)
         return { seconds, text, refused: (yield* server.checkpoint).refused["handshake"] }
       })
     )
@@ -102,30 +102,30 @@ describe("a stranger on the tunnel port", () => {
     ["a hello of another version", [utf8(`${hello.replace("v=1", "v=2")}\n`)]],
     ["a join of no session", [utf8(`//pool?session=${"0".repeat(16)}&n=0&mac=${"0".repeat(32)}#join\n`)]],
     ["64 MiB without the end of a line", Array.from({ length: 1024 }, () => new Uint8Array(65_536).fill(0x61))]
-  ])("who says %s gets not a byte, and is closed within the handshake timeout", (_, noise) => {
-    const { refused, seconds, text } = fate(noise)
+  ])("that sends %s receives nothing, and is closed within the handshake timeout", (_, bytes) => {
+    const { refused, seconds, text } = fate(bytes)
     assert.deepStrictEqual([text, refused], ["", 1])
     assert.isAtMost(seconds, timeout + trip)
   })
 
   it.prop(
-    "who says whatever it likes gets not a byte, and is closed within the handshake timeout",
+    "that sends arbitrary bytes receives nothing, and is closed within the handshake timeout",
     [FastCheck.array(FastCheck.uint8Array({ minLength: 1, maxLength: 900 }), { maxLength: 4 })],
-    ([noise]) => {
-      const { seconds, text } = fate(noise)
+    ([bytes]) => {
+      const { seconds, text } = fate(bytes)
       assert.strictEqual(text, "")
       assert.isAtMost(seconds, timeout + trip)
     },
     { fastCheck: { numRuns: runs(20, 60) } }
   )
 
-  it("who dribbles a byte each second is closed within the handshake timeout all the same", () => {
+  it("that sends one byte a second is closed within the handshake timeout", () => {
     const { seconds: stayed, text } = world((world) =>
       Effect.gen(function* () {
         yield* world.start("server", serverConfig)
-        const connection = yield* world.connect("stranger", tunnelPort)
-        const dribble = Effect.repeat(connection.write(utf8("/")), Schedule.spaced(Duration.seconds(1)))
-        yield* Effect.forkScoped(Effect.ignore(dribble))
+        const connection = yield* world.connect("intruder", tunnelPort)
+        const trickle = Effect.repeat(connection.write(utf8("/")), Schedule.spaced(Duration.seconds(1)))
+        yield* Effect.forkScoped(Effect.ignore(trickle))
         return yield* readUntilEnd(connection)
       })
     )
@@ -133,35 +133,35 @@ describe("a stranger on the tunnel port", () => {
     assert.isAtMost(stayed, timeout + trip)
   })
 
-  it("who says again what a client said hears a fresh greeting of no use to it, and disturbs nobody", () => {
+  it("that replays what a client sent receives a greeting it cannot answer, and disturbs nothing", () => {
     const ended = world((world) =>
       Effect.gen(function* () {
         const middle = Address.make("middle", 1)
-        const said = yield* eavesdrop(world, middle)
+        const recorded = yield* eavesdrop(world, middle)
         yield* world.start("server", { ...serverConfig, max: 3 })
         const client = yield* world.start("client", { ...clientConfig, min: 3, tunnel: middle })
         yield* client.ready
         yield* seconds(7)
         const before = (yield* client.checkpoint).pool.idle
-        const recorded = said.map((chunks) => chunks.slice())
-        const hello = recorded[0]?.slice(0, 1) ?? []
-        const noises = [hello, hello, ...recorded]
-        const heard = yield* Effect.forEach(noises, (noise) => stranger(world, "stranger", noise), {
+        const sent = recorded.map((chunks) => chunks.slice())
+        const hello = sent[0]?.slice(0, 1) ?? []
+        const replays = [hello, hello, ...sent]
+        const received = yield* Effect.forEach(replays, (bytes) => intrude(world, "intruder", bytes), {
           concurrency: "unbounded"
         })
         yield* seconds(3)
         const { pool, status } = yield* client.checkpoint
-        return { heard, before, idle: pool.idle, status, answer: yield* world.visit, log: world.log.slice() }
+        return { received, before, idle: pool.idle, status, answer: yield* world.visit, log: world.log.slice() }
       })
     )
-    const texts = ended.heard.map(({ text }) => text)
+    const texts = ended.received.map(({ text }) => text)
     const greeting = /^\/\/control\?nonce=[0-9a-f]{32}&z=1&s=0&mac=[0-9a-f]{32}#welcome\n$/
     for (const text of texts.slice(0, 2)) assert.match(text, greeting)
     assert.notStrictEqual(texts[0], texts[1])
-    // The reset for what it says after the hello may overtake the greeting.
+    // The reset for the line after the hello may overtake the greeting.
     assert.isTrue(texts[2] === "" || greeting.test(texts[2] ?? ""))
     assert.deepStrictEqual(texts.slice(3), ["", "", ""])
-    for (const { seconds } of ended.heard) assert.isAtMost(seconds, timeout + trip)
+    for (const { seconds } of ended.received) assert.isAtMost(seconds, timeout + trip)
     assert.deepStrictEqual([ended.before, ended.idle, ended.status, ended.answer], [3, 3, "serving", "hi"])
     assert.deepStrictEqual(
       ended.log.filter((line) => /lost|over/.test(line)),
@@ -169,28 +169,28 @@ describe("a stranger on the tunnel port", () => {
     )
   })
 
-  it("who says again what was said in a session that is over hears not a byte of the next one", () => {
-    const heard = world((world) =>
+  it("that replays an earlier session receives nothing of the next one", () => {
+    const received = world((world) =>
       Effect.gen(function* () {
         const middle = Address.make("middle", 1)
-        const said = yield* eavesdrop(world, middle)
+        const recorded = yield* eavesdrop(world, middle)
         yield* world.start("server", serverConfig)
         const start = world.start("client", { ...clientConfig, min: 3, tunnel: middle })
         yield* Effect.scoped(Effect.zipRight(start, seconds(2)))
-        const joins = said.slice(1).map((chunks) => chunks.slice())
+        const joins = recorded.slice(1).map((chunks) => chunks.slice())
         yield* start
         yield* seconds(2)
-        return yield* Effect.forEach(joins, (chunks) => stranger(world, "stranger", chunks))
+        return yield* Effect.forEach(joins, (chunks) => intrude(world, "intruder", chunks))
       })
     )
     assert.deepStrictEqual(
-      heard.map(({ text }) => text),
+      received.map(({ text }) => text),
       ["", "", ""]
     )
   })
 
-  it("never receives a visitor, whatever it knows of the session from the wire", () => {
-    const [early, heard] = world((world) =>
+  it("never receives a visitor, whatever it has learned from the wire", () => {
+    const [early, received] = world((world) =>
       Effect.gen(function* () {
         yield* world.start("server", serverConfig)
         const control = yield* world.attach("client", who)
@@ -207,33 +207,33 @@ describe("a stranger on the tunnel port", () => {
           `//pool?session=${keys.id}&n=0#join`,
           others.join(0).seal(`//pool?session=${others.id}&n=0#join`)
         ].map((line) => utf8(`${line}\n`))
-        const strangers = yield* Effect.forEach([...forged, ...forged, new Uint8Array(0)], (noise) =>
-          Effect.fork(stranger(world, "stranger", [noise]))
+        const intruders = yield* Effect.forEach([...forged, ...forged, new Uint8Array(0)], (bytes) =>
+          Effect.fork(intrude(world, "intruder", [bytes]))
         )
         const visitor = yield* world.connect("visitor", visitorsPort)
         yield* visitor.write(utf8("for the client alone"))
-        const heard = yield* Effect.forEach(strangers, Fiber.join)
-        // It is there for the one who belongs to the session.
+        const received = yield* Effect.forEach(intruders, Fiber.join)
+        // It is served by the pool connection of the real client.
         const { connection } = yield* world.join("client", keys, 0)
         const early = yield* connection.read
-        return [Option.map(early, Frame.toText), heard] as const
+        return [Option.map(early, Frame.toText), received] as const
       })
     )
     assert.deepStrictEqual(early, Option.some("for the client alone"))
-    assert.deepStrictEqual(new Set(heard.map(({ text }) => text)), new Set([""]))
+    assert.deepStrictEqual(new Set(received.map(({ text }) => text)), new Set([""]))
   })
 })
 
-describe("many strangers on the tunnel port", () => {
-  it("a thousand silent ones, and more all the time, cannot keep the client out", () => {
+describe("many unauthenticated peers on the tunnel port", () => {
+  it("a thousand silent ones, and more all the time, do not lock the client out", () => {
     const answer = world(({ connect, start, visit }) =>
       Effect.gen(function* () {
         yield* start("server", serverConfig)
-        const stranger = Effect.forkScoped(
-          Effect.scoped(Effect.flatMap(connect("strangers", tunnelPort), ({ read }) => Effect.ignore(read)))
+        const intruder = Effect.forkScoped(
+          Effect.scoped(Effect.flatMap(connect("intruders", tunnelPort), ({ read }) => Effect.ignore(read)))
         )
-        yield* Effect.replicateEffect(stranger, 1000)
-        const flood = yield* Effect.forkScoped(Effect.repeat(stranger, Schedule.spaced(Duration.millis(5))))
+        yield* Effect.replicateEffect(intruder, 1000)
+        const flood = yield* Effect.forkScoped(Effect.repeat(intruder, Schedule.spaced(Duration.millis(5))))
         yield* Effect.forkScoped(start("client", clientConfig))
         const answer = yield* visit
         flood.unsafeInterruptAsFork(flood.id())
@@ -245,15 +245,15 @@ describe("many strangers on the tunnel port", () => {
   })
 
   it.prop(
-    "who are silent, or dribble, cost the client and its visitors not a millisecond",
+    "that send nothing or little do not delay the client and its visitors by a millisecond",
     [FastCheck.integer({ min: 1, max: 60 }), FastCheck.constantFrom("", "/", "//control?v=1")],
-    ([count, noise]) => {
-      const times = [0, count].map((strangers) =>
+    ([count, text]) => {
+      const times = [0, count].map((intruders) =>
         world((world) =>
           Effect.gen(function* () {
             yield* world.start("server", serverConfig)
-            const one = Effect.forkScoped(stranger(world, "stranger", noise === "" ? [] : [utf8(noise)]))
-            yield* Effect.replicateEffect(one, strangers)
+            const one = Effect.forkScoped(intrude(world, "intruder", text === "" ? [] : [utf8(text)]))
+            yield* Effect.replicateEffect(one, intruders)
             yield* seconds(1)
             const [ready] = yield* Effect.timed(
               Effect.flatMap(world.start("client", { ...clientConfig, min: 3 }), ({ ready }) => ready)
@@ -270,7 +270,7 @@ describe("many strangers on the tunnel port", () => {
   )
 
   it.prop(
-    "are never more than the limit, and those of a busy host make room for others first",
+    "are at most as many as the limit, and the host with most of them loses one first",
     [
       FastCheck.integer(),
       FastCheck.integer({ min: 2, max: 8 }),
@@ -282,19 +282,19 @@ describe("many strangers on the tunnel port", () => {
           const transport = yield* Effect.provide(Transport.Transport, world.network.host("server"))
           const listener = yield* transport.listen(tunnelPort)
           const key = yield* Effect.provide(Key.stretch(Option.none()), SimCrypto.layer(seed))
-          const nobody = () => Effect.die("nobody here knows the key")
+          const unexpected = () => Effect.die("none of them knows the key")
           yield* Effect.forkScoped(
-            TunnelPort.serve({ listener, keys: Effect.succeed([key]), limit, onClient: nobody, onJoin: nobody })
+            TunnelPort.serve({ listener, keys: Effect.succeed([key]), limit, onClient: unexpected, onJoin: unexpected })
           )
           let here = 0
           let peak = 0
-          const come = (host: string) =>
+          const arrive = (host: string) =>
             Effect.gen(function* () {
               const staying = yield* Effect.forkScoped(
                 Effect.zipRight(
                   Effect.sync(() => here++),
                   Effect.ensuring(
-                    stranger(world, host, []),
+                    intrude(world, host, []),
                     Effect.sync(() => here--)
                   )
                 )
@@ -303,8 +303,8 @@ describe("many strangers on the tunnel port", () => {
               peak = Math.max(peak, here)
               return staying
             })
-          const alone = yield* come("alone")
-          yield* Effect.forEach(hosts, come, { discard: true })
+          const alone = yield* arrive("alone")
+          yield* Effect.forEach(hosts, arrive, { discard: true })
           return { peak, alone: Option.isNone(yield* Fiber.poll(alone)) }
         }).pipe(
           Effect.provide([Deadlines.layer, Deflate.layerNone, Refusals.layer, Settings.layer(), SimCrypto.layer(seed)]),
@@ -312,7 +312,7 @@ describe("many strangers on the tunnel port", () => {
         )
       )
       assert.isAtMost(peak, limit)
-      // With more places than hosts one of the others has two, and gives up the older.
+      // When the limit exceeds the number of hosts, another host has two connections, and the older of those is closed.
       assert.isTrue(alone || limit < 4)
     },
     { fastCheck: { numRuns: runs(20, 60) } }
@@ -320,7 +320,7 @@ describe("many strangers on the tunnel port", () => {
 })
 
 describe("a second client", () => {
-  it("waits while the first is there, which it does not disturb, and gets the tunnel when that has left", () => {
+  it("waits while the first is connected, does not disturb it, and gets the tunnel after it has left", () => {
     const ended = world(({ log, start, visit }) =>
       Effect.gen(function* () {
         yield* start("server", serverConfig)
@@ -342,11 +342,11 @@ describe("a second client", () => {
     assert.deepStrictEqual(ended.during, ["serving", "waiting", 0])
     assert.deepStrictEqual([new Set(ended.answers), ended.answer], [new Set(["hi"]), "hi"])
     assert.isAtLeast(ended.idle, 60)
-    // 200 visits, each 100 ms after the one before and five or six round trips long: none waited for anything.
+    // 200 visits, each 100 ms after the one before and five or six round trips long: none was delayed.
     assert.isAtMost(ended.took, 200 * (0.1 + 6 * trip))
   })
 
-  it("is told `Busy` by a server whose client answers, and the server asks that one each time", () => {
+  it("is declined as `Busy` while the first answers the ping that the server sends it each time", () => {
     const reasons = world(({ attach, start }) =>
       Effect.gen(function* () {
         yield* start("server", serverConfig)
@@ -359,7 +359,7 @@ describe("a second client", () => {
     assert.deepStrictEqual(reasons, ["Busy", "Busy", "Busy", true])
   })
 
-  it("takes over when the first says nothing for a second", () => {
+  it("takes over when the first does not answer for a second", () => {
     const [took, first] = world(({ attach, start }) =>
       Effect.gen(function* () {
         yield* start("server", serverConfig)
@@ -373,7 +373,7 @@ describe("a second client", () => {
     assert.isAtMost(first.seconds, trip)
   })
 
-  it("takes over when the first cannot be reached any more", () => {
+  it("takes over when the first can no longer be reached", () => {
     const [statuses, answer] = world(({ network, start, visit }) =>
       Effect.gen(function* () {
         yield* start("server", serverConfig)
@@ -389,7 +389,7 @@ describe("a second client", () => {
     assert.deepStrictEqual([statuses, answer], [["serving"], "hi"])
   })
 
-  it("that is the same process connecting again takes its own place at once", () => {
+  it("that is the same process takes the place of its earlier session at once", () => {
     const [took, first, same] = world(({ attach, start }) =>
       Effect.gen(function* () {
         yield* start("server", serverConfig)
@@ -408,14 +408,14 @@ describe("a second client", () => {
     assert.isFalse(same)
   })
 
-  it("is not told anything before it has proved the key, however busy the server is", () => {
-    const heard = world((world) =>
+  it("receives nothing before it has proved the key, also when it would be declined", () => {
+    const received = world((world) =>
       Effect.gen(function* () {
         yield* world.start("server", serverConfig)
         yield* world.attach("first", who)
-        return yield* stranger(world, "second", [utf8(`//control?v=1&nonce=${"0".repeat(32)}#hello\n`)])
+        return yield* intrude(world, "second", [utf8(`//control?v=1&nonce=${"0".repeat(32)}#hello\n`)])
       })
     )
-    assert.strictEqual(heard.text, "")
+    assert.strictEqual(received.text, "")
   })
 })
