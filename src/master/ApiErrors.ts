@@ -86,7 +86,11 @@ export const schemas = {
   Forbidden: schema(Forbidden, 403, "The list entry of the API key does not support this operation."),
   NotFound: schema(NotFound, 404, "The instance or the version does not exist."),
   Conflict: schema(Conflict, 409, "The instance already has this URL."),
-  TooMany: schema(TooMany, 429, "Too many wrong API keys came from this address."),
+  TooMany: schema(
+    TooMany,
+    429,
+    "Too many wrong API keys came from this address; Retry-After has the seconds until it may try another one. The right key is always accepted."
+  ),
   Unavailable: schema(Unavailable, 503, "The store failed. The change was not made."),
   NotReady: Schema.transform(Health, Schema.instanceOf(NotReady), {
     strict: true,

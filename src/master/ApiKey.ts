@@ -14,7 +14,7 @@ import type { Ticket } from "./ApiPayloads.js"
 import type { StoreError } from "./InstanceStore.js"
 import { Master } from "./Master.js"
 
-/** `Throttled`: too many wrong keys came from the address; its requests fail for `seconds`. */
+/** `Throttled`: too many wrong keys came from the address; further wrong keys fail like this for `seconds`. */
 export class KeyRefused extends Schema.TaggedError<KeyRefused>()("KeyRefused", {
   reason: Schema.Literal("Missing", "Wrong", "Throttled"),
   seconds: Schema.Number
@@ -31,7 +31,11 @@ export class KeyRefused extends Schema.TaggedError<KeyRefused>()("KeyRefused", {
 export class ApiKey extends Context.Tag("nodepass/ApiKey")<
   ApiKey,
   {
-    /** Fails unless `given` is the key. `address` is the client's, for the rate limit. */
+    /**
+     * Fails unless `given` is the key. `address` is the client's, for the rate limit of wrong keys.
+     *
+     * The right key is always accepted: many clients may have one address, that of a proxy.
+     */
     readonly verify: (given: Redacted.Redacted, address: string) => Effect.Effect<void, KeyRefused>
     /** Replaces the key by a new one, 32 hex digits. The previous key and all tickets are invalid from then on. */
     readonly renew: Effect.Effect<Redacted.Redacted, StoreError>
@@ -56,30 +60,30 @@ export const layer: Layer.Layer<ApiKey, never, Crypto | Master> = Layer.effect(
     const hash = (text: string) => Encoding.encodeHex(crypto.hmac(hashLabel, utf8.encode(text)))
     let renewed = yield* Deferred.make<void>()
 
-    /** Runs the check unless the address has no attempts left. A failed check costs one attempt. */
-    const limited = (address: string, check: (now: number) => Effect.Effect<boolean>) =>
-      Effect.gen(function* () {
-        const now = yield* Clock.currentTimeMillis
+    /** Fails unless the key or ticket is right. A wrong one costs the address one attempt, while it has any left. */
+    const accept = (isRight: boolean, now: number, address: string) =>
+      Effect.suspend(() => {
+        if (isRight) return Effect.void
         const { left, time } = attempts.get(address) ?? { time: now, left: maxAttempts }
         const available = Math.min(maxAttempts, left + (now - time) / millisPerAttempt)
         if (available < 1) {
           const seconds = Math.ceil(((1 - available) * millisPerAttempt) / 1000)
-          return yield* new KeyRefused({ reason: "Throttled", seconds })
+          return new KeyRefused({ reason: "Throttled", seconds })
         }
         attempts.delete(address)
-        if (yield* check(now)) return
         attempts.set(address, { time: now, left: available - 1 })
         removeOldest(attempts, maxAddresses)
-        return yield* new KeyRefused({ reason: "Wrong", seconds: 0 })
+        return new KeyRefused({ reason: "Wrong", seconds: 0 })
       })
 
     return ApiKey.of({
-      verify: (given, address) => {
-        const text = Redacted.value(given)
-        return text === ""
-          ? Effect.fail(new KeyRefused({ reason: "Missing", seconds: 0 }))
-          : limited(address, () => Effect.map(master.identity, ({ keyHash }) => isEqual(hash(text), keyHash)))
-      },
+      verify: (given, address) =>
+        Effect.gen(function* () {
+          const text = Redacted.value(given)
+          if (text === "") return yield* new KeyRefused({ reason: "Missing", seconds: 0 })
+          const { keyHash } = yield* master.identity
+          yield* accept(isEqual(hash(text), keyHash), yield* Clock.currentTimeMillis, address)
+        }),
       renew: Effect.gen(function* () {
         const key = Encoding.encodeHex(yield* crypto.randomBytes(16))
         yield* master.identify({ keyHash: hash(key) })
@@ -99,11 +103,12 @@ export const layer: Layer.Layer<ApiKey, never, Crypto | Master> = Layer.effect(
           return { ticket, expires }
         }),
       redeem: (ticket, address) =>
-        Effect.suspend(() => {
+        Effect.gen(function* () {
+          const now = yield* Clock.currentTimeMillis
           const found = tickets.get(ticket)
           tickets.delete(ticket)
-          const isValid = (now: number) => Effect.succeed(found !== undefined && now < found.expires)
-          return Effect.as(limited(address, isValid), found?.key ?? Redacted.make(""))
+          yield* accept(found !== undefined && now < found.expires, now, address)
+          return found?.key ?? Redacted.make("")
         })
     })
   })

@@ -9,6 +9,7 @@ import * as Redacted from "effect/Redacted"
 import { TooMany, Unauthorized } from "./ApiErrors.js"
 import { ApiKey, type KeyRefused } from "./ApiKey.js"
 import { KeyCheck } from "./MasterApi.js"
+import * as RequestMiddleware from "./RequestMiddleware.js"
 
 /** The check of the groups that require the key. */
 export const layer: Layer.Layer<KeyCheck, never, ApiKey> = Layer.effect(
@@ -26,7 +27,7 @@ export const layer: Layer.Layer<KeyCheck, never, ApiKey> = Layer.effect(
           }
           yield* apiKey.verify(key, addressOf(request))
           return { key }
-        }).pipe(Effect.mapError(toApiError))
+        }).pipe(Effect.catchAll(refuse))
     })
   })
 )
@@ -37,7 +38,7 @@ export const check: Effect.Effect<void, TooMany | Unauthorized, ApiKey | HttpSer
     const apiKey = yield* ApiKey
     const request = yield* HttpServerRequest.HttpServerRequest
     yield* apiKey.verify(Redacted.make(request.headers["x-api-key"] ?? ""), addressOf(request))
-  }).pipe(Effect.mapError((error) => toApiError(error)))
+  }).pipe(Effect.catchAll((error) => refuse(error)))
 
 // internal
 
@@ -46,5 +47,12 @@ const opensStream = (path: string): boolean => /\/(events|instances\/+[^/]+\/+lo
 const addressOf = ({ remoteAddress }: HttpServerRequest.HttpServerRequest): string =>
   Option.getOrElse(remoteAddress, () => "")
 
-const toApiError = (error: KeyRefused): TooMany | Unauthorized =>
-  error.reason === "Throttled" ? new TooMany({ error: error.message }) : new Unauthorized({ error: error.message })
+/** Fails with the error of the API. The response to a throttled caller has the header `Retry-After`. */
+const refuse = ({
+  message: error,
+  reason,
+  seconds
+}: KeyRefused): Effect.Effect<never, TooMany | Unauthorized, HttpServerRequest.HttpServerRequest> =>
+  reason === "Throttled"
+    ? Effect.zipRight(RequestMiddleware.setHeader("retry-after", String(seconds)), new TooMany({ error }))
+    : new Unauthorized({ error })

@@ -53,7 +53,7 @@ export const layer = (api: ReturnType<typeof withPrefix>) =>
                 NoInstance: notFound,
                 StoreError: notStored
               })
-              if (Option.isSome(note)) yield* RequestMiddleware.setNote(note.value)
+              if (Option.isSome(note)) yield* RequestMiddleware.setHeader("x-nodepass-note", note.value)
               return instance
             }),
           { uninterruptible: true }

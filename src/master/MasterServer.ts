@@ -43,7 +43,7 @@ export const layer = (
         allowedOrigins: ["*"],
         allowedMethods: ["GET", "POST", "PATCH", "PUT", "DELETE", "OPTIONS"],
         allowedHeaders: ["Content-Type", "Authorization", "X-API-Key", "Cache-Control", "Last-Event-ID"],
-        exposedHeaders: ["X-NodePass-Note"]
+        exposedHeaders: ["X-NodePass-Note", "Retry-After"]
       })
     ),
     Layer.provide(HttpApiBuilder.middleware(RequestMiddleware.make(paths), { withContext: true })),

@@ -54,11 +54,12 @@ export const paths = (api: ReturnType<typeof withPrefix>, pages: ReadonlyArray<s
   }
 }
 
-/** Sets the header `X-NodePass-Note` of the response. */
-export const setNote = (note: string): Effect.Effect<void, never, HttpServerRequest.HttpServerRequest> =>
-  HttpApp.appendPreResponseHandler((_, response) =>
-    Effect.succeed(HttpServerResponse.setHeader(response, "x-nodepass-note", note))
-  )
+/** Sets a header of the response to the current request, also when the request fails. */
+export const setHeader = (
+  name: string,
+  value: string
+): Effect.Effect<void, never, HttpServerRequest.HttpServerRequest> =>
+  HttpApp.appendPreResponseHandler((_, response) => Effect.succeed(HttpServerResponse.setHeader(response, name, value)))
 
 export const make =
   ({ base, methods }: Paths) =>

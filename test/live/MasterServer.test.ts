@@ -285,28 +285,52 @@ describe("the master's API", () => {
     }
   })
 
-  law("requires the key, limits the rate of wrong keys, and renews the key", async ({ base, call, key }) => {
-    const without = await call("GET", "/instances", undefined, { "x-api-key": "" })
-    assert.deepStrictEqual([without.status, without.json], [401, { error: "Unauthorized: API key required" }])
-    const wrong = () => call("GET", "/instances", undefined, { "x-api-key": "0".repeat(32) })
-    const first = await wrong()
-    assert.deepStrictEqual([first.status, first.json], [401, { error: "Unauthorized: Invalid API key" }])
+  law(
+    "requires the key, limits the rate of wrong keys but never that of the right one, and renews it",
+    async ({ base, call, key }) => {
+      const without = await call("GET", "/instances", undefined, { "x-api-key": "" })
+      assert.deepStrictEqual([without.status, without.json], [401, { error: "Unauthorized: API key required" }])
+      const wrong = () => call("GET", "/instances", undefined, { "x-api-key": "0".repeat(32) })
+      const first = await wrong()
+      assert.deepStrictEqual([first.status, first.json], [401, { error: "Unauthorized: Invalid API key" }])
 
-    const entry = (await call("GET", `/instances/${keyId}`)).json
-    assert.strictEqual(entry.url, key)
-    const renewed = (await call("PATCH", `/instances/${keyId}`, { action: "restart" })).json.url
-    assert.match(renewed, /^[0-9a-f]{32}$/)
-    assert.notStrictEqual(renewed, key)
-    assert.strictEqual((await call("GET", "/info")).status, 401)
-    assert.strictEqual((await call("GET", "/info", undefined, { "x-api-key": renewed })).status, 200)
+      const entry = (await call("GET", `/instances/${keyId}`)).json
+      assert.strictEqual(entry.url, key)
+      const renewed = (await call("PATCH", `/instances/${keyId}`, { action: "restart" })).json.url
+      assert.match(renewed, /^[0-9a-f]{32}$/)
+      assert.notStrictEqual(renewed, key)
+      assert.strictEqual((await call("GET", "/info")).status, 401)
+      assert.strictEqual((await call("GET", "/info", undefined, { "x-api-key": renewed })).status, 200)
 
-    let last = await wrong()
-    for (let tries = 0; tries < 12; tries++) last = await wrong()
-    assert.strictEqual(last.status, 429)
-    assert.match(last.json.error, /^too many wrong API keys from this address/)
-    // Endpoints without authentication are not limited.
-    assert.strictEqual((await fetch(`${base}/openapi.json`)).status, 200)
-  })
+      let last = await wrong()
+      for (let tries = 0; tries < 12; tries++) last = await wrong()
+      assert.strictEqual(last.status, 429)
+      assert.match(last.json.error, /^too many wrong API keys from this address/)
+      assert.match(last.headers.get("retry-after") ?? "", /^[1-3]$/)
+      // Everybody behind a proxy has the address of the proxy.
+      const right = await call("POST", "/events/ticket", undefined, { "x-api-key": renewed })
+      assert.strictEqual(right.status, 201)
+      const stream = await fetch(`${base}/events?ticket=${right.json.ticket}`)
+      assert.strictEqual(stream.status, 200)
+      await stream.body?.cancel()
+      // A right key in between does not forget the wrong ones; a wrong ticket is like a wrong key.
+      const get = (path: string, headers = {}) => fetch(`${base}${path}`, { headers })
+      for (const send of [
+        wrong,
+        () => get(`/events?ticket=${right.json.ticket}`),
+        () => get("/metrics", { "x-api-key": "0" })
+      ]) {
+        let answer = await send()
+        // One more attempt is allowed every 3 s.
+        for (let tries = 0; answer.status !== 429 && tries < 4; tries++) answer = await send()
+        assert.strictEqual(answer.status, 429)
+        assert.match(answer.headers.get("retry-after") ?? "", /^[1-3]$/)
+      }
+      assert.strictEqual((await fetch(`${base}/metrics`, { headers: { "x-api-key": renewed } })).status, 200)
+      // Endpoints without authentication are not limited.
+      assert.strictEqual((await fetch(`${base}/openapi.json`)).status, 200)
+    }
+  )
 
   law("returns its info, its health and its metrics for Prometheus", async ({ base, call }) => {
     const { json: info } = await call("GET", "/info")
