@@ -1,8 +1,8 @@
 /**
  * A host program with both sides of a tunnel inside: run it with `npx tsx examples/embed.ts`.
  *
- * It serves a small TCP target, opens a server and a client tunnel, visits the target through them, and reads how the
- * tunnel is doing. The end of its scope closes every socket.
+ * It serves a small TCP target, opens a server and a client tunnel, connects to the target through them, and prints the
+ * status and a checkpoint. The end of its scope closes every socket.
  */
 import * as Console from "effect/Console"
 import * as Context from "effect/Context"
@@ -54,7 +54,7 @@ export const program = Effect.gen(function* () {
   const visit = yield* transport.connect(Option.getOrThrow(visitors))
   const chunk = yield* visit.read
   const greeting = new TextDecoder().decode(Option.getOrThrow(chunk))
-  yield* Console.log(`the target says: ${greeting}`)
+  yield* Console.log(`answer of the target: ${greeting}`)
   yield* Console.log(`status: ${yield* server.status}`)
 
   const { visitor } = Option.getOrThrow(yield* Fiber.join(launch))

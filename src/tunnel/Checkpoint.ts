@@ -1,34 +1,34 @@
 /**
- * How a tunnel is doing at one moment: what hosts read, dashboards parse and the master stores.
+ * The state and figures of a tunnel at one moment: for hosts, dashboards and the master.
  */
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 
 /**
- * `waiting`: no session yet, or its control connection is away, and visitors are held. `serving`: a session stands, or the tunnel
- * forwards by itself. `stopping`: no new visitors, those served are let finish.
+ * `waiting`: no session has a control connection, and visitors wait. `serving`: a session has one, or the tunnel forwards
+ * by itself. `stopping`: new visitors are refused, the others may finish.
  */
 export const Status = Schema.Literal("waiting", "serving", "stopping")
 export type Status = typeof Status.Type
 
 export class Checkpoint extends Schema.Class<Checkpoint>("nodepass/Checkpoint")({
   status: Status,
-  /** The mode in force, as the URL's `mode` counts: server 1 receives, 2 sends; client 1 forwards, 2 through the server. */
+  /** As in the URL: a server receives visitors (1) or sends them to its client (2), a client forwards (1) or uses servers (2). */
   mode: Schema.Literal(1, 2),
   /** Round trip of the control connection, in milliseconds; `None` without a session or before the first answer. */
   ping: Schema.Option(Schema.Number),
-  /** Pool connections ready, the number the pool tends to, and visitors who wait for one. */
+  /** Idle pool connections, as many as the pool keeps, and visitors that wait for one. */
   pool: Schema.Struct({ idle: Schema.Number, capacity: Schema.Number, waiting: Schema.Number }),
-  /** Visitors served now, by TCP and by UDP, and by both since the start. */
+  /** Visitors served now over TCP and over UDP, and over both since the start. */
   tcps: Schema.Number,
   udps: Schema.Number,
   visitors: Schema.Number,
-  /** Bytes that came from the other end of the tunnel (single-end: from the target), and that went to it. */
+  /** Bytes received from the other end of the tunnel, and sent to it. For a client that forwards, that end is the target. */
   tcpRx: Schema.Number,
   tcpTx: Schema.Number,
   udpRx: Schema.Number,
   udpTx: Schema.Number,
-  /** What could not be served since the start, by kind; see `Refusals`. */
+  /** Refusals since the start, by kind; see `Refusals`. */
   refused: Schema.Record({ key: Schema.String, value: Schema.Number })
 }) {
   /** The event line of `log=event`; dashboards rely on the order of its fields. */
@@ -46,7 +46,7 @@ export class Checkpoint extends Schema.Class<Checkpoint>("nodepass/Checkpoint")(
     }
     return ["CHECK_POINT", ...Object.entries(fields).map(([name, value]) => `${name}=${value}`)].join("|")
   }
-  /** How it is doing, for people: one short line. */
+  /** One short line for people. */
   get summary(): string {
     const refused = Object.values(this.refused).reduce((sum, count) => sum + count, 0)
     return [

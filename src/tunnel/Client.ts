@@ -76,7 +76,7 @@ const makeControl = (options: Options) =>
     const client = Encoding.encodeHex(yield* Effect.flatMap(Crypto, ({ randomBytes }) => randomBytes(8)))
     const tunnel = yield* Effect.scope
     let active: ClientSession.ClientSession | undefined
-    /** The control connection, and the newest key when it was begun. */
+    /** The control connection, and the newest key when it began. */
     let current: { readonly connection: Connection; readonly newest: Key.Stretched } | undefined
     let replaced = false
 
@@ -137,7 +137,7 @@ const makeControl = (options: Options) =>
     }
   })
 
-/** Uses the control connection until it is lost. While this side stops, whoever stops it closes the connection. */
+/** Uses the control connection until it is lost. While this side stops, the end of the scope closes the connection. */
 const attached = ({ attach }: Session.Session["Type"], control: SignalBus.ControlConnection) =>
   Effect.flatMap(attach(control), (lost) => (lost.reason === "Stopped" ? Effect.never : Effect.succeed(lost)))
 

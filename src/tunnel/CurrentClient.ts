@@ -87,7 +87,7 @@ export const make = ({ bus, details, id, pool, proof }: Options) =>
     return client
   })
 
-/** Ends the session, while the tunnel goes on. */
+/** Ends the session, and keeps the tunnel open for another client. */
 export const end = (client: CurrentClient): Effect.Effect<void> =>
   Effect.suspend(() => {
     client.state = { _tag: "Ending" }
@@ -162,7 +162,7 @@ export const resetOutdated = ({ state }: CurrentClient, inForce: Keyring.InForce
 // internal
 
 interface Open {
-  /** One for each tunnel key that the client came by, the newest first. */
+  /** One for each tunnel key that the client used, the newest first. */
   readonly proofs: Arr.NonEmptyReadonlyArray<SessionProof>
   /** The last control connection, and the tunnel key that authenticated it. */
   readonly control: Option.Option<{ readonly connection: Connection; readonly key: Key.Stretched }>

@@ -144,10 +144,12 @@ const udp = { protocol: "udp" }
 
 const rows: ReadonlyArray<Row> = [
   metric("gauge", "up", "1 while the instance runs.", [{}, () => 1]),
-  metric("gauge", "serving", "1 while visitors are served: a session stands, or the tunnel forwards by itself.", [
-    {},
-    ({ checkpoint }) => (checkpoint.status === "serving" ? 1 : 0)
-  ]),
+  metric(
+    "gauge",
+    "serving",
+    "1 while visitors can be served: a session has a control connection, or the tunnel forwards by itself.",
+    [{}, ({ checkpoint }) => (checkpoint.status === "serving" ? 1 : 0)]
+  ),
   metric(
     "gauge",
     "visitors",
