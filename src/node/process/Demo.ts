@@ -62,10 +62,14 @@ export const run = (options: Options): Effect.Effect<void, Runner.OpenError, Tun
       write(isTerminal ? `\r\u001b[2K  ${summary}` : `${summary}\n`)
     )
     const interval = isTerminal ? Duration.millis(500) : Duration.seconds(5)
-    yield* Effect.repeat(show, Schedule.spaced(interval)).pipe(
-      Effect.onInterrupt(() => write(`${isTerminal ? "\n" : ""}  stopped: all sockets are closed\n`))
-    )
-  }).pipe(Effect.scoped, Logger.withMinimumLogLevel(LogLevel.Warning))
+    // Ends the line of the status.
+    const end = isTerminal ? write("\n") : Effect.void
+    yield* Effect.onInterrupt(Effect.repeat(show, Schedule.spaced(interval)), () => end)
+  }).pipe(
+    Effect.scoped,
+    Effect.onInterrupt(() => options.write("  stopped: all sockets are closed\n")),
+    Logger.withMinimumLogLevel(LogLevel.Warning)
+  )
 
 // internal
 
