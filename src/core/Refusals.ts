@@ -49,6 +49,7 @@ export const make: Effect.Effect<Refusals["Type"], never, EventBus> = Effect.map
     target: 0,
     launch: 0,
     header: 0,
+    evicted: 0,
     datagram: 0
   }
   /** The last warning of each kind, and how many refusals were logged at debug since. */

@@ -14,6 +14,7 @@ import { Address } from "./Address.js"
  * - `target`: a visitor whose target did not accept the connection
  * - `launch`: a visitor whose pool connection was lost
  * - `header`: a visitor that did not send the required PROXY header
+ * - `evicted`: a UDP session, because another visitor needed its slot
  * - `datagram`: a datagram that is too large, or whose queue is full
  */
 export const refusalKinds = [
@@ -25,6 +26,7 @@ export const refusalKinds = [
   "target",
   "launch",
   "header",
+  "evicted",
   "datagram"
 ] as const
 

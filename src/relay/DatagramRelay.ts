@@ -10,6 +10,7 @@ import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import type { DatagramChannel } from "./DatagramChannel.js"
 import { Meter } from "./Meter.js"
+import type { UdpSlot } from "./Slots.js"
 import { Throttle } from "./Throttle.js"
 import type { TransportError } from "../transport/Transport.js"
 
@@ -19,21 +20,32 @@ export class DatagramRelay extends Context.Tag("nodepass/DatagramRelay")<
     /**
      * Copies datagrams both ways until one channel ends or both were silent for the idle limit. Fails as a channel does.
      *
-     * `near` is the visitor or the target, `far` the other end of the tunnel. `idleMargin` is added to the idle limit on
-     * a side that leaves it to the other side to end the session.
+     * `near` is the visitor or the target, `far` the other end of the tunnel.
      */
     readonly exchange: (
       near: DatagramChannel,
       far: DatagramChannel,
-      options?: { readonly idleMargin?: Duration.Duration | undefined }
+      options: ExchangeOptions
     ) => Effect.Effect<void, TransportError>
     /** Sessions now (`live`), and started so far. */
     readonly count: Effect.Effect<{ readonly live: number; readonly total: number }>
   }
 >() {}
 
+export interface ExchangeOptions {
+  /** The channel that the visitor's datagrams come from. */
+  readonly visitor: "near" | "far"
+  /** The slot of the session. */
+  readonly slot: UdpSlot
+  /** Added to the idle limit on a side that leaves it to the other side to end the session. Defaults to zero. */
+  readonly idleMargin?: Duration.Duration | undefined
+}
+
 export interface Options {
-  /** A session that is silent in both directions for this long ends. Defaults to no limit. */
+  /**
+   * A two-way session that is silent in both directions for this long ends; any other session after 30 s at most.
+   * Defaults to no limit.
+   */
   readonly idle?: Duration.Duration | undefined
 }
 
@@ -61,13 +73,16 @@ export const layer = (options?: Options): Layer.Layer<DatagramRelay, never, Mete
         )
 
       return DatagramRelay.of({
-        exchange: (near, far, { idleMargin = Duration.zero } = {}) =>
+        exchange: (near, far, { idleMargin = Duration.zero, slot, visitor }) =>
           Effect.gen(function* () {
             const ended = yield* Deferred.make<void, TransportError>()
-            const limitMillis = Duration.toMillis(limit) + Duration.toMillis(idleMargin)
+            const millis = (limit: Duration.Duration) => Duration.toMillis(limit) + Duration.toMillis(idleMargin)
+            const limits = { oneWayMillis: millis(Duration.min(limit, oneWayLimit)), twoWayMillis: millis(limit) }
             const datagrams = { rx: 0, tx: 0 }
-            const activity = { answered: false, active: true, unsent: 0, silentMillis: 0 }
-            const exchange: Exchange = { near, far, ended, limitMillis, datagrams, ...activity }
+            const activity = { active: true, unsent: 0, silentMillis: 0 }
+            const fromVisitor = visitor === "near" ? "tx" : "rx"
+            const ends = { near, far, ended, slot, fromVisitor } as const
+            const exchange: Exchange = { ...ends, state: "unanswered", ...limits, datagrams, ...activity }
             yield* enter(exchange)
             yield* Effect.forkScoped(pump(exchange, "rx"))
             yield* Effect.forkScoped(pump(exchange, "tx"))
@@ -80,16 +95,20 @@ export const layer = (options?: Options): Layer.Layer<DatagramRelay, never, Mete
 
 // internal
 
-/** The idle limit of a session without any answer yet: the visitor's address may be forged. */
-const unansweredLimit = Duration.seconds(30)
+/** The idle limit of a session that is not two-way: its visitor asked once, or has a forged address. As in conntrack. */
+const oneWayLimit = Duration.seconds(30)
 
 interface Exchange {
   readonly near: DatagramChannel
   readonly far: DatagramChannel
   readonly ended: Deferred.Deferred<void, TransportError>
-  readonly limitMillis: number
-  /** A datagram came back from the far side. */
-  answered: boolean
+  readonly slot: UdpSlot
+  /** The direction of the visitor's datagrams. */
+  readonly fromVisitor: "rx" | "tx"
+  readonly oneWayMillis: number
+  readonly twoWayMillis: number
+  /** `twoWay`: the visitor has sent again after the first answer, which no forged address can do. */
+  state: "unanswered" | "answered" | "twoWay"
   /** A datagram was received since the last check for silence. */
   active: boolean
   /** Bytes that the channels had not sent at the last check. */
@@ -116,13 +135,23 @@ const makePump =
     const step: Effect.Effect<void, TransportError> = Effect.flatMap(from.receive, (received) => {
       if (Option.isNone(received)) return Effect.asVoid(Deferred.succeed(ended, undefined))
       exchange.active = true
-      if (direction === "rx") exchange.answered = true
+      updateState(exchange, direction)
       datagrams[direction] += received.value.length
       for (const { length } of received.value) traffic[counter] += length
       return Effect.zipRight(send(received.value), step)
     })
     return Effect.catchAll(step, (error) => Deferred.fail(ended, error))
   }
+
+const updateState = (exchange: Exchange, direction: "rx" | "tx") => {
+  exchange.slot.touch()
+  if (exchange.state === "twoWay") return
+  if (direction !== exchange.fromVisitor) exchange.state = "answered"
+  else if (exchange.state === "answered") {
+    exchange.state = "twoWay"
+    exchange.slot.confirm()
+  }
+}
 
 /** Ends the sessions that were silent for their limit. One timer for all: a datagram only sets a flag. */
 const endIdle = (exchanges: ReadonlySet<Exchange>, period: Duration.Duration) => {
@@ -134,8 +163,7 @@ const endIdle = (exchanges: ReadonlySet<Exchange>, period: Duration.Duration) =>
       exchange.unsent = unsent
       exchange.silentMillis = active ? 0 : exchange.silentMillis + periodMillis
       exchange.active = false
-      const { answered, limitMillis } = exchange
-      const limit = answered ? limitMillis : Math.min(limitMillis, Duration.toMillis(unansweredLimit))
+      const limit = exchange.state === "twoWay" ? exchange.twoWayMillis : exchange.oneWayMillis
       if (exchange.silentMillis >= limit) Deferred.unsafeDone(exchange.ended, Effect.void)
     }
   })

@@ -7,10 +7,12 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as FiberId from "effect/FiberId"
 import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
+import type { Address } from "../core/Address.js"
 import { DatagramRelay } from "./DatagramRelay.js"
 import * as DatagramChannel from "./DatagramChannel.js"
 import type { NotPooled } from "../pool/Pool.js"
@@ -19,7 +21,7 @@ import { type Kind, type RefusalError, Refusals } from "../core/Refusals.js"
 import { Relay } from "./Relay.js"
 import { Settings } from "../transport/Settings.js"
 import type { Launch, Visit } from "../wire/Signal.js"
-import { Slots } from "./Slots.js"
+import { Slots, type SlotsFull, type UdpSlot } from "./Slots.js"
 import { Targets } from "./Targets.js"
 import { type Connection, Transport, type TransportError } from "../transport/Transport.js"
 
@@ -97,6 +99,12 @@ const makeLaunch = (
     const exchanges = yield* FiberSet.make<void>()
     const dials = yield* Effect.makeSemaphore(maxDials)
 
+    /** A slot whose eviction interrupts the fiber that acquires it. */
+    const acquireUdp = (visitor: Address) =>
+      Effect.withFiberRuntime<UdpSlot, SlotsFull, Scope.Scope>((fiber) =>
+        slots.acquireUdp({ visitor, evict: () => fiber.unsafeInterruptAsFork(FiberId.none) })
+      )
+
     const serve = (launch: Launch, take: Parameters<Egress["Type"]["launch"]>[1]) => {
       const details = { visitor: String(launch.visitor) }
       const count = (kind: Kind) => (error: RefusalError) => refusals.count(kind, error, { details })
@@ -105,17 +113,23 @@ const makeLaunch = (
       let reset: Effect.Effect<void> = Effect.void
       const taken = Effect.tap(Effect.tapError(take(launch.id), count("launch")), (far) => {
         reset = far.reset
-        return Effect.tapError(slots.acquire, count("slot"))
       })
       const tcp = (far: Connection) =>
-        Effect.flatMap(Effect.tapError(connect(launch), count("target")), (near) =>
-          Effect.zipRight(dialled, relay.exchange(near, far))
+        Effect.flatMap(
+          Effect.zipRight(
+            Effect.tapError(slots.acquire, count("slot")),
+            Effect.tapError(connect(launch), count("target"))
+          ),
+          (near) => Effect.zipRight(dialled, relay.exchange(near, far))
         )
       const udp = (far: Connection) =>
-        Effect.flatMap(Effect.tapError(associate(launch), count("target")), (near) => {
+        Effect.gen(function* () {
+          const slot = yield* Effect.tapError(acquireUdp(launch.visitor), count("slot"))
+          const near = yield* Effect.tapError(associate(launch), count("target"))
           const tunnel = DatagramChannel.overConnection(far, drops)
-          const exchange = datagramRelay.exchange(near, tunnel, { idleMargin })
-          return Effect.zipRight(dialled, Effect.annotateLogs(exchange, details))
+          yield* dialled
+          const exchange = datagramRelay.exchange(near, tunnel, { visitor: "far", slot, idleMargin })
+          return yield* Effect.annotateLogs(exchange, details)
         })
       const served = Effect.flatMap(taken, launch.protocol === "tcp" ? tcp : udp)
       const logged = (cause: Cause.Cause<RefusalError>) =>

@@ -1,10 +1,12 @@
 /**
  * Serves UDP visitors: the datagrams of one visitor's address are one session, with one channel to the target, until
- * both sides are silent.
+ * both sides are silent or another visitor needs its slot.
  */
 import * as Effect from "effect/Effect"
 import * as ExecutionStrategy from "effect/ExecutionStrategy"
 import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
+import * as FiberId from "effect/FiberId"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import type { Address } from "../core/Address.js"
@@ -13,7 +15,7 @@ import * as DatagramChannel from "./DatagramChannel.js"
 import { type Kind, type RefusalError, Refusals } from "../core/Refusals.js"
 import type { Settings } from "../transport/Settings.js"
 import type { Visit } from "../wire/Signal.js"
-import { Slots } from "./Slots.js"
+import { Slots, type UdpSlot } from "./Slots.js"
 import type { Datagram, DatagramSocket } from "../transport/Transport.js"
 
 export interface Options<E extends RefusalError> {
@@ -83,7 +85,11 @@ const makeSessions = <E extends RefusalError>({ open, refusal, socket }: Options
     const sessions = new Map<string, UdpSession>()
     const queues = makeQueues()
 
-    const run = (session: UdpSession, scope: Scope.CloseableScope): Effect.Effect<void> => {
+    const forget = (key: string, session: UdpSession) => {
+      if (sessions.get(key) === session) sessions.delete(key)
+    }
+
+    const run = (session: UdpSession, slot: UdpSlot, scope: Scope.CloseableScope): Effect.Effect<void> => {
       const { visitor } = session
       const details = { visitor: String(visitor), protocol: "udp" }
       return Effect.tapError(open({ protocol: "udp", visitor, entry: Option.some(socket.address) }), (error) =>
@@ -93,14 +99,14 @@ const makeSessions = <E extends RefusalError>({ open, refusal, socket }: Options
         Effect.tapError(() => Effect.sync(() => queues.takeAll(session))),
         Effect.flatMap((far) => {
           const near = channelOf(session, socket, queues, drops)
-          return Effect.annotateLogs(relay.exchange(near, far), details)
+          return Effect.annotateLogs(relay.exchange(near, far, { visitor: "near", slot }), details)
         }),
         Effect.catchAll(({ message }) =>
           Effect.annotateLogs(Effect.logDebug(`UDP session failed: ${message}`), details)
         ),
         Scope.extend(scope),
         Effect.onExit((exit) => {
-          sessions.delete(details.visitor)
+          forget(details.visitor, session)
           return Scope.close(scope, exit)
         }),
         Effect.flatMap(() => deliver(queues.takeAll(session).map((bytes) => ({ peer: visitor, bytes })))),
@@ -108,20 +114,30 @@ const makeSessions = <E extends RefusalError>({ open, refusal, socket }: Options
       )
     }
 
-    /** Starts a session if a slot is free. */
+    /** Starts a session if there is a slot for it. */
     const start = (key: string, visitor: Address) =>
       Effect.uninterruptibleMask((restore) =>
         Effect.gen(function* () {
           const scope = yield* Scope.fork(parent, ExecutionStrategy.sequential)
-          const slot = yield* Effect.either(Scope.extend(slots.acquire, scope))
-          if (slot._tag === "Left") {
+          const session: UdpSession = { visitor, queue: [], queuedBytes: 0, resume: undefined }
+          let fiber: Fiber.RuntimeFiber<void> | undefined
+          let isEvicted = false
+          const evict = () => {
+            isEvicted = true
+            // The visitor's next datagram starts another session, also while this one is ending.
+            forget(key, session)
+            fiber?.unsafeInterruptAsFork(FiberId.none)
+          }
+          const slot = yield* Effect.either(Scope.extend(slots.acquireUdp({ visitor, evict }), scope))
+          if (slot._tag === "Left" || isEvicted) {
             yield* Scope.close(scope, Exit.void)
-            yield* refusals.count("slot", slot.left, { details: { visitor: key, protocol: "udp" } })
+            if (slot._tag === "Left") {
+              yield* refusals.count("slot", slot.left, { details: { visitor: key, protocol: "udp" } })
+            }
             return Option.none()
           }
-          const session: UdpSession = { visitor, queue: [], queuedBytes: 0, resume: undefined }
           sessions.set(key, session)
-          yield* Effect.forkIn(restore(run(session, scope)), parent)
+          fiber = yield* Effect.forkIn(restore(run(session, slot.right, scope)), parent)
           return Option.some(session)
         })
       )

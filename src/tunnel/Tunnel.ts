@@ -11,6 +11,7 @@ import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { Address } from "../core/Address.js"
+import * as Capacity from "../relay/Capacity.js"
 import { Checkpoint, type Status } from "./Checkpoint.js"
 import type { Certificates } from "../transport/Certificates.js"
 import type { Crypto } from "../transport/Crypto.js"
@@ -99,9 +100,8 @@ export const layer = (config: TunnelConfig): Layer.Layer<Tunnel, Runner.OpenErro
         Layer.mergeAll(
           Router.layer({ choose: config._tag === "Client" && config.servers === "all" ? "turns" : "preferred" }),
           Meter.layer,
-          Refusals.layer,
+          Slots.layer({ limit: config.slot }).pipe(Layer.provideMerge(Refusals.layer)),
           SignalCounts.layer,
-          Slots.layer({ limit: config.slot }),
           Targets.layer({ targets: config.targets, balance: config.balance, check: finite(config.check) }),
           Throttle.layer({ rate: Number.isFinite(config.rate) ? config.rate * bytesPerMegabit : undefined })
         ).pipe(Layer.provideMerge(Layer.merge(Deadlines.layer, EventBus.layer)))
@@ -117,6 +117,7 @@ export const layer = (config: TunnelConfig): Layer.Layer<Tunnel, Runner.OpenErro
 
 /** Parts of a tunnel that a host can replace by a layer of its own. */
 export type Parts =
+  | Capacity.Capacity
   | Deflate.Deflate
   | PoolFactory.PoolFactory
   | PoolPolicy.PoolPolicy
@@ -129,6 +130,7 @@ export type Parts =
  * relay, no compression, no stored sessions.
  */
 export const layerDefaults: Layer.Layer<Parts> = Layer.mergeAll(
+  Capacity.layerUnlimited,
   Deflate.layerNone,
   PoolFactory.layer,
   PoolPolicy.layer,

@@ -80,9 +80,10 @@ const tunnel = {
   }),
   slot: withDefault(numberLimit(1_000_000), {
     name: "slot",
-    default: 1024,
+    default: 65536,
     accepts: "a whole number from 1 to 1000000, or 0 for no limit",
-    meaning: "maximum number of visitors at the same time, TCP and UDP together; 0 no limit"
+    meaning:
+      "maximum number of visitors at the same time, TCP and UDP together, of which UDP gets two thirds; 0 as many as descriptors and memory allow"
   }),
   proxy: withDefault(Schema.transformLiterals(["0", "none"], ["1", "v1"], ["2", "v2"]), {
     name: "proxy",

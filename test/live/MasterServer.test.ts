@@ -128,7 +128,7 @@ describe("the master's API", () => {
       udprx: 0,
       udptx: 0
     })
-    assert.match(made.json.config, /^client:\/\/127\.0\.0\.1:\d+\/127\.0\.0\.1:9\?log=info&tls=0&.*slot=1024/)
+    assert.match(made.json.config, /^client:\/\/127\.0\.0\.1:\d+\/127\.0\.0\.1:9\?log=info&tls=0&.*slot=65536/)
 
     const list = await call("GET", "/instances")
     assert.deepStrictEqual(

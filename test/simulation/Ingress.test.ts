@@ -4,6 +4,7 @@ import * as Effect from "effect/Effect"
 import * as FastCheck from "effect/FastCheck"
 import * as Layer from "effect/Layer"
 import * as Address from "../../src/core/Address.js"
+import * as Capacity from "../../src/relay/Capacity.js"
 import * as Deadlines from "../../src/core/Deadlines.js"
 import * as Ingress from "../../src/relay/Ingress.js"
 import * as Meter from "../../src/relay/Meter.js"
@@ -20,9 +21,8 @@ import * as Simulated from "../Simulated.js"
 
 const services = Layer.mergeAll(
   Deadlines.layer,
-  Refusals.layer,
   Settings.layer(),
-  Slots.layer(),
+  Slots.layer().pipe(Layer.provideMerge(Refusals.layer), Layer.provide(Capacity.layerUnlimited)),
   Relay.layer().pipe(Layer.provide(Layer.merge(Meter.layer, Throttle.layer())))
 ).pipe(Layer.provide(EventBus.layerNoop))
 

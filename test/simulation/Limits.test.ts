@@ -9,6 +9,7 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as Address from "../../src/core/Address.js"
+import * as Slots from "../../src/relay/Slots.js"
 import * as Transport from "../../src/transport/Transport.js"
 import * as LimitWorld from "./worlds/LimitWorld.js"
 import { runs } from "../Runs.js"
@@ -21,51 +22,93 @@ const pings = (visitor: LimitWorld.Visitor) => Effect.forever(Effect.delay(visit
 describe("slot", () => {
   it.prop(
     "counts TCP and UDP together, and frees the slot of a visitor that leaves",
-    [
-      FastCheck.constantFrom(...sides),
-      FastCheck.array(protocol, { minLength: 1, maxLength: 4 }),
-      protocol,
-      FastCheck.nat()
-    ],
-    ([side, protocols, next, leaver]) => {
-      const query = `slot=${protocols.length}&read=2s`
-      LimitWorld.run({ side, query }, ({ network, tunnel }) =>
+    [FastCheck.constantFrom(...sides), FastCheck.integer({ min: 1, max: 5 }), FastCheck.nat(), FastCheck.nat()],
+    ([side, slots, udp, leaver]) => {
+      const udps = udp % (Slots.shares(slots).udp + 1)
+      LimitWorld.run({ side, query: `slot=${slots}&read=2s` }, ({ network, tunnel }) =>
         Effect.gen(function* () {
           yield* LimitWorld.echoTcp(network)
           yield* LimitWorld.echoUdp(network)
           const leaving = yield* Scope.make()
-          for (const [at, protocol] of protocols.entries()) {
-            const scope = at === leaver % protocols.length ? leaving : yield* Effect.scope
-            const visitor = yield* Scope.extend(LimitWorld.visitor(protocol), scope)
+          for (let at = 0; at < slots; at++) {
+            const scope = at === leaver % slots ? leaving : yield* Effect.scope
+            const visitor = yield* Scope.extend(LimitWorld.visitor(at < udps ? "udp" : "tcp"), scope)
             assert.isTrue(yield* visitor.ping)
             yield* Effect.forkIn(pings(visitor), scope)
           }
-          for (const protocol of ["tcp", "udp"] as const) {
-            assert.isFalse(yield* Effect.scoped(Effect.flatMap(LimitWorld.visitor(protocol), ({ ping }) => ping)))
-          }
-          const { refused, tcps, udps } = yield* tunnel.checkpoint
-          assert.deepStrictEqual([refused["slot"], tcps + udps], [2, protocols.length])
+          // UDP visitors have sent again after an answer, and so keep their slots.
+          yield* Effect.sleep("1 second")
+          assert.isFalse(yield* Effect.scoped(Effect.flatMap(LimitWorld.visitor("tcp"), ({ ping }) => ping)))
+          const checkpoint = yield* tunnel.checkpoint
+          assert.deepStrictEqual([checkpoint.tcps, checkpoint.udps], [slots - udps, udps])
           yield* Scope.close(leaving, Exit.void)
           // A UDP visitor has left when it was silent for `read`.
           yield* Effect.sleep("6 seconds")
-          assert.isTrue(yield* (yield* LimitWorld.visitor(next)).ping)
-          assert.isFalse(yield* (yield* LimitWorld.visitor(next)).ping)
+          assert.isTrue(yield* (yield* LimitWorld.visitor("tcp")).ping)
+          assert.isFalse(yield* (yield* LimitWorld.visitor("tcp")).ping)
+          const { refused } = yield* tunnel.checkpoint
+          assert.deepStrictEqual([refused["slot"], refused["evicted"]], [2, 0])
         })
       )
     },
     { fastCheck: { numRuns: runs(6, 16) } }
   )
+
+  it.each(sides)("ends the UDP session that was silent longest when UDP has two thirds: %s", (side) => {
+    LimitWorld.run({ side, query: "slot=6" }, ({ network, tunnel }) =>
+      Effect.gen(function* () {
+        yield* LimitWorld.echoTcp(network)
+        yield* LimitWorld.echoUdp(network)
+        const first = yield* LimitWorld.visitor("udp")
+        assert.isTrue(yield* first.ping)
+        for (let question = 0; question < 20; question++) {
+          assert.isTrue(yield* (yield* LimitWorld.visitor("udp")).ping)
+          assert.isTrue(yield* first.ping)
+        }
+        for (const tcp of [1, 2]) assert.isTrue(yield* (yield* LimitWorld.visitor("tcp")).ping, String(tcp))
+        const { refused, tcps, udps } = yield* tunnel.checkpoint
+        assert.deepStrictEqual([tcps, udps, refused["slot"], refused["evicted"]], [2, 4, 0, 17])
+      })
+    )
+  })
+
+  it.each(sides)("ends UDP sessions that are not two-way for TCP visitors: %s", (side) => {
+    LimitWorld.run({ side, query: "slot=6" }, ({ network, tunnel }) =>
+      Effect.gen(function* () {
+        yield* LimitWorld.echoTcp(network)
+        yield* LimitWorld.echoUdp(network)
+        const twoWay = yield* LimitWorld.visitor("udp")
+        for (const time of [1, 2]) assert.isTrue(yield* twoWay.ping, String(time))
+        yield* Effect.replicateEffect(
+          Effect.flatMap(LimitWorld.visitor("udp"), ({ ping }) => ping),
+          3
+        )
+        for (let visitor = 0; visitor < 5; visitor++) assert.isTrue(yield* (yield* LimitWorld.visitor("tcp")).ping)
+        assert.isFalse(yield* (yield* LimitWorld.visitor("tcp")).ping)
+        assert.isTrue(yield* twoWay.ping)
+        const { refused, tcps, udps } = yield* tunnel.checkpoint
+        assert.deepStrictEqual([tcps, udps, refused["slot"], refused["evicted"]], [5, 1, 1, 3])
+      })
+    )
+  })
 })
 
 describe("read", () => {
   /** How long the visitor is served after its last byte, in milliseconds. */
-  const servedFor = (query: string, side: LimitWorld.Side, protocol: "tcp" | "udp", longest: Duration.DurationInput) =>
+  const servedFor = (
+    query: string,
+    side: LimitWorld.Side,
+    protocol: "tcp" | "udp",
+    longest: Duration.DurationInput,
+    pings = 2
+  ) =>
     LimitWorld.run({ side, query }, ({ network, tunnel }) =>
       Effect.gen(function* () {
         yield* LimitWorld.echoTcp(network)
         yield* LimitWorld.echoUdp(network)
         const visitor = yield* LimitWorld.visitor(protocol)
-        assert.isTrue(yield* visitor.ping)
+        // A UDP visitor that sends once is served for 30 s at most.
+        for (let time = 0; time < pings; time++) assert.isTrue(yield* visitor.ping)
         const from = yield* Clock.currentTimeMillis
         const end = from + Duration.toMillis(longest)
         while ((yield* Clock.currentTimeMillis) < end) {
@@ -93,6 +136,12 @@ describe("read", () => {
     for (const protocol of ["tcp", "udp"] as const) {
       assert.isAtLeast(servedFor("read=0", side, protocol, "20 minutes"), Duration.toMillis("20 minutes"))
     }
+  })
+
+  it.each(sides)("a UDP visitor that sent once has left after 30 s, answered or not: %s", (side) => {
+    const stayed = servedFor("read=0", side, "udp", "1 minute", 1)
+    assert.isAtLeast(stayed, 29_900)
+    assert.isAtMost(stayed, 32_500 + (side === "dialler" ? 2000 : 0))
   })
 
   it.prop(

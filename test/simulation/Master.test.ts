@@ -120,7 +120,7 @@ describe("Master", () => {
           version: 1
         })
         assert.strictEqual(made.url, `${forward(8080)}&log=info`)
-        assert.include(made.config, "slot=1024")
+        assert.include(made.config, "slot=65536")
         assert.strictEqual(yield* visit(8080), "hello")
         assert.deepStrictEqual(bytesOf(yield* master.get(made.id)), [5, 10])
       })

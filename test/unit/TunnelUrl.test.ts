@@ -162,7 +162,7 @@ describe("a command URL", () => {
       mode: "auto",
       read: Duration.minutes(10),
       rate: Infinity,
-      slot: 1024,
+      slot: 65536,
       proxy: "none",
       proxyIn: false,
       balance: "rr",
@@ -387,7 +387,7 @@ describe("a formatted URL", () => {
   it("has every default written out, and the key masked", () => {
     assert.strictEqual(
       TunnelUrl.format(ok("server://secret@:10101/:8080")),
-      "server://***@:10101/:8080?log=info&tls=0&max=1024&mode=0&read=10m&rate=0&slot=1024&proxy=0&proxy-in=0&lb=rr&check=0&cc=auto&dns=5m"
+      "server://***@:10101/:8080?log=info&tls=0&max=1024&mode=0&read=10m&rate=0&slot=65536&proxy=0&proxy-in=0&lb=rr&check=0&cc=auto&dns=5m"
     )
     assert.strictEqual(
       TunnelUrl.format(ok("client://h:10101/[::1]:8080?mode=2&read=90m&slot=0")),

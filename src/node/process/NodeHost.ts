@@ -12,6 +12,7 @@ import { type Kernel, kernel } from "../kernel/Kernel.js"
 import * as KernelRelay from "../kernel/KernelRelay.js"
 import * as KernelTransport from "../kernel/KernelTransport.js"
 import * as NodeCertificates from "../socket/NodeCertificates.js"
+import * as NodeCapacity from "./NodeCapacity.js"
 import * as NodeCrypto from "./NodeCrypto.js"
 import * as NodeDeflate from "./NodeDeflate.js"
 import * as NodeSessionStore from "../store/NodeSessionStore.js"
@@ -37,6 +38,7 @@ export const layerWith = (options: Options): Layer.Layer<Services> =>
   Layer.mergeAll(
     // A later layer replaces the same part of an earlier one.
     Tunnel.layerDefaults,
+    NodeCapacity.layer,
     NodeCertificates.layer,
     NodeCrypto.layer,
     NodeDeflate.layer,
