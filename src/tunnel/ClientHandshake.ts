@@ -6,6 +6,7 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { Address } from "../core/Address.js"
 import type { Deadlines } from "../core/Deadlines.js"
+import { rootSpan } from "../core/RootSpan.js"
 import type { TlsMode } from "../core/TlsMode.js"
 import type { Crypto } from "../transport/Crypto.js"
 import { Settings } from "../transport/Settings.js"
@@ -37,6 +38,14 @@ type Environment = Crypto | Deadlines | Deflate | Scope.Scope | Settings | Trans
 
 /** Tries the tunnel keys in force, the newest first, until the server knows one. The caller's scope owns the connection. */
 export const open = (
+  keys: InForce,
+  options: Options
+): Effect.Effect<Opened, Handshake.HandshakeError | TransportError, Environment> =>
+  rootSpan("ClientHandshake.open", () => ({ server: String(options.address) }))(attempt(keys, options))
+
+// internal
+
+const attempt = (
   [key, ...olderKeys]: InForce,
   options: Options
 ): Effect.Effect<Opened, Handshake.HandshakeError | TransportError, Environment> =>
@@ -51,11 +60,9 @@ export const open = (
     Effect.catchIf(
       // A server gives no answer to a key that it does not know.
       (error) => error._tag === "HandshakeError" && error.reason === "NoAnswer",
-      (error) => (Arr.isNonEmptyReadonlyArray(olderKeys) ? open(olderKeys, options) : error)
+      (error) => (Arr.isNonEmptyReadonlyArray(olderKeys) ? attempt(olderKeys, options) : error)
     )
   )
-
-// internal
 
 const connect = (address: Address) =>
   Effect.flatMap(Effect.all([Settings, Transport]), ([{ handshakeTimeout }, transport]) =>

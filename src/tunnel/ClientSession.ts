@@ -9,6 +9,7 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import type { Address } from "../core/Address.js"
+import { rootSpan } from "../core/RootSpan.js"
 import { PoolFactory } from "../pool/PoolFactory.js"
 import { SignalBusFactory } from "../signal/SignalBusFactory.js"
 import type { Trust } from "../transport/Tls.js"
@@ -79,7 +80,7 @@ export const open = (options: Options, initial: SessionProof, terms: Terms) =>
       Scope.extend(scope),
       Effect.onError((cause) => Scope.close(scope, Exit.failCause(cause)))
     )
-  })
+  }).pipe(rootSpan("ClientSession.open", () => ({ server: String(options.address) })))
 
 // internal
 

@@ -246,10 +246,7 @@ export const accept = (
     const terms = yield* Effect.mapError(decodeTerms(answer), () => malformed(connection))
     if (TlsMode.isWeaker(terms.tls, options.tls)) return yield* refuse("Downgrade", connection)
     return { _tag: "New", terms, keys, nonces, dialect } as const
-  }).pipe(
-    inTime(connection),
-    rootSpan("Handshake.accept", () => ({ peer: String(connection.remote) }))
-  )
+  }).pipe(inTime(connection))
 
 /** A pool connection that the server has admitted to the session. */
 export interface Entered {

@@ -138,7 +138,8 @@ describe("an OpenTelemetry collector", () => {
     const { client, port, server } = await tunnel(world, { target, receiver: "server", env })
     assert.strictEqual(String(await ask(world, port, "hello")), "re:hello")
     const missing = new Map([
-      ["Handshake.accept", "peer"],
+      ["ClientHandshake.open", "server"],
+      ["ClientSession.open", "server"],
       ["Handshake.challenge", "peer"],
       ["Server.startSession", "client"],
       ["Router.open", "visitor"],
