@@ -18,11 +18,18 @@ import * as Transport from "../transport/Transport.js"
 
 /** A visitor did not send a PROXY protocol header first, though `proxy-in` is on. */
 export class NoProxyHeader extends Schema.TaggedError<NoProxyHeader>()("NoProxyHeader", {
-  reason: Schema.Literal("Other", "Ended", "Late"),
+  reason: Schema.Literal("Other", "Ended", "Late", "Full"),
   peer: Address
 }) {
   override get message(): string {
-    const instead = { Other: "sent something else", Ended: "closed the connection", Late: "sent nothing in time" }
+    if (this.reason === "Full") {
+      return `${String(this.peer)} sent part of a PROXY protocol header while ${maxPendingBytes} bytes of such headers wait`
+    }
+    const instead = {
+      Other: "sent something else",
+      Ended: "closed the connection",
+      Late: "sent no whole header in time"
+    }
     return `${String(this.peer)} ${instead[this.reason]} where proxy-in=1 expects a PROXY protocol header`
   }
 }
@@ -112,10 +119,11 @@ const makeVisitOf = (proxyIn: boolean) =>
   Effect.gen(function* () {
     const deadlines = yield* Deadlines
     const { handshakeTimeout } = yield* Settings
+    const pending = { bytes: 0 }
     return (visitor: Transport.Connection): Effect.Effect<Visit, NoProxyHeader> => {
       const own: Visit = { protocol: "tcp", visitor: visitor.remote, entry: Option.some(visitor.local) }
       if (!proxyIn) return Effect.succeed(own)
-      const header = deadlines.limit(readHeader(visitor), {
+      const header = deadlines.limit(readHeader(visitor, pending), {
         duration: handshakeTimeout,
         onTimeout: () => new NoProxyHeader({ reason: "Late", peer: visitor.remote })
       })
@@ -129,21 +137,43 @@ const makeVisitOf = (proxyIn: boolean) =>
     }
   })
 
-/** Reads the header; the bytes after it stay on the connection. */
-const readHeader = (visitor: Transport.Connection) => {
-  const refuse = (reason: NoProxyHeader["reason"]) => new NoProxyHeader({ reason, peer: visitor.remote })
-  const readOn = (received: Uint8Array): Effect.Effect<Option.Option<ProxyHeader.Endpoints>, NoProxyHeader> =>
-    Effect.flatMap(
+/** The most bytes of unfinished PROXY headers, of all visitors of a port: 255 of the longest. */
+const maxPendingBytes = 16 * 1024 * 1024
+
+/** Reads the header; the bytes after it stay on the connection. `pending` counts the bytes that all visitors wait with. */
+const readHeader = (visitor: Transport.Connection, pending: { bytes: number }) =>
+  Effect.suspend(() => {
+    const refuse = (reason: NoProxyHeader["reason"]) => new NoProxyHeader({ reason, peer: visitor.remote })
+    const chunks: Array<Uint8Array> = []
+    let received = 0
+    let needed = 1
+    const readOn: Effect.Effect<Option.Option<ProxyHeader.Endpoints>, NoProxyHeader> = Effect.flatMap(
       Effect.mapError(visitor.read, () => refuse("Ended")),
       (chunk) => {
         if (Option.isNone(chunk)) return refuse("Ended")
-        const bytes = received.length === 0 ? chunk.value : Frame.concat([received, chunk.value])
+        const { length } = chunk.value
+        if (pending.bytes + length > maxPendingBytes) return refuse("Full")
+        pending.bytes += length
+        received += length
+        chunks.push(chunk.value)
+        // A header that comes byte by byte is joined once.
+        if (received < needed) return readOn
+        const bytes = Frame.concat(chunks)
         const decoded = ProxyHeader.decode(bytes)
         if (decoded._tag === "Invalid") return refuse("Other")
-        if (decoded._tag === "Incomplete") return readOn(bytes)
+        if (decoded._tag === "Incomplete") {
+          chunks.splice(0, chunks.length, bytes)
+          needed = decoded.bytes
+          return readOn
+        }
         if (decoded.length < bytes.length) visitor.unread(bytes.subarray(decoded.length))
         return Effect.succeed(decoded.endpoints)
       }
     )
-  return readOn(new Uint8Array(0))
-}
+    return Effect.ensuring(
+      readOn,
+      Effect.sync(() => {
+        pending.bytes -= received
+      })
+    )
+  })

@@ -14,7 +14,11 @@ export interface Endpoints {
 
 /** The header at the start of the bytes so far. `None`: the sender connects for itself, e.g. for a health check. */
 export type Decoded =
-  | { readonly _tag: "Incomplete" }
+  | {
+      readonly _tag: "Incomplete"
+      /** At least this many bytes are needed from the start. */
+      readonly bytes: number
+    }
   | { readonly _tag: "Invalid" }
   | { readonly _tag: "Header"; readonly length: number; readonly endpoints: Option.Option<Endpoints> }
 
@@ -33,16 +37,16 @@ export const encode = (version: 1 | 2, { destination, source }: Endpoints): Uint
   return Uint8Array.from([...signature, 0x21, four ? 0x11 : 0x21, 0, hosts.length + ports.length, ...hosts, ...ports])
 }
 
-/** Decodes either version. More than 2064 bytes are never `Incomplete`. */
+/** Decodes either version. More than 65,551 bytes, a header of version 2 with its TLVs, are never `Incomplete`. */
 export const decode = (bytes: Uint8Array): Decoded => {
   const second = startsWith(bytes, signature)
   if (second === "no") return decodeFirst(bytes)
-  return second === "maybe" ? incomplete : decodeSecond(bytes)
+  return second === "maybe" ? incomplete(signature.length) : decodeSecond(bytes)
 }
 
 // internal
 
-const incomplete: Decoded = { _tag: "Incomplete" }
+const incomplete = (bytes: number): Decoded => ({ _tag: "Incomplete", bytes })
 const invalid: Decoded = { _tag: "Invalid" }
 const header = (length: number, endpoints: Option.Option<Endpoints>): Decoded => ({
   _tag: "Header",
@@ -56,7 +60,6 @@ const ascii = (text: string): Uint8Array => encoder.encode(text)
 
 const signature = [0x0d, 0x0a, 0x0d, 0x0a, 0x00, 0x0d, 0x0a, 0x51, 0x55, 0x49, 0x54, 0x0a]
 const maxFirstBytes = 107
-const maxSecondBytes = 2048
 
 const startsWith = (bytes: Uint8Array, start: ReadonlyArray<number>): "yes" | "maybe" | "no" => {
   const known = Math.min(bytes.length, start.length)
@@ -81,7 +84,7 @@ const first = /^PROXY (?:UNKNOWN(?: [^\r\n]*)?|(TCP4|TCP6) ([^ ]+) ([^ ]+) (0|[1
 const decodeFirst = (bytes: Uint8Array): Decoded => {
   if (startsWith(bytes, Array.from(ascii("PROXY "))) === "no") return invalid
   const end = bytes.subarray(0, maxFirstBytes).indexOf(0x0a)
-  if (end === -1) return bytes.length >= maxFirstBytes ? invalid : incomplete
+  if (end === -1) return bytes.length >= maxFirstBytes ? invalid : incomplete(bytes.length + 1)
   const line = decoder.decode(bytes.subarray(0, end))
   const match = line.endsWith("\r") ? first.exec(line.slice(0, -1)) : null
   if (match === null) return invalid
@@ -95,12 +98,12 @@ const decodeFirst = (bytes: Uint8Array): Decoded => {
 }
 
 const decodeSecond = (bytes: Uint8Array): Decoded => {
-  if (bytes.length < 16) return incomplete
+  if (bytes.length < 16) return incomplete(16)
   const [command = 0, family = 0, high = 0, low = 0] = bytes.subarray(12)
   const length = high * 256 + low
-  if (command >> 4 !== 2 || (command & 15) > 1 || length > maxSecondBytes) return invalid
+  if (command >> 4 !== 2 || (command & 15) > 1) return invalid
   if (family >> 4 > 3 || (family & 15) > 2) return invalid
-  if (bytes.length < 16 + length) return incomplete
+  if (bytes.length < 16 + length) return incomplete(16 + length)
   const whole = 16 + length
   if ((command & 15) === 0) return header(whole, Option.none())
   const size = family === 0x11 ? 4 : family === 0x21 ? 16 : undefined

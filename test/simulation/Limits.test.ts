@@ -396,6 +396,48 @@ describe("a TCP reader that stops", () => {
   )
 })
 
+describe("proxy-in", () => {
+  /** A header of version 2 with TLVs, as long as it can be. */
+  const header = new Uint8Array(16 + 65_535)
+  header.set([
+    13, 10, 13, 10, 0, 13, 10, 81, 85, 73, 84, 10, 0x21, 0x11, 255, 255, 10, 0, 0, 1, 10, 0, 0, 2, 0, 9, 0, 80
+  ])
+
+  it.each([65_551, 5000, 11])("accepts a header of 64 KiB in pieces of %i bytes", (piece) => {
+    LimitWorld.run({ side: "receiver", query: "proxy-in=1" }, ({ network }) =>
+      Effect.gen(function* () {
+        yield* LimitWorld.echoTcp(network)
+        const connection = yield* (yield* Transport.Transport).connect(visitorsAt)
+        const bytes = Uint8Array.from([...header, 7])
+        for (let at = 0; at < bytes.length; at += piece) yield* connection.write(bytes.subarray(at, at + piece))
+        assert.deepStrictEqual(yield* connection.read, Option.some(Uint8Array.of(7)))
+      })
+    )
+  })
+
+  it("refuses headers beyond 16 MiB that are unfinished, and serves others when these are gone", () => {
+    LimitWorld.run({ side: "receiver", query: "proxy-in=1" }, ({ network, tunnel }) =>
+      Effect.gen(function* () {
+        yield* LimitWorld.echoTcp(network)
+        const transport = yield* Transport.Transport
+        const send = Effect.gen(function* () {
+          const connection = yield* transport.connect(visitorsAt)
+          yield* connection.write(header.subarray(0, -1))
+        })
+        yield* Effect.replicateEffect(send, 300)
+        yield* Effect.sleep("2 seconds")
+        assert.strictEqual((yield* tunnel.checkpoint).refused["header"], 300 - 255)
+        // The timeout of a handshake.
+        yield* Effect.sleep("10 seconds")
+        assert.strictEqual((yield* tunnel.checkpoint).refused["header"], 300)
+        const connection = yield* transport.connect(visitorsAt)
+        yield* connection.write(Uint8Array.from([...header, 7]))
+        assert.deepStrictEqual(yield* connection.read, Option.some(Uint8Array.of(7)))
+      })
+    )
+  })
+})
+
 describe("a timeout", () => {
   const within = (limit: number, more: number, took: number) => {
     assert.isAtLeast(took, limit)

@@ -99,10 +99,21 @@ describe("ProxyHeader", () => {
     "\r\n\r\n\0\r\nQUIT\n\x22\x11\0\x0c",
     "\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x04abcd",
     "\r\n\r\n\0\r\nQUIT\n\x21\x41\0\x04abcd",
-    "\r\n\r\n\0\r\nQUIT\n\x21\x11\xff\xff",
     "\r\n\r\nX"
   ])("refuses %j", (text) => {
     assert.strictEqual(ProxyHeader.decode(Uint8Array.from(Buffer.from(text, "latin1")))._tag, "Invalid")
+  })
+
+  it("decodes a header of version 2 with 64 KiB of TLVs", () => {
+    const start = Buffer.from("\r\n\r\n\0\r\nQUIT\n\x21\x11\xff\xff\x0a\0\0\x01\x0a\0\0\x02\0\x09\0\x50", "latin1")
+    const bytes = new Uint8Array(16 + 65_535)
+    bytes.set(start)
+    assert.deepStrictEqual(ProxyHeader.decode(bytes.subarray(0, -1)), { _tag: "Incomplete", bytes: bytes.length })
+    assert.deepStrictEqual(ProxyHeader.decode(bytes), {
+      _tag: "Header",
+      length: bytes.length,
+      endpoints: Option.some({ source: Address.make("10.0.0.1", 9), destination: Address.make("10.0.0.2", 80) })
+    })
   })
 
   it.prop(
