@@ -152,64 +152,29 @@ const make = (config: TunnelConfig) =>
   Effect.gen(function* () {
     const events = yield* EventBus.EventBus
     const router = yield* Router.Router
-    const { traffic } = yield* Meter.Meter
-    const refusals = yield* Refusals.Refusals
     const relay = yield* Relay.Relay
-    const datagramRelay = yield* DatagramRelay.DatagramRelay
-    const signals = yield* SignalCounts.SignalCounts
     const { reportInterval } = yield* Settings
     const metrics = yield* TunnelMetrics.begin(config)
-    let stopping = false
-    let opened: Runner.Runner | undefined
+    const phase: Phase = { runner: undefined, isStopping: false }
+    const { figures, status } = yield* makeFigures(phase)
 
-    const status = Effect.map(router.sessions, (sessions): Status =>
-      stopping ? "stopping" : opened?.role === "forward" || sessions.some(isAttached) ? "serving" : "waiting"
-    )
-    const figures = Effect.gen(function* () {
-      const sessions = yield* router.sessions
-      const attached = sessions.filter(isAttached)
-      const pools = yield* Effect.forEach(sessions, ({ stats }) => stats)
-      const trips = yield* Effect.forEach(attached, ({ roundTrip }) => roundTrip)
-      const sum = (figure: "idle" | "capacity" | "waiting") => pools.reduce((sum, pool) => sum + pool[figure], 0)
-      const tcp = yield* relay.count
-      const udp = yield* datagramRelay.count
-      const fields = {
-        status: yield* status,
-        mode: modeOf(opened),
-        ping: Option.map(Option.firstSomeOf(trips), Duration.toMillis),
-        pool: { idle: sum("idle"), capacity: sum("capacity"), waiting: sum("waiting") },
-        tcps: tcp.live,
-        udps: udp.live,
-        visitors: tcp.total + udp.total,
-        ...traffic,
-        refused: yield* refusals.counts
-      }
-      return {
-        checkpoint: new Checkpoint(fields, { disableValidation: true }),
-        visitors: { tcp: tcp.total, udp: udp.total },
-        signals,
-        sessions: attached.length
-      }
+    // Runs last, when the visitors that were allowed to finish have been counted.
+    yield* Effect.addFinalizer(() => (phase.runner === undefined ? Effect.void : Effect.map(figures, metrics.end)))
+    // Closes the ports first, then drains, then closes the visitors.
+    const visitors = yield* Effect.acquireRelease(Scope.make(), (scope, exit) => Scope.close(scope, exit))
+    yield* Effect.addFinalizer((exit) => {
+      phase.isStopping = true
+      return Exit.isFailure(exit) && !Exit.isInterrupted(exit) ? Effect.void : drain
     })
+    const runner = (phase.runner = yield* Runner.open(config, visitors))
+    yield* Effect.logInfo(`relay: ${relay.description}`)
+
+    // Each checkpoint publishes the metrics.
     const checkpoint = Effect.map(figures, (figures) => {
       metrics.publish(figures)
       return figures.checkpoint
     })
-
-    // Runs last, when the visitors that were allowed to finish have been counted.
-    yield* Effect.addFinalizer(() => (opened === undefined ? Effect.void : Effect.map(figures, metrics.end)))
-    // Closes the ports first, then drains, then closes the visitors.
-    const visitors = yield* Effect.acquireRelease(Scope.make(), (scope, exit) => Scope.close(scope, exit))
-    yield* Effect.addFinalizer((exit) => {
-      stopping = true
-      return Exit.isFailure(exit) && !Exit.isInterrupted(exit) ? Effect.void : drain
-    })
-
-    const runner = (opened = yield* Runner.open(config, visitors))
-    yield* Effect.logInfo(`relay: ${relay.description}`)
-
     const checkpoints = Stream.repeatEffectWithSchedule(checkpoint, Schedule.spaced(reportInterval))
-    // Each checkpoint publishes the metrics.
     const report = ({ line }: Checkpoint) => (config.log === "event" ? Effect.logInfo(line) : Effect.void)
     yield* Effect.forkScoped(Stream.runForEach(checkpoints, report))
 
@@ -226,6 +191,55 @@ const make = (config: TunnelConfig) =>
       ),
       addresses: Effect.sync(() => ({ tunnel: runner.tunnel, visitors: runner.visitors() }))
     })
+  })
+
+interface Phase {
+  /** Set once the ports are open. */
+  runner: Runner.Runner | undefined
+  isStopping: boolean
+}
+
+/** Reads the status and the figures of the tunnel. */
+const makeFigures = (phase: Phase) =>
+  Effect.gen(function* () {
+    const router = yield* Router.Router
+    const { traffic } = yield* Meter.Meter
+    const refusals = yield* Refusals.Refusals
+    const relay = yield* Relay.Relay
+    const datagramRelay = yield* DatagramRelay.DatagramRelay
+    const signals = yield* SignalCounts.SignalCounts
+
+    const status = Effect.map(router.sessions, (sessions): Status => {
+      if (phase.isStopping) return "stopping"
+      return phase.runner?.role === "forward" || sessions.some(isAttached) ? "serving" : "waiting"
+    })
+    const figures = Effect.gen(function* () {
+      const sessions = yield* router.sessions
+      const attached = sessions.filter(isAttached)
+      const pools = yield* Effect.forEach(sessions, ({ stats }) => stats)
+      const trips = yield* Effect.forEach(attached, ({ roundTrip }) => roundTrip)
+      const sum = (figure: "idle" | "capacity" | "waiting") => pools.reduce((sum, pool) => sum + pool[figure], 0)
+      const tcp = yield* relay.count
+      const udp = yield* datagramRelay.count
+      const fields = {
+        status: yield* status,
+        mode: modeOf(phase.runner),
+        ping: Option.map(Option.firstSomeOf(trips), Duration.toMillis),
+        pool: { idle: sum("idle"), capacity: sum("capacity"), waiting: sum("waiting") },
+        tcps: tcp.live,
+        udps: udp.live,
+        visitors: tcp.total + udp.total,
+        ...traffic,
+        refused: yield* refusals.counts
+      }
+      return {
+        checkpoint: new Checkpoint(fields, { disableValidation: true }),
+        visitors: { tcp: tcp.total, udp: udp.total },
+        signals,
+        sessions: attached.length
+      }
+    })
+    return { status, figures }
   })
 
 /** As the URL's `mode` counts. */
