@@ -44,21 +44,23 @@ export interface Options {
  */
 export const run = (options: Options) =>
   Effect.gen(function* () {
-    const clients = yield* makeClients(options)
-    const deciding = yield* Effect.makeSemaphore(1)
-    yield* clients.restore
-    yield* Effect.forkScoped(Stream.runForEach(options.keyring.changes, clients.resetOutdated))
+    const { keyring, listener } = options
+    const terms = yield* termsOf(options)
+    const server: Server = {
+      options,
+      terms,
+      stored: yield* SessionState.make({ tunnel: String(listener.address), terms: toText(terms) }),
+      scope: yield* Effect.scope,
+      turn: yield* Effect.makeSemaphore(1),
+      current: undefined
+    }
+    yield* restore(server)
+    yield* Effect.forkScoped(Stream.runForEach(keyring.changes, (inForce) => resetOutdated(server, inForce)))
     return yield* TunnelPort.serve({
-      listener: options.listener,
-      keys: options.keyring.inForce,
-      onClient: (arrival, candidate) => {
-        const resumable = clients.resumable(candidate)
-        // Not in turn: another candidate may be waiting there for this client to answer the ping.
-        return resumable === undefined
-          ? deciding.withPermits(1)(clients.startOrDecline(arrival, candidate))
-          : clients.resume(arrival, candidate, resumable)
-      },
-      onJoin: clients.join
+      listener,
+      keys: keyring.inForce,
+      onClient: (arrival, candidate) => onClient(server, arrival, candidate),
+      onJoin: (arrival, join) => onJoin(server, arrival, join)
     }).pipe(Effect.provideService(Scope.Scope, options.connections))
   })
 
@@ -67,136 +69,136 @@ export const run = (options: Options) =>
 /** How long the current client may take to answer a ping when another client asks for the tunnel. */
 const probeTimeout = Duration.seconds(1)
 
-/** A client that resumes, and the proof by which it does. */
-interface Resumable {
-  readonly client: CurrentClient.CurrentClient
-  readonly proof: SessionProof
+interface Server {
+  readonly options: Options
+  readonly terms: Terms
+  readonly stored: SessionState.Stored
+  /** Holds the sessions. */
+  readonly scope: Scope.Scope
+  /** One candidate at a time asks for the tunnel. */
+  readonly turn: Effect.Semaphore
+  current: CurrentClient.CurrentClient | undefined
 }
 
-/** The current client, and all that can change who it is. */
-const makeClients = (options: Options) =>
+const onClient = (server: Server, arrival: TunnelPort.Arrival, candidate: Handshake.Candidate) => {
+  const { current } = server
+  const proof = current && Option.getOrUndefined(CurrentClient.resumedBy(current, candidate))
+  // Not in turn: another candidate may be waiting there for this client to answer the ping.
+  return current === undefined || proof === undefined
+    ? server.turn.withPermits(1)(startOrDecline(server, arrival, candidate))
+    : resume(server, arrival, candidate, { current, proof })
+}
+
+const startOrDecline = (server: Server, arrival: TunnelPort.Arrival, candidate: Handshake.Candidate) =>
+  Effect.gen(function* () {
+    const { current } = server
+    if (current === undefined) return yield* start(server, arrival, candidate)
+    if (yield* isAlive(current, candidate)) return yield* decline(arrival, candidate)
+    yield* CurrentClient.end(current)
+    yield* start(server, arrival, candidate)
+  })
+
+/** Whether the current client keeps the tunnel from this candidate. */
+const isAlive = (current: CurrentClient.CurrentClient, candidate: Handshake.Candidate) =>
+  current.state._tag === "Ending" || current.id === candidate.client
+    ? Effect.succeed(false)
+    : current.session.probe(probeTimeout)
+
+const decline = ({ connection }: TunnelPort.Arrival, candidate: Handshake.Candidate) =>
+  Effect.zipRight(
+    Handshake.decline(connection, candidate),
+    new Handshake.HandshakeError({ reason: "Busy", peer: connection.remote })
+  )
+
+const start = (server: Server, arrival: TunnelPort.Arrival, candidate: Handshake.Candidate) =>
+  Effect.gen(function* () {
+    const { connection } = arrival
+    const { client: id, dialect, key, keys, nonces } = candidate
+    const details = { client: String(connection.remote) }
+    const client = yield* open(server, { id, details, proof: { key, keys, nonces } })
+    yield* Effect.tapError(Handshake.grant(connection, candidate, server.terms), () => CurrentClient.end(client))
+    yield* attach(server, client, arrival, { connection, dialect, key })
+  }).pipe(rootSpan("Server.startSession", () => ({ client: String(arrival.connection.remote) })))
+
+/** The session continues over another control connection: relays, pool and outbox stay as they are. */
+const resume = (
+  server: Server,
+  arrival: TunnelPort.Arrival,
+  candidate: Handshake.Candidate,
+  { current, proof }: { readonly current: CurrentClient.CurrentClient; readonly proof: SessionProof }
+) =>
+  Effect.gen(function* () {
+    const { connection } = arrival
+    const { dialect, key } = candidate
+    // Before the answer is sent, because the client's pool connections may follow it at once.
+    CurrentClient.addProof(current, proof, candidate)
+    yield* Handshake.resume(connection, candidate, { keys: proof.keys, received: current.session.received() })
+    const received = Option.match(candidate.resume, { onNone: () => -1, onSome: ({ received }) => received })
+    yield* attach(server, current, arrival, { connection, dialect, key, received })
+    yield* Effect.annotateLogs(Effect.logInfo("client resumed its session"), { client: String(connection.remote) })
+  }).pipe(rootSpan("Server.resumeSession", () => ({ client: String(arrival.connection.remote) })))
+
+/** Opens the session that the previous process of this server stored. */
+const restore = (server: Server) =>
   Effect.gen(function* () {
     const { resumeGrace } = yield* Settings
-    const terms = yield* termsOf(options)
-    const stored = yield* SessionState.make({ tunnel: String(options.listener.address), terms: toText(terms) })
-    const tunnel = yield* Effect.scope
-    let current: CurrentClient.CurrentClient | undefined
-
-    const resetOutdated = (inForce: Keyring.InForce) =>
-      Effect.suspend(() => (current === undefined ? Effect.void : CurrentClient.resetOutdated(current, inForce)))
-
-    const attach = (...given: Parameters<typeof CurrentClient.attach>) =>
-      CurrentClient.attach(...given).pipe(
-        // The grace of its tunnel key may have ended during the handshake.
-        Effect.zipRight(Effect.flatMap(options.keyring.inForce, resetOutdated))
-      )
-
-    /** Opens a session for this client, which is the current one until the session's scope closes. */
-    const open = (
-      given: Pick<CurrentClient.Options, "details" | "id" | "proof">,
-      saved: Option.Option<SessionState.SessionState>
-    ) =>
-      Effect.gen(function* () {
-        const { bus, pool } = Option.getOrElse(saved, () => ({ bus: undefined, pool: undefined }))
-        const { certificate, max } = options
-        const visitors = options.receiver === "server" ? "local" : "remote"
-        const client = yield* Scope.extend(
-          CurrentClient.make({ ...given, pool: { certificate, max, visitors, saved: pool }, bus }),
-          tunnel
-        )
-        current = client
-        yield* Scope.addFinalizer(
-          client.scope,
-          Effect.sync(() => {
-            if (current === client) current = undefined
-          })
-        )
-        const router = yield* Router
-        yield* Scope.extend(router.use(client.session), client.scope)
-        yield* Effect.forkIn(runSession(client), client.scope)
-        yield* Scope.addFinalizer(client.scope, farewell(client, stored))
-        return client
-      })
-
-    const start = (arrival: TunnelPort.Arrival, candidate: Handshake.Candidate) =>
-      Effect.gen(function* () {
-        const { client: id, dialect, key, keys, nonces } = candidate
-        const details = { client: String(arrival.connection.remote) }
-        const client = yield* open({ id, details, proof: { key, keys, nonces } }, Option.none())
-        yield* Effect.tapError(Handshake.grant(arrival.connection, candidate, terms), () => CurrentClient.end(client))
-        yield* attach(client, arrival, { connection: arrival.connection, dialect, key })
-      }).pipe(rootSpan("Server.startSession", () => ({ client: String(arrival.connection.remote) })))
-
-    const decline = (arrival: TunnelPort.Arrival, candidate: Handshake.Candidate) =>
-      Effect.zipRight(
-        Handshake.decline(arrival.connection, candidate),
-        new Handshake.HandshakeError({ reason: "Busy", peer: arrival.connection.remote })
-      )
-
-    return {
-      resetOutdated,
-
-      /** Opens the session that the previous process of this server stored. */
-      restore: Effect.gen(function* () {
-        const [key] = yield* options.keyring.inForce
-        const saved = yield* stored.restore({ key, grace: resumeGrace })
-        if (Option.isNone(saved)) return
-        const { client: id, proof } = saved.value
-        yield* open({ id, details: { client: id }, proof }, saved)
-        yield* Effect.logInfo("restored the previous session; waiting for its client")
-      }),
-
-      startOrDecline: (arrival: TunnelPort.Arrival, candidate: Handshake.Candidate) =>
-        Effect.suspend(() => {
-          if (current === undefined) return start(arrival, candidate)
-          const replaced = current
-          return Effect.flatMap(isAlive(replaced, candidate.client), (alive) =>
-            alive
-              ? decline(arrival, candidate)
-              : Effect.zipRight(CurrentClient.end(replaced), start(arrival, candidate))
-          )
-        }),
-
-      /** The session that the candidate can resume, if any. */
-      resumable: (candidate: Handshake.Candidate): Resumable | undefined => {
-        const client = current
-        return client === undefined
-          ? undefined
-          : Option.getOrUndefined(
-              Option.map(CurrentClient.resumedBy(client, candidate), (proof) => ({ client, proof }))
-            )
-      },
-
-      /** The session continues over another control connection: relays, pool and outbox stay as they are. */
-      resume: (arrival: TunnelPort.Arrival, candidate: Handshake.Candidate, { client, proof }: Resumable) =>
-        Effect.gen(function* () {
-          const { connection } = arrival
-          // Before the answer is sent, because the client's pool connections may follow it at once.
-          CurrentClient.addProof(client, proof, candidate)
-          yield* Handshake.resume(connection, candidate, { keys: proof.keys, received: client.session.received() })
-          const received = Option.match(candidate.resume, { onNone: () => -1, onSome: ({ received }) => received })
-          yield* attach(client, arrival, { connection, dialect: candidate.dialect, key: candidate.key, received })
-          yield* Effect.annotateLogs(Effect.logInfo("client resumed its session"), {
-            client: String(connection.remote)
-          })
-        }).pipe(rootSpan("Server.resumeSession", () => ({ client: String(arrival.connection.remote) }))),
-
-      /** Admits a pool connection to the session that it claims. */
-      join: ({ connection, scope }: TunnelPort.Arrival, { line, session }: { line: string; session: string }) =>
-        Effect.flatMap(options.keyring.inForce, (inForce) => {
-          const client = current
-          const proof = Option.flatMap(Option.fromNullable(client), (client) =>
-            CurrentClient.joinedBy(client, session, inForce)
-          )
-          return client === undefined || Option.isNone(proof)
-            ? new Handshake.HandshakeError({ reason: "UnknownSession", peer: connection.remote })
-            : Effect.zipRight(
-                client.admission.admit(connection, { keys: proof.value.keys, line, scope }),
-                CurrentClient.serve(client)
-              )
-        })
-    }
+    const [key] = yield* server.options.keyring.inForce
+    const saved = yield* server.stored.restore({ key, grace: resumeGrace })
+    if (Option.isNone(saved)) return
+    const { client: id, proof } = saved.value
+    yield* open(server, { id, details: { client: id }, proof }, saved.value)
+    yield* Effect.logInfo("restored the previous session; waiting for its client")
   })
+
+/** Admits a pool connection to the session that it claims. */
+const onJoin = (
+  { current, options }: Server,
+  { connection, scope }: TunnelPort.Arrival,
+  { line, session }: { readonly line: string; readonly session: string }
+) =>
+  Effect.flatMap(options.keyring.inForce, (inForce) => {
+    const proof = current && Option.getOrUndefined(CurrentClient.joinedBy(current, session, inForce))
+    return current === undefined || proof === undefined
+      ? new Handshake.HandshakeError({ reason: "UnknownSession", peer: connection.remote })
+      : Effect.zipRight(
+          current.admission.admit(connection, { keys: proof.keys, line, scope }),
+          CurrentClient.serve(current)
+        )
+  })
+
+/** Opens a session for this client, which is the current one until the session's scope closes. */
+const open = (
+  server: Server,
+  given: Pick<CurrentClient.Options, "details" | "id" | "proof">,
+  saved?: SessionState.SessionState
+) =>
+  Effect.gen(function* () {
+    const { certificate, max, receiver } = server.options
+    const visitors = receiver === "server" ? "local" : "remote"
+    const pool = { certificate, max, visitors, saved: saved?.pool } as const
+    const client = yield* Scope.extend(CurrentClient.make({ ...given, pool, bus: saved?.bus }), server.scope)
+    server.current = client
+    const leave = Effect.sync(() => {
+      if (server.current === client) server.current = undefined
+    })
+    yield* Scope.addFinalizer(client.scope, leave)
+    const router = yield* Router
+    yield* Scope.extend(router.use(client.session), client.scope)
+    yield* Effect.forkIn(runSession(client), client.scope)
+    yield* Scope.addFinalizer(client.scope, farewell(client, server.stored))
+    return client
+  })
+
+const attach = (server: Server, ...given: Parameters<typeof CurrentClient.attach>) =>
+  CurrentClient.attach(...given).pipe(
+    // The grace period of its tunnel key may have ended during the handshake.
+    Effect.zipRight(Effect.flatMap(server.options.keyring.inForce, (inForce) => resetOutdated(server, inForce)))
+  )
+
+const resetOutdated = (server: Server, inForce: Keyring.InForce) =>
+  Effect.suspend(() =>
+    server.current === undefined ? Effect.void : CurrentClient.resetOutdated(server.current, inForce)
+  )
 
 /** A self-signed certificate is part of the terms: the client pins its fingerprint. */
 const termsOf = ({ certificate, max, receiver, tls }: Options) =>
@@ -204,12 +206,6 @@ const termsOf = ({ certificate, max, receiver, tls }: Options) =>
     const pinned = tls === "self-signed" ? yield* Effect.transposeOption(certificate) : Option.none()
     return new Terms({ max, receiver, tls, fingerprint: Option.map(pinned, ({ fingerprint }) => fingerprint) })
   })
-
-/** Whether the current client keeps the tunnel from a candidate of this process id. */
-const isAlive = (current: CurrentClient.CurrentClient, candidate: string) =>
-  current.state._tag === "Ending" || current.id === candidate
-    ? Effect.succeed(false)
-    : current.session.probe(probeTimeout)
 
 /** Handles the client's signals until its session is over, and ends it. */
 const runSession = (client: CurrentClient.CurrentClient) =>
