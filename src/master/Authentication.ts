@@ -20,9 +20,9 @@ export const layer: Layer.Layer<KeyCheck, never, ApiKey> = Layer.effect(
       apiKey: (key) =>
         Effect.gen(function* () {
           const request = yield* HttpServerRequest.HttpServerRequest
-          const url = new URL(request.url, "http://master")
-          const ticket = url.searchParams.get("ticket")
-          if (Redacted.value(key) === "" && ticket !== null && opensStream(url.pathname)) {
+          const [path = "", query = ""] = request.url.split("?")
+          const ticket = new URLSearchParams(query).get("ticket")
+          if (Redacted.value(key) === "" && ticket !== null && opensStream(path)) {
             return { key: yield* apiKey.redeem(ticket, addressOf(request)) }
           }
           yield* apiKey.verify(key, addressOf(request))

@@ -40,41 +40,57 @@ export type Id = typeof Id.Type
 /** The id of the list entry that represents the API key: its `url` is the key. */
 export const keyId = "********"
 
-/** At most `limit` characters, no control characters. */
-const text = (limit: number) =>
-  Schema.String.pipe(
-    Schema.filter((value) => Array.from(value).length <= limit && !/[\p{Cc}\p{Cs}]/u.test(value), {
-      jsonSchema: { maxLength: limit, pattern: "^[^\\u0000-\\u001f\\u007f-\\u009f]*$" }
+const maxLength = 256
+/** The characters that a name may not have, as the class of a regular expression. */
+const controls = "\\u0000-\\u001f\\u007f-\\u009f"
+/** Bidirectional formatting characters: they reorder what a terminal or a browser shows after them. */
+const bidi = "\\u061c\\u200e\\u200f\\u202a-\\u202e\\u2066-\\u2069"
+
+const text = (excluded: string, expected: string) => {
+  const invalid = new RegExp(`[${excluded}\\p{Cs}]`, "u")
+  return Schema.String.pipe(
+    Schema.filter((value) => Array.from(value).length <= maxLength && !invalid.test(value), {
+      jsonSchema: { maxLength, pattern: `^[^${excluded}]*$` }
     })
-  ).annotations({
-    message: () => ({
-      message: `expected a text of at most ${limit} characters without control characters`,
-      override: true
-    })
-  })
+  ).annotations({ message: () => ({ message: `expected a text ${expected}`, override: true }) })
+}
 
-export const Alias = text(256)
+const nameRule = `of at most ${maxLength} characters without control characters or bidirectional controls`
+/** A name in a request. */
+const name = text(controls + bidi, nameRule)
+/** A name in the store, where earlier versions allowed bidirectional controls. */
+const storedName = text(controls, `of at most ${maxLength} characters without control characters`)
 
-const peer = { sid: text(256), type: text(256), alias: text(256) }
+export const Alias = name
 
-export const Peer = Schema.Struct(peer).annotations({ identifier: "Peer" })
+export const Peer = Schema.Struct({ sid: storedName, type: storedName, alias: storedName }).annotations({
+  identifier: "Peer"
+})
 
 /** Changes to a peer; omitted fields stay as they are. */
-export const PatchPeer = Schema.partial(Schema.Struct(peer)).annotations({
+export const PatchPeer = Schema.partial(Schema.Struct({ sid: name, type: name, alias: name })).annotations({
   identifier: "PatchPeer",
   parseOptions: { onExcessProperty: "error" }
 })
 export type PatchPeer = typeof PatchPeer.Type
 
+/** What the name of a tag must be. `__proto__` is no key of a JavaScript object. */
+export const tagNameRule = `expected a name other than __proto__, ${nameRule}`
+
 const maxTags = 64
-export const Tags = Schema.Record({ key: text(256), value: text(256) }).pipe(
+/** Tags in a request. A record drops keys that do not fit in silence, unless excess properties are errors. */
+export const Tags = Schema.Record({ key: name.pipe(Schema.filter((key) => key !== "__proto__")), value: name }).pipe(
   Schema.filter((tags) => Object.keys(tags).length <= maxTags || `expected at most ${maxTags} tags`, {
     jsonSchema: { maxProperties: maxTags }
-  })
+  }),
+  Schema.annotations({ parseOptions: { onExcessProperty: "error" } })
 )
 
 /** Data that dashboards store with an instance. The master does not use it. */
-export const Meta = Schema.Struct({ peer: Peer, tags: Tags }).annotations({ identifier: "Meta" })
+export const Meta = Schema.Struct({
+  peer: Peer,
+  tags: Schema.Record({ key: storedName, value: storedName })
+}).annotations({ identifier: "Meta" })
 export type Meta = typeof Meta.Type
 
 export const noMeta: Meta = { peer: { sid: "", type: "", alias: "" }, tags: {} }

@@ -14,6 +14,7 @@ import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import * as Stream from "effect/Stream"
 import { NotReady } from "./ApiErrors.js"
+import { tagNameRule } from "./Instance.js"
 import type { withPrefix } from "./MasterApi.js"
 import { Metrics } from "./Metrics.js"
 
@@ -67,8 +68,15 @@ export const make =
     Effect.gen(function* () {
       const { answered } = yield* Metrics
       const received = yield* HttpServerRequest.HttpServerRequest
-      const [path = ""] = received.url.split("?")
-      const request = rootPaths.has(normalized(path)) ? received.modify({ url: `${base}${received.url}` }) : received
+      const target = pathOf(received.url)
+      if (Option.isNone(target)) {
+        answered(received.method, 400)
+        return failure(400, `request target ${received.url.slice(0, 200)}: expected a path`)
+      }
+      const [path = ""] = target.value.split("?")
+      const request = received.modify({
+        url: rootPaths.has(normalized(path)) ? `${base}${target.value}` : target.value
+      })
       const response = yield* Effect.flatMap(
         readBody(request),
         Either.match({
@@ -81,6 +89,19 @@ export const make =
     })
 
 // internal
+
+/**
+ * The path and query of a request target. A proxy sends a whole URL: its scheme and host are ignored. `None` for other
+ * targets, and for those that are no reference to a URL, such as `//`.
+ *
+ * Source: RFC 9112 §3.2.
+ */
+const pathOf = (target: string): Option.Option<string> => {
+  const path = target.replace(/^https?:\/\/[^/?#]*/i, "")
+  const isPath = path.startsWith("/") || (path !== target && /^(\?|$)/.test(path))
+  if (!isPath || !URL.canParse(target, "http://master")) return Option.none()
+  return Option.some(path.startsWith("/") ? path : `/${path}`)
+}
 
 const patternOf = (path: string): RegExp =>
   new RegExp(`^${path.replace(/[.*+?^${}()|[\]\\]/g, "\\$&").replaceAll(/:\w+/g, "[^/]+")}$`)
@@ -120,7 +141,7 @@ const readBody = (
       return Effect.succeed(bytes <= maxDiscardedBytes)
     })
     if (bytes > maxBodyBytes) return Either.left(bodyTooLarge(`more than ${maxBodyBytes}`))
-    const web = new Request(new URL(request.url, "http://master"), {
+    const web = new Request("http://master/", {
       method: request.method,
       headers: { ...request.headers, "content-type": "application/json" },
       ...(bytes > 0 ? { body: new Blob(parts) } : {})
@@ -129,7 +150,8 @@ const readBody = (
       onNone: () => ({}),
       onSome: (remoteAddress) => ({ remoteAddress })
     })
-    return Either.right(HttpServerRequest.fromWeb(web).modify(address))
+    // The URL is the one received: a `Request` would resolve `..`, and reads `//name` as a host.
+    return Either.right(HttpServerRequest.fromWeb(web).modify({ url: request.url, ...address }))
   })
 
 const isServerError = (error: unknown): error is HttpServerError.HttpServerError => HttpServerError.isServerError(error)
@@ -174,7 +196,9 @@ const sentenceOf = ({ issues }: HttpApiError.HttpApiDecodeError): string => {
     issue._tag === "Missing"
       ? "is missing"
       : issue._tag === "Unexpected"
-        ? "unknown field"
+        ? issue.path.at(-2) === "tags"
+          ? tagNameRule
+          : "unknown field"
         : issue.path.length === 0
           ? "expected an object with the fields of the request"
           : // Every schema but those of objects has a message of its own.

@@ -39,11 +39,14 @@ interface World {
   readonly call: (method: string, path: string, body?: unknown, headers?: Record<string, string>) => Promise<Answer>
   /** See `Spans`. */
   readonly spans: () => ReadonlyArray<string>
+  /** The lines that the master has logged. */
+  readonly logs: () => ReadonlyArray<string>
 }
 
 /** A master on a free port, with an empty folder, and its API over HTTP. */
 const withMaster = (program: (world: World) => Promise<void>, query = "") => {
   const spans = Spans.make()
+  const logs: Array<string> = []
   return Effect.gen(function* () {
     const folder = yield* Effect.acquireRelease(
       Effect.sync(() => Fs.mkdtempSync(Path.join(Os.tmpdir(), "nodepass-master-"))),
@@ -54,7 +57,10 @@ const withMaster = (program: (world: World) => Promise<void>, query = "") => {
       Layer.provide(NodeMaster.layer({ config, version: "1.2.3" }), [
         NodeHost.layerWith({ relay: "portable" }),
         Settings.layer(),
-        Logger.remove(Logger.defaultLogger)
+        Logger.replace(
+          Logger.defaultLogger,
+          Logger.map(Logger.logfmtLogger, (line) => void logs.push(line))
+        )
       ])
     )
     const key = Redacted.value(yield* Context.get(services, ApiKey.ApiKey).renew)
@@ -70,7 +76,7 @@ const withMaster = (program: (world: World) => Promise<void>, query = "") => {
       const isJson = /json/.test(response.headers.get("content-type") ?? "") && text !== ""
       return { status: response.status, headers: response.headers, text, json: isJson ? JSON.parse(text) : undefined }
     }
-    yield* Effect.promise(() => program({ base, key, call, spans: spans.names }))
+    yield* Effect.promise(() => program({ base, key, call, spans: spans.names, logs: () => logs }))
   }).pipe(Effect.scoped, spans.record)
 }
 
@@ -245,6 +251,18 @@ describe("the master's API", () => {
         ["PATCH", `/instances/${id}`, { meta: { peer: { name: "x" } } }, 400, /^meta\.peer\.name: unknown field/],
         ["PATCH", `/instances/${id}`, { alias: "a\u0007" }, 400, /^alias: expected a text of at most 256 characters/],
         ["PATCH", `/instances/${id}`, '{"alias":"\\ud800"}', 400, /^alias: expected a text of at most 256 characters/],
+        [
+          "PATCH",
+          `/instances/${id}`,
+          '{"meta":{"tags":{"__proto__":"x"}}}',
+          400,
+          /^meta\.tags\.__proto__: expected a name/
+        ],
+        ["PATCH", `/instances/${id}`, '{"meta":{"__proto__":{}}}', 400, /^meta\.__proto__: unknown field$/],
+        ["POST", "/instances", '{"url":"x","__proto__":{}}', 400, /^__proto__: unknown field$/],
+        // Names that do not fit are refused, not left out.
+        ["PATCH", `/instances/${id}`, { meta: { tags: { "a\u0007": "x" } } }, 400, /^meta\.tags\.a.: expected a name/],
+        ["PATCH", `/instances/${id}`, { meta: { tags: { ["x".repeat(257)]: "x" } } }, 400, /^meta\.tags\.x+: expected/],
         ["POST", `/instances/${id}/rollback`, { version: 1e300 }, 400, /^version: expected a whole number from 1$/],
         ["PUT", `/instances/${id}`, { url: "" }, 400, /^url is missing: expected server:/],
         ["GET", "/tcping", undefined, 400, /^target: is missing$/],
@@ -268,6 +286,76 @@ describe("the master's API", () => {
         assert.strictEqual(answer.headers.get("access-control-allow-origin"), "*", shown)
       }
     })
+  })
+
+  law("refuses bidirectional controls in names", async ({ call }) => {
+    const { id } = (await call("POST", "/instances", { url: forwardAt(await freePort()) })).json
+    const path = `/instances/${id}`
+    for (const control of "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069") {
+      const name = `a${control}b`
+      for (const [method, path_, body, field] of [
+        ["POST", "/info", { alias: name }, "alias"],
+        ["POST", "/instances", { url: "client://h:1/h:2", alias: name }, "alias"],
+        ["PATCH", path, { alias: name }, "alias"],
+        ["PATCH", path, { meta: { peer: { sid: name } } }, "meta.peer.sid"],
+        ["PATCH", path, { meta: { peer: { type: name } } }, "meta.peer.type"],
+        ["PATCH", path, { meta: { peer: { alias: name } } }, "meta.peer.alias"],
+        ["PATCH", path, { meta: { tags: { zone: name } } }, "meta.tags.zone"],
+        ["PATCH", path, { meta: { tags: { [name]: "eu" } } }, `meta.tags.${name}`]
+      ] as const) {
+        const { json, status } = await call(method, path_, body)
+        const shown = `${method} ${field} ${control.charCodeAt(0).toString(16)}`
+        assert.strictEqual(status, 400, shown)
+        assert.isTrue(json.error.startsWith(`${field}: expected a `), `${shown}: ${json.error}`)
+        assert.include(json.error, "without control characters or bidirectional controls", shown)
+      }
+    }
+    // Other scripts and joined emoji are names.
+    const alias = "שלום 👩‍💻 سلام"
+    assert.strictEqual((await call("PATCH", path, { alias })).json.alias, alias)
+  })
+
+  law("responds to request targets that are no path with 400, and logs nothing", async ({ base, key, logs }) => {
+    const port = Number(new URL(base).port)
+    const statusOf = async (method: string, target: string, headers = "") => {
+      const socket = Net.connect(port, "127.0.0.1")
+      socket.write(
+        `${method} ${target} HTTP/1.1\r\nHost: x\r\n${headers}Content-Length: 0\r\nConnection: close\r\n\r\n`
+      )
+      let text = ""
+      for await (const part of socket) text += String(part)
+      return Number(text.split(" ")[1])
+    }
+    const bad = [
+      "//",
+      "///",
+      "/\\",
+      "http://",
+      "http:///",
+      "http://[",
+      "http://:/x",
+      "//[/x",
+      "//:x/y",
+      "ftp://x/y",
+      "*",
+      "x"
+    ]
+    for (const method of ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]) {
+      for (const target of bad) assert.strictEqual(await statusOf(method, target), 400, `${method} ${target}`)
+      for (const id of ["%", "%zz", "%c3%28", "%00", "..%2f..", "%e2%80%ae", "a".repeat(8000)]) {
+        const status = await statusOf(method, `/api/v1/instances/${id}`, `X-API-Key: ${key}\r\n`)
+        assert.isTrue(status >= 400 && status < 500, `${method} ${id.slice(0, 10)}: ${status}`)
+      }
+    }
+    assert.strictEqual(await statusOf("GET", "http://anything:1/health"), 200)
+    assert.strictEqual(await statusOf("GET", "/api//v1//health/"), 200)
+    assert.strictEqual(await statusOf("POST", "//api/v1/events/ticket", `X-API-Key: ${key}\r\n`), 201)
+    assert.strictEqual(await statusOf("POST", "http://x/api/v1/events/ticket", `X-API-Key: ${key}\r\n`), 201)
+    assert.strictEqual(await statusOf("GET", "/health", `X: ${"a".repeat(20_000)}\r\n`), 431)
+    assert.deepStrictEqual(
+      logs().filter((line) => line.includes("internal error")),
+      []
+    )
   })
 
   law("responds to a request whose body is too large, with and without Content-Length", async ({ base, key }) => {
