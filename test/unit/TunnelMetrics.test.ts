@@ -1,4 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
 import * as MetricState from "effect/MetricState"
 import * as Option from "effect/Option"
@@ -6,6 +7,7 @@ import * as Fs from "node:fs"
 import * as Path from "node:path"
 import { Checkpoint } from "../../src/tunnel/Checkpoint.js"
 import * as Prometheus from "../../src/core/Prometheus.js"
+import * as TunnelUrl from "../../src/url/TunnelUrl.js"
 import * as TunnelMetrics from "../../src/tunnel/TunnelMetrics.js"
 
 /** Figures of a tunnel after so many bytes and visitors. */
@@ -113,6 +115,16 @@ describe("the metrics of a tunnel", () => {
     assert.notInclude(samples(id).join(), "old")
     metrics.remove()
   })
+
+  it.effect("of a tunnel by itself have its type, its addresses and the fiber's own labels", () =>
+    Effect.gen(function* () {
+      const id = newId()
+      const config = yield* TunnelUrl.parse("server://key@:10101/127.0.0.1:8080?mode=1")
+      const run = yield* Effect.tagMetrics(TunnelMetrics.begin(config), "id", id)
+      run.publish(figures(1))
+      assert.include(samples(id), 'up{type="server",tunnel=":10101/127.0.0.1:8080"} 1')
+    })
+  )
 
   it("are gone from Effect's registry once they are removed", () => {
     const id = newId()
