@@ -1,6 +1,9 @@
 import { randomInt } from "node:crypto"
+import { availableParallelism } from "node:os"
 import { defineConfig } from "vitest/config"
 import { timeLimitMillis } from "./test/Runs.js"
+
+const cores = availableParallelism()
 
 export default defineConfig({
   test: {
@@ -12,8 +15,8 @@ export default defineConfig({
     watch: false,
     dangerouslyIgnoreUnhandledErrors: false,
     poolOptions: {
-      threads: { isolate: false, minThreads: 1, maxThreads: 1 },
-      forks: { minForks: 1, maxForks: 2 }
+      threads: { isolate: false, minThreads: 1, maxThreads: Math.max(1, cores >> 1) },
+      forks: { minForks: 1, maxForks: cores + 1 }
     },
     projects: [
       // Virtual time and pure functions: one thread loads the modules once for all files.

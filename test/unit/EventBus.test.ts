@@ -44,29 +44,26 @@ const world = (count: number, capacities: ReadonlyArray<number>) =>
   }).pipe(Effect.scoped)
 
 describe("EventBus", () => {
-  it.effect("a listener receives all events in order, or `Lagged` with the number that it lost", () =>
-    Effect.promise(() =>
-      FastCheck.assert(
-        FastCheck.asyncProperty(
-          FastCheck.integer({ min: 0, max: 1500 }),
-          FastCheck.array(FastCheck.integer({ min: 1, max: 200 }), { maxLength: 4 }),
-          async (count, capacities) => {
-            const listeners = await Effect.runPromise(world(count, capacities))
-            for (const { received } of listeners) {
-              let expected = 0
-              for (const event of received) {
-                if (event._tag === "Lagged") {
-                  assert.isAbove(event.lost, 0)
-                  expected += event.lost
-                } else assert.strictEqual(numberOf(event), expected++)
-              }
-              assert.strictEqual(expected, count)
-            }
+  it.effect.prop(
+    "a listener receives all events in order, or `Lagged` with the number that it lost",
+    [
+      FastCheck.integer({ min: 0, max: 1500 }),
+      FastCheck.array(FastCheck.integer({ min: 1, max: 200 }), { maxLength: 4 })
+    ],
+    ([count, capacities]) =>
+      Effect.map(world(count, capacities), (listeners) => {
+        for (const { received } of listeners) {
+          let expected = 0
+          for (const event of received) {
+            if (event._tag === "Lagged") {
+              assert.isAbove(event.lost, 0)
+              expected += event.lost
+            } else assert.strictEqual(numberOf(event), expected++)
           }
-        ),
-        { numRuns: runs(30, 100) }
-      )
-    )
+          assert.strictEqual(expected, count)
+        }
+      }),
+    { fastCheck: { numRuns: runs(30, 100) } }
   )
 
   it.effect("a listener that does not keep up holds no more than its buffer and delays no other", () =>
