@@ -18,7 +18,7 @@ import * as DatagramChannel from "./DatagramChannel.js"
 import type { NotPooled } from "../pool/Pool.js"
 import * as ProxyHeader from "../wire/ProxyHeader.js"
 import { type Kind, type RefusalError, Refusals } from "../core/Refusals.js"
-import { Relay } from "./Relay.js"
+import { logReset, Relay, RelayIdle } from "./Relay.js"
 import { Settings } from "../transport/Settings.js"
 import type { Launch, Visit } from "../wire/Signal.js"
 import { Slots, type SlotsFull, type UdpSlot } from "./Slots.js"
@@ -135,7 +135,8 @@ const makeLaunch = (
       const logged = (cause: Cause.Cause<RefusalError>) =>
         Option.match(Cause.failureOption(cause), {
           onNone: () => Effect.failCause(cause),
-          onSome: ({ message }) => Effect.annotateLogs(Effect.logDebug(`visitor reset: ${message}`), details)
+          onSome: (error) =>
+            logReset(error, error instanceof RelayIdle ? { ...details, target: String(error.near) } : details)
         })
       // As few steps as possible around the exchange: what they allocate lives as long as the visitor.
       return Effect.flatMap(Scope.make(), (scope) => {

@@ -10,10 +10,10 @@ import { Deadlines } from "../core/Deadlines.js"
 import * as Frame from "../wire/Frame.js"
 import * as ProxyHeader from "../wire/ProxyHeader.js"
 import { type Kind, type RefusalError, Refusals } from "../core/Refusals.js"
-import { Relay } from "./Relay.js"
+import { logReset, Relay, RelayIdle } from "./Relay.js"
 import { Settings } from "../transport/Settings.js"
 import type { Visit } from "../wire/Signal.js"
-import { Slots } from "./Slots.js"
+import { Slots, type SlotsFull } from "./Slots.js"
 import * as Transport from "../transport/Transport.js"
 
 /** A visitor did not send a PROXY protocol header first, though `proxy-in` is on. */
@@ -84,9 +84,13 @@ export const serve = <E extends RefusalError>({
       // As few steps as possible around the exchange: what they allocate lives as long as the visitor.
       return Effect.flatMap(connected, (far) => relay.exchange(visitor, far)).pipe(
         Effect.onError(() => Effect.zipRight(opened, visitor.reset)),
-        Effect.catchAll(({ message }) => Effect.annotateLogs(Effect.logDebug(`visitor reset: ${message}`), details))
+        Effect.catchAll((error) => logReset(error, { ...details, ...towards(error) }))
       )
     }
+
+    /** Whom the visitor was connected to. */
+    const towards = (error: E | NoProxyHeader | RelayIdle | SlotsFull | Transport.TransportError) =>
+      error instanceof RelayIdle ? { [refusal === "target" ? "target" : "peer"]: String(error.far) } : {}
 
     return yield* Transport.serve({ ...listener, accept: gate.accept }, serveOne)
   })

@@ -12,16 +12,21 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
+import { Address } from "../core/Address.js"
 import { Meter } from "./Meter.js"
 import { type Bucket, Throttle } from "./Throttle.js"
 import type { Connection, TransportError } from "../transport/Transport.js"
 
 /** No byte passed in either direction for `limit`. Both connections were reset. */
 export class RelayIdle extends Schema.TaggedError<RelayIdle>()("RelayIdle", {
-  limit: Schema.DurationFromSelf
+  limit: Schema.DurationFromSelf,
+  /** How long the exchange lasted. */
+  age: Schema.DurationFromSelf,
+  near: Address,
+  far: Address
 }) {
   override get message(): string {
-    return `silent in both directions for ${Duration.format(this.limit)}`
+    return `silent in both directions for read=${Duration.format(this.limit)}, ${Duration.format(this.age)} after it began`
   }
 }
 
@@ -92,7 +97,9 @@ export const layer = (options?: Options): Layer.Layer<Relay, never, Meter | Thro
                   Effect.flatMap(Fiber.await(receiving), (received) => Exit.zipRight(sent, received))
                 )
               ),
-              Effect.mapError((error) => (exchange.idle ? new RelayIdle({ limit }) : error)),
+              Effect.catchAll((error): Effect.Effect<never, RelayIdle | TransportError> =>
+                exchange.idle ? Effect.flatMap(idleError(exchange, limit), Effect.fail) : Effect.fail(error)
+              ),
               Effect.ensuring(leave(exchange))
             )
           }),
@@ -121,6 +128,22 @@ export interface Path {
   /** Segments with data that were sent, and how many were retransmitted. */
   readonly segments: number
   readonly retransmitted: number
+}
+
+/** The error of an exchange that was silent for the limit. */
+export const idleError = ({ far, near, startedAt }: Summary, limit: Duration.Duration): Effect.Effect<RelayIdle> =>
+  Effect.map(Clock.currentTimeMillis, (now) => {
+    const age = Duration.seconds(Math.round((now - startedAt) / 1000))
+    return new RelayIdle({ limit, age, near: near.remote, far: far.remote })
+  })
+
+/** Logs why an exchange was reset: at info when it was silent for the limit, otherwise at debug. */
+export const logReset = (
+  error: { readonly _tag: string; readonly message: string },
+  details: Readonly<Record<string, string>>
+): Effect.Effect<void> => {
+  const text = `visitor reset: ${error.message}`
+  return Effect.annotateLogs(error._tag === "RelayIdle" ? Effect.logInfo(text) : Effect.logDebug(text), details)
 }
 
 /** Logs at debug that an exchange has ended, and how much it carried. */

@@ -37,6 +37,7 @@ import * as SignalCounts from "../signal/SignalCounts.js"
 import { Transport, withNamesFor } from "../transport/Transport.js"
 import type { TunnelEvent } from "../core/TunnelEvent.js"
 import * as TunnelMetrics from "./TunnelMetrics.js"
+import * as Parameter from "../url/Parameter.js"
 import type { TunnelConfig } from "../url/TunnelUrl.js"
 import * as PoolFactory from "../pool/PoolFactory.js"
 import * as PoolPolicy from "../pool/PoolPolicy.js"
@@ -90,8 +91,11 @@ export const layer = (config: TunnelConfig): Layer.Layer<Tunnel, Runner.OpenErro
     Layer.provide(Egress.layer({ proxy: config.proxy })),
     Layer.provide(
       Layer.mergeAll(
-        DatagramRelay.layer({ idle: config.read }),
-        relayLayer({ idle: config.read, congestion: config.congestion })
+        DatagramRelay.layer({ idle: Option.getOrElse(config.read, () => Parameter.readDefaults.udp) }),
+        relayLayer({
+          idle: Option.getOrElse(config.read, () => Parameter.readDefaults.tcp),
+          congestion: config.congestion
+        })
       )
     ),
     Layer.provide(

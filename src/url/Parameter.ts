@@ -23,7 +23,7 @@ interface Description<Name extends string> {
 
 /** The description of one parameter of one role, or of several roles that have it alike. */
 export interface Parameter extends Description<string> {
-  /** The text of its default; undefined for a parameter that may be absent. */
+  /** Its default as a text for people; undefined for a parameter that has none. */
   readonly default?: string
 }
 
@@ -40,7 +40,7 @@ const withDefault = <const Name extends string, A, I extends string>(
 /** A parameter that is `None` when the URL does not set it. */
 const optional = <const Name extends string, A, I extends string>(
   schema: Schema.Schema<A, I>,
-  description: Description<Name>
+  description: Description<Name> & { readonly default?: string }
 ) => Object.assign(Schema.optionalWith(schema, { as: "Option" }).pipe(Schema.fromKey(description.name)), description)
 
 const log = withDefault(Level, {
@@ -64,13 +64,17 @@ const certificate = {
   })
 }
 
+/** What `read` is for each protocol when the URL does not set it. Keep-alive finds TCP visitors that are gone. */
+export const readDefaults = { tcp: Duration.infinity, udp: Duration.minutes(10) } as const
+
 /** The parameters that servers and clients have alike. */
 const tunnel = {
-  read: withDefault(durationLimit(Duration.nanos(1n)), {
+  read: optional(durationLimit(Duration.nanos(1n)), {
     name: "read",
-    default: Duration.minutes(10),
+    default: "TCP 0, UDP 10m",
     accepts: "a duration such as 30s, 1h30m, 250ms, or 0 for no limit",
-    meaning: "a visitor whose connection carries no bytes in either direction for this long is closed; 0 never"
+    meaning:
+      "a visitor is closed after this long without bytes in either direction; 0 never. A UDP visitor that has not sent again after an answer is closed after 30s at the latest"
   }),
   rate: withDefault(numberLimit(100_000), {
     name: "rate",

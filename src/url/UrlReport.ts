@@ -12,10 +12,10 @@ export interface Row {
   readonly isDefault: boolean
 }
 
-/** A row for each parameter that has a text. */
+/** A row for each parameter that has a text or a default. */
 export const parameterRows = (role: Parameter.Role, texts: Texts): ReadonlyArray<Row> =>
   Parameter.byRole[role].flatMap(({ meaning, name, ...parameter }) => {
-    const value = texts[name]
+    const value = texts[name] ?? parameter.default
     return value === undefined ? [] : [{ part: name, value, meaning, isDefault: value === parameter.default }]
   })
 

@@ -47,7 +47,7 @@ describe("the command", () => {
   it("check prints the URL with every default, and opens nothing", async () => {
     const { code, out } = await run(["check", "server://s3cret@:10101/:8080"])
     assert.strictEqual(code, 0)
-    assert.include(out, "server://***@:10101/:8080?log=info&tls=0&max=1024&mode=0&read=10m&rate=0&slot=65536&proxy=0")
+    assert.include(out, "server://***@:10101/:8080?log=info&tls=0&max=1024&mode=0&rate=0&slot=65536&proxy=0")
     assert.notInclude(out, "s3cret")
   })
 

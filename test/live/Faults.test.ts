@@ -235,7 +235,7 @@ describe("limits", () => {
 
   it("read: a connection idle in both directions is reset, an active one is not", async () => {
     const { port: target } = await world.listen(echoing)
-    const { port } = await tunnel(world, { target, receiver: "server", query: "&read=500ms" })
+    const { port, server } = await tunnel(world, { target, receiver: "server", query: "&read=500ms" })
     const silent = world.connect(port)
     await says(silent, "hello")
     const chatty = world.connect(port)
@@ -250,6 +250,9 @@ describe("limits", () => {
     }
     assert.strictEqual(await end, "ECONNRESET")
     await says(chatty, "still here")
+    await server.line(
+      /INFO .*silent in both directions for read=500ms, \d+\S* after it began .*visitor=127\.0\.0\.1:\d+/
+    )
   })
 })
 

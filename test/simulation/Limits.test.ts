@@ -138,6 +138,16 @@ describe("read", () => {
     }
   })
 
+  it.each(sides)(
+    "never ends a TCP visit when it is not set, and a two-way UDP session after 10 minutes: %s",
+    (side) => {
+      assert.isAtLeast(servedFor("", side, "tcp", "20 minutes"), Duration.toMillis("20 minutes"))
+      const stayed = servedFor("", side, "udp", "20 minutes")
+      assert.isAtLeast(stayed, 599_900)
+      assert.isAtMost(stayed, 620_000)
+    }
+  )
+
   it.each(sides)("a UDP visitor that sent once has left after 30 s, answered or not: %s", (side) => {
     const stayed = servedFor("read=0", side, "udp", "1 minute", 1)
     assert.isAtLeast(stayed, 29_900)

@@ -20,7 +20,13 @@ import * as Simulated from "../Simulated.js"
 import { textOf, utf8 } from "../Bytes.js"
 
 const key = Option.some(Redacted.make("key"))
-const common = { key, log: "info", read: Duration.infinity, slot: Infinity, tunnel: Address.make("server", 1) } as const
+const common = {
+  key,
+  log: "info",
+  read: Option.some(Duration.infinity),
+  slot: Infinity,
+  tunnel: Address.make("server", 1)
+} as const
 const target = Address.make("target", 80)
 const visitors = Address.make("server", 8080)
 const serverConfig = configs.server({ ...common, mode: "receive", targets: [visitors] })

@@ -26,7 +26,7 @@ const common = {
     ([first, ...others]) => [first ?? Address.make("", 1), ...others] as const
   ),
   log: FastCheck.constantFrom(...(["none", "debug", "info", "warn", "error", "event"] as const)),
-  read: quiet,
+  read: FastCheck.option(quiet).map(Option.fromNullable),
   rate: FastCheck.oneof(FastCheck.integer({ min: 1, max: 100_000 }), FastCheck.constant(Infinity)),
   slot: limit,
   proxy: FastCheck.constantFrom(...(["none", "v1", "v2"] as const)),
@@ -160,7 +160,7 @@ describe("a command URL", () => {
       key: Option.none(),
       log: "info",
       mode: "auto",
-      read: Duration.minutes(10),
+      read: Option.none(),
       rate: Infinity,
       slot: 65536,
       proxy: "none",
@@ -208,7 +208,7 @@ describe("a command URL", () => {
 
   it("0 is no limit, for read and for slot", () => {
     const { read, slot } = ok("client://h:1/:2?read=0&slot=0")
-    assert.deepStrictEqual([read, slot], [Duration.infinity, Infinity])
+    assert.deepStrictEqual([read, slot], [Option.some(Duration.infinity), Infinity])
   })
 
   it("an empty host is this machine where it is connected to, and every interface where it is listened on", () => {
@@ -387,7 +387,7 @@ describe("a formatted URL", () => {
   it("has every default written out, and the key masked", () => {
     assert.strictEqual(
       TunnelUrl.format(ok("server://secret@:10101/:8080")),
-      "server://***@:10101/:8080?log=info&tls=0&max=1024&mode=0&read=10m&rate=0&slot=65536&proxy=0&proxy-in=0&lb=rr&check=0&cc=auto&dns=5m"
+      "server://***@:10101/:8080?log=info&tls=0&max=1024&mode=0&rate=0&slot=65536&proxy=0&proxy-in=0&lb=rr&check=0&cc=auto&dns=5m"
     )
     assert.strictEqual(
       TunnelUrl.format(ok("client://h:10101/[::1]:8080?mode=2&read=90m&slot=0")),

@@ -242,7 +242,7 @@ const outcomeOf = (
     case "Done":
       return Effect.void
     case "Idle":
-      return Effect.fail(new Relay.RelayIdle({ limit: idle }))
+      return Effect.flatMap(Relay.idleError(exchange, idle), Effect.fail)
     case "Broken":
       return Effect.fail(Errno.fromErrno(result.operation, exchange[result.side].remote, result.errno))
     case "Aborted":

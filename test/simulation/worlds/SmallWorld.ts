@@ -35,7 +35,7 @@ import * as SignalCounts from "../../../src/signal/SignalCounts.js"
 
 const key = Option.some(Redacted.make("key"))
 export const tunnelPort = Address.make("server", 1)
-const common = { key, log: "info", read: Duration.infinity, slot: Infinity, tunnel: tunnelPort } as const
+const common = { key, log: "info", read: Option.some(Duration.infinity), slot: Infinity, tunnel: tunnelPort } as const
 const target = Address.make("target", 80)
 export const visitorsPort = Address.make("server", 8080)
 /** Visitors come to the server. */

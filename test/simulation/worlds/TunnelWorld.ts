@@ -246,7 +246,13 @@ const program = (scenario: Scenario, sim: SimNetwork.SimNetwork) =>
     const arrivals = new Map<number, number>()
     const datagramArrivals = new Map<string, number>()
     const key = Option.some(Redacted.make(`key ${seed}`))
-    const common = { key, log: "info", read: Duration.seconds(20), slot: scenario.slot, tunnel: tunnelPort } as const
+    const common = {
+      key,
+      log: "info",
+      read: Option.some(Duration.seconds(20)),
+      slot: scenario.slot,
+      tunnel: tunnelPort
+    } as const
     const target = targetAt(receiver)
     const server = configs.server({
       ...common,
