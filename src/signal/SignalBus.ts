@@ -9,6 +9,7 @@ import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
@@ -18,8 +19,8 @@ import { EventBus } from "../core/EventBus.js"
 import type { Refusals } from "../core/Refusals.js"
 import { Settings } from "../transport/Settings.js"
 import type * as Signal from "../wire/Signal.js"
+import * as Attachment from "./Attachment.js"
 import {
-  attach,
   type Attached,
   type ControlConnection,
   ControlLost,
@@ -113,15 +114,12 @@ export const makeWith = (
     const now = () => Number(clock.unsafeCurrentTimeNanos() / 1000n) / 1000
     const previous = Option.getOrUndefined(snapshot)
 
-    let state: State = { _tag: "Away", cancelGrace: () => undefined }
-    const isAttached = () => state._tag === "Attached"
     const closed = yield* Deferred.make<never, SignalBusClosed>()
     // Done once nothing more is sent: `Bye` is written, or the bus is suspended.
     const farewell = yield* Deferred.make<void>()
-    const watchers = new Set<(attached: boolean) => void>()
-    const notify = (attached: boolean) => {
-      for (const watcher of watchers) watcher(attached)
-    }
+    const onGraceOver = (reason: Reason) => close(reason)
+    const attachment = Attachment.make({ deadlines, grace: resumeGrace, onGraceOver })
+    const isAttached = () => attachment.current() !== undefined
 
     const outbox = Outbox.make({ limit: signalQueue, snapshot: previous?.outbox })
     const inbox = yield* Inbox.make({ capacity: signalQueue, received: previous?.received, outbox })
@@ -134,27 +132,17 @@ export const makeWith = (
 
     const close = (reason: Reason): Effect.Effect<void> =>
       Effect.suspend(() => {
-        if (state._tag === "Closed") return Effect.void
+        if (attachment.closed() !== undefined) return Effect.void
         const error = new SignalBusClosed({ reason })
-        const before = state
-        state = { _tag: "Closed", error }
-        if (before._tag === "Away") before.cancelGrace()
-        const lost = Effect.sync(() => before._tag === "Attached" && lose(before.attached, reason))
+        const attached = attachment.close(error)
         launches.close(error)
-        notify(false)
         return Effect.flatMap(Deferred.isDone(farewell), (sent) => {
           // What was sent before the farewell reaches the peer before it.
           outbox.close({ sent: !sent })
           const published = events.publish(() => ({ _tag: "SessionLost", why: error.message, over: true }))
+          const lost = Effect.sync(() => attached && lose(attached, reason))
           return Effect.all([launches.report, published, Deferred.fail(closed, error), lost], { discard: true })
         })
-      })
-    const detach = (attached: Attached, { message, reason }: ControlLost): Effect.Effect<void> =>
-      Effect.suspend(() => {
-        if (state._tag !== "Attached" || state.attached !== attached) return Effect.void
-        state = { _tag: "Away", cancelGrace: deadlines.after(resumeGrace, close(reason)) }
-        notify(false)
-        return events.publish(() => ({ _tag: "SessionLost", why: message, over: false }))
       })
     const serve = (attached: Attached): Effect.Effect<ControlLost> =>
       Effect.gen(function* () {
@@ -164,20 +152,27 @@ export const makeWith = (
         outbox.acknowledge(received ?? -1)
         outbox.resendAll()
         launches.admit()
-        notify(true)
         yield* events.publish(() => ({ _tag: "SessionUp", peer: connection.remote, resumed: received !== undefined }))
         yield* heartbeat.ping
         yield* Effect.forEach([reader.run(attached), writer.run(attached)], Effect.forkScoped, { discard: true })
         return yield* Deferred.await(attached.lost)
-      }).pipe(Effect.scoped)
+      }).pipe(
+        Effect.scoped,
+        Effect.tap(({ message, reason }) =>
+          attachment.detach(attached, reason)
+            ? events.publish(() => ({ _tag: "SessionLost", why: message, over: false }))
+            : Effect.void
+        )
+      )
 
     yield* Effect.addFinalizer(() => close("Stopped"))
-    if (previous !== undefined) state = { _tag: "Away", cancelGrace: deadlines.after(resumeGrace, close("Away")) }
+    if (previous !== undefined) attachment.awaitPeer()
 
     return SignalBus.of({
       send: (signal) =>
         Effect.suspend(() => {
-          if (state._tag === "Closed") return Effect.fail(state.error)
+          const error = attachment.closed()
+          if (error !== undefined) return Effect.fail(error)
           outbox.put(signal)
           return Effect.void
         }),
@@ -190,23 +185,21 @@ export const makeWith = (
           return yield* Deferred.await(closed)
         }).pipe(Effect.scoped),
       attach: (control) =>
-        Effect.suspend(() => {
-          if (state._tag === "Closed") return Effect.succeed(new ControlLost({ reason: state.error.reason }))
-          if (state._tag === "Attached") lose(state.attached, "Superseded")
-          else state.cancelGrace()
-          const attached = attach(control)
-          state = { _tag: "Attached", attached }
-          return Effect.tap(serve(attached), (lost) => detach(attached, lost))
-        }),
+        Effect.suspend(() =>
+          Either.match(attachment.attach(control), {
+            onLeft: ({ reason }) => Effect.succeed(new ControlLost({ reason })),
+            onRight: serve
+          })
+        ),
       leave: Effect.suspend(() => {
-        if (state._tag !== "Attached") return Effect.void
+        if (!isAttached()) return Effect.void
         outbox.putOnce("Bye")
         // A finalizer waits here, uninterruptible.
         return Effect.ignore(Effect.timeoutOption(Effect.interruptible(Deferred.await(farewell)), farewellTimeout))
       }),
       suspend: Effect.suspend(() => {
         const kept = { outbox: outbox.snapshot(), received: inbox.received() }
-        const ended = state._tag === "Attached" ? Effect.ignore(state.attached.control.connection.end) : Effect.void
+        const ended = Effect.ignore(attachment.current()?.control.connection.end ?? Effect.void)
         return Deferred.succeed(farewell, undefined).pipe(
           Effect.zipRight(Effect.timeoutOption(Effect.interruptible(ended), farewellTimeout)),
           Effect.zipRight(close("Stopped")),
@@ -214,10 +207,7 @@ export const makeWith = (
         )
       }),
       isAttached,
-      watch: (listener) => {
-        watchers.add(listener)
-        return () => watchers.delete(listener)
-      },
+      watch: attachment.watch,
       received: inbox.received,
       roundTrip: Effect.sync(heartbeat.roundTrip),
       probe: heartbeat.probe,
@@ -233,11 +223,3 @@ export const layerWith = (
   Layer.scoped(SignalBus, makeWith(snapshot))
 
 export const layer = layerWith(Option.none())
-
-// internal
-
-type State =
-  | { readonly _tag: "Attached"; readonly attached: Attached }
-  /** The peer is away. The grace runs once it was there before. */
-  | { readonly _tag: "Away"; readonly cancelGrace: () => void }
-  | { readonly _tag: "Closed"; readonly error: SignalBusClosed }
