@@ -9,10 +9,10 @@ import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import { Deadlines } from "../core/Deadlines.js"
 import { rootSpan } from "../core/RootSpan.js"
-import type { Session } from "./Session.js"
 import { Settings } from "../transport/Settings.js"
-import type { Visit } from "../wire/Signal.js"
 import type { Connection } from "../transport/Transport.js"
+import type { Visit } from "../wire/Signal.js"
+import type { Session } from "./Session.js"
 
 /** A visitor got no connection in time. `Away`: no session has a control connection. `Busy`: the pool has no idle connection. */
 export class RouteTimeout extends Schema.TaggedError<RouteTimeout>()("RouteTimeout", {

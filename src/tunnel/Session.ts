@@ -8,13 +8,13 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
-import { Egress } from "../relay/Egress.js"
 import { EventBus } from "../core/EventBus.js"
-import * as Pool from "../pool/Pool.js"
 import { type PoolClosed, PeerAway } from "../pool/IdleConnections.js"
-import * as Signal from "../wire/Signal.js"
+import * as Pool from "../pool/Pool.js"
+import { Egress } from "../relay/Egress.js"
 import * as SignalBus from "../signal/SignalBus.js"
 import type { Connection } from "../transport/Transport.js"
+import * as Signal from "../wire/Signal.js"
 
 /** The session ended, or lost its control connection, before the visitor had a connection. Another session may serve it. */
 export type SessionOver = PoolClosed | SignalBus.SignalBusClosed | PeerAway

@@ -8,11 +8,11 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as FiberRef from "effect/FiberRef"
 import * as Option from "effect/Option"
-import type { Checkpoint } from "./Checkpoint.js"
 import * as MetricSeries from "../core/MetricSeries.js"
 import { refusalKinds } from "../core/TunnelEvent.js"
 import type { Counts } from "../signal/SignalCounts.js"
 import type { TunnelConfig } from "../url/TunnelUrl.js"
+import type { Checkpoint } from "./Checkpoint.js"
 
 /** What there is to publish, counted since the tunnel opened. */
 export interface Figures {
