@@ -63,12 +63,13 @@ const perform = (action: Exclude<Action, { readonly _tag: "SaveProfile" }>, { cl
       return Effect.flatMap(instances.get({ path: { id: action.id } }), print(Table.fields))
     case "Create": {
       const payload = { url: action.url, ...aliasField(action.alias) }
-      return Effect.flatMap(instances.create({ payload }), printInstance)
+      return Effect.tap(instances.create({ payload }), printInstance).pipe(Effect.flatMap(expectRunning))
     }
     case "Act":
       return Effect.flatMap(
         instances.patch({ path: { id: action.id }, payload: { action: action.action } }),
-        printInstance
+        (instance) =>
+          Effect.zipRight(printInstance(instance), isStart(action.action) ? expectRunning(instance) : Effect.void)
       )
     case "Set":
       return Effect.flatMap(change(action, client), printInstance)
@@ -91,9 +92,22 @@ const perform = (action: Exclude<Action, { readonly _tag: "SaveProfile" }>, { cl
     case "Info":
       return Effect.flatMap(master.info(), print(Table.fields))
     case "Tcping":
-      return Effect.flatMap(master.tcping({ urlParams: { target: action.target } }), print(Table.fields))
+      return Effect.flatMap(master.tcping({ urlParams: { target: action.target } }), (result) =>
+        Effect.zipRight(
+          print(Table.fields)(result),
+          result.connected
+            ? Effect.void
+            : new OperatorError({ problem: `${action.target}: ${result.error ?? "cannot connect"}` })
+        )
+      )
   }
 }
+
+const isStart = (action: string): boolean => action === "start" || action === "restart"
+
+/** Fails when the instance is there and its tunnel could not start. */
+const expectRunning = ({ error, id, status }: Instance): Effect.Effect<void, OperatorError> =>
+  status === "error" ? Effect.fail(new OperatorError({ problem: `instance ${id}: ${error}` })) : Effect.void
 
 /** Changes alias and restart policy, then the URL. */
 const change = (

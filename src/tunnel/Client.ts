@@ -173,8 +173,8 @@ const makeReport = ({ address }: Options, control: Control) =>
           : `${Option.isNone(connected) ? "no session" : "session over"}: ${error.message}`
       const isRepeated = Option.isNone(connected) && last === error.message
       last = error.message
-      return Effect.annotateLogs(isRepeated ? Effect.logDebug(line) : Effect.logWarning(line), {
-        server: String(address)
-      })
+      // A server that ends the session does so on purpose.
+      const log = isRepeated ? Effect.logDebug(line) : left ? Effect.logInfo(line) : Effect.logWarning(line)
+      return Effect.annotateLogs(log, { server: String(address) })
     }
   })

@@ -139,17 +139,30 @@ export const attach = (
   Effect.gen(function* () {
     const { resumeGrace } = yield* Settings
     if (client.state._tag !== "Ending") client.state = { ...client.state, control: Option.some({ connection, key }) }
-    const used = Effect.flatMap(client.session.attach(line), ({ message, reason }) => {
+    const used = Effect.map(client.session.attach(line), ({ message, reason }) => {
       const mayReturn = reason !== "Superseded" && reason !== "Left" && reason !== "Stopped"
-      if (!mayReturn || client.state._tag !== "Serving") return Effect.void
-      const waits = `its session waits up to ${Duration.format(resumeGrace)} for it`
-      return Effect.annotateLogs(Effect.logWarning(`client lost: ${message}; ${waits}`), client.details)
+      return mayReturn && client.state._tag === "Serving" ? Option.some(message) : Option.none<string>()
     })
+    const isAway = () =>
+      client.state._tag === "Serving" && Option.exists(client.state.control, (last) => last.connection === connection)
+    const waits = `its session waits up to ${Duration.format(resumeGrace)} for it`
+    const reportLost = (message: string) =>
+      Effect.logInfo(`client lost: ${message}; ${waits}`).pipe(
+        Effect.zipRight(Effect.sleep(returnTime)),
+        Effect.zipRight(
+          Effect.suspend(() => (isAway() ? Effect.logWarning(`client away: ${message}; ${waits}`) : Effect.void))
+        ),
+        Effect.annotateLogs(client.details)
+      )
     // An interrupted one has sent a `Bye`, which a reset would overtake.
-    const close = (exit: Exit.Exit<void>) =>
+    const close = (exit: Exit.Exit<Option.Option<string>>) =>
       Effect.zipRight(Exit.isInterrupted(exit) ? Effect.void : connection.reset, Scope.close(scope, Exit.void))
     yield* Effect.uninterruptibleMask((restore) =>
-      restore(used).pipe(Effect.onExit(close), Effect.forkIn(client.controls))
+      restore(used).pipe(
+        Effect.onExit(close),
+        Effect.flatMap((lost) => (Option.isSome(lost) ? restore(reportLost(lost.value)) : Effect.void)),
+        Effect.forkIn(client.controls)
+      )
     )
   })
 
@@ -160,6 +173,9 @@ export const resetOutdated = ({ state }: CurrentClient, inForce: Keyring.InForce
     : Effect.void
 
 // internal
+
+/** A client that replaces its control connection, to use a newer tunnel key, is back within this time. */
+const returnTime = Duration.seconds(1)
 
 interface Open {
   /** One for each tunnel key that the client used, the newest first. */

@@ -13,6 +13,7 @@ import type { Certificate } from "../transport/Certificates.js"
 import { Settings } from "../transport/Settings.js"
 import type { Listener } from "../transport/Transport.js"
 import * as Handshake from "../wire/Handshake.js"
+import type * as SignalBus from "../signal/SignalBus.js"
 import { Terms, toText } from "../wire/Signal.js"
 import * as CurrentClient from "./CurrentClient.js"
 import type * as Keyring from "./Keyring.js"
@@ -212,12 +213,18 @@ const runSession = (client: CurrentClient.CurrentClient) =>
   client.session.run.pipe(
     Effect.catchAll((error) =>
       client.state._tag === "Serving"
-        ? Effect.annotateLogs(Effect.logWarning(`client lost: ${error.message}; the session is over`), client.details)
+        ? Effect.annotateLogs(sessionOver(error), client.details)
         : // A client that refuses the certificate, for example, connects and leaves again and again.
           Effect.flatMap(Refusals, ({ count }) => count("handshake", error, { details: client.details }))
     ),
     Effect.zipRight(CurrentClient.end(client))
   )
+
+/** Only a client that did not leave by itself is a warning. */
+const sessionOver = ({ message, reason }: SignalBus.SignalBusClosed) =>
+  reason === "Left" || reason === "Stopped"
+    ? Effect.logInfo(`client left: ${message}`)
+    : Effect.logWarning(`client lost: ${message}; the session is over`)
 
 /** Runs first when the session's scope closes: sends a `Bye`, or stores the session if the tunnel stops and can store it. */
 const farewell = (client: CurrentClient.CurrentClient, stored: SessionState.Stored) =>

@@ -41,6 +41,21 @@ describe("the commands that operate a master", () => {
       assert.notMatch((await nodepass("instances", "rollback", id, "1")).out, /slot=3/)
       assert.match((await nodepass("tcping", `127.0.0.1:${port}`)).out, /^connected +true$/m)
 
+      const failed = await nodepass("tcping", `127.0.0.1:${await world.freePort()}`)
+      assert.strictEqual(failed.code, 1)
+      assert.match(failed.out, /^connected +false$/m)
+      assert.match(failed.error, /^nodepass: 127\.0\.0\.1:\d+: .*refused/)
+
+      const { port: used } = await world.listen(() => {})
+      const busy = await nodepass("instances", "create", `client://127.0.0.1:${used}/127.0.0.1:9?mode=1`)
+      const [, busyId = ""] = /^([0-9a-f]{8}) .* error /m.exec(busy.out) ?? []
+      assert.deepStrictEqual(
+        [busy.code, busy.error],
+        [1, `nodepass: instance ${busyId}: listen 127.0.0.1:${used}: address already in use\n`]
+      )
+      assert.strictEqual((await nodepass("instances", "restart", busyId)).code, 1)
+      assert.strictEqual((await nodepass("instances", "rm", busyId)).code, 0)
+
       const events = world.start(["events"], env)
       await events.line(/ initial {2}/)
       assert.deepStrictEqual(await nodepass("instances", "rm", id), { code: 0, out: "", error: "" })

@@ -4,7 +4,7 @@ import { once } from "node:events"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
 import nodeProcess from "node:process"
-import { makeWorld, type Nodepass, pause, type World } from "./command/Nodepass.js"
+import { echoing, makeWorld, tunnel, type Nodepass, pause, type World } from "./command/Nodepass.js"
 import * as Program from "./command/Program.js"
 
 const root = Path.join(import.meta.dirname, "../..")
@@ -111,6 +111,19 @@ print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
       process.child.kill("SIGKILL")
       await process.ended
     }
+  })
+})
+
+describe("what was wished", () => {
+  it.each(["server", "client"] as const)("is no warning: Ctrl-C on the %s", async (side) => {
+    const { port: target } = await world.listen(echoing)
+    const { client, server } = await tunnel(world, { target, receiver: "server" })
+    await server.line(/client connected/)
+    const [stopped, other] = side === "server" ? [server, client] : [client, server]
+    assert.strictEqual(await stopped.stop("SIGINT"), 0)
+    assert.match(await other.line(/the peer ended the session/), / INFO /)
+    assert.notMatch(stopped.log(), /WARN|ERROR/)
+    assert.match(stopped.log(), /INFO {2}stopped\n$/)
   })
 })
 

@@ -66,6 +66,7 @@ describe("a new tunnel key", () => {
       await say("in the end")
       assert.strictEqual(count(client, / connected server=/g), 1)
       assert.strictEqual(count(server, /the session is over/g), 0)
+      assert.strictEqual(count(server, /WARN.*client (lost|away)/g), 0, server.log())
 
       await client.stop("SIGKILL")
       write("client", "first")
