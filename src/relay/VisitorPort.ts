@@ -39,7 +39,7 @@ export const open = (address: Address.Address): Effect.Effect<VisitorPort, Trans
     const attempt = Effect.uninterruptibleMask((restore) =>
       Effect.flatMap(Scope.fork(parent, ExecutionStrategy.sequential), (scope) =>
         Effect.gen(function* () {
-          const listener = yield* transport.listen(address)
+          const listener = yield* transport.listen(address, { port: "visitors" })
           const socket = yield* transport.bind(Address.make(address.host, listener.address.port))
           return { address: listener.address, listener, socket }
         }).pipe(

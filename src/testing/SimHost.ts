@@ -25,7 +25,8 @@ export const transport = (world: World, machine: Machine): Transport["Type"] =>
           (!Address.isLoopback(own) || Address.isLoopback(target) || Address.isWildcard(target))
       ),
     bind: (address) => SimDatagrams.open(world, machine, { address }),
-    associate: (peer) => SimDatagrams.open(world, machine, { peer })
+    associate: (peer) => SimDatagrams.open(world, machine, { peer }),
+    descriptorLimit: Infinity
   })
 
 // internal

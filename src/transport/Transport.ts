@@ -135,6 +135,14 @@ export interface NameOptions {
   readonly namesFor?: Duration.Duration | undefined
 }
 
+export interface ListenOptions {
+  /**
+   * `visitors`: does not accept while few file descriptors are left, which the tunnel port and the control connection
+   * need; connections wait in the backlog. `tunnel`: accepts while there is any. Defaults to `tunnel`.
+   */
+  readonly port?: "tunnel" | "visitors" | undefined
+}
+
 /** Bytes in a datagram, at most: the limit of UDP over IPv4. */
 export const maxDatagramBytes = 65_507
 
@@ -154,7 +162,7 @@ export class Transport extends Context.Tag("nodepass/Transport")<
       options?: NameOptions
     ) => Effect.Effect<Connection, TransportError, Scope.Scope>
     /** Opens a port. Fails with `AddressInUse`, `AddressUnavailable`, `Forbidden` or `UnknownHost`. */
-    readonly listen: (address: Address) => Effect.Effect<Listener, TransportError, Scope.Scope>
+    readonly listen: (address: Address, options?: ListenOptions) => Effect.Effect<Listener, TransportError, Scope.Scope>
     /**
      * Starts TLS 1.3 on an open connection of this Transport. No read or write may be in progress on it.
      *
@@ -181,6 +189,8 @@ export class Transport extends Context.Tag("nodepass/Transport")<
       peer: Address,
       options?: NameOptions
     ) => Effect.Effect<DatagramSocket, TransportError, Scope.Scope>
+    /** How many file descriptors the process may have open; `Infinity` when that is unknown. */
+    readonly descriptorLimit: number
   }
 >() {}
 

@@ -17,6 +17,7 @@ import { Transport, type TransportError } from "../transport/Transport.js"
 import type { ClientConfig, ServerConfig, TunnelConfig } from "../url/TunnelUrl.js"
 import { refuse, type UrlError } from "../url/UrlError.js"
 import * as Client from "./Client.js"
+import * as DescriptorBudget from "./DescriptorBudget.js"
 import * as Failover from "./Failover.js"
 import * as Keyring from "./Keyring.js"
 import { Router, type RouteTimeout } from "./Router.js"
@@ -73,7 +74,14 @@ const serve = (config: ServerConfig, visitors: Scope.Scope) =>
     })
     if (Option.isSome(port)) yield* VisitorPort.serve(port.value, yield* throughTunnel(config), visitors)
     yield* Effect.forkScoped(
-      Server.run({ listener, keyring, max: config.max, receiver, connections: visitors, ...tls })
+      Server.run({
+        listener,
+        keyring,
+        max: yield* DescriptorBudget.poolLimit(config.max),
+        receiver,
+        connections: visitors,
+        ...tls
+      })
     )
     const runner: Runner = {
       role: receiver === "server" ? "receive" : "send",

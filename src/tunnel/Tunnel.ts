@@ -14,6 +14,7 @@ import type { Address } from "../core/Address.js"
 import * as Deadlines from "../core/Deadlines.js"
 import * as EventBus from "../core/EventBus.js"
 import * as Refusals from "../core/Refusals.js"
+import * as DescriptorBudget from "./DescriptorBudget.js"
 import type { TunnelEvent } from "../core/TunnelEvent.js"
 import * as PoolFactory from "../pool/PoolFactory.js"
 import * as PoolPolicy from "../pool/PoolPolicy.js"
@@ -170,6 +171,7 @@ const make = (config: TunnelConfig) =>
       phase.isStopping = true
       return Exit.isFailure(exit) && !Exit.isInterrupted(exit) ? Effect.void : drain
     })
+    yield* DescriptorBudget.check(config)
     const runner = (phase.runner = yield* Runner.open(config, visitors))
     yield* Effect.logInfo(`relay: ${relay.description}`)
 

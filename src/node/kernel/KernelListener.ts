@@ -18,8 +18,9 @@ import * as Sockets from "./ffi/Sockets.js"
 
 /** See `Transport`. */
 export const listen =
-  (kernel: Kernel, resolver: Resolver): Transport["Type"]["listen"] =>
-  (address) => {
+  (kernel: Kernel, resolver: Resolver, descriptorLimit: number): Transport["Type"]["listen"] =>
+  (address, options) => {
+    const firstReserved = options?.port === "visitors" ? descriptorLimit - reserveOf(descriptorLimit) : Infinity
     const open = (ipAddress: NodeHosts.IpAddress, port: number) => openPort(kernel, address, ipAddress, port)
     const everywhere = (host: string) =>
       host === ipv4Wildcard.host
@@ -33,7 +34,7 @@ export const listen =
     const ports = Address.isWildcard(address)
       ? Effect.map(everywhere(address.host), (port): Arr.NonEmptyArray<Port> => [port])
       : EveryAddress.open(address, { resolver, operation: "listen", open, portOf: ({ address }) => address.port })
-    return Effect.map(ports, (ports) => make(kernel, ports))
+    return Effect.map(ports, (ports) => make(kernel, ports, firstReserved))
   }
 
 // internal
@@ -41,8 +42,14 @@ export const listen =
 /** Connections that can wait to be accepted. The system may have a lower limit. */
 const backlog = 4096
 /** Milliseconds until the next attempt to accept when the process is out of descriptors or memory. */
-const exhaustedRetryMillis = 100
+const exhaustedRetryMillis = 20
 const warningIntervalMillis = 60_000
+
+/**
+ * Descriptors that visitors leave to others. The system gives out the lowest number that is unused, so those with the
+ * highest numbers stay unused until the others are in use.
+ */
+const reserveOf = (limit: number): number => Math.floor(Math.min(256, Math.max(Math.min(64, 0.4 * limit), limit / 8)))
 
 const ipv4Wildcard: NodeHosts.IpAddress = { host: "0.0.0.0", family: 4 }
 
@@ -87,8 +94,8 @@ const open = ({ libc, sockets }: Kernel, ipAddress: NodeHosts.IpAddress, port: n
   return { fd: -1, errno }
 }
 
-const make = (kernel: Kernel, ports: Arr.NonEmptyArray<Port>): Listener => {
-  const { poller, sockets } = kernel
+const make = (kernel: Kernel, ports: Arr.NonEmptyArray<Port>, firstReserved: number): Listener => {
+  const { libc, poller, sockets } = kernel
   const [{ address }] = ports
   const waiting = new Set<() => void>()
   for (const port of ports) {
@@ -121,13 +128,13 @@ const make = (kernel: Kernel, ports: Arr.NonEmptyArray<Port>): Listener => {
   })
   let lastWarningAt = -Infinity
   /** Logs once a minute, and waits. Connections stay in the backlog meanwhile. */
-  const pause = (errno: number) =>
+  const pause = (reason: string) =>
     Effect.suspend(() => {
       const now = performance.now()
       const isLogged = now - lastWarningAt < warningIntervalMillis
       if (!isLogged) lastWarningAt = now
       const warning = Effect.logWarning(
-        `port ${address}: cannot accept connections: ${Errno.nameOf(errno)}; they wait, retrying every ${exhaustedRetryMillis} ms`
+        `port ${address}: cannot accept connections: ${reason}; they wait, retrying every ${exhaustedRetryMillis} ms`
       )
       return Effect.delay(isLogged ? Effect.void : warning, exhaustedRetryMillis)
     })
@@ -136,13 +143,16 @@ const make = (kernel: Kernel, ports: Arr.NonEmptyArray<Port>): Listener => {
     const next: Listener["accept"] = Effect.suspend(() => {
       const port = nextPort()
       if (port === undefined) return Effect.zipRight(restore(arrival), next)
+      if (Number.isFinite(firstReserved) && libc.lowestUnused(port.fd) >= firstReserved) {
+        return Effect.zipRight(restore(pause("few file descriptors are left (EMFILE)")), next)
+      }
       const accepted = sockets.accept(port.fd, peer)
       if (accepted < 0) {
         const errno = sockets.errno()
         if (isRetryable(errno)) port.isReady = false
         return isRetryable(errno) || Sockets.isConnectionError(errno)
           ? next
-          : Effect.zipRight(restore(pause(errno)), next)
+          : Effect.zipRight(restore(pause(Errno.nameOf(errno))), next)
       }
       const made = KernelConnection.make(kernel, accepted, SocketAddress.decode(peer))
       // Not `Effect.addFinalizer`, whose finalizer keeps the fiber in memory.

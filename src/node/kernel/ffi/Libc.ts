@@ -7,6 +7,8 @@ import { constants } from "node:os"
 
 export interface Libc {
   readonly close: (fd: number) => number
+  /** The number that the next descriptor gets, or `Infinity` when there is none left. `fd` is any open descriptor. */
+  readonly lowestUnused: (fd: number) => number
   /** Half-closes our side of a socket. */
   readonly shutdown: (fd: number) => number
   readonly read: (fd: number, bytes: Uint8Array, count: number) => number
@@ -84,6 +86,12 @@ export const load = async (): Promise<Libc> => {
   const eventBytes = new Uint8Array(event.buffer)
   return {
     close,
+    lowestUnused: (fd) => {
+      const copy = fcntl(fd, F_DUPFD_CLOEXEC, 0)
+      if (copy < 0) return Infinity
+      close(copy)
+      return copy
+    },
     shutdown: (fd) => shutdown(fd, SHUT_WR),
     read: library.func("long read(int, void*, ulong)"),
     write: library.func("long write(int, void*, ulong)"),
@@ -131,6 +139,7 @@ const { EAGAIN, EINTR } = constants.errno
 const [stride, dataAt] = process.arch === "x64" ? [12, 4] : [16, 8]
 
 // Constants of Linux, the same on x64 and arm64.
+const F_DUPFD_CLOEXEC = 1030
 const F_SETPIPE_SZ = 1031
 const O_NONBLOCK = 0o4000
 const O_CLOEXEC = 0o2000000
