@@ -29,10 +29,7 @@ export interface Resolver {
    * refreshes them in the background, and later only when a lookup fails without an answer.
    * Fails with the error of `dns.lookup`, which is remembered for a second, and with `ENODEV` for an unknown zone.
    */
-  readonly resolve: (
-    host: string,
-    lifetime?: Duration.Duration | undefined
-  ) => Effect.Effect<Resolved, NodeJS.ErrnoException>
+  readonly resolve: (host: string, lifetime?: Duration.Duration) => Effect.Effect<Resolved, NodeJS.ErrnoException>
   /** Looks a name up now, unless it was within the last second. Fails like `resolve`. */
   readonly refresh: (host: string) => Effect.Effect<ReadonlyArray<IpAddress>, NodeJS.ErrnoException>
   /** Begins to do the same, and does not wait for it. */
