@@ -61,8 +61,10 @@ await run(async () => {
   const own = new Set(process.argv.slice(2).filter((arg) => ["--long", "--no-checks"].includes(arg)))
   const rest = process.argv.slice(2).filter((arg) => !own.has(arg))
   if (own.has("--long")) process.env["NODEPASS_TEST"] = "long"
+  // The build comes first: the examples are checked against what it makes.
+  const built = await checkBuild()
   const checks = own.has("--no-checks") ? [] : [await check()]
-  const counts = [await checkBuild(), ...checks, await test(rest)]
+  const counts = [built, ...checks, await test(rest)]
   const passed = counts.reduce((sum, count) => sum + count.passed, 0)
   const failed = counts.reduce((sum, count) => sum + count.failed, 0)
   if (failed > 0) process.exitCode = 1

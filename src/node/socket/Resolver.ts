@@ -111,8 +111,9 @@ export const make = (options?: Options): Resolver => {
         const known = withoutLookup(host)
         if (known !== undefined) return Effect.map(known, ({ addresses }) => addresses)
         const name = nameOf(host)
-        if (isRecent(name.failure?.at)) return Effect.fail(name.failure?.error ?? new Error())
-        return name.found !== undefined && isRecent(name.found.at) ? Effect.succeed(name.found.addresses) : wait(name)
+        const { failure, found } = name
+        if (failure !== undefined && isRecent(failure.at)) return Effect.fail(failure.error)
+        return found !== undefined && isRecent(found.at) ? Effect.succeed(found.addresses) : wait(name)
       }),
     refreshLater: (host) => {
       if (withoutLookup(host) !== undefined) return
