@@ -130,7 +130,8 @@ describe("the tunnel port", () => {
     assert.notMatch(client.log(), /over/)
     await client.stop()
     await second.line(/ connected /)
-    await server.line(/client lost/)
+    await server.line(/INFO .*client left/)
+    assert.notMatch(server.log(), /WARN .*client (?:lost|away)/)
     assert.strictEqual(String(await ask(world, port, "the second")), "re:the second")
   })
 
