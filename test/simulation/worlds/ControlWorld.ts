@@ -513,10 +513,16 @@ const program = (scenario: Scenario, network: SimNetwork.SimNetwork) =>
           settled ? Effect.succeed(0) : Effect.delay(Effect.succeed(left - 500), 500)
         )
     })
+    // What the faults take at most, with a handshake that times out for each, by the faster clock.
+    const outageOf = (fault: Fault) => {
+      if ("millis" in fault) return fault.millis + 3300
+      return fault._tag === "Drop" || fault._tag === "Swap" ? 4500 * fault.count : 300
+    }
+    const outage = scenario.faults.reduce((sum, fault) => sum + outageOf(fault), 0)
     // Who is repeated, or comes back, does so by now.
     const back = Effect.sync(() => standing.client?.bus.isAttached() ?? false)
     yield* Effect.sleep(2500)
-    const stands = yield* Effect.iterate(40, {
+    const stands = yield* Effect.iterate(40 + Math.ceil(outage / 500), {
       while: (left) => left > 0,
       body: (left) =>
         Effect.flatMap(back, (back) => (back ? Effect.succeed(-1) : Effect.delay(Effect.succeed(left - 1), 500)))
@@ -534,12 +540,6 @@ const program = (scenario: Scenario, network: SimNetwork.SimNetwork) =>
       if (completed.has(index) !== (fate === "refused")) broken.push(`launch ${index} was ${fate}: wrong handle`)
       if (count === 0 && fate !== "refused") broken.push(`launch ${index} was ${fate}, and never launched`)
     })
-    // What the faults take at most, with a handshake that times out for each, by the faster clock.
-    const outageOf = (fault: Fault) => {
-      if ("millis" in fault) return fault.millis + 3300
-      return fault._tag === "Drop" || fault._tag === "Swap" ? 4500 * fault.count : 300
-    }
-    const outage = scenario.faults.reduce((sum, fault) => sum + outageOf(fault), 0)
     if (outage < grace / 1.25) {
       if (sessions.client !== 1) broken.push(`the client had ${sessions.client} sessions in spite of the grace`)
       // A session whose handshake was cut before the client knew of it cannot be resumed.
