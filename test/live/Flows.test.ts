@@ -82,7 +82,7 @@ describe("UDP", () => {
 
 describe("mode=1", () => {
   it("answers TCP and UDP within 200 ms of its log line", async () => {
-    const { port: target } = await world.listen(answering)
+    const { port: target } = await world.listen(answering, await world.freePort())
     await listenUdp(world, (bytes) => Buffer.concat([Buffer.from("re:"), bytes]), target)
     await Lag.within(200, async () => {
       const { port } = await forward(target)
@@ -213,7 +213,7 @@ it("a client with tls=1 refuses a server with tls=0", async () => {
 
 describe("limits", () => {
   it("slot=5: the sixth visitor is reset while five are served, one of them by UDP, and is served after one has left", async () => {
-    const { port: target } = await world.listen(echoing)
+    const { port: target } = await world.listen(echoing, await world.freePort())
     await listenUdp(world, undefined, target)
     const { port, server } = await tunnel(world, {
       target,
@@ -275,7 +275,7 @@ describe("limits", () => {
     for (const millis of ends) assert.isTrue(millis >= 1000 && millis <= latest, `${millis} of at most ${latest} ms`)
   }
   const listenBoth = async (): Promise<number> => {
-    const { port } = await world.listen(echoing)
+    const { port } = await world.listen(echoing, await world.freePort())
     await listenUdp(world, undefined, port)
     return port
   }

@@ -95,19 +95,22 @@ describe.skipIf(lacks("dig"))("dig", () => {
   }
 
   const nameServer = async (): Promise<number> => {
-    const { port } = await world.listen((socket) => {
-      let held = Buffer.alloc(0)
-      socket.on("data", (bytes: Buffer) => {
-        held = Buffer.concat([held, bytes])
-        while (held.length >= 2 && held.length >= 2 + held.readUInt16BE(0)) {
-          const length = held.readUInt16BE(0)
-          const reply = answer(held.subarray(2, 2 + length), 65_535)
-          held = held.subarray(2 + length)
-          socket.write(Buffer.concat([Buffer.from([reply.length >> 8, reply.length & 255]), reply]))
-        }
-      })
-      socket.on("end", () => socket.end())
-    })
+    const { port } = await world.listen(
+      (socket) => {
+        let held = Buffer.alloc(0)
+        socket.on("data", (bytes: Buffer) => {
+          held = Buffer.concat([held, bytes])
+          while (held.length >= 2 && held.length >= 2 + held.readUInt16BE(0)) {
+            const length = held.readUInt16BE(0)
+            const reply = answer(held.subarray(2, 2 + length), 65_535)
+            held = held.subarray(2 + length)
+            socket.write(Buffer.concat([Buffer.from([reply.length >> 8, reply.length & 255]), reply]))
+          }
+        })
+        socket.on("end", () => socket.end())
+      },
+      await world.freePort()
+    )
     await listenUdp(world, (query) => answer(query, 512), port)
     return port
   }

@@ -25,7 +25,7 @@ describe("a crowd of UDP visitors", () => {
   it.each(["server", "client"] as const)(
     "that ask once each, more than a thousand of them, keeps no TCP visitor away: visitors at the %s",
     async (receiver) => {
-      const { port: target } = await world.listen(echoing)
+      const { port: target } = await world.listen(echoing, await world.freePort())
       await listenUdp(world, undefined, target)
       const { client, port, server } = await tunnel(world, { target, receiver })
       const beside = world.connect(port)
