@@ -8,7 +8,7 @@
 import { constants } from "node:os"
 import * as TlsWire from "./TlsWire.js"
 
-/** A session that no thread uses. Whoever has it frees it, or makes a `TlsSession` of it. */
+/** A session that no thread uses. Its holder frees it, or makes a `TlsSession` of it. */
 export interface DetachedSession {
   /** OpenSSL's object. */
   readonly session: bigint
