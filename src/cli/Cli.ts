@@ -10,6 +10,7 @@ import type * as ValidationError from "@effect/cli/ValidationError"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
+import type { RegularFile } from "../core/RegularFile.js"
 import type * as Tunnel from "../tunnel/Tunnel.js"
 import * as MasterUrl from "../url/MasterUrl.js"
 import * as TunnelUrl from "../url/TunnelUrl.js"
@@ -26,7 +27,7 @@ export type CliError = OperatorError | ServeError | ValidationError.ValidationEr
 /** Runs a command. The arguments are those of the process, the first two of which name the program. */
 export const run = (
   argv: ReadonlyArray<string>
-): Effect.Effect<void, CliError, CliApp.CliApp.Environment | Host | Tunnel.Environment> =>
+): Effect.Effect<void, CliError, CliApp.CliApp.Environment | Host | RegularFile | Tunnel.Environment> =>
   Effect.flatMap(Host, ({ version }) => {
     // @effect/cli takes an invalid level for a subcommand.
     const level = logLevelOf(argv)

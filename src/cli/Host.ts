@@ -10,6 +10,7 @@ import type * as Redacted from "effect/Redacted"
 import type * as Stream from "effect/Stream"
 import type { Address } from "../core/Address.js"
 import type { Level } from "../core/LogLine.js"
+import type { RegularFile } from "../core/RegularFile.js"
 import type { StoreError } from "../master/InstanceStore.js"
 import type { TransportError } from "../transport/Transport.js"
 import type * as Runner from "../tunnel/Runner.js"
@@ -48,6 +49,8 @@ export class Host extends Context.Tag("nodepass/Cli/Host")<
       options: { readonly force: boolean }
     ) => Effect.Effect<void, StoreError>
     /** Performs an operation through a master's API, and prints the result. */
-    readonly operate: (operation: Operation) => Effect.Effect<void, OperatorError, CliApp.CliApp.Environment>
+    readonly operate: (
+      operation: Operation
+    ) => Effect.Effect<void, OperatorError, CliApp.CliApp.Environment | RegularFile>
   }
 >() {}

@@ -11,6 +11,7 @@ import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
+import type { RegularFile } from "../core/RegularFile.js"
 import type { Event, Instance } from "../master/Instance.js"
 import * as MasterClient from "../master/MasterClient.js"
 import type { Action, Operation } from "./Operation.js"
@@ -31,7 +32,11 @@ export const operate = ({
   action,
   json,
   ...options
-}: Operation): Effect.Effect<void, OperatorError, FileSystem.FileSystem | HttpClient.HttpClient | Path.Path> =>
+}: Operation): Effect.Effect<
+  void,
+  OperatorError,
+  FileSystem.FileSystem | HttpClient.HttpClient | Path.Path | RegularFile
+> =>
   Effect.gen(function* () {
     const profile = yield* Profile.load(options)
     if (action._tag === "SaveProfile") return yield* Profile.save(profile)

@@ -12,6 +12,7 @@ import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
+import * as RegularFile from "../core/RegularFile.js"
 import type * as MasterClient from "../master/MasterClient.js"
 import type { Operation } from "./Operation.js"
 
@@ -36,6 +37,16 @@ export class NoHome extends Schema.TaggedError<NoHome>()("NoHome", {}) {
   }
 }
 
+/** There is a profile, but it cannot be used. */
+export class NotLoaded extends Schema.TaggedError<NotLoaded>()("NotLoaded", {
+  file: Schema.String,
+  detail: Schema.String
+}) {
+  override get message(): string {
+    return `profile ${this.file}: ${this.detail}; nodepass profile writes a new one`
+  }
+}
+
 /** The profile cannot be written. */
 export class NotSaved extends Schema.TaggedError<NotSaved>()("NotSaved", {
   file: Schema.String,
@@ -48,28 +59,24 @@ export class NotSaved extends Schema.TaggedError<NotSaved>()("NotSaved", {
   }
 }
 
-/** The options of the operation, else the environment, else the saved profile. */
+/** The options of the operation, else the environment, else the saved profile, which is read only if it is needed. */
 export const load = ({
   key,
   master
 }: Pick<Operation, "key" | "master">): Effect.Effect<
   MasterClient.Options,
-  ProfileError,
-  FileSystem.FileSystem | Path.Path
+  NotLoaded | ProfileError,
+  Path.Path | RegularFile.RegularFile
 > =>
   Effect.gen(function* () {
-    const fs = yield* FileSystem.FileSystem
-    const saved = yield* Effect.option(Effect.flatMap(Effect.flatMap(file, fs.readFileString), Schema.decode(Saved)))
-    const url = Option.firstSomeOf([
-      master,
-      yield* Effect.option(Config.nonEmptyString("NP_MASTER")),
-      Option.map(saved, ({ master }) => master)
-    ])
-    const secret = Option.firstSomeOf([
+    const givenUrl = Option.firstSomeOf([master, yield* Effect.option(Config.nonEmptyString("NP_MASTER"))])
+    const givenKey = Option.firstSomeOf([
       key,
-      Option.map(yield* Effect.option(Config.nonEmptyString("NP_API_KEY")), Redacted.make),
-      Option.map(saved, ({ key }) => Redacted.make(key))
+      Option.map(yield* Effect.option(Config.nonEmptyString("NP_API_KEY")), Redacted.make)
     ])
+    const saved = Option.isSome(givenUrl) && Option.isSome(givenKey) ? Option.none() : yield* read
+    const url = Option.orElse(givenUrl, () => Option.map(saved, ({ master }) => master))
+    const secret = Option.orElse(givenKey, () => Option.map(saved, ({ key }) => Redacted.make(key)))
     if (Option.isNone(url) || !/^https?:\/\//.test(url.value)) {
       return yield* new ProfileError({ option: "--master", value: Option.getOrElse(url, () => "") })
     }
@@ -103,6 +110,21 @@ const file = Effect.gen(function* () {
     Config.map(Config.nonEmptyString("HOME"), (home) => path.join(home, ".config"))
   )
   return path.join(base, "nodepass", "profile.json")
+})
+
+/** The profile; `None` when there is none. */
+const read = Effect.gen(function* () {
+  const { read } = yield* RegularFile.RegularFile
+  const name = yield* Effect.option(file)
+  if (Option.isNone(name)) return Option.none()
+  const fail = (detail: string) => new NotLoaded({ file: name.value, detail })
+  const content = yield* Effect.catchAll(Effect.asSome(read(name.value)), ({ detail, reason }) =>
+    reason === "NotFound" ? Effect.succeedNone : fail(`cannot be read: ${detail}`)
+  )
+  if (Option.isNone(content)) return Option.none()
+  return yield* Schema.decode(Saved)(RegularFile.text(content.value)).pipe(
+    Effect.mapBoth({ onSuccess: Option.some, onFailure: () => fail("it is damaged") })
+  )
 })
 
 /** Makes it with its parents. Not by `recursive`: in a file system such as /proc, Node 20 never returns from that. */

@@ -17,8 +17,9 @@ const rooms = new Map<string, ReadonlyArray<string>>([
   ["testing", ["core", "transport"]],
   ["page", ["master"]],
   ["node", []],
-  ["node/socket", ["core", "transport"]],
-  ["node/store", ["core", "url", "tunnel", "master"]],
+  ["node/file", ["core"]],
+  ["node/socket", ["core", "transport", "node/file"]],
+  ["node/store", ["core", "url", "tunnel", "master", "node/file"]],
   ["node/kernel/ffi", ["core", "node/socket"]],
   ["node/kernel/tls", ["transport", "node/socket", "node/kernel/ffi"]],
   ["node/kernel/reactor", ["relay", "node/kernel/ffi", "node/kernel/tls"]],
@@ -30,6 +31,7 @@ const rooms = new Map<string, ReadonlyArray<string>>([
     "node/process",
     ["core", "transport", "url", "wire", "relay", "tunnel", "master", "cli"].concat([
       "node",
+      "node/file",
       "node/socket",
       "node/store",
       "node/kernel"

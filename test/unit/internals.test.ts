@@ -8,9 +8,10 @@ const file = Path.join(root, "docs/internals.md")
 const block = /(?<=<!-- modules -->\n)[^]*?(?=<!-- \/modules -->)/
 
 /** The rooms in the order in which they build on each other. */
-const rooms = "core transport url wire signal pool relay tunnel master cli testing page node/socket node/store"
-  .concat(" node/kernel/ffi node/kernel/tls node/kernel/reactor node/kernel node/process node .")
-  .split(" ")
+const rooms =
+  "core transport url wire signal pool relay tunnel master cli testing page node/file node/socket node/store"
+    .concat(" node/kernel/ffi node/kernel/tls node/kernel/reactor node/kernel node/process node .")
+    .split(" ")
 
 /** The first sentence of a module's header. */
 const summaryOf = (path: string): string => {

@@ -14,6 +14,7 @@ import { format, stripVTControlCharacters } from "node:util"
 import * as Cli from "../../cli/Cli.js"
 import { Host } from "../../cli/Host.js"
 import * as Settings from "../../transport/Settings.js"
+import * as NodeRegularFile from "../file/NodeRegularFile.js"
 import * as CliHost from "./CliHost.js"
 import * as NodeHost from "./NodeHost.js"
 import * as NodeLog from "./NodeLog.js"
@@ -78,8 +79,9 @@ const exitOnSecondSignal = (signal: "SIGINT" | "SIGTERM", code: number) => {
 exitOnSecondSignal("SIGINT", 130)
 exitOnSecondSignal("SIGTERM", 143)
 
-const host = Layer.merge(
+const host = Layer.mergeAll(
   NodeContext.layer,
+  NodeRegularFile.layer,
   Layer.unwrapEffect(
     Effect.map(Settings.Settings, ({ bufferLimit, reactors, relay, stateDirectory }) =>
       NodeHost.layerWith({

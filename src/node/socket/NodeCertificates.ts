@@ -12,7 +12,9 @@ import type * as Scope from "effect/Scope"
 import * as NodeCrypto from "node:crypto"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
+import * as RegularFile from "../../core/RegularFile.js"
 import { type Certificate, CertificateError, Certificates, type Files } from "../../transport/Certificates.js"
+import * as NodeRegularFile from "../file/NodeRegularFile.js"
 
 /** The SHA-256 of the DER, as 64 lower-case hex digits. */
 export const fingerprintOf = ({ raw }: NodeCrypto.X509Certificate): string =>
@@ -103,26 +105,11 @@ const authorities = (file: string): Effect.Effect<ReadonlyArray<string>, Certifi
   Effect.map(certificatesIn("ca", file), ([all]) => Arr.map(all, String))
 
 const read = (parameter: Parameter, file: string): Effect.Effect<string, CertificateError> =>
-  Effect.tryPromise({
-    try: (signal) => Fs.promises.readFile(file, { encoding: "utf8", signal }),
-    catch: (cause) =>
-      new CertificateError({
-        parameter,
-        file,
-        reason: "Unreadable",
-        detail: `cannot be read: ${sentences[codeOf(cause)] ?? (codeOf(cause) || "failed")}`
-      })
+  Effect.mapBoth(NodeRegularFile.read(file), {
+    onSuccess: RegularFile.text,
+    onFailure: ({ detail }) =>
+      new CertificateError({ parameter, file, reason: "Unreadable", detail: `cannot be read: ${detail}` })
   })
-
-const sentences: Readonly<Record<string, string>> = {
-  ENOENT: "no such file",
-  ENOTDIR: "no such file",
-  EACCES: "permission denied",
-  EPERM: "permission denied",
-  EISDIR: "it is a folder",
-  ELOOP: "too many symbolic links",
-  EMFILE: "out of file descriptors"
-}
 
 const codeOf = (cause: unknown): string => (Predicate.hasProperty(cause, "code") ? String(cause.code) : "")
 
@@ -203,11 +190,15 @@ const changes = (files: Files): Effect.Effect<Effect.Effect<void>, never, Scope.
       for (const folder of watchers.keys()) if (!folders.has(folder)) unwatch(folder)
       for (const folder of folders) if (!watchers.has(folder)) watch(folder)
     }
-    yield* Effect.acquireRelease(Effect.sync(follow), () => Effect.sync(() => Array.from(watchers.keys(), unwatch)))
-    return Effect.suspend(() => {
-      follow()
-      return Effect.zipRight(changed.await, changed.close)
-    })
+    // Following is synchronous: where the file system does not answer, it would stop the whole process.
+    const followIfAnswered = Effect.all([NodeRegularFile.read(files.crt), NodeRegularFile.read(files.key)]).pipe(
+      Effect.catchAll(({ reason }) => (reason === "TimedOut" ? Effect.fail(reason) : Effect.void)),
+      Effect.zipRight(Effect.sync(follow)),
+      Effect.ignore
+    )
+    yield* Effect.addFinalizer(() => Effect.sync(() => Array.from(watchers.keys(), unwatch)))
+    yield* followIfAnswered
+    return Effect.zipRight(followIfAnswered, Effect.zipRight(changed.await, changed.close))
   })
 
 export const layer: Layer.Layer<Certificates> = Layer.succeed(

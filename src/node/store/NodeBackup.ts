@@ -1,22 +1,27 @@
 /**
  * Backups of a master's state as files, and the commands `nodepass backup` and `nodepass restore`.
  */
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
 import process from "node:process"
+import * as RegularFile from "../../core/RegularFile.js"
 import { type Backup, BackupText, InstanceStore, StoreError } from "../../master/InstanceStore.js"
+import * as NodeRegularFile from "../file/NodeRegularFile.js"
 import * as Directory from "./Directory.js"
 import * as NodeState from "./NodeState.js"
 import * as Sqlite from "./Sqlite.js"
 
 /** Reads a backup. Fails with `Unavailable` when the file cannot be read, with `Corrupt` when it is not a backup. */
 export const read = (file: string): Effect.Effect<Backup, StoreError> =>
-  Effect.tryPromise({
-    try: () => Fs.promises.readFile(file, "utf8"),
-    catch: (cause) => new StoreError({ reason: "Unavailable", place: file, detail: Sqlite.reasonOf(cause) })
-  }).pipe(
+  NodeRegularFile.read(file, { limit: maxBytes, deadline: Duration.minutes(1) }).pipe(
+    Effect.mapBoth({
+      onSuccess: RegularFile.text,
+      onFailure: ({ detail }) =>
+        new StoreError({ reason: "Unavailable", place: file, detail: `cannot be read: ${detail}` })
+    }),
     Effect.flatMap(Schema.decode(BackupText)),
     Effect.mapError((error) =>
       error._tag === "StoreError"
@@ -65,3 +70,8 @@ export const restore = (
     }
     yield* store.restore(backup)
   }).pipe(Effect.provide(NodeState.layer(place, { purpose: "restore" })))
+
+// internal
+
+/** Most bytes of a backup: ten times what 10,000 instances with ten versions each have. */
+const maxBytes = 256 * 1_048_576
