@@ -33,17 +33,26 @@ export const connectionOf = (pair: Pair, mine: Side): Connection => {
   const fail = (operation: "read" | "write", reason: Reason) =>
     Effect.fail(new TransportError({ operation, reason, address: mine.remote }))
 
-  /** Waits until `read` would complete without waiting; what it would return. */
-  const readable: Effect.Effect<"Bytes" | "End" | "Failure"> = Clock.clockWith((clock) => {
-    const seen = look(mine, clock.unsafeCurrentTimeMillis())
-    if (seen === "Nothing") return Effect.zipRight(untilChange(mine, clock, mine.inbox[0]?.at), readable)
-    return Effect.succeed(seen === "Bytes" || seen === "End" ? seen : "Failure")
-  })
+  /** Waits until `read` would complete without waiting; what it would return. `since`: when the watch began. */
+  const readable = (since: number): Effect.Effect<"Bytes" | "End" | "Failure"> =>
+    Clock.clockWith((clock) => {
+      const now = clock.unsafeCurrentTimeMillis()
+      const timesOutAt = Math.max(since, mine.swallowedAt) + silenceMillis
+      if (mine.status === "Open" && now >= timesOutAt) mine.status = "TimedOut"
+      const seen = look(mine, now)
+      if (seen === "Nothing") {
+        return Effect.zipRight(
+          untilChange(mine, clock, Math.min(mine.inbox[0]?.at ?? Infinity, timesOutAt)),
+          readable(since)
+        )
+      }
+      return Effect.succeed(seen === "Bytes" || seen === "End" ? seen : "Failure")
+    })
   const read: Connection["read"] = Clock.clockWith(
     (clock): Effect.Effect<Option.Option<Uint8Array>, TransportError> => {
       const seen = look(mine, clock.unsafeCurrentTimeMillis())
       if (seen === "Nothing") return Effect.zipRight(untilChange(mine, clock, mine.inbox[0]?.at), read)
-      if (seen === "Reset" || seen === "Closed") return fail("read", seen)
+      if (seen !== "Bytes" && seen !== "End") return fail("read", seen)
       const bytes = seen === "End" ? undefined : (mine.front.pop() ?? mine.inbox.shift()?.bytes)
       wake(theirs)
       if (bytes !== undefined) return Effect.succeedSome(bytes)
@@ -68,8 +77,8 @@ export const connectionOf = (pair: Pair, mine: Side): Connection => {
       return Effect.flatMap(cut(bytes, path.segment), (length) =>
         Effect.flatMap(outcome, (delay) => {
           const now = clock.unsafeCurrentTimeMillis()
-          if (delay === "Reset") sever(pair, now)
-          else deliver(path, theirs, bytes.subarray(0, length), now, delay)
+          if (delay === "Reset" && !SimSide.isSwallowed(theirs)) sever(pair, now)
+          else deliver(path, theirs, bytes.subarray(0, length), now, delay === "Reset" ? 0 : delay)
           if (theirs.status === "Closed") deliverReset(path, mine, now + 2 * path.latency)
           return send(bytes.subarray(length))
         })
@@ -82,7 +91,9 @@ export const connectionOf = (pair: Pair, mine: Side): Connection => {
     read,
     // In a fiber: no timer announces the arrival of a segment, a reader sleeps until then.
     watch: (listener) =>
-      Effect.map(Effect.forkDaemon(Effect.interruptible(Effect.map(readable, listener))), Fiber.interrupt),
+      Effect.flatMap(Clock.currentTimeMillis, (since) =>
+        Effect.map(Effect.forkDaemon(Effect.interruptible(Effect.map(readable(since), listener))), Fiber.interrupt)
+      ),
     unread: (chunk) => {
       if (chunk.length > 0) mine.front.push(chunk)
     },
@@ -131,6 +142,12 @@ export const sever = ({ client, server }: Pair, now: number): void => {
   }
 }
 
+/** Loses all that is in transit and all that is sent from now on, as a middlebox may do that forgot the connection. */
+export const swallow = ({ client, server }: Pair, now: number): void => {
+  SimSide.swallow(client, now)
+  SimSide.swallow(server, now)
+}
+
 /** Whether either side is still open. */
 export const isLive = ({ client, server }: Pair, now: number): boolean =>
   statusOf(client, now) === "Open" || statusOf(server, now) === "Open"
@@ -148,6 +165,9 @@ export const release = ({ client, path, server }: Pair, now: number): void => {
 }
 
 // internal
+
+/** After so much silence of a peer that should answer, a watched connection has failed. */
+const silenceMillis = 9000
 
 /** The length of the next segment: all of the bytes, or if they do not fit, a random length. */
 const cut = (bytes: Uint8Array, maxBytes: number): Effect.Effect<number> =>

@@ -31,11 +31,11 @@ export interface Link {
 }
 
 export interface Cut {
-  /** The connections to reset. Defaults to all. */
+  /** The connections to choose from. Defaults to all. */
   readonly where?:
     | ((connection: { readonly client: Address.Address; readonly server: Address.Address }) => boolean)
     | undefined
-  /** How many connections to reset, the oldest first. Defaults to no limit. */
+  /** How many connections, the oldest first. Defaults to no limit. */
   readonly limit?: number | undefined
 }
 
@@ -53,6 +53,11 @@ export interface SimNetwork {
   readonly partition: (a: string, b: string) => Effect.Effect<void>
   /** Ends the partition. Everything that was held arrives, in order. */
   readonly heal: (a: string, b: string) => Effect.Effect<void>
+  /**
+   * Swallows connections between two hosts, both ways: what is in transit and what is sent from now on is lost, and no side
+   * gets an end or a reset. A `watch` notices it after 9 seconds. Returns how many.
+   */
+  readonly swallow: (a: string, b: string, options?: Cut) => Effect.Effect<number>
   /** Resets connections between two hosts, on both sides at once. Returns how many. */
   readonly cut: (a: string, b: string, options?: Cut) => Effect.Effect<number>
   /**
@@ -72,6 +77,18 @@ export const make = (link?: Link): SimNetwork => {
     reset: link?.reset ?? 0,
     loss: link?.loss ?? 0
   })
+  const each =
+    (act: (pair: SimConnection.Pair, now: number) => void): SimNetwork["cut"] =>
+    (a, b, { limit = Infinity, where = constTrue } = {}) =>
+      Effect.map(Clock.currentTimeMillis, (now) => {
+        const chosen = world
+          .on(world.path(a, b))
+          .filter((pair) => SimConnection.isLive(pair, now))
+          .filter(({ client }) => where({ client: client.local, server: client.remote }))
+          .slice(0, limit)
+        for (const pair of chosen) act(pair, now)
+        return chosen.length
+      })
   return {
     host: (name) => {
       world.names.add(name)
@@ -80,17 +97,8 @@ export const make = (link?: Link): SimNetwork => {
     open: () => world.pairs.reduce((sum, { owners }) => sum + owners.size, world.datagramPorts.size),
     partition: (a, b) => Effect.map(Clock.currentTimeMillis, (now) => world.partition(world.path(a, b), now)),
     heal: (a, b) => Effect.map(Clock.currentTimeMillis, (now) => world.heal(world.path(a, b), now)),
-    cut: (a, b, options) =>
-      Effect.map(Clock.currentTimeMillis, (now) => {
-        const { limit = Infinity, where = constTrue } = options ?? {}
-        const chosen = world
-          .on(world.path(a, b))
-          .filter((pair) => SimConnection.isLive(pair, now))
-          .filter(({ client }) => where({ client: client.local, server: client.remote }))
-          .slice(0, limit)
-        for (const pair of chosen) SimConnection.sever(pair, now)
-        return chosen.length
-      }),
+    swallow: each(SimConnection.swallow),
+    cut: each(SimConnection.sever),
     crash: (name) => Effect.map(Clock.currentTimeMillis, (now) => world.crash(name, now))
   }
 }

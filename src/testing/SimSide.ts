@@ -31,7 +31,7 @@ interface Segment {
 export interface Side {
   readonly local: Address.Address
   readonly remote: Address.Address
-  status: "Open" | "Reset" | "Closed"
+  status: "Open" | "Reset" | "TimedOut" | "Closed"
   /** Segments in transit, or received and not read, in order. */
   inbox: Array<Segment>
   /** Chunks that were put back. The next one to read is last. */
@@ -39,6 +39,8 @@ export interface Side {
   /** When a reset arrives. */
   resetAt: number
   resetHeld: boolean
+  /** From when on everything that is sent to the side, or by it, is lost. */
+  swallowedAt: number
   /** The end was read. */
   atEnd: boolean
   /** Bytes of a write that wait for room in the window. */
@@ -58,6 +60,7 @@ export const make = (local: Address.Address, remote: Address.Address): Side => (
   front: [],
   resetAt: Infinity,
   resetHeld: false,
+  swallowedAt: Infinity,
   atEnd: false,
   unsent: 0,
   ended: false,
@@ -72,27 +75,28 @@ export const statusOf = (side: Side, now: number): Side["status"] => {
 }
 
 /** What a read would return. */
-export const look = (side: Side, now: number): "Bytes" | "End" | "Nothing" | "Reset" | "Closed" => {
+export const look = (side: Side, now: number): "Bytes" | "End" | "Nothing" | Exclude<Side["status"], "Open"> => {
   const status = statusOf(side, now)
   if (status === "Closed") return status
   if (side.front.length > 0) return "Bytes"
   if (side.atEnd) return "End"
-  if (status === "Reset") return status
+  if (status !== "Open") return status
   const [segment] = side.inbox
   if (segment === undefined || !isDue(segment.at, now)) return "Nothing"
   return segment.bytes === undefined ? "End" : "Bytes"
 }
 
-/** Sends bytes to the side, or the end. */
+/** Sends bytes to the side, or the end. What is lost counts as in transit: the sender's window fills up. */
 export const deliver = (path: Path, side: Side, bytes: Uint8Array | undefined, now: number, delay: number): void => {
   // A segment that is due before an earlier one waits behind it in the queue.
-  const at = path.held ? Infinity : now + delay
+  const at = path.held || isSwallowed(side) ? Infinity : now + delay
   side.inbox.push({ at, bytes })
   wake(side)
 }
 
 /** Sends a reset to the side. It takes effect at that time, before unread bytes. */
 export const deliverReset = (path: Path, side: Side, at: number): void => {
+  if (isSwallowed(side)) return
   if (path.held) side.resetHeld = true
   else side.resetAt = Math.min(side.resetAt, at)
   wake(side)
@@ -107,6 +111,7 @@ export const hold = (side: Side, now: number): void => {
 
 /** Delivers everything that was held, in order. */
 export const release = (path: Path, side: Side, now: number): void => {
+  if (isSwallowed(side)) return
   for (const segment of side.inbox) {
     if (!Number.isFinite(segment.at)) segment.at = now + path.latency
   }
@@ -114,6 +119,16 @@ export const release = (path: Path, side: Side, now: number): void => {
   side.resetHeld = false
   wake(side)
 }
+
+/** Loses everything in transit to the side, and all that is sent from now on. */
+export const swallow = (side: Side, now: number): void => {
+  hold(side, now)
+  side.resetHeld = false
+  side.swallowedAt = Math.min(side.swallowedAt, now)
+  wake(side)
+}
+
+export const isSwallowed = (side: Pick<Side, "swallowedAt">): boolean => Number.isFinite(side.swallowedAt)
 
 /** Closes the side: nothing reaches it any more. */
 export const shut = (side: Side): void => {

@@ -7,11 +7,13 @@ import * as Scope from "effect/Scope"
 import { readdirSync } from "node:fs"
 import * as Os from "node:os"
 import * as Address from "../../src/core/Address.js"
+import { options } from "../../src/node/kernel/ffi/Sockets.js"
 import { kernel } from "../../src/node/kernel/Kernel.js"
+import * as KernelConnection from "../../src/node/kernel/KernelConnection.js"
 import * as KernelTransport from "../../src/node/kernel/KernelTransport.js"
 import * as NodeHosts from "../../src/node/socket/NodeHosts.js"
 import * as NodeTransport from "../../src/node/socket/NodeTransport.js"
-import { Transport, type TransportError } from "../../src/transport/Transport.js"
+import { type Connection, Transport, type TransportError } from "../../src/transport/Transport.js"
 import * as LiveCertificates from "./LiveCertificates.js"
 import { overTls, tlsSuite } from "../compliance/Tls.js"
 import * as Datagrams from "../compliance/Datagrams.js"
@@ -212,6 +214,32 @@ describe.each([
         ]
         for (const [target, host, expected] of cases) {
           assert.strictEqual(yield* reaches(Address.make(target, 1), Address.make(host, 1)), expected, target)
+        }
+      })
+    )
+  )
+})
+
+describe.runIf(process.platform === "linux")("KernelTransport", () => {
+  it.live("the kernel asks an idle peer for life every few seconds, and one that carries a visitor rarely", () =>
+    runIn(kernelTransport({}))(
+      Effect.gen(function* () {
+        const { sockets } = yield* Effect.orDie(kernel)
+        const transport = yield* Transport
+        const listener = yield* transport.listen(Address.make("127.0.0.1", 0))
+        const client = yield* transport.connect(listener.address)
+        const server = yield* listener.accept
+        const value = new Int32Array(1)
+        const optionsOf = (connection: Connection) =>
+          [options.keepAlive, options.keepIdle, options.keepInterval, options.userTimeout].map((option) => {
+            sockets.get(KernelConnection.socketOf(connection)?.fd ?? -1, option, new Uint8Array(value.buffer))
+            return value[0]
+          })
+        for (const connection of [client, server]) {
+          const unwatch = yield* connection.watch(() => undefined)
+          assert.deepStrictEqual(optionsOf(connection), [1, 3, 2, 8000])
+          yield* unwatch
+          assert.deepStrictEqual(optionsOf(connection), [1, 30, 75, 0])
         }
       })
     )

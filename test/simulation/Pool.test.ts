@@ -156,6 +156,38 @@ describe("the pool of a tunnel", () => {
     assert.strictEqual(filled, 64)
   })
 
+  it("connections that died without an end or a reset are out within 10 seconds, on both sides, and replaced", () => {
+    const [before, after, open] = world(20, ({ network, start }) =>
+      Effect.gen(function* () {
+        const server = yield* start("server", serverConfig)
+        yield* start("client", clientConfig)
+        yield* seconds(20)
+        const before = network.open()
+        const first = { seen: false }
+        // All except the control connection, which is the oldest.
+        yield* network.swallow("server", "client", { where: () => first.seen || !(first.seen = true) })
+        yield* seconds(10)
+        return [before, network.open(), yield* idle(server)] as const
+      })
+    )
+    assert.deepStrictEqual([after, open], [before, 64])
+  })
+
+  it("a control connection that died without an end or a reset is replaced within three report intervals", () => {
+    const took = world(20, ({ network, start, visit }) =>
+      Effect.gen(function* () {
+        yield* start("server", serverConfig)
+        yield* start("client", clientConfig)
+        yield* seconds(20)
+        yield* network.swallow("server", "client", { limit: 1 })
+        yield* seconds(3 * 5)
+        const [took] = yield* Effect.timed(visit)
+        return Duration.toMillis(took)
+      })
+    )
+    assert.isAtMost(took, 14 * 2 * 20)
+  })
+
   it("a flush replaces every connection and interrupts no visitor", () => {
     const [answers, filled] = world(20, ({ start, visit }) =>
       Effect.gen(function* () {

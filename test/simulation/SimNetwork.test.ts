@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as FastCheck from "effect/FastCheck"
@@ -221,6 +222,40 @@ describe("SimNetwork", () => {
         assert.strictEqual(yield* network.cut("a", "b"), 2)
         assert.strictEqual(yield* network.cut("a", "b"), 0)
         assert.strictEqual(yield* reasonOf(other.server.read), "Reset")
+      })
+    ))
+
+  it("swallow loses what the chosen connections carry, both ways, without an end; a watch notices it in 9 seconds", () =>
+    world({ latency: 10 }, (network, host) =>
+      Effect.gen(function* () {
+        const { client, here, listener, server } = yield* connected(host)
+        const other = yield* Effect.all({ client: here.connect(b), server: listener.accept }, { concurrency: 2 })
+        yield* client.write(utf8("in transit"))
+        assert.strictEqual(yield* network.swallow("a", "b", { limit: 1 }), 1)
+        yield* client.write(utf8("lost"))
+        yield* server.end
+        const reading = yield* Effect.fork(
+          Effect.all([reasonOf(server.read), reasonOf(client.read)], { concurrency: 2 })
+        )
+        yield* network.partition("a", "b")
+        yield* Effect.sleep("1 hour")
+        yield* network.heal("a", "b")
+        yield* Effect.sleep("1 hour")
+        assert.isTrue(Option.isNone(yield* Fiber.poll(reading)))
+        yield* Fiber.interrupt(reading)
+        const [noticed, found] = yield* Effect.timed(readable(client))
+        assert.deepStrictEqual([Duration.toSeconds(noticed), found], [9, "Failure"])
+        assert.strictEqual(yield* reasonOf(client.read), "TimedOut")
+        yield* client.reset
+        yield* Effect.sleep("1 hour")
+        assert.strictEqual(
+          yield* Effect.map(Effect.timeout(Effect.flip(server.read), "1 hour"), String).pipe(
+            Effect.catchAll(({ _tag }) => Effect.succeed(_tag))
+          ),
+          "TimeoutException"
+        )
+        yield* other.client.write(utf8("fine"))
+        assert.strictEqual(yield* readText(other.server), "fine")
       })
     ))
 

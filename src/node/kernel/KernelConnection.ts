@@ -91,9 +91,11 @@ class SocketConnection extends KernelSocket.KernelSocket implements Connection {
           onFound(found)
         }
         this.onReadable = look
+        this.setLiveness("idle")
         look()
         return Effect.sync(() => {
           if (this.onReadable === look) this.onReadable = undefined
+          this.setLiveness("carrying")
         })
       })
   }

@@ -7,6 +7,7 @@
 import type * as Address from "../../core/Address.js"
 import { isRetryable } from "./ffi/Libc.js"
 import * as SocketAddress from "./ffi/SocketAddress.js"
+import * as Sockets from "./ffi/Sockets.js"
 import type { Kernel } from "./Kernel.js"
 import type { OnReady } from "./Poller.js"
 import type { DetachedSocket } from "./reactor/ReactorMessages.js"
@@ -169,6 +170,10 @@ export class KernelSocket {
   }
   noteFailure(errno: number) {
     if (!isRetryable(errno)) this.errno = errno
+  }
+
+  setLiveness(state: "idle" | "carrying") {
+    if (this.fd >= 0) Sockets.setLiveness(this.kernel.sockets, this.fd, state)
   }
 
   // Closing and detaching

@@ -11,12 +11,18 @@ import * as Errno from "./Errno.js"
 import * as NodeBuffer from "./NodeBuffer.js"
 import { addressOf } from "./NodeHosts.js"
 
+/**
+ * Milliseconds of silence after which the kernel asks whether the peer is there. Node has it ask ten times, once a second,
+ * before the connection breaks.
+ */
+const [idleMillis, carryingMillis] = [1000, 30_000]
+
 /** The options of every socket, connected and accepted. */
 export const socketOptions = {
   allowHalfOpen: true,
   noDelay: true,
   keepAlive: true,
-  keepAliveInitialDelay: 30_000,
+  keepAliveInitialDelay: carryingMillis,
   highWaterMark: NodeBuffer.initialBytes
 }
 
@@ -58,7 +64,8 @@ export const fromSocket = (
   remote: Address.Address,
   { buffer, tcp = socket }: Options
 ): Connection => {
-  const reader = makeReader(socket, remote, NodeBuffer.make(socket, "read", buffer))
+  const setSilence = (millis: number) => void tcp.setKeepAlive(true, millis)
+  const reader = makeReader(socket, remote, NodeBuffer.make(socket, "read", buffer), setSilence)
   const writer = makeWriter(socket, remote, NodeBuffer.make(socket, "write", buffer))
   if (tcp !== socket) tlsOn.set(tcp, socket)
   const onClose = () => {
@@ -98,7 +105,12 @@ interface Reader extends Pick<Connection, "read" | "unread" | "watch"> {
   readonly detach: () => void
 }
 
-const makeReader = (socket: Net.Socket, remote: Address.Address, buffer: NodeBuffer.Buffer): Reader => {
+const makeReader = (
+  socket: Net.Socket,
+  remote: Address.Address,
+  buffer: NodeBuffer.Buffer,
+  setSilence: (millis: number) => void
+): Reader => {
   const putBack: Array<Uint8Array> = []
   let isListening = false
   let waiting: (() => void) | undefined
@@ -165,8 +177,10 @@ const makeReader = (socket: Net.Socket, remote: Address.Address, buffer: NodeBuf
         listener(found)
       }
       waiting = lookAgain
+      setSilence(idleMillis)
       return Effect.sync(() => {
         if (waiting === lookAgain) waiting = undefined
+        setSilence(carryingMillis)
       })
     })
   return {
