@@ -25,6 +25,7 @@ import {
   type SameUrl,
   type Version
 } from "./Instance.js"
+import * as ConcealedCertificates from "./ConcealedCertificates.js"
 import * as InstanceChanges from "./InstanceChanges.js"
 import * as Instances from "./Instances.js"
 import { type Identity, InstanceStore, type StoreError } from "./InstanceStore.js"
@@ -88,7 +89,7 @@ export interface Options {
  * be read.
  */
 export const layer = (options?: Options): Layer.Layer<Master, StoreError, InstanceStore | ManagedTunnel.Environment> =>
-  Layer.scoped(Master, make(options ?? {})).pipe(Layer.provide(StretchCache.layer))
+  Layer.scoped(Master, make(options ?? {})).pipe(Layer.provide([StretchCache.layer, ConcealedCertificates.layer]))
 
 // internal
 

@@ -9,6 +9,7 @@ import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
 import * as Random from "effect/Random"
+import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import * as Address from "../../src/core/Address.js"
 import type { Action, Event, Instance } from "../../src/master/Instance.js"
@@ -26,6 +27,10 @@ import { textOf, utf8 } from "../Bytes.js"
 
 interface World {
   readonly store: InstanceStore.InstanceStore["Type"]
+  /** The files of the master's host. */
+  readonly disk: SimCertificates.Disk
+  /** The messages in the log of the process. */
+  readonly logged: ReadonlyArray<string>
   /** A master on the host `master`, until the scope closes. */
   readonly start: Effect.Effect<Master.Master["Type"], InstanceStore.StoreError, Scope.Scope>
   /** Connects to a port of the master's host and returns the response of the target. */
@@ -45,6 +50,11 @@ const inWorld = <A, E>(program: (world: World) => Effect.Effect<A, E, Scope.Scop
   let value: Option.Option<A> = Option.none()
   const network = SimNetwork.make({ latency: "1 millis" })
   const store = InstanceStore.make()
+  const disk = SimCertificates.disk(seed)
+  const logged: Array<string> = []
+  const logger = Logger.make<unknown, void>(({ message }) => {
+    logged.push(Array.isArray(message) ? message.join(" ") : String(message))
+  })
   const host = Layer.map(network.host("master"), (services) =>
     Context.add(services, Transport, over(Context.get(services, Transport)))
   )
@@ -55,7 +65,7 @@ const inWorld = <A, E>(program: (world: World) => Effect.Effect<A, E, Scope.Scop
           Layer.succeed(InstanceStore.InstanceStore, store),
           host,
           SimCrypto.layer(seed),
-          SimCertificates.disk(seed).layer,
+          disk.layer,
           Tunnel.layerDefaults,
           Settings.layer({ shutdownTimeout: Duration.seconds(1) })
         ])
@@ -83,10 +93,10 @@ const inWorld = <A, E>(program: (world: World) => Effect.Effect<A, E, Scope.Scop
     yield* Effect.forkScoped(Effect.forever(Effect.ignore(Effect.scoped(answer))))
   }).pipe(Effect.provide(network.host("target")))
   const { exit, leftover } = Simulation.run(
-    Effect.zipRight(target, program({ store, start, visit })).pipe(
+    Effect.zipRight(target, program({ disk, logged, store, start, visit })).pipe(
       Effect.map((made) => (value = Option.some(made))),
       Effect.scoped,
-      Effect.provide(Logger.remove(Logger.defaultLogger))
+      Effect.provide(Logger.replace(Logger.defaultLogger, logger))
     ),
     { seed, maxSteps: 5_000_000 }
   )
@@ -149,6 +159,56 @@ describe("Master", () => {
         yield* Effect.sleep("31 seconds")
         assert.deepInclude(yield* master.get(second.id), { status: "running", error: "" })
         assert.strictEqual(yield* visit(8080), "hello")
+      })
+    ))
+
+  it("tells neither callers nor the log of the instance why a file cannot be used, but the log of the process", () =>
+    inWorld(({ disk, logged, start }) =>
+      Effect.gen(function* () {
+        const master = yield* start
+        const { chain, key } = SimCertificates.issue({ serial: "1", names: ["a"], begins: 0, expires: 1e12 })
+        const expired = SimCertificates.issue({ serial: "2", names: ["a"], begins: 0, expires: 0 })
+        const foreign = SimCertificates.issue({ serial: "3", names: ["a"], begins: 0, expires: 1e12 })
+        const contents = [
+          [undefined, undefined],
+          ["no certificate", undefined],
+          [chain, undefined],
+          [chain, "no key"],
+          [chain, Redacted.value(foreign.key)],
+          [expired.chain, Redacted.value(expired.key)]
+        ] as const
+        const errors = new Set<string>()
+        for (const [crt, ownKey] of contents) {
+          yield* disk.write("/a/crt", crt)
+          yield* disk.write("/a/key", ownKey)
+          const url = "server://k@master:1/target:80?tls=2&crt=/a/crt&key=/a/key&mode=2"
+          const { error, id } = yield* master.create({ url })
+          const lines = yield* Effect.flatMap(master.logs(id), (log) => log.last(100))
+          for (const text of [error, ...lines]) assert.notMatch(text, /no such file|PEM|not the key|expired/)
+          assert.include(lines.join("\n"), error)
+          errors.add(error)
+          yield* master.remove(id)
+        }
+        assert.deepStrictEqual(
+          [...errors],
+          ["crt=/a/crt: cannot be used with key=/a/key; the log of the master's process has the reason"]
+        )
+        for (const detail of ["no such file", "no certificate in PEM", "no private key", "not the key", "expired"]) {
+          assert.isTrue(
+            logged.some((line) => line.includes(detail)),
+            detail
+          )
+        }
+        for (const authority of [undefined, "no certificate"]) {
+          yield* disk.write("/a/ca", authority)
+          const { error, id } = yield* master.create({ url: "client://k@server:1/target:80?mode=2&ca=/a/ca" })
+          assert.strictEqual(error, "ca=/a/ca: cannot be used; the log of the master's process has the reason")
+          yield* master.remove(id)
+        }
+        yield* disk.write("/a/crt", chain)
+        yield* disk.write("/a/key", Redacted.value(key))
+        const made = yield* master.create({ url: "server://k@master:1/target:80?tls=2&crt=/a/crt&key=/a/key&mode=2" })
+        assert.strictEqual(made.status, "running")
       })
     ))
 
