@@ -6,7 +6,14 @@ import * as Effect from "effect/Effect"
 import * as Random from "effect/Random"
 import type * as Scope from "effect/Scope"
 import * as Address from "../core/Address.js"
-import { type Connection, type Listener, type Reason, Transport, TransportError } from "../transport/Transport.js"
+import {
+  type Connection,
+  type Listener,
+  type ListenOptions,
+  type Reason,
+  Transport,
+  TransportError
+} from "../transport/Transport.js"
 import * as SimConnection from "./SimConnection.js"
 import type * as SimSide from "./SimSide.js"
 import * as SimTls from "./SimTls.js"
@@ -80,7 +87,7 @@ const arrive = (
 
 const listen =
   (world: World, machine: Machine) =>
-  (address: Address.Address): Effect.Effect<Listener, TransportError, Scope.Scope> =>
+  (address: Address.Address, options?: ListenOptions): Effect.Effect<Listener, TransportError, Scope.Scope> =>
     Effect.acquireRelease(
       Effect.suspend(() => {
         const fail = (reason: Reason) => Effect.fail(new TransportError({ operation: "listen", reason, address }))
@@ -104,16 +111,26 @@ const listen =
           }
         })
     ).pipe(
-      Effect.map(({ number, port }) => ({ address: Address.make(address.host, number), accept: accept(world, port) }))
+      Effect.map(({ number, port }) => ({
+        address: Address.make(address.host, number),
+        accept: accept(world, port, options?.admit)
+      }))
     )
 
-const accept = (world: World, port: Port): Listener["accept"] =>
+const accept = (world: World, port: Port, admit: ListenOptions["admit"]): Listener["accept"] =>
   Effect.uninterruptibleMask((restore) => {
     const next: Listener["accept"] = Effect.suspend(() => {
       const pair = port.backlog.shift()
       if (pair === undefined) {
         port.arrival.unsafeClose()
         return Effect.zipRight(restore(port.arrival.await), next)
+      }
+      if (admit?.(pair.server.remote) === false) {
+        return Clock.clockWith((clock) => {
+          SimConnection.drop(pair, pair.server, clock.unsafeCurrentTimeMillis())
+          world.leave(pair, pair.server)
+          return next
+        })
       }
       return Effect.as(
         Effect.addFinalizer(() => closing(world, pair, pair.server)),

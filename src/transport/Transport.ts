@@ -144,6 +144,12 @@ export interface ListenOptions {
    * need; connections wait in the backlog. `tunnel`: accepts while there is any. Defaults to `tunnel`.
    */
   readonly port?: "tunnel" | "visitors" | undefined
+  /**
+   * Decides at once whether a connection of this peer is accepted. Otherwise it is reset, before anything is made for it.
+   *
+   * Connections that wait on other ports are accepted first. Defaults to accept all.
+   */
+  readonly admit?: ((peer: Address) => boolean) | undefined
 }
 
 /** Bytes in a datagram, at most: the limit of UDP over IPv4. */

@@ -50,9 +50,9 @@ export const overTls = (certificate: Effect.Effect<Certificate>): Layer.Layer<Tr
           Effect.flatMap(plain.connect(address), (connection) =>
             dieOnTlsError(plain.secure(connection, { side: "client", trust: pinned(certificate) }))
           ),
-        listen: (address) =>
+        listen: (address, options) =>
           Effect.gen(function* () {
-            const listener = yield* plain.listen(address)
+            const listener = yield* plain.listen(address, options)
             const secured = yield* Queue.unbounded<readonly [Connection, Scope.CloseableScope]>()
             const turn = yield* Effect.makeSemaphore(1)
             const pending = new Set<Scope.CloseableScope>()

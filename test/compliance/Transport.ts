@@ -532,6 +532,28 @@ export const suite = (name: string, world: World): unknown =>
       })
     )
 
+    law("a peer that `admit` refuses is reset, and the others are accepted in order", () =>
+      Effect.gen(function* () {
+        const transport = yield* Transport
+        let asked = 0
+        const listener = yield* transport.listen(here, {
+          admit: ({ host }) => {
+            assert.strictEqual(host, "127.0.0.1")
+            return ++asked % 3 === 0
+          }
+        })
+        yield* Effect.forkScoped(serve(listener, echo))
+        for (let count = 1; count <= 90; count++) {
+          // The reset may come before the connection is seen to be open, and before the bytes are written, or later.
+          const answer = Effect.flatMap(transport.connect(listener.address), ({ read, write }) =>
+            Effect.zipRight(Effect.ignore(write(utf8("hello"))), read)
+          )
+          assert.include(count % 3 === 0 ? ["Success"] : ["Reset", "Closed"], yield* reasonOf(answer))
+        }
+        assert.strictEqual(asked, 90)
+      })
+    )
+
     law("serve closes a connection when its handler ends, and every connection when its scope closes", () =>
       Effect.gen(function* () {
         const transport = yield* Transport

@@ -5,7 +5,7 @@ import type * as Arr from "effect/Array"
 import * as Effect from "effect/Effect"
 import * as Scope from "effect/Scope"
 import * as Address from "../../core/Address.js"
-import type { Listener, Transport } from "../../transport/Transport.js"
+import type { Listener, ListenOptions, Transport } from "../../transport/Transport.js"
 import * as Errno from "../socket/Errno.js"
 import * as EveryAddress from "../socket/EveryAddress.js"
 import type * as NodeHosts from "../socket/NodeHosts.js"
@@ -34,7 +34,7 @@ export const listen =
     const ports = Address.isWildcard(address)
       ? Effect.map(everywhere(address.host), (port): Arr.NonEmptyArray<Port> => [port])
       : EveryAddress.open(address, { resolver, operation: "listen", open, portOf: ({ address }) => address.port })
-    return Effect.map(ports, (ports) => make(kernel, ports, firstReserved))
+    return Effect.map(ports, (ports) => make(kernel, ports, { firstReserved, admit: options?.admit }))
   }
 
 // internal
@@ -44,6 +44,8 @@ const backlog = 4096
 /** Milliseconds until the next attempt to accept when the process is out of descriptors or memory. */
 const exhaustedRetryMillis = 20
 const warningIntervalMillis = 60_000
+/** Connections that a port with `admit` takes from its backlog until the other ports had their turn. */
+const admissionsPerTurn = 32
 
 /**
  * Descriptors that visitors leave to others. The system gives out the lowest number that is unused, so those with the
@@ -79,6 +81,12 @@ const openPort = (kernel: Kernel, address: Address.Address, ipAddress: NodeHosts
       })
   )
 
+interface Acceptance {
+  /** The lowest descriptor that this port leaves to others. */
+  readonly firstReserved: number
+  readonly admit: ListenOptions["admit"]
+}
+
 /** A listening descriptor, or -1 and why. */
 const open = ({ libc, sockets }: Kernel, ipAddress: NodeHosts.IpAddress, port: number) => {
   const fd = sockets.open(ipAddress.family)
@@ -94,7 +102,7 @@ const open = ({ libc, sockets }: Kernel, ipAddress: NodeHosts.IpAddress, port: n
   return { fd: -1, errno }
 }
 
-const make = (kernel: Kernel, ports: Arr.NonEmptyArray<Port>, firstReserved: number): Listener => {
+const make = (kernel: Kernel, ports: Arr.NonEmptyArray<Port>, { admit, firstReserved }: Acceptance): Listener => {
   const { libc, poller, sockets } = kernel
   const [{ address }] = ports
   const waiting = new Set<() => void>()
@@ -139,10 +147,21 @@ const make = (kernel: Kernel, ports: Arr.NonEmptyArray<Port>, firstReserved: num
       return Effect.delay(isLogged ? Effect.void : warning, exhaustedRetryMillis)
     })
   const peer = new Uint8Array(SocketAddress.maxBytes)
+  let takenThisTurn = 0
+  /** The handlers of all other descriptors have been called, and what they woke has run. */
+  const turn = Effect.async<void>((resume) => {
+    const immediate = setImmediate(() => {
+      takenThisTurn = 0
+      resume(Effect.void)
+    })
+    return Effect.sync(() => clearImmediate(immediate))
+  })
   const accept: Listener["accept"] = Effect.uninterruptibleMask((restore) => {
     const next: Listener["accept"] = Effect.suspend(() => {
+      if (takenThisTurn >= admissionsPerTurn) return Effect.zipRight(restore(turn), next)
       const port = nextPort()
-      if (port === undefined) return Effect.zipRight(restore(arrival), next)
+      if (port === undefined)
+        return Effect.zipRight(restore(admit === undefined ? arrival : Effect.zipRight(arrival, turn)), next)
       if (Number.isFinite(firstReserved) && libc.lowestUnused(port.fd) >= firstReserved) {
         return Effect.zipRight(restore(pause("few file descriptors are left (EMFILE)")), next)
       }
@@ -154,7 +173,16 @@ const make = (kernel: Kernel, ports: Arr.NonEmptyArray<Port>, firstReserved: num
           ? next
           : Effect.zipRight(restore(pause(Errno.nameOf(errno))), next)
       }
-      const made = KernelConnection.make(kernel, accepted, SocketAddress.decode(peer))
+      const remote = SocketAddress.decode(peer)
+      if (admit !== undefined) {
+        takenThisTurn++
+        if (!admit(remote)) {
+          // A reset: the descriptor has this option from its listener.
+          libc.close(accepted)
+          return next
+        }
+      }
+      const made = KernelConnection.make(kernel, accepted, remote)
       // Not `Effect.addFinalizer`, whose finalizer keeps the fiber in memory.
       return Effect.scopeWith((scope) => Effect.as(Scope.addFinalizer(scope, Effect.sync(made.close)), made.connection))
     })

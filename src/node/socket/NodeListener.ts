@@ -5,11 +5,11 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import * as Net from "node:net"
 import type * as Address from "../../core/Address.js"
-import type { Listener, Transport, TransportError } from "../../transport/Transport.js"
+import type { Listener, ListenOptions, Transport, TransportError } from "../../transport/Transport.js"
 import * as Errno from "./Errno.js"
 import * as EveryAddress from "./EveryAddress.js"
 import type * as NodeBuffer from "./NodeBuffer.js"
-import { destroy, fromSocket, socketOptions } from "./NodeConnection.js"
+import { destroy, fromSocket, reset, socketOptions } from "./NodeConnection.js"
 import { addressOf } from "./NodeHosts.js"
 import { owned } from "./NodeScope.js"
 import type { Resolver } from "./Resolver.js"
@@ -17,9 +17,9 @@ import type { Resolver } from "./Resolver.js"
 /** See `Transport`. */
 export const listen =
   (buffer: NodeBuffer.Options, resolver: Resolver): Transport["Type"]["listen"] =>
-  (address) =>
+  (address, options) =>
     Effect.gen(function* () {
-      const arrivals = makeArrivals(buffer)
+      const arrivals = makeArrivals(buffer, options?.admit)
       yield* Effect.addFinalizer(() => Effect.sync(arrivals.close))
       const open = (host: string | undefined, port: number) => openServer(address, host, port, arrivals.add)
       // Without a host Node listens on `::` for both families, or on `0.0.0.0` on a system without IPv6.
@@ -61,7 +61,7 @@ const openServer = (
   )
 
 /** Connections that no caller has accepted yet. Node has no way to leave them in the backlog of the kernel. */
-const makeArrivals = (buffer: NodeBuffer.Options) => {
+const makeArrivals = (buffer: NodeBuffer.Options, admit: ListenOptions["admit"]) => {
   const arrived: Array<readonly [socket: Net.Socket, remote: Address.Address]> = []
   const waiting = new Set<() => void>()
   const arrival = Effect.async<void>((resume) => {
@@ -91,7 +91,9 @@ const makeArrivals = (buffer: NodeBuffer.Options) => {
       socket.on("error", () => undefined)
       // The peer has reset the connection already.
       if (socket.remoteAddress === undefined) return destroy(socket)
-      arrived.push([socket, addressOf(socket.remoteAddress, socket.remotePort ?? 0)])
+      const remote = addressOf(socket.remoteAddress, socket.remotePort ?? 0)
+      if (admit?.(remote) === false) return reset(socket)
+      arrived.push([socket, remote])
       const [wake] = waiting
       wake?.()
     },
