@@ -42,6 +42,7 @@ const warningMillis = 60_000
 export const make: Effect.Effect<Refusals["Type"], never, EventBus> = Effect.map(EventBus, (events) => {
   const counts: Record<Kind, number> = {
     dial: 0,
+    dropped: 0,
     handshake: 0,
     signal: 0,
     slot: 0,

@@ -7,6 +7,7 @@ import { Address } from "./Address.js"
 /**
  * What was refused:
  * - `dial`: a pool connection that could not be opened
+ * - `dropped`: a peer on the tunnel port that was reset at once, because too many came
  * - `handshake`: a peer on the tunnel port that did not authenticate
  * - `signal`: a line of the peer that could not be used
  * - `slot`: a visitor, because every slot is in use
@@ -19,6 +20,7 @@ import { Address } from "./Address.js"
  */
 export const refusalKinds = [
   "dial",
+  "dropped",
   "handshake",
   "signal",
   "slot",

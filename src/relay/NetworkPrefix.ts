@@ -1,13 +1,29 @@
 /**
  * The network of an address: what one holder of addresses can send from. IPv4 /24, IPv6 /64.
+ *
+ * Who completes a TCP handshake has the address: there the network is one IPv4 address, or an IPv6 /64.
  */
 import * as Address from "../core/Address.js"
 
 /** The prefix as a key. `undefined` for a loopback address, which no other machine can forge, and for a name. */
 export const of = (address: Address.Address): string | undefined => {
   if (Address.isLoopback(address)) return undefined
-  const host = address.host.replace(/^::ffff:(?=\d+\.)/i, "")
-  if (!host.includes(":")) return /^(\d+\.\d+\.\d+)\.\d+$/.exec(host)?.[1]
+  const host = unmapped(address)
+  return host.includes(":") ? ipv6Prefix(host) : /^(\d+\.\d+\.\d+)\.\d+$/.exec(host)?.[1]
+}
+
+/** The IPv4 address, IPv6 /64 or name of a peer that has opened a TCP connection, as a key. */
+export const ofTcpPeer = (address: Address.Address): string => {
+  const host = unmapped(address)
+  return host.includes(":") ? ipv6Prefix(host) : host
+}
+
+// internal
+
+/** The IPv4 address that an IPv4-mapped IPv6 address stands for. */
+const unmapped = ({ host }: Address.Address): string => host.replace(/^::ffff:(?=\d+\.)/i, "")
+
+const ipv6Prefix = (host: string): string => {
   const [head = "", tail] = host.replace(/%.*$/, "").toLowerCase().split("::")
   const left = groupsOf(head)
   const right = groupsOf(tail ?? "")
@@ -15,8 +31,6 @@ export const of = (address: Address.Address): string | undefined => {
   const groups = [...left, ...Array.from({ length: zeros }, () => "0"), ...right]
   return groups.slice(0, 4).join(":")
 }
-
-// internal
 
 /** The groups without leading zeros. An IPv4 address at the end stands for two groups. */
 const groupsOf = (text: string): ReadonlyArray<string> =>

@@ -22,6 +22,7 @@ import * as Failover from "./Failover.js"
 import * as Keyring from "./Keyring.js"
 import { Router, type RouteTimeout } from "./Router.js"
 import * as Server from "./Server.js"
+import * as TunnelPort from "./TunnelPort.js"
 import * as VisitorSide from "./VisitorSide.js"
 
 export interface Runner {
@@ -51,7 +52,6 @@ export const open = (config: TunnelConfig, visitors: Scope.Scope) =>
 
 const serve = (config: ServerConfig, visitors: Scope.Scope) =>
   Effect.gen(function* () {
-    const transport = yield* Transport
     const tls = yield* certificateOf(config)
     const keyring = yield* keyringOf(config)
     const port =
@@ -60,7 +60,8 @@ const serve = (config: ServerConfig, visitors: Scope.Scope) =>
         : config.mode === "receive"
           ? Option.some(yield* VisitorPort.open(config.targets[0]))
           : yield* openIfFree(config.targets[0])
-    const listener = yield* transport.listen(config.tunnel)
+    const tunnelPort = yield* TunnelPort.open(config.tunnel)
+    const { listener } = tunnelPort
     const receiver = Option.isSome(port) ? "server" : "client"
     if (receiver === "client") yield* checkTargets(config, listener.address)
 
@@ -75,7 +76,7 @@ const serve = (config: ServerConfig, visitors: Scope.Scope) =>
     if (Option.isSome(port)) yield* VisitorPort.serve(port.value, yield* throughTunnel(config), visitors)
     yield* Effect.forkScoped(
       Server.run({
-        listener,
+        tunnelPort,
         keyring,
         max: yield* DescriptorBudget.poolLimit(config.max),
         receiver,

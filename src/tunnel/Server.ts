@@ -11,7 +11,6 @@ import { rootSpan } from "../core/RootSpan.js"
 import type { TlsMode } from "../core/TlsMode.js"
 import type { Certificate } from "../transport/Certificates.js"
 import { Settings } from "../transport/Settings.js"
-import type { Listener } from "../transport/Transport.js"
 import * as Handshake from "../wire/Handshake.js"
 import type * as SignalBus from "../signal/SignalBus.js"
 import { Terms, toText } from "../wire/Signal.js"
@@ -23,7 +22,7 @@ import * as SessionState from "./SessionState.js"
 import * as TunnelPort from "./TunnelPort.js"
 
 export interface Options {
-  readonly listener: Listener
+  readonly tunnelPort: TunnelPort.TunnelPort
   readonly keyring: Keyring.Keyring
   /** Idle pool connections at most. */
   readonly max: number
@@ -45,20 +44,19 @@ export interface Options {
  */
 export const run = (options: Options) =>
   Effect.gen(function* () {
-    const { keyring, listener } = options
+    const { keyring, tunnelPort } = options
     const terms = yield* termsOf(options)
     const server: Server = {
       options,
       terms,
-      stored: yield* SessionState.make({ tunnel: String(listener.address), terms: toText(terms) }),
+      stored: yield* SessionState.make({ tunnel: String(tunnelPort.listener.address), terms: toText(terms) }),
       scope: yield* Effect.scope,
       turn: yield* Effect.makeSemaphore(1),
       current: undefined
     }
     yield* restore(server)
     yield* Effect.forkScoped(Stream.runForEach(keyring.changes, (inForce) => resetOutdated(server, inForce)))
-    return yield* TunnelPort.serve({
-      listener,
+    return yield* TunnelPort.serve(tunnelPort, {
       keys: keyring.inForce,
       onClient: (arrival, candidate) => onClient(server, arrival, candidate),
       onJoin: (arrival, join) => onJoin(server, arrival, join)

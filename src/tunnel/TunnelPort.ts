@@ -5,7 +5,8 @@
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
-import type { Deadlines } from "../core/Deadlines.js"
+import type { Address } from "../core/Address.js"
+import { Deadlines } from "../core/Deadlines.js"
 import { type RefusalError, Refusals } from "../core/Refusals.js"
 import type { Crypto } from "../transport/Crypto.js"
 import type { Settings } from "../transport/Settings.js"
@@ -13,6 +14,23 @@ import * as Transport from "../transport/Transport.js"
 import type { Deflate } from "../wire/Deflate.js"
 import * as Handshake from "../wire/Handshake.js"
 import type * as Key from "../wire/Key.js"
+import * as TunnelGate from "./TunnelGate.js"
+
+export interface TunnelPort {
+  readonly listener: Transport.Listener
+  readonly gate: TunnelGate.TunnelGate
+}
+
+/** Opens the port. Fails as `Transport.listen` does. */
+export const open = (
+  address: Address,
+  options?: TunnelGate.Options
+): Effect.Effect<TunnelPort, Transport.TransportError, Refusals | Scope.Scope | Transport.Transport> =>
+  Effect.gen(function* () {
+    const { listen } = yield* Transport.Transport
+    const gate = yield* TunnelGate.make(options)
+    return { listener: yield* listen(address, { port: "tunnel", admit: gate.admit }), gate }
+  })
 
 /** A connection whose first line was valid. Its handler owns `scope`, and with it the connection. */
 export interface Arrival {
@@ -21,11 +39,8 @@ export interface Arrival {
 }
 
 export interface Options<R> {
-  readonly listener: Transport.Listener
   /** The tunnel keys in force. */
   readonly keys: Effect.Effect<ReadonlyArray<Key.Stretched>>
-  /** The most unauthenticated peers at a time. Defaults to `512`. */
-  readonly limit?: number | undefined
   /** Handles a client that has proved that it knows a tunnel key. */
   readonly onClient: (arrival: Arrival, candidate: Handshake.Candidate) => Effect.Effect<void, RefusalError, R>
   /** Handles a pool connection, which claims to belong to a session. */
@@ -38,69 +53,62 @@ export interface Options<R> {
 /**
  * Serves the tunnel port for ever.
  *
- * A peer that does not authenticate within the handshake timeout is closed. When there are too many, the oldest peer of
- * the address that has most of them is closed, so that a flood from one address cannot lock a client out.
+ * A peer that does not authenticate within the handshake timeout is reset. `TunnelGate` says which ones may try.
  */
 export const serve = <R>(
+  { gate, listener }: TunnelPort,
   options: Options<R>
 ): Effect.Effect<never, never, Crypto | Deadlines | Deflate | R | Refusals | Scope.Scope | Settings> =>
   Effect.gen(function* () {
     const refusals = yield* Refusals
-    const peers = makePeers(options.limit ?? 512)
-    return yield* Transport.serveOwning(options.listener, (connection, scope) => {
+    const receive = yield* makeReceive(gate, options.keys)
+    return yield* Transport.serveOwning(listener, (connection, scope) => {
       const arrival: Arrival = { connection, scope }
-      const peer: UnauthenticatedPeer = { host: connection.remote.host, scope }
-      const leave = Effect.sync(() => peers.remove(peer))
+      const peer = gate.enter(connection.remote)
+      const authenticated = Effect.sync(() => peer.leave("authenticated"))
       const refuse = (error: RefusalError) =>
-        Effect.zipRight(
-          Scope.close(scope, Exit.void),
-          refusals.count("handshake", error, { details: { peer: String(connection.remote) } })
-        )
-      return peers.add(peer).pipe(
-        Effect.zipRight(Handshake.receive(connection, options.keys)),
+        refusals.count(error instanceof TunnelGate.PeersDropped ? "dropped" : "handshake", error, {
+          details: { peer: String(connection.remote) }
+        })
+      return receive(connection).pipe(
         Effect.flatMap((newcomer) =>
           newcomer._tag === "Join"
-            ? Effect.zipRight(leave, options.onJoin(arrival, newcomer))
-            : Handshake.challenge(connection, newcomer).pipe(
-                Effect.tap(leave),
+            ? Effect.tapError(options.onJoin(arrival, newcomer), () => connection.reset).pipe(Effect.tap(authenticated))
+            : // Afterwards it may be declined by an answer, which a reset would overtake.
+              Effect.tapError(Handshake.challenge(connection, newcomer), () => connection.reset).pipe(
+                Effect.tap(authenticated),
                 Effect.flatMap((candidate) => options.onClient(arrival, candidate))
               )
         ),
-        Effect.catchAll(refuse),
-        Effect.onExit((exit) => Effect.zipRight(leave, Exit.isFailure(exit) ? Scope.close(scope, exit) : Effect.void))
+        Effect.catchAll((error) => Effect.zipRight(Scope.close(scope, Exit.void), refuse(error))),
+        Effect.onExit((exit) => {
+          peer.leave("failed")
+          return Exit.isFailure(exit) ? Scope.close(scope, exit) : Effect.void
+        })
       )
     })
   })
 
 // internal
 
-interface UnauthenticatedPeer {
-  readonly host: string
-  readonly scope: Scope.CloseableScope
-}
-
-const makePeers = (limit: number) => {
-  const peers = new Set<UnauthenticatedPeer>()
-  return {
-    /** Closes another peer first if there are too many. */
-    add: (peer: UnauthenticatedPeer) =>
-      Effect.suspend(() => {
-        const evicted = peers.size < limit ? undefined : oldestOfBusiestHost(peers)
-        peers.add(peer)
-        if (evicted === undefined) return Effect.void
-        peers.delete(evicted)
-        return Scope.close(evicted.scope, Exit.void)
-      }),
-    remove: (peer: UnauthenticatedPeer) => peers.delete(peer)
-  }
-}
-
-const oldestOfBusiestHost = (peers: Iterable<UnauthenticatedPeer>): UnauthenticatedPeer | undefined => {
-  const counts = new Map<string, number>()
-  for (const { host } of peers) counts.set(host, (counts.get(host) ?? 0) + 1)
-  let oldest: UnauthenticatedPeer | undefined
-  for (const peer of peers) {
-    if ((counts.get(peer.host) ?? 0) > (counts.get(oldest?.host ?? "") ?? 0)) oldest = peer
-  }
-  return oldest
-}
+/** Reads the first line of a connection, and resets the connection if there is none to be served. */
+const makeReceive = (gate: TunnelGate.TunnelGate, keys: Options<never>["keys"]) =>
+  Effect.map(Deadlines, ({ after }) => (connection: Transport.Connection) => {
+    let isEvicted = false
+    const evict = Effect.suspend(() => {
+      isEvicted = gate.isCrowded()
+      return isEvicted ? connection.reset : Effect.void
+    })
+    const cancelEviction = after(TunnelGate.patience, evict)
+    return Effect.matchEffect(Handshake.receive(connection, keys), {
+      onFailure: (error) => {
+        cancelEviction()
+        const refused = isEvicted ? new TunnelGate.PeersDropped({ reason: "Silent" }) : error
+        return Effect.zipRight(connection.reset, Effect.fail(refused))
+      },
+      onSuccess: (line) => {
+        cancelEviction()
+        return Effect.succeed(line)
+      }
+    })
+  })

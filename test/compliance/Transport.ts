@@ -548,7 +548,7 @@ export const suite = (name: string, world: World): unknown =>
           const answer = Effect.flatMap(transport.connect(listener.address), ({ read, write }) =>
             Effect.zipRight(Effect.ignore(write(utf8("hello"))), read)
           )
-          assert.include(count % 3 === 0 ? ["Success"] : ["Reset", "Closed"], yield* reasonOf(answer))
+          assert.include(count % 3 === 0 ? ["Success"] : ["Reset", "Closed"], yield* reasonOf(Effect.scoped(answer)))
         }
         assert.strictEqual(asked, 90)
       })

@@ -19,4 +19,14 @@ describe("NetworkPrefix", () => {
   ])("of %s is %s", (host, prefix) => {
     assert.strictEqual(NetworkPrefix.of(Address.make(host, 1)), prefix)
   })
+
+  it.each([
+    ["192.0.2.77", "192.0.2.77"],
+    ["::ffff:192.0.2.77", "192.0.2.77"],
+    ["2001:0DB8:0001:0002::6", "2001:db8:1:2"],
+    ["127.0.0.9", "127.0.0.9"],
+    ["::1", "0:0:0:0"]
+  ])("of a TCP peer at %s is %s", (host, prefix) => {
+    assert.strictEqual(NetworkPrefix.ofTcpPeer(Address.make(host, 1)), prefix)
+  })
 })
