@@ -1,5 +1,5 @@
-# The command as a Nix package, and a shell to work on it. Nothing here is built where the project is tested (there is
-# no network for Nix): test/flake.test.ts evaluates it against a stand-in for nixpkgs.
+# The command as a Nix package, and a shell to work on it. test/live/flake.test.ts evaluates it against a stand-in for
+# nixpkgs (test/nix), and runs the command from exactly the packages of npm that this file lays out.
 {
   description = "NodePass tunnels as a TypeScript program on Effect";
 
@@ -10,14 +10,14 @@
       inherit (nixpkgs) lib;
       inherit (lib.importJSON ./package.json) version description;
 
-      # node_modules by system, as npm names it. All of it is written by `node scripts/flake.js`: the esbuild and the
-      # tsc in it are programs for one system, so each has a hash of its own.
+      # node_modules by system, as npm names it. All of it is written by `node scripts/flake.js`: koffi, libsql, esbuild
+      # and tsc have native code for one system, so each system has a hash of its own.
       lock = "be24322502f789be2de66ebc7ba1bd44114c6b9b0ae288fc836a90a1725f0512";
       systems = {
-        x86_64-linux = { os = "linux"; cpu = "x64"; hash = "sha256-OIu2goPsSYtTH5NLNZTvWpcavTMDzJKmd/8nUeNkT0E="; };
-        aarch64-linux = { os = "linux"; cpu = "arm64"; hash = "sha256-jVMQEgOkiRldIaxYa6hAdp3gOh3f6eXRq5CbrxTaGTw="; };
-        x86_64-darwin = { os = "darwin"; cpu = "x64"; hash = "sha256-jlXuJQR7mdeMD9/RLoSPjBXCnP6zdP7XhwQO7U1uJGQ="; };
-        aarch64-darwin = { os = "darwin"; cpu = "arm64"; hash = "sha256-BXbLaOMSKoBcwYm8cV0VSK0fGnUufKUpnsnQDYrZAOw="; };
+        x86_64-linux = { os = "linux"; cpu = "x64"; hash = "sha256-yzZgobXhKeEUHox5VBDshvJ1wiB06SYPca5EPi1fbO4="; };
+        aarch64-linux = { os = "linux"; cpu = "arm64"; hash = "sha256-KVPt5CDfPQ1FaacEieKJgsM8hM7WblTUieOjwNophLU="; };
+        x86_64-darwin = { os = "darwin"; cpu = "x64"; hash = "sha256-zVD1a2sOsGlv49QSJTYQGsAhuLHMDW6PUcjh6Fu0gOs="; };
+        aarch64-darwin = { os = "darwin"; cpu = "arm64"; hash = "sha256-tALj3XOiBAfG+LCq/WdR6qO4MgfXsFerD0sA03+ca0k="; };
       };
 
       each = f: lib.mapAttrs (system: _: f system nixpkgs.legacyPackages.${system}) systems;
@@ -35,7 +35,7 @@
             nativeBuildInputs = [ (node pkgs) ];
             buildPhase = ''
               export HOME=$TMPDIR
-              node scripts/flake.js ${systems.${system}.os} ${systems.${system}.cpu}
+              node scripts/flake.js modules ${systems.${system}.os} ${systems.${system}.cpu}
             '';
             installPhase = ''
               mkdir $out
@@ -60,13 +60,13 @@
             node --input-type=module --eval 'import { build } from "./scripts/build.js"; await build()'
           '';
           installPhase = ''
-            mkdir -p $out/bin $out/lib/nodepass-effect/node_modules
+            mkdir -p $out/bin $out/lib/nodepass-effect
             cp -r bin dist package.json LICENSE $out/lib/nodepass-effect
-            for name in koffi @koromix libsql @libsql @neon-rs; do
-              cp -r node_modules/$name $out/lib/nodepass-effect/node_modules
-            done
+            node scripts/flake.js native ${systems.${system}.os} ${systems.${system}.cpu} $out/lib/nodepass-effect
             makeWrapper ${node pkgs}/bin/node $out/bin/nodepass --add-flags $out/lib/nodepass-effect/bin/nodepass.js
           '';
+          # Native code stays as its packages have it.
+          dontStrip = true;
           meta = { inherit description; license = lib.licenses.mit; mainProgram = "nodepass"; };
         };
     in
@@ -80,6 +80,10 @@
       checks = each (system: pkgs: {
         package = self.packages.${system}.default;
         command = pkgs.runCommand "nodepass-version" { } "${lib.getExe self.packages.${system}.default} --version > $out";
+        native = pkgs.runCommand "nodepass-native" { } ''
+          cd ${self.packages.${system}.default}/lib/nodepass-effect
+          ${node pkgs}/bin/node --eval 'require("koffi"); require("libsql")' > $out
+        '';
       });
     };
 }

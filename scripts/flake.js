@@ -1,11 +1,15 @@
 /**
- * What flake.nix knows of npm: `node scripts/flake.js OS CPU` installs what a build on that system needs,
- * `node scripts/flake.js` does so for every system and writes the hashes into flake.nix, as a new package-lock.json asks for.
+ * What flake.nix knows of npm. `node scripts/flake.js modules OS CPU` installs what a build on that system needs,
+ * `node scripts/flake.js native OS CPU FOLDER` copies what the command loads beside its bundle, and `node scripts/flake.js`
+ * writes the hashes of each system into flake.nix, as a new package-lock.json asks for.
  */
 import { createHash } from "node:crypto"
 import {
   copyFileSync,
+  cpSync,
+  existsSync,
   lstatSync,
+  mkdirSync,
   mkdtempSync,
   readFileSync,
   readdirSync,
@@ -16,23 +20,133 @@ import {
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { fill } from "./install.js"
-import { root, run } from "./tool.js"
+import { Failure, isMain, root, run } from "./tool.js"
 
 /**
- * A node_modules that is the same wherever and whenever it is made: of the programs made for one system, only the two
- * that build `dist/` stay.
+ * A package in package-lock.json.
+ *
+ * @typedef {{
+ *   readonly os?: ReadonlyArray<string>
+ *   readonly cpu?: ReadonlyArray<string>
+ *   readonly libc?: ReadonlyArray<string>
+ *   readonly dependencies?: Record<string, string>
+ *   readonly devDependencies?: Record<string, string>
+ *   readonly peerDependencies?: Record<string, string>
+ *   readonly optionalDependencies?: Record<string, string>
+ * }} Package
+ */
+
+/** The packages in a folder's package-lock.json by their path. "" is the project itself. */
+/** @type {(folder: string) => Record<string, Package>} */
+const readLock = (folder) => JSON.parse(readFileSync(join(folder, "package-lock.json"), "utf8")).packages
+
+/**
+ * The packages that the flake lays out for a system, as paths from `folder`: those that every system can use, and of the
+ * others those that the command loads and those that build `dist/`. What npm chooses among the rest may differ by machine.
  *
  * @param {string} folder
  * @param {string} os
  * @param {string} cpu
  */
-const modules = (folder, os, cpu) => {
+export const laidOut = (folder, os, cpu) => {
+  const packages = readLock(folder)
+  const { dependencies, devDependencies } = packages[""] ?? {}
+  const all = closure(packages, Object.keys({ ...dependencies, ...devDependencies }), os, cpu)
+  const tools = closure(packages, ["esbuild", "typescript"], os, cpu)
+  const portable = all.filter((path) => {
+    const { cpu, libc, os } = packages[path] ?? {}
+    return (os ?? cpu ?? libc) === undefined
+  })
+  return [...new Set([...portable, ...tools, ...nativePaths(folder, os, cpu)])]
+}
+
+/**
+ * The packages that the command loads at run time: the project's optional dependencies, with theirs.
+ *
+ * @param {string} folder
+ * @param {string} os
+ * @param {string} cpu
+ */
+const nativePaths = (folder, os, cpu) => {
+  const packages = readLock(folder)
+  return closure(packages, Object.keys(packages[""]?.optionalDependencies ?? {}), os, cpu)
+}
+
+/**
+ * The paths of packages and of all that they depend on, on one system.
+ *
+ * @param {Record<string, Package>} packages
+ * @param {ReadonlyArray<string>} names
+ * @param {string} os
+ * @param {string} cpu
+ */
+const closure = (packages, names, os, cpu) => {
+  /** @type {Set<string>} */
+  const paths = new Set()
+  /** @type {(name: string, from: string) => void} */
+  const add = (name, from) => {
+    const path = resolve(packages, name, from)
+    const found = path === undefined ? undefined : packages[path]
+    if (path === undefined || found === undefined || paths.has(path) || !runsOn(path, found, os, cpu)) return
+    paths.add(path)
+    for (const next of Object.keys({ ...found.dependencies, ...found.optionalDependencies, ...found.peerDependencies }))
+      add(next, path)
+  }
+  for (const name of names) add(name, "")
+  return [...paths]
+}
+
+/** Where a package finds another one: in its own node_modules, or in those of the folders above. */
+/** @type {(packages: Record<string, Package>, name: string, from: string) => string | undefined} */
+const resolve = (packages, name, from) => {
+  const path = from === "" ? `node_modules/${name}` : `${from}/node_modules/${name}`
+  if (packages[path] !== undefined) return path
+  return from === ""
+    ? undefined
+    : resolve(packages, name, from.slice(0, Math.max(0, from.lastIndexOf("node_modules/") - 1)))
+}
+
+/** Node of nixpkgs uses glibc on Linux. Packages of libsql say only by their names which C library they are for. */
+/** @type {(path: string, found: Package, os: string, cpu: string) => boolean} */
+const runsOn = (path, found, os, cpu) =>
+  (found.os?.includes(os) ?? true) &&
+  (found.cpu?.includes(cpu) ?? true) &&
+  (found.libc?.includes("glibc") ?? true) &&
+  !/-musl(eabihf)?$/.test(path)
+
+/**
+ * Installs the packages of `laidOut` and no others: the same files wherever and whenever it is done.
+ *
+ * @param {string} folder
+ * @param {string} os
+ * @param {string} cpu
+ */
+const installModules = (folder, os, cpu) => {
   fill(folder, [`--os=${os}`, `--cpu=${cpu}`, "--libc=glibc"])
-  const { packages } = JSON.parse(readFileSync(join(folder, "package-lock.json"), "utf8"))
-  const native = Object.keys(packages).filter((path) => packages[path].os ?? packages[path].cpu)
-  const unused = native.filter((path) => !/^node_modules\/@(esbuild|typescript)\//.test(path))
-  for (const path of [...unused, "node_modules/.package-lock.json"]) {
-    rmSync(join(folder, path), { recursive: true, force: true })
+  const wanted = new Set(laidOut(folder, os, cpu))
+  for (const path of [...Object.keys(readLock(folder)), "node_modules/.package-lock.json"]) {
+    if (path !== "" && !wanted.has(path)) rmSync(join(folder, path), { recursive: true, force: true })
+  }
+  // npm does not fail when it cannot fetch an optional package.
+  const missing = [...wanted].filter((path) => !existsSync(join(folder, path, "package.json")))
+  if (missing.length > 0) throw new Failure(`npm did not install ${missing.join(", ")}`)
+}
+
+/**
+ * Copies the packages that the command loads at run time.
+ *
+ * @param {string} os
+ * @param {string} cpu
+ * @param {string} target
+ */
+const copyNative = (os, cpu, target) => {
+  for (const path of nativePaths(root, os, cpu)) {
+    mkdirSync(join(target, path), { recursive: true })
+    for (const name of readdirSync(join(root, path))) {
+      // Packages within packages have paths of their own.
+      if (name === "node_modules") continue
+      cpSync(join(root, path, name), join(target, path, name), { recursive: true, dereference: true })
+    }
   }
 }
 
@@ -91,7 +205,7 @@ const update = () => {
       const folder = mkdtempSync(join(tmpdir(), "nodepass-flake-"))
       try {
         for (const name of ["package.json", "package-lock.json"]) copyFileSync(join(root, name), join(folder, name))
-        modules(folder, os, cpu)
+        installModules(folder, os, cpu)
         for (const name of ["package.json", "package-lock.json"]) rmSync(join(folder, name))
         const hash = nixHash(folder)
         console.log(`${os} ${cpu} ${hash}`)
@@ -103,8 +217,10 @@ const update = () => {
   writeFileSync(file, flake)
 }
 
-await run(() => {
-  const [os, cpu] = process.argv.slice(2)
-  if (os !== undefined && cpu !== undefined) modules(root, os, cpu)
-  else update()
-})
+if (isMain(import.meta.url))
+  await run(() => {
+    const [action, os = "", cpu = "", target = ""] = process.argv.slice(2)
+    if (action === "modules") installModules(root, os, cpu)
+    else if (action === "native") copyNative(os, cpu, target)
+    else update()
+  })

@@ -1,14 +1,15 @@
 /**
- * flake.nix, evaluated against a stand-in for nixpkgs (test/nix): there is no network here to build it with.
+ * flake.nix: evaluated against a stand-in for nixpkgs (test/nix), and the command run from what it lays out.
  */
 import { execFileSync, spawnSync } from "node:child_process"
 import { createHash } from "node:crypto"
-import { cpSync, mkdtempSync, readFileSync, rmSync } from "node:fs"
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, symlinkSync } from "node:fs"
 import { tmpdir } from "node:os"
-import { join } from "node:path"
+import { dirname, join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { describe, expect, it } from "vitest"
-import { makeWorld } from "./command/Nodepass.js"
+import { laidOut } from "../../scripts/flake.js"
+import { echoing, makeWorld, type Nodepass, readAll } from "./command/Nodepass.js"
 import { folder } from "./command/Program.js"
 
 const root = fileURLToPath(new URL("../..", import.meta.url))
@@ -37,6 +38,37 @@ const nix = (...args: ReadonlyArray<string>): string => {
   }
 }
 
+/** Runs the package's `installPhase` where node_modules has the packages that the flake lays out, and no others. */
+const installPackage = (work: string): string => {
+  const { arch, platform } = process
+  for (const name of ["bin", "dist", "package.json", "LICENSE"]) symlinkSync(join(root, name), join(work, name))
+  // Copies: a link would lead the script to the project's own node_modules.
+  for (const name of ["scripts", "package-lock.json"]) cpSync(join(root, name), join(work, name), { recursive: true })
+  for (const path of laidOut(root, platform, arch)) {
+    const names = readdirSync(join(root, path))
+    mkdirSync(dirname(join(work, path)), { recursive: true })
+    if (!names.includes("node_modules")) symlinkSync(join(root, path), join(work, path))
+    else {
+      // The packages within have paths of their own.
+      mkdirSync(join(work, path), { recursive: true })
+      for (const name of names) {
+        if (name !== "node_modules") symlinkSync(join(root, path, name), join(work, path, name))
+      }
+    }
+  }
+  const phases = readFileSync(join(root, "flake.nix"), "utf8").split("installPhase = ''")
+  const [phase = ""] = phases.at(-1)?.split("'';") ?? []
+  const script = phase.replaceAll(/\$\{systems\.\$\{system\}\.(os|cpu)\}|\$\{node pkgs\}/g, (_, field) =>
+    field === "os" ? platform : field === "cpu" ? arch : "node"
+  )
+  const out = join(work, "out")
+  execFileSync("bash", ["-euc", `makeWrapper() { :; }; cp() { command cp -L "$@"; }; ${script}`], {
+    cwd: work,
+    env: { ...process.env, out }
+  })
+  return out
+}
+
 const systems = ["aarch64-darwin", "aarch64-linux", "x86_64-darwin", "x86_64-linux"]
 
 describe("flake.nix", () => {
@@ -47,28 +79,42 @@ describe("flake.nix", () => {
     expect(readFileSync(join(root, "flake.nix"), "utf8")).toContain(`lock = "${lock}"`)
   })
 
-  it("has all that the command needs in its package, a master with its database included", async () => {
-    const text = readFileSync(join(root, "flake.nix"), "utf8")
-    const modules = /for name in ([^;]+); do/.exec(text)?.[1]?.split(" ") ?? []
-    const files = /cp -r (.*) \$out\/lib\/nodepass-effect$/m.exec(text)?.[1]?.split(" ") ?? []
-    expect(files).toContain("dist")
+  it("has in its package all that a tunnel in the kernel and a master's database need", async () => {
     const world = makeWorld()
     try {
-      const own = folder(world)
-      for (const name of [...files, ...modules.map((name) => `node_modules/${name}`)]) {
-        cpSync(join(root, name), join(own, name), { recursive: true })
-      }
-      const port = await world.freePort()
-      const args = [`master://127.0.0.1:${port}?state=${join(own, "state")}`]
-      const master = world.start(args, {}, join(own, "bin/nodepass.js"))
+      const out = installPackage(folder(world))
+      const target = await world.listen(echoing)
+      const [apiPort, tunnelPort, port] = [await world.freePort(), await world.freePort(), await world.freePort()]
+      const startMaster = () =>
+        world.start(
+          [`master://127.0.0.1:${apiPort}?state=${join(out, "state")}`],
+          { NP_RELAY: process.platform === "linux" ? "kernel" : "portable" },
+          join(out, "lib/nodepass-effect/bin/nodepass.js")
+        )
+      const master = startMaster()
+      const [, key = ""] = /^API key: (\w+)/.exec(await master.line(/^API key: /)) ?? []
       await master.line(/API is ready/)
-      expect((await fetch(`http://127.0.0.1:${port}/`)).status).toBe(200)
-      const relay = world.start(
-        ["client://127.0.0.1:1/127.0.0.1:9?mode=2"],
-        { NP_RELAY: "kernel" },
-        join(own, "bin/nodepass.js")
-      )
-      if (process.platform === "linux") await relay.line(/relay: kernel/)
+      for (const url of [
+        `server://s3cret@127.0.0.1:${tunnelPort}/127.0.0.1:${port}?mode=1`,
+        `client://s3cret@127.0.0.1:${tunnelPort}/127.0.0.1:${target.port}?mode=2`
+      ]) {
+        const { status } = await fetch(`http://127.0.0.1:${apiPort}/api/v1/instances`, {
+          method: "POST",
+          headers: { "x-api-key": key },
+          body: JSON.stringify({ url })
+        })
+        expect(status).toBe(201)
+      }
+      const visit = async ({ line }: Nodepass) => {
+        await line(/ connected /)
+        const visitor = world.connect(port)
+        visitor.end("through the tunnel")
+        expect(String(await readAll(visitor))).toBe("through the tunnel")
+      }
+      await visit(master)
+      if (process.platform === "linux") await master.line(/relay: kernel/)
+      await master.stop()
+      await visit(startMaster())
     } finally {
       world.close()
     }
@@ -85,7 +131,7 @@ describe("flake.nix", () => {
         packages: { [system]: { default: { type: "derivation" }, "nodepass-effect": { type: "derivation" } } },
         apps: { [system]: { default: { type: "app" } } },
         devShells: { [system]: { default: { type: "derivation" } } },
-        checks: { [system]: { package: { type: "derivation" }, command: { type: "derivation" } } }
+        checks: { [system]: { package: { type: "derivation" }, command: { type: "derivation" }, native: {} } }
       })
     }
   })
