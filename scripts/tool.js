@@ -48,14 +48,15 @@ export const tool = (name, command) => {
 }
 
 /**
- * Runs Node to its end and keeps what it prints, without the colours.
+ * Runs Node, or another program, to its end and keeps what it prints, without the colours.
  *
  * @param {ReadonlyArray<string>} args
+ * @param {string} [program]
  * @returns {Promise<{ readonly ok: boolean, readonly output: string }>}
  */
-export const capture = (args) =>
+export const capture = (args, program = process.execPath) =>
   new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, args, { cwd: root, stdio: ["ignore", "pipe", "pipe"] })
+    const child = spawn(program, args, { cwd: root, stdio: ["ignore", "pipe", "pipe"] })
     let output = ""
     child.stdout.setEncoding("utf8").on("data", (text) => (output += text))
     child.stderr.setEncoding("utf8").on("data", (text) => (output += text))

@@ -344,6 +344,32 @@ describe("a command URL", () => {
     }
   )
 
+  it.each([
+    ["server://k@h", /^tunnel=h: expected/],
+    ["server://k@h:1/h:65536", /^target port=65536: expected a whole number from 1 to 65535/],
+    ["server://k@h:1", /^target is missing: expected/],
+    ["server://k@:1/:1", /^target port=1: expected another port/],
+    ["server://k@h:1/a:2,b:3?mode=1", /^target=a:2,b:3: expected one host:port/],
+    ["server://k@h:1/a:2,a:2", /^target=a:2: expected each target once/],
+    ["server://k@h:1/h:2?max=0", /^max=0: expected a whole number from 1 to 65535/],
+    ["server://k@h:1/h:2?min=1", /^min is a client parameter; server:\/\/ accepts/],
+    ["client://k@h:1/h:2?max=1", /^max is a server parameter; client:\/\/ accepts/],
+    ["server://k@h:1/h:2?mode=3", /^mode=3: expected 0 \(auto\)/],
+    ["server://k@h:1/h:2?read=5", /^read=5: expected a duration/],
+    ["server://k@h:1/h:2?slot=-1", /^slot=-1: expected a whole number/],
+    ["server://k@h:1/h:2?log=loud", /^log=loud: expected one of/],
+    ["server://k@h:1/h:2?log=info&log=info", /^log=info: expected each parameter once/],
+    ["server://k@h:1/h:2?tls=3", /^tls=3: expected 0 \(plain\)/],
+    ["server://k@h:1/h:2?tls=2&crt=c.pem", /^key is missing: expected the private key file of crt/],
+    ["server://k@h:1/h:2?key=c.pem", /^key=\*\*\*: expected no private key file unless tls=2/],
+    ["client://k@h:1/h:2?tls=1&mode=1", /^tls=1: expected 0 with mode=1/],
+    ["server://k@h:1/h:2?rate=-1", /^rate=-1: expected a whole number of Mbit/],
+    ["server://k@h:1/h:2?proxy=3", /^proxy=3: expected 0 \(none\)/],
+    ["server://k@h:1/h:2?proxy-in=yes", /^proxy-in=yes: expected 0 \(no\)/],
+    ["server://k@h:1/h:2?lb=best", /^lb=best: expected rr/],
+    ["server://k@h:1/h:2?check=1ms", /^check=1ms: expected a duration from 100ms/]
+  ] as const)("%s is refused by the name of its part", (text, line) => assert.match(wrong(text).message, line))
+
   it("a long value is cut in the error", () => {
     assert.isBelow(wrong(`server://:1/:2?max=${"9".repeat(100_000)}`).message.length, 200)
   })
