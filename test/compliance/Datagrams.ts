@@ -60,7 +60,7 @@ export const suite = (name: string, world: World): unknown =>
             )
           })
         ),
-      { fastCheck: { numRuns: runs(8, 20) } }
+      { fastCheck: { numRuns: runs(5, 20) } }
     )
 
     law("a reply reaches the sender at the address that its datagram came from", () =>

@@ -131,7 +131,7 @@ export const suite = (
           })
         )
       ),
-      { numRuns: runs(8, 15) }
+      { numRuns: runs(5, 15) }
     ))
 
   it("restores a backup in place of its content", () =>

@@ -180,7 +180,7 @@ export const suite = (name: string, world: World): unknown =>
             assert.deepStrictEqual(yield* counts, { live: 0, total: 1 })
           })
         ),
-      { fastCheck: { numRuns: runs(10, 25) } }
+      { fastCheck: { numRuns: runs(6, 25) } }
     )
 
     law(
@@ -392,7 +392,7 @@ export const suite = (name: string, world: World): unknown =>
 
     it.live("exchanges leave no descriptor behind, however they end", () =>
       Effect.gen(function* () {
-        const exchanges = runs(300, 1000)
+        const exchanges = runs(180, 1000)
         const before = descriptors()
         const visit = (index: number) =>
           Effect.gen(function* () {

@@ -152,7 +152,7 @@ export const suite = (name: string, world: World): unknown =>
             assert.isTrue(Buffer.from(pattern(down)).equals(atClient))
           })
         ),
-      { fastCheck: { numRuns: runs(8, 20) } }
+      { fastCheck: { numRuns: runs(5, 20) } }
     )
 
     law("gives each side its own address and the other's", () =>
@@ -294,7 +294,7 @@ export const suite = (name: string, world: World): unknown =>
             yield* Fiber.join(writing)
           })
         ),
-      { fastCheck: { numRuns: runs(8, 20) } }
+      { fastCheck: { numRuns: runs(5, 20) } }
     )
 
     law("returns bytes that were put back first, the last put back before the others", () =>

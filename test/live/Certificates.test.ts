@@ -31,7 +31,7 @@ interface Logged {
 const world = <E>(
   program: (disk: SimCertificates.Disk, logged: Array<Logged>) => Effect.Effect<void, E, Certificates | Scope.Scope>
 ): void => {
-  for (let seed = 0; seed < runs(5, 10); seed++) {
+  for (let seed = 0; seed < runs(3, 10); seed++) {
     const disk = SimCertificates.disk(seed)
     const logged: Array<Logged> = []
     const logger = Logger.make<unknown, void>(({ annotations, logLevel, message }) => {

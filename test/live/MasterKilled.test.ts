@@ -7,7 +7,7 @@ import { runs } from "../Runs.js"
 import { makeWorld } from "./command/Nodepass.js"
 
 /** How often the master is killed. */
-const kills = runs(4, 40)
+const kills = runs(3, 40)
 
 interface Known {
   alias: string

@@ -609,7 +609,7 @@ describe("the master's API", () => {
         assert.deepStrictEqual(Object.keys(answer.json), ["error"], shown)
         assert.match(answer.json.error, /^[^\n]{1,600}$/, shown)
       }),
-      { numRuns: runs(120, 400) }
+      { numRuns: runs(70, 400) }
     )
     assert.strictEqual((await call("GET", "/health")).status, 200)
   })

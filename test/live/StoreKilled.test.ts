@@ -17,7 +17,7 @@ import { runs } from "../Runs.js"
 import { all, apply, type Change } from "./command/StoreChange.js"
 
 /** How often the process is stopped at a random instant. Every `stopsPerProcess` times it is killed instead of continued. */
-const stops = runs(60, 960)
+const stops = runs(35, 960)
 const stopsPerProcess = 30
 
 /** In memory where possible: faster, and what a process has written survives it as on a disk. */

@@ -8,7 +8,7 @@ describe("signals in a simulated world", () => {
   it.drawn(
     "keep every law whatever happens to their connection",
     ControlWorld.scenario,
-    runs(200, 1600),
+    runs(120, 1600),
     (scenario) => {
       const { broken, log } = ControlWorld.run(scenario)
       assert.deepStrictEqual(broken, [], log.join("\n"))
@@ -21,7 +21,7 @@ describe("signals in a simulated world", () => {
     assert.isAbove(worlds.filter(({ refused }) => refused > 0).length, 2)
   })
 
-  it.drawn("have one history for one scenario", ControlWorld.scenario, runs(4, 8), (scenario) => {
+  it.drawn("have one history for one scenario", ControlWorld.scenario, runs(3, 8), (scenario) => {
     assert.deepStrictEqual(ControlWorld.run(scenario), ControlWorld.run(scenario))
   })
 })

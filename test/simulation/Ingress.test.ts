@@ -72,6 +72,6 @@ describe("Ingress", () => {
       assert.strictEqual(served, visitors)
       assert.isAtMost(peak, maxOpening)
     },
-    { fastCheck: { numRuns: runs(25, 60) } }
+    { fastCheck: { numRuns: runs(15, 60) } }
   )
 })

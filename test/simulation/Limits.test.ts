@@ -51,7 +51,7 @@ describe("slot", () => {
         })
       )
     },
-    { fastCheck: { numRuns: runs(6, 16) } }
+    { fastCheck: { numRuns: runs(4, 16) } }
   )
 
   it.each(sides)("ends the UDP session that was silent longest when UDP has two thirds: %s", (side) => {
@@ -129,7 +129,7 @@ describe("read", () => {
       assert.isAtLeast(stayed, limit - 20)
       assert.isAtMost(stayed, limit + 2500 + (side === "dialler" && protocol === "udp" ? 2000 : 0))
     },
-    { fastCheck: { numRuns: runs(4, 10) } }
+    { fastCheck: { numRuns: runs(3, 10) } }
   )
 
   it.each(sides)("0 never ends a visit: %s", (side) => {
@@ -189,7 +189,7 @@ describe("read", () => {
         })
       )
     },
-    { fastCheck: { numRuns: runs(5, 12) } }
+    { fastCheck: { numRuns: runs(3, 12) } }
   )
 })
 
@@ -334,7 +334,7 @@ describe("a UDP session", () => {
         })
       )
     },
-    { fastCheck: { numRuns: runs(4, 10) } }
+    { fastCheck: { numRuns: runs(3, 10) } }
   )
 
   it("drops and counts the newest datagrams while its queue is full", () => {
@@ -402,7 +402,7 @@ describe("a TCP reader that stops", () => {
         })
       )
     },
-    { fastCheck: { numRuns: runs(4, 10) } }
+    { fastCheck: { numRuns: runs(3, 10) } }
   )
 })
 
@@ -477,7 +477,7 @@ describe("a timeout", () => {
         })
       )
     },
-    { fastCheck: { numRuns: runs(4, 10) } }
+    { fastCheck: { numRuns: runs(3, 10) } }
   )
 
   it.prop(
@@ -503,7 +503,7 @@ describe("a timeout", () => {
         })
       )
     },
-    { fastCheck: { numRuns: runs(4, 10) } }
+    { fastCheck: { numRuns: runs(3, 10) } }
   )
 
   it.prop(
@@ -520,7 +520,7 @@ describe("a timeout", () => {
         })
       )
     },
-    { fastCheck: { numRuns: runs(4, 10) } }
+    { fastCheck: { numRuns: runs(3, 10) } }
   )
 
   it.prop(
@@ -536,7 +536,7 @@ describe("a timeout", () => {
           })
       )
     },
-    { fastCheck: { numRuns: runs(4, 10) } }
+    { fastCheck: { numRuns: runs(3, 10) } }
   )
 
   it.prop(
@@ -554,6 +554,6 @@ describe("a timeout", () => {
           })
       )
     },
-    { fastCheck: { numRuns: runs(4, 10) } }
+    { fastCheck: { numRuns: runs(3, 10) } }
   )
 })

@@ -534,6 +534,6 @@ describe("Master", () => {
         { seed }
       )
     },
-    { fastCheck: { numRuns: runs(10, 25) } }
+    { fastCheck: { numRuns: runs(6, 25) } }
   )
 })

@@ -13,7 +13,7 @@ describe("a pair of URLs that fit each other", () => {
     ([pair]) => {
       assert.strictEqual(PairWorld.run(pair).join("; "), "")
     },
-    { fastCheck: { numRuns: runs(15, 40) } }
+    { fastCheck: { numRuns: runs(9, 40) } }
   )
 })
 
@@ -35,6 +35,6 @@ describe("a URL with one thing wrong in it", () => {
         `${part}: ${message}`
       )
     },
-    { fastCheck: { numRuns: runs(300, 1000) } }
+    { fastCheck: { numRuns: runs(180, 1000) } }
   )
 })

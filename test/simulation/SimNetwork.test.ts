@@ -57,7 +57,7 @@ type Program = (
 
 /** Runs a program on hosts `a` and `b`, with several seeds, and checks that nothing is left open. */
 const world = (link: SimNetwork.Link, program: Program): void => {
-  for (let round = 0; round < runs(7, 20); round++) {
+  for (let round = 0; round < runs(5, 20); round++) {
     const network = SimNetwork.make(link)
     const layers = new Map(["a", "b"].map((name) => [name, network.host(name)]))
     const host = (name: string) =>

@@ -116,7 +116,7 @@ describe("an unauthenticated peer on the tunnel port", () => {
       assert.strictEqual(text, "")
       assert.isAtMost(seconds, timeout + trip)
     },
-    { fastCheck: { numRuns: runs(20, 60) } }
+    { fastCheck: { numRuns: runs(10, 60) } }
   )
 
   it("that sends one byte a second is closed within the handshake timeout", () => {
@@ -266,7 +266,7 @@ describe("many unauthenticated peers on the tunnel port", () => {
       )
       assert.deepStrictEqual(times[1], times[0])
     },
-    { fastCheck: { numRuns: runs(8, 20) } }
+    { fastCheck: { numRuns: runs(5, 20) } }
   )
 
   it.prop(
@@ -313,7 +313,7 @@ describe("many unauthenticated peers on the tunnel port", () => {
       assert.isAtMost(peak, limit)
       assert.isTrue(alone)
     },
-    { fastCheck: { numRuns: runs(20, 60) } }
+    { fastCheck: { numRuns: runs(10, 60) } }
   )
 })
 

@@ -149,7 +149,7 @@ describe("the native dialect", () => {
         received.length <= count && (edits.length > 0 || (received.length === count && refused.length === 0))
       )
     },
-    { fastCheck: { numRuns: runs(300, 1000) } }
+    { fastCheck: { numRuns: runs(180, 1000) } }
   )
 
   it.prop(

@@ -63,7 +63,7 @@ describe("EventBus", () => {
           assert.strictEqual(expected, count)
         }
       }),
-    { fastCheck: { numRuns: runs(30, 100) } }
+    { fastCheck: { numRuns: runs(20, 100) } }
   )
 
   it.effect("a listener that does not keep up holds no more than its buffer and delays no other", () =>

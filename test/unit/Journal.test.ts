@@ -37,7 +37,7 @@ describe("Journal", () => {
         assert.strictEqual(yield* journal.next, all.length)
         assert.deepStrictEqual(yield* journal.last(limit), all.slice(-limit))
       }),
-    { fastCheck: { numRuns: runs(20, 50) } }
+    { fastCheck: { numRuns: runs(10, 50) } }
   )
 
   it.effect.prop(
@@ -52,7 +52,7 @@ describe("Journal", () => {
         assert.isTrue(sum <= limit || kept.length === 1)
         assert.deepStrictEqual(kept, entries.slice(entries.length - kept.length))
       }),
-    { fastCheck: { numRuns: runs(20, 50) } }
+    { fastCheck: { numRuns: runs(10, 50) } }
   )
 
   it.effect("a reader that has every entry waits for the next one, and gets None after close", () =>

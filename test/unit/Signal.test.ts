@@ -74,7 +74,7 @@ describe("Signal.FromText", () => {
       assert.deepStrictEqual(Either.getRight(Signal.fromText(text)), Either.getRight(decode(text)))
       assert.strictEqual(Signal.toText(signal), encode(signal))
     },
-    { fastCheck: { numRuns: runs(300, 1000) } }
+    { fastCheck: { numRuns: runs(180, 1000) } }
   )
 
   it("decodes an unknown kind to Unknown", () => {

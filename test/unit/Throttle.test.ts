@@ -68,7 +68,7 @@ describe("Throttle", () => {
     ([rate, chunks]) => {
       within(world(Effect.flatMap(Throttle.makeBucket(rate), (bucket) => demand(bucket, chunks, 3))), rate, 3)
     },
-    { fastCheck: { numRuns: runs(5, 12) } }
+    { fastCheck: { numRuns: runs(3, 12) } }
   )
 
   it.prop(
@@ -82,7 +82,7 @@ describe("Throttle", () => {
         3
       )
     },
-    { fastCheck: { numRuns: runs(5, 12) } }
+    { fastCheck: { numRuns: runs(3, 12) } }
   )
 
   it("a long pause saves up no more than a burst", () => {
@@ -117,7 +117,7 @@ describe("Throttle", () => {
       const mean = total(after) / count
       for (const share of shares) assert.isTrue(Math.abs(share / mean - 1) <= 0.1, `${share} of ${mean}`)
     },
-    { fastCheck: { numRuns: runs(4, 8) } }
+    { fastCheck: { numRuns: runs(3, 8) } }
   )
 
   it("a small wish waits no longer than one round of the others", () => {

@@ -129,7 +129,7 @@ describe("a command URL", () => {
         assert.match(result.left.message, /: expected |; (server|client):\/\/ accepts /)
       }
     },
-    { fastCheck: { numRuns: runs(300, 1000) } }
+    { fastCheck: { numRuns: runs(180, 1000) } }
   )
 
   it.prop(
@@ -152,7 +152,7 @@ describe("a command URL", () => {
         if (Either.isLeft(result)) assert.notInclude(JSON.stringify(result.left) + result.left.message, key)
       }
     },
-    { fastCheck: { numRuns: runs(200, 500) } }
+    { fastCheck: { numRuns: runs(120, 500) } }
   )
 
   it("has the documented defaults", () => {
