@@ -38,7 +38,8 @@ if ((first === "--version" || first === "-v") && rest.length === 0) {
   }
   for (const signal of signals) process.off(signal, remember)
 } else {
-  await import("../dist/nodepass.js")
+  const { runBundle } = await import("./bundle.js")
+  runBundle()
   for (const signal of signals) process.off(signal, remember)
   endWithoutTerminal()
   for (const signal of early) process.emit(signal, signal)

@@ -1,5 +1,5 @@
 /**
- * `dist/`: every module of `src/` with its types and maps, and the command in one file with what it loads late beside it.
+ * `dist/`: every module of `src/` with its types and maps, and the command in one file with its code cache.
  */
 import { createHash } from "node:crypto"
 import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs"
@@ -27,6 +27,7 @@ export const build = async () => {
     writeFileSync(join(next, ".stamp"), stamp)
     if (existsSync(dist)) renameSync(dist, `${next}-old`)
     renameSync(next, dist)
+    await cacheCode()
   } finally {
     rmSync(next, { recursive: true, force: true })
     rmSync(`${next}-old`, { recursive: true, force: true })
@@ -45,17 +46,31 @@ const compile = async (folder) => {
   if (!ok) throw new Failure(`The build failed:\n${output.trimEnd()}`)
 }
 
-/** @param {string} folder */
+/**
+ * The command as one CommonJS script: V8 can cache the code of such a one on every version of Node.
+ *
+ * @param {string} folder
+ */
 const bundle = (folder) =>
   esbuild({
     entryPoints: { nodepass: "src/node/process/main.ts" },
     outdir: folder,
-    chunkNames: "chunks/[name]-[hash]",
+    outExtension: { ".js": ".cjs" },
     platform: "node",
     target: "node20",
+    format: "cjs",
+    splitting: false,
     external,
-    banner: { js: 'import { createRequire } from "node:module"; const require = createRequire(import.meta.url);' }
+    supported: { "dynamic-import": false },
+    define: { "import.meta.url": "moduleUrl" },
+    banner: { js: 'const moduleUrl = require("node:url").pathToFileURL(__filename).href;' }
   })
+
+/** The cache belongs to the Node that runs this, and to the file where it lies. */
+const cacheCode = async () => {
+  const { ok, output } = await capture(["scripts/cache.js"])
+  if (!ok) throw new Failure(`The build failed:\n${output.trimEnd()}`)
+}
 
 /**
  * The files that a master gives to browsers.
@@ -101,7 +116,11 @@ const fingerprint = () => {
     .map((name) => join("src", name))
     .filter((name) => statSync(join(root, name)).isFile())
     .toSorted()
-  const rest = ["package.json", "package-lock.json", "tsconfig.json", "scripts/tsconfig.build.json", "scripts/build.js"]
+  const rest = ["package.json", "package-lock.json", "tsconfig.json", "scripts/tsconfig.build.json"].concat([
+    "scripts/build.js",
+    "scripts/cache.js",
+    "bin/bundle.js"
+  ])
   const hash = createHash("sha256")
   for (const name of [...sources, ...rest]) {
     hash

@@ -49,7 +49,7 @@ for (const [path, entry] of Object.entries({ ...lock.packages })) {
   }
 }
 // @effect/opentelemetry asks for the OpenTelemetry SDK, 44 MB that only its bridge to it uses. The command takes its OTLP
-// exporter alone, bundled into dist/nodepass.js, so here those are optional and left out.
+// exporter alone, bundled into dist/nodepass.cjs, so here those are optional and left out.
 for (const [path, entry] of Object.entries({ ...lock.packages })) {
   if (path.startsWith("node_modules/@opentelemetry/")) delete lock.packages[path]
   const bridged = Object.keys(entry.peerDependencies ?? {}).filter((name) => name.startsWith("@opentelemetry/"))

@@ -1,4 +1,4 @@
-import { assert, describe, it } from "@effect/vitest"
+import { assert, describe, it } from "vitest"
 import { spawn } from "node:child_process"
 import { once } from "node:events"
 import type * as Net from "node:net"

@@ -1,4 +1,4 @@
-import { assert, describe, it } from "@effect/vitest"
+import { assert, describe, it } from "vitest"
 import { once } from "node:events"
 import * as Fs from "node:fs"
 import type * as Net from "node:net"

@@ -1,4 +1,4 @@
-import { assert, describe, it } from "@effect/vitest"
+import { assert, describe, it } from "vitest"
 import { randomInt } from "node:crypto"
 import * as Fs from "node:fs"
 import * as Os from "node:os"

@@ -1,4 +1,4 @@
-import { afterEach, assert, beforeEach, describe, it } from "@effect/vitest"
+import { afterEach, assert, beforeEach, describe, it } from "vitest"
 import { once } from "node:events"
 import * as Fs from "node:fs"
 import * as Http from "node:http"

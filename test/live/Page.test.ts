@@ -1,4 +1,4 @@
-import { afterAll, afterEach, assert, beforeAll, beforeEach, describe, it } from "@effect/vitest"
+import { afterAll, afterEach, assert, beforeAll, beforeEach, describe, it } from "vitest"
 import type { Browser, Page } from "playwright-core"
 import { randomInt } from "node:crypto"
 import { barriers, launch, open, overhang, program, type Window } from "./command/Browser.js"

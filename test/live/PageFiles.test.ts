@@ -1,4 +1,4 @@
-import { assert, describe, it } from "@effect/vitest"
+import { assert, describe, it } from "vitest"
 import { readFileSync } from "node:fs"
 import * as Http from "node:http"
 import { join } from "node:path"

@@ -1,4 +1,4 @@
-import { afterEach, assert, beforeEach, describe, it } from "@effect/vitest"
+import { afterEach, assert, beforeEach, describe, it } from "vitest"
 import { EventEmitter, once } from "node:events"
 import { answering, ask, fate, makeWorld, type World } from "./command/Nodepass.js"
 

@@ -40,7 +40,7 @@ const sources = readdirSync(join(root, "src"), { recursive: true, encoding: "utf
   // What browsers load is bundled at build time.
   .filter((name) => name.endsWith(".ts") && !name.startsWith("page/"))
 
-/** In dist/nodepass.js, and nowhere else: its peers would be 44 MB for a host to install. */
+/** In dist/nodepass.cjs, and nowhere else: its peers would be 44 MB for a host to install. */
 const bundled = ["@effect/opentelemetry"]
 
 /** The packages that a source names in an import, an export or a late import. */
