@@ -3,15 +3,18 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Fiber from "effect/Fiber"
+import { createSocket } from "node:dgram"
 import { networkInterfaces } from "node:os"
 import type { IpAddress } from "../../src/node/socket/NodeHosts.js"
+import * as Lookups from "../../src/node/socket/Lookups.js"
 import * as Resolver from "../../src/node/socket/Resolver.js"
 
 const ipv4 = (host: string): IpAddress => ({ host, family: 4 })
 
-/** A resolver whose lookups the test answers, and whose clock it sets. */
+/** A resolver whose lookups and probes the test answers, and whose clock it sets. */
 const makeWorld = (options?: { readonly concurrency?: number }) => {
-  const pending: Array<{ readonly name: string; readonly done: Parameters<Resolver.Lookup>[1] }> = []
+  const pending: Array<{ readonly name: string; readonly done: Parameters<Lookups.Lookup>[1] }> = []
+  const probes = new Map<string, (answers: boolean) => void>()
   const world = { now: 0, started: new Array<string>() }
   const resolver = Resolver.make({
     ...options,
@@ -19,7 +22,8 @@ const makeWorld = (options?: { readonly concurrency?: number }) => {
     lookup: (name, done) => {
       world.started.push(name)
       pending.push({ name, done })
-    }
+    },
+    probe: (name, done) => void probes.set(name, done)
   })
   const answer = (name: string, result: string | NodeJS.ErrnoException) => {
     const index = pending.findIndex((lookup) => lookup.name === name)
@@ -38,7 +42,7 @@ const makeWorld = (options?: { readonly concurrency?: number }) => {
   /** Begins to resolve, and goes on when the lookup is under way. */
   const begin = (name: string, lifetime?: Duration.DurationInput) =>
     Effect.tap(Effect.fork(hosts(name, lifetime)), () => Effect.yieldNow())
-  return { ...resolver, answer, begin, hosts, pending, world }
+  return { ...resolver, answer, begin, hosts, pending, probes, world }
 }
 
 const error = (code: string): NodeJS.ErrnoException => Object.assign(new Error(code), { code })
@@ -126,29 +130,77 @@ describe("Resolver", () => {
     })
   )
 
-  it.effect("names that are slow to resolve leave one lookup to the others", () =>
+  it.effect("names that hang block one lookup at most, from the first time on", () =>
     Effect.gen(function* () {
-      const { answer, begin, world } = makeWorld({ concurrency: 2 })
-      yield* begin("slow1")
-      yield* begin("slow2")
-      const waiting = yield* begin("fast")
-      assert.deepStrictEqual(world.started, ["slow1", "slow2"])
+      const { answer, begin, hosts, probes, world } = makeWorld({ concurrency: 2 })
+      const known = yield* begin("known")
+      answer("known", "192.0.2.9")
+      yield* Fiber.join(known)
+      yield* begin("hangs1")
+      yield* begin("hangs2")
+      const first = yield* begin("first")
+      assert.deepStrictEqual(
+        [world.started, [...probes.keys()]],
+        [
+          ["known", "hangs1"],
+          ["hangs2", "first"]
+        ]
+      )
+      probes.get("first")?.(true)
+      answer("first", "192.0.2.1")
+      assert.strictEqual(yield* Fiber.join(first), "192.0.2.1")
+      probes.get("hangs2")?.(false)
       world.now = 10_000
-      answer("slow1", error("EAI_AGAIN"))
-      answer("fast", "192.0.2.1")
-      assert.strictEqual(yield* Fiber.join(waiting), "192.0.2.1")
-      answer("slow2", error("EAI_AGAIN"))
-      world.now = 20_000
-      yield* begin("slow1")
-      yield* begin("slow2")
-      assert.deepStrictEqual(world.started.slice(3), ["slow1"])
-      const other = yield* begin("other")
-      answer("other", "192.0.2.2")
-      assert.strictEqual(yield* Fiber.join(other), "192.0.2.2")
-      answer("slow1", error("EAI_AGAIN"))
-      assert.deepStrictEqual(world.started.slice(3), ["slow1", "other", "slow2"])
+      assert.strictEqual(yield* hosts("known"), "192.0.2.9")
+      assert.match((yield* hosts("localhost")) ?? "", /^127/)
+      assert.deepStrictEqual(world.started, ["known", "hangs1", "first"])
+      answer("hangs1", error("EAI_AGAIN"))
+      assert.deepStrictEqual(world.started, ["known", "hangs1", "first", "hangs2"])
     })
   )
+
+  it.effect("a name that was quick needs no probe, unless another one hangs now", () =>
+    Effect.gen(function* () {
+      const { answer, begin, probes, world } = makeWorld({ concurrency: 3 })
+      for (const name of ["quick1", "quick2"]) {
+        yield* begin(name)
+        answer(name, "192.0.2.1")
+      }
+      yield* begin("hangs")
+      yield* begin("quick1", 0)
+      assert.deepStrictEqual(world.started, ["quick1", "quick2", "hangs", "quick1"])
+      world.now = 1001
+      const late = yield* begin("quick2", 0)
+      assert.deepStrictEqual([world.started.length, [...probes.keys()]], [4, ["quick2"]])
+      probes.get("quick2")?.(true)
+      answer("quick2", "192.0.2.2")
+      assert.strictEqual(yield* Fiber.join(late), "192.0.2.2")
+    })
+  )
+
+  it("a name server that answers anything has answered, and a silent one has not", async () => {
+    const ask = async (answers: boolean) => {
+      const server = createSocket("udp4", (bytes, { address, port }) => {
+        // The question with the flags of an answer: no such name.
+        if (answers)
+          server.send(
+            Buffer.concat([bytes.subarray(0, 2), Buffer.from([0x81, 0x83]), bytes.subarray(4)]),
+            port,
+            address
+          )
+      })
+      await new Promise<void>((resolve) => server.bind(0, "127.0.0.1", resolve))
+      const probe = Lookups.makeProbe({
+        servers: [`127.0.0.1:${server.address().port}`],
+        timeoutMillis: answers ? 60_000 : 20
+      })
+      const result = await new Promise<boolean>((resolve) => probe("name.example", resolve))
+      server.close()
+      return result
+    }
+    assert.isTrue(await ask(true))
+    assert.isFalse(await ask(false))
+  })
 
   it.effect("an unknown interface in an IPv6 zone is an error, and a known one is not", () =>
     Effect.gen(function* () {

@@ -1,16 +1,14 @@
 /**
  * Resolves host names to IP addresses, with a cache, for all sockets of the process.
  *
- * `getaddrinfo` blocks a thread of libuv's pool until it answers, and libuv lends it half of the threads. So each name has
- * one lookup at a time, which all callers share, and names that are slow to resolve leave a thread to the others.
+ * Each name has one lookup at a time, which all callers share. `Lookups` says which ones may block a thread.
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Dns from "node:dns"
 import * as Net from "node:net"
-import process from "node:process"
 import * as Address from "../../core/Address.js"
 import type { Transport } from "../../transport/Transport.js"
+import * as Lookups from "./Lookups.js"
 import * as NodeHosts from "./NodeHosts.js"
 import type { IpAddress } from "./NodeHosts.js"
 
@@ -36,30 +34,23 @@ export interface Resolver {
   readonly refreshLater: (host: string) => void
 }
 
-export interface Options {
-  /** Resolves a name. Defaults to `getaddrinfo`. */
-  readonly lookup?: Lookup | undefined
-  /** Lookups at the same time. Defaults to what libuv's pool has threads for, at least one less than it has. */
-  readonly concurrency?: number | undefined
-  /** The milliseconds of a monotonic clock. */
-  readonly now?: (() => number) | undefined
-}
-
-export type Lookup = (
-  name: string,
-  done: (error: NodeJS.ErrnoException | null, addresses: ReadonlyArray<IpAddress>) => void
-) => void
-
 export const defaultLifetime = Duration.minutes(5)
 
-export const make = (options?: Options): Resolver => {
+export const make = (options?: Lookups.Options): Resolver => {
   const now = options?.now ?? (() => performance.now())
-  const lookups = makeLookups({ ...options, now })
+  const lookups = Lookups.make<Name>({ ...options, now }, (name, error, addresses) => {
+    if (error === null) name.found = { addresses, at: now() }
+    else if (error.code === "ENOTFOUND") name.found = undefined
+    name.failure = error === null ? undefined : { error, at: now() }
+    const callers = [...name.callers]
+    name.callers.clear()
+    for (const caller of callers) caller()
+  })
   const names = new Map<string, Name>()
 
   const nameOf = (host: string): Name => {
     const text = host.toLowerCase()
-    const name = names.get(text) ?? { text, callers: new Set(), lookup: "None", isSlow: false }
+    const name = names.get(text) ?? { text, callers: new Set(), lookup: "None", isQuick: false }
     // The name that was used last is at the end.
     names.delete(text)
     names.set(text, name)
@@ -147,23 +138,17 @@ export const shared = (): Resolver => (ofProcess ??= make())
 let ofProcess: Resolver | undefined
 
 /** What is known of a name. */
-interface Name {
-  readonly text: string
+interface Name extends Lookups.Name {
   /** Called when the lookup has ended. */
   readonly callers: Set<() => void>
-  lookup: "None" | "Queued" | "Running"
   found?: { readonly addresses: ReadonlyArray<IpAddress>; readonly at: number } | undefined
   failure?: { readonly error: NodeJS.ErrnoException; readonly at: number } | undefined
-  /** Its last lookup took long. */
-  isSlow: boolean
 }
 
 /** Names of which anything is known. Those used longest ago are forgotten first. */
 const maxNames = 1024
 /** Milliseconds for which a failure is remembered, and for which a lookup is new enough for `refresh`. */
 const rememberMillis = 1000
-/** Milliseconds of a lookup after which its name is slow. */
-const slowMillis = 1000
 
 /** The addresses of hosts that need no lookup. */
 const withoutLookup = (host: string): Effect.Effect<Resolved, NodeJS.ErrnoException> | undefined => {
@@ -178,65 +163,4 @@ const withoutLookup = (host: string): Effect.Effect<Resolved, NodeJS.ErrnoExcept
       ? Effect.succeed({ addresses: [{ host, family: family === 6 ? 6 : 4 }], isCached: false })
       : Effect.fail(Object.assign(new Error(`no network interface ${zone}`), { code: "ENODEV" }))
   )
-}
-
-/** Runs lookups, each of a name of its own. */
-const makeLookups = ({
-  concurrency = poolConcurrency(),
-  lookup = systemLookup,
-  now
-}: Options & { readonly now: () => number }) => {
-  const queue: Array<Name> = []
-  const running = new Map<Name, number>()
-  const maxSlow = Math.max(1, concurrency - 1)
-
-  const start = () => {
-    while (running.size < concurrency) {
-      const slow = [...running].filter(([name, at]) => name.isSlow || now() - at > slowMillis).length
-      const index = queue.findIndex(({ isSlow }) => !isSlow || slow < maxSlow)
-      const [name] = index < 0 ? [] : queue.splice(index, 1)
-      if (name === undefined) return
-      run(name)
-    }
-  }
-  const run = (name: Name) => {
-    const at = now()
-    running.set(name, at)
-    name.lookup = "Running"
-    lookup(name.text, (error, addresses) => {
-      running.delete(name)
-      name.lookup = "None"
-      name.isSlow = now() - at > slowMillis
-      if (error === null) name.found = { addresses, at: now() }
-      else if (error.code === "ENOTFOUND") name.found = undefined
-      name.failure = error === null ? undefined : { error, at: now() }
-      const callers = [...name.callers]
-      name.callers.clear()
-      for (const caller of callers) caller()
-      start()
-    })
-  }
-  return {
-    /** Does nothing while there is a lookup of the name. */
-    begin: (name: Name) => {
-      if (name.lookup !== "None") return
-      name.lookup = "Queued"
-      queue.push(name)
-      start()
-    }
-  }
-}
-
-const systemLookup: Lookup = (name, done) =>
-  Dns.lookup(name, { all: true }, (error, found) =>
-    done(
-      error,
-      (found ?? []).map(({ address, family }) => ({ host: address, family: family === 6 ? 6 : 4 }))
-    )
-  )
-
-/** libuv runs `getaddrinfo` in half of its threads, rounded up. One thread always stays free for files. */
-const poolConcurrency = (): number => {
-  const threads = Math.max(1, Math.floor(Number(process.env["UV_THREADPOOL_SIZE"])) || 4)
-  return Math.max(1, Math.min(threads - 1, Math.floor((threads + 1) / 2)))
 }
