@@ -16,7 +16,7 @@ export default defineConfig({
     dangerouslyIgnoreUnhandledErrors: false,
     poolOptions: {
       threads: { isolate: false, minThreads: 1, maxThreads: Math.max(1, cores >> 1) },
-      forks: { minForks: 1, maxForks: cores + 1 }
+      forks: { isolate: false, minForks: cores + 1, maxForks: cores + 1 }
     },
     projects: [
       // Virtual time and pure functions: one thread loads the modules once for all files.

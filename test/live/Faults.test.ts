@@ -12,6 +12,7 @@ import {
   type Nodepass,
   pause,
   readAll,
+  sharedTunnel,
   tunnel,
   type World
 } from "./command/Nodepass.js"
@@ -31,47 +32,75 @@ const says = async (socket: Net.Socket, text: string) => {
   assert.strictEqual(String(back), text)
 }
 
-describe("a tunnel of two processes", () => {
-  it.each(flows)(
-    "carries 32 MiB there and 32 MiB back through a half-closed connection, visitors at the %s",
-    async (receiver) => {
-      const question = Buffer.alloc(32 << 20, "question")
-      const answer = Buffer.alloc(32 << 20, "the answer")
-      const heard: Array<string> = []
-      const { port: target } = await world.listen((socket) => {
-        void readAll(socket).then(
-          (bytes) => heard.push(digest(bytes)) && socket.end(answer),
-          () => {}
-        )
-      })
-      const { port } = await tunnel(world, { target, receiver })
-      const back = await ask(world, port, question)
-      assert.deepStrictEqual([...heard, digest(back)], [digest(question), digest(answer)])
-    }
-  )
+describe.each(flows)("a tunnel of two processes, visitors at the %s", (receiver) => {
+  const shared = sharedTunnel({ receiver })
 
-  it.each(flows)(
-    "serves 300 and then 500 visitors at once on the default pool, visitors at the %s",
-    async (receiver) => {
-      const { port: target } = await world.listen(answering)
-      const { port } = await tunnel(world, { target, receiver })
-      for (const count of [300, 500]) {
-        const questions = Array.from({ length: count }, (_, n) => `visitor ${n}`)
-        const answers = await Promise.all(questions.map((question) => ask(world, port, question)))
-        assert.deepStrictEqual(
-          answers.map(String),
-          questions.map((question) => `re:${question}`)
-        )
-      }
+  it("carries 32 MiB there and 32 MiB back through a half-closed connection", async () => {
+    const question = Buffer.alloc(32 << 20, "question")
+    const answer = Buffer.alloc(32 << 20, "the answer")
+    const heard: Array<string> = []
+    shared.serve((socket) => {
+      void readAll(socket).then(
+        (bytes) => heard.push(digest(bytes)) && socket.end(answer),
+        () => {}
+      )
+    })
+    const back = await ask(world, shared().port, question)
+    assert.deepStrictEqual([...heard, digest(back)], [digest(question), digest(answer)])
+  })
+
+  it("serves 300 and then 500 visitors at once on the default pool", async () => {
+    shared.serve(answering)
+    for (const count of [300, 500]) {
+      const questions = Array.from({ length: count }, (_, n) => `visitor ${n}`)
+      const answers = await Promise.all(questions.map((question) => ask(world, shared().port, question)))
+      assert.deepStrictEqual(
+        answers.map(String),
+        questions.map((question) => `re:${question}`)
+      )
     }
-  )
+  })
+
+  it("a target that resets its connection resets its visitor, and the other way round", async () => {
+    let arrived: (socket: Net.Socket) => void = () => {}
+    shared.serve((socket) => arrived(socket))
+    const { port } = shared()
+    const arrival = () => new Promise<Net.Socket>((resolve) => (arrived = resolve))
+    const first = arrival()
+    const visitor = world.connect(port)
+    visitor.write("x")
+    const theirs = await first
+    await once(theirs, "data")
+    theirs.resetAndDestroy()
+    assert.strictEqual(await fate(visitor), "ECONNRESET")
+
+    const second = arrival()
+    const leaver = world.connect(port)
+    leaver.write("x")
+    const left = await second
+    await once(left, "data")
+    leaver.resetAndDestroy()
+    assert.strictEqual(await fate(left), "ECONNRESET")
+  })
+
+  it("keeps its visitors while a process is stopped and continued", async () => {
+    shared.serve(echoing)
+    const { client, port } = shared()
+    const served = world.connect(port)
+    await says(served, "before")
+    client.child.kill("SIGSTOP")
+    const back = says(served, "during")
+    client.child.kill("SIGCONT")
+    await back
+  })
 
   it.skipIf(!Fs.existsSync("/proc/self/fd"))("closes every descriptor after a thousand visits", async () => {
-    const { port: target } = await world.listen(answering)
-    const { client, port, server } = await tunnel(world, { target, receiver: "server" })
+    shared.serve(answering)
+    const { client, port, server } = shared()
     const descriptors = ({ pid }: Nodepass) => Fs.readdirSync(`/proc/${pid}/fd`).length
     await ask(world, port, "first")
-    for (let round = 0; round < 20; round++) {
+    // The visits of the tests above count as well.
+    for (let round = 0; round < 4; round++) {
       await Promise.all(Array.from({ length: 50 }, () => ask(world, port, "x")))
     }
     // Without a session the client has no pool: the remaining descriptors are the process's own.
@@ -176,17 +205,6 @@ describe("a process that dies", () => {
     await next.line(/client connected/)
     await says(world.connect(port), "again")
   })
-
-  it("a process that is stopped and continued keeps its visitors", async () => {
-    const { port: target } = await world.listen(echoing)
-    const { client, port } = await tunnel(world, { target, receiver: "server" })
-    const served = world.connect(port)
-    await says(served, "before")
-    client.child.kill("SIGSTOP")
-    const back = says(served, "during")
-    client.child.kill("SIGCONT")
-    await back
-  })
 })
 
 describe("a target", () => {
@@ -194,28 +212,6 @@ describe("a target", () => {
     const { client, port } = await tunnel(world, { target: await world.freePort(), receiver: "server" })
     assert.strictEqual(await fate(world.connect(port)), "ECONNRESET")
     await client.line(/WARN .*connection refused refused=target/)
-  })
-
-  it("that resets its connection resets its visitor, and the other way round", async () => {
-    let arrived: (socket: Net.Socket) => void = () => {}
-    const { port: target } = await world.listen((socket) => arrived(socket))
-    const { port } = await tunnel(world, { target, receiver: "server" })
-    const arrival = () => new Promise<Net.Socket>((resolve) => (arrived = resolve))
-    const first = arrival()
-    const visitor = world.connect(port)
-    visitor.write("x")
-    const theirs = await first
-    await once(theirs, "data")
-    theirs.resetAndDestroy()
-    assert.strictEqual(await fate(visitor), "ECONNRESET")
-
-    const second = arrival()
-    const leaver = world.connect(port)
-    leaver.write("x")
-    const left = await second
-    await once(left, "data")
-    leaver.resetAndDestroy()
-    assert.strictEqual(await fate(left), "ECONNRESET")
   })
 })
 
