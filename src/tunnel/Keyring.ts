@@ -14,6 +14,7 @@ import { EventBus } from "../core/EventBus.js"
 import type { Crypto } from "../transport/Crypto.js"
 import { Settings } from "../transport/Settings.js"
 import * as Key from "../wire/Key.js"
+import * as KeyText from "./KeyText.js"
 
 /** The most keys in force at a time. */
 export const limit = 4
@@ -46,6 +47,14 @@ export interface Keyring {
   readonly replace: Replace
 }
 
+/** Logs that there is no key, or that others can guess it. */
+export const warnOf = (key: Option.Option<Redacted.Redacted>): Effect.Effect<void> =>
+  Option.match(key, {
+    onNone: () => Effect.logWarning("no tunnel key: anyone who can reach the tunnel port can use this tunnel"),
+    onSome: (key) =>
+      Option.match(KeyText.warning(key), { onNone: () => Effect.void, onSome: (line) => Effect.logWarning(line) })
+  })
+
 export const make = (
   initial: Option.Option<Redacted.Redacted>
 ): Effect.Effect<Keyring, never, Crypto | Deadlines | EventBus | Settings> =>
@@ -77,6 +86,7 @@ export const make = (
           const grace = Duration.decode(options?.grace ?? keyGrace)
           const replaced = yield* put(yield* Effect.provide(Key.stretch(key), crypto))
           if (Option.isNone(replaced)) return
+          yield* warnOf(key)
           yield* expiry.start(replaced.value, grace)
           yield* events.publish(() => ({ _tag: "Rotated", keys: "tunnel" }))
           const previous =

@@ -53,7 +53,7 @@ export const open = (config: TunnelConfig, visitors: Scope.Scope) =>
 const serve = (config: ServerConfig, visitors: Scope.Scope) =>
   Effect.gen(function* () {
     const tls = yield* certificateOf(config)
-    const keyring = yield* keyringOf(config)
+    const keyring = yield* Keyring.make(config.key)
     const port =
       config.mode === "send" || config.targets.length > 1
         ? Option.none()
@@ -69,6 +69,7 @@ const serve = (config: ServerConfig, visitors: Scope.Scope) =>
       onNone: () => ({ mode: 2, target: config.targets.join(",") }),
       onSome: ({ address }) => ({ mode: 1, visitors: String(address) })
     })
+    yield* Keyring.warnOf(config.key)
     yield* Effect.annotateLogs(Effect.logInfo("waiting for a client"), {
       tunnel: String(listener.address),
       ...details
@@ -128,7 +129,7 @@ const forward = (config: ClientConfig, port: VisitorPort.VisitorPort, visitors: 
 
 const connectToServers = (config: ClientConfig, visitors: Scope.Scope) =>
   Effect.gen(function* () {
-    const keyring = yield* keyringOf(config)
+    const keyring = yield* Keyring.make(config.key)
     const authorities = yield* authoritiesOf(config)
     const visitorSide = yield* VisitorSide.make({ config, routes: yield* throughTunnel(config), visitors })
     const addresses = [config.tunnel, ...config.standbys]
@@ -150,6 +151,7 @@ const connectToServers = (config: ClientConfig, visitors: Scope.Scope) =>
           })
         )
     }))
+    yield* Keyring.warnOf(config.key)
     yield* Effect.annotateLogs(Effect.logInfo("connecting"), {
       mode: 2,
       server: addresses.join(","),
@@ -228,11 +230,3 @@ const checkTargets = ({ targets }: TunnelConfig, own: Address) =>
     }
     yield* (yield* Targets).probe
   })
-
-const keyringOf = ({ key }: TunnelConfig) =>
-  Effect.zipRight(
-    Option.isNone(key)
-      ? Effect.logWarning("no key in the URL: anyone who can reach the tunnel port can use this tunnel")
-      : Effect.void,
-    Keyring.make(key)
-  )

@@ -70,4 +70,19 @@ describe("a replaced tunnel key", () => {
     assert.strictEqual(log.filter((line) => line === "connected").length, 1)
     assert.notInclude(log.join("\n"), "offered a pool connection for a session that is over")
   })
+
+  it("is the subject of one warning when it is weak or missing, as the first key is", () => {
+    const strong = "q3f7n5x2k6w4m2z7t5r3b6h4cd"
+    const warnings = SmallWorld.run({}, ({ log, start }) =>
+      Effect.gen(function* () {
+        const config = { ...serverConfig, key: Option.some(Redacted.make(strong)) }
+        const { replaceKey } = yield* start("server", config)
+        yield* start("client", clientConfig)
+        for (const key of [Option.some(Redacted.make("hunter2")), Option.none(), config.key]) yield* replaceKey(key)
+        return log.flatMap((line) => /^(?:no tunnel key|the tunnel key is [^:]*)/.exec(line) ?? [])
+      })
+    )
+    const common = "the tunnel key is one that many people use"
+    assert.deepStrictEqual(warnings, [common, common, "no tunnel key"])
+  })
 })

@@ -8,17 +8,17 @@ import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Encoding from "effect/Encoding"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as LogLevel from "effect/LogLevel"
 import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
 import * as Http from "node:http"
 import * as Address from "../../core/Address.js"
-import { Crypto } from "../../transport/Crypto.js"
 import type * as Runner from "../../tunnel/Runner.js"
 import { TransportError } from "../../transport/Transport.js"
+import * as KeyText from "../../tunnel/KeyText.js"
 import * as Tunnel from "../../tunnel/Tunnel.js"
 import * as TunnelUrl from "../../url/TunnelUrl.js"
 
@@ -43,8 +43,7 @@ export const run = (options: Options): Effect.Effect<void, Runner.OpenError, Tun
         )
       )
     )
-    const crypto = yield* Crypto
-    const key = Encoding.encodeHex(yield* crypto.randomBytes(16))
+    const key = Redacted.value(yield* KeyText.generate)
     const { client, page, server } = yield* openTunnel(key)
     if (Option.isSome(metrics)) metrics.value.watch([server, client])
     yield* Effect.zipRight(client.ready, server.ready)
