@@ -9,8 +9,10 @@ import * as Options from "@effect/cli/Options"
 import type * as ValidationError from "@effect/cli/ValidationError"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import type { RegularFile } from "../core/RegularFile.js"
+import * as KeyText from "../tunnel/KeyText.js"
 import type * as Tunnel from "../tunnel/Tunnel.js"
 import * as MasterUrl from "../url/MasterUrl.js"
 import * as TunnelUrl from "../url/TunnelUrl.js"
@@ -119,6 +121,26 @@ const restore = Command.make("restore", { file, state, force }, ({ file, force, 
   Effect.flatMap(Host, ({ restore }) => restore(file, state, { force }))
 ).pipe(Command.withDescription("Replace the state of a master by a backup; the master must not be running"))
 
+const keyState = Options.text("state").pipe(
+  Options.withPseudoName("place"),
+  Options.withDescription(
+    "Replace the API key of the master that has its state there (a folder or postgres://...) and print the new one"
+  ),
+  Options.map(Redacted.make),
+  Options.optional
+)
+
+const key = Command.make("key", { state: keyState }, ({ state }) =>
+  Option.match(state, {
+    onNone: () => Effect.flatMap(KeyText.generate, (key) => Console.log(Redacted.value(key))),
+    onSome: (place) => Effect.flatMap(Host, ({ replaceApiKey }) => replaceApiKey(place))
+  })
+).pipe(
+  Command.withDescription(
+    "Print a fresh tunnel key, for both sides of a tunnel; with --state, a new API key of a master, which may be running"
+  )
+)
+
 const command = Command.make("nodepass", { url: Args.optional(url), ...serveOptions }, ({ url, ...options }) =>
   Effect.flatMap(
     Effect.mapError(
@@ -135,6 +157,7 @@ const command = Command.make("nodepass", { url: Args.optional(url), ...serveOpti
     runCommand,
     check,
     demo,
+    key,
     backup,
     restore,
     ...Operation.commands((operation) => Effect.flatMap(Host, ({ operate }) => operate(operation)))

@@ -11,6 +11,7 @@ import type * as Stream from "effect/Stream"
 import type { Address } from "../core/Address.js"
 import type { Level } from "../core/LogLine.js"
 import type { RegularFile } from "../core/RegularFile.js"
+import type { KeyNotShown } from "../master/ApiKey.js"
 import type { StoreError } from "../master/InstanceStore.js"
 import type { TransportError } from "../transport/Transport.js"
 import type * as Runner from "../tunnel/Runner.js"
@@ -39,7 +40,13 @@ export class Host extends Context.Tag("nodepass/Cli/Host")<
     /** The demonstration: a target, a server and a client in this process, with their metrics at the address. */
     readonly demo: (metrics: Option.Option<Address>) => Effect.Effect<void, Runner.OpenError, Tunnel.Environment>
     /** Runs a master until it is interrupted. */
-    readonly master: (config: MasterConfig) => Effect.Effect<void, Runner.OpenError | StoreError, Tunnel.Environment>
+    readonly master: (
+      config: MasterConfig
+    ) => Effect.Effect<void, KeyNotShown | Runner.OpenError | StoreError, Tunnel.Environment>
+    /** Replaces the API key of a master, and prints the new one. */
+    readonly replaceApiKey: (
+      state: Redacted.Redacted
+    ) => Effect.Effect<void, KeyNotShown | StoreError, Tunnel.Environment>
     /** Writes the state of a master to a file. */
     readonly backup: (file: string, state: Option.Option<Redacted.Redacted>) => Effect.Effect<void, StoreError>
     /** Replaces the state of a master by a backup. Fails when there are instances, unless `force`. */

@@ -5,6 +5,7 @@ import type * as FileSystem from "@effect/platform/FileSystem"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import type { KeyNotShown } from "../master/ApiKey.js"
 import type { StoreError } from "../master/InstanceStore.js"
 import type * as Runner from "../tunnel/Runner.js"
 import * as Tunnel from "../tunnel/Tunnel.js"
@@ -15,7 +16,7 @@ import * as KeyFile from "./KeyFile.js"
 import * as MetricsAddress from "./MetricsAddress.js"
 import { UsageError } from "./UsageError.js"
 
-export type ServeError = KeyFile.KeyFileError | Runner.OpenError | StoreError | UsageError
+export type ServeError = KeyFile.KeyFileError | KeyNotShown | Runner.OpenError | StoreError | UsageError
 
 export interface Options {
   /** Whether the checkpoints are shown all the time. Tunnels only. */

@@ -3,7 +3,6 @@
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
-import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Encoding from "effect/Encoding"
 import * as Layer from "effect/Layer"
@@ -11,8 +10,9 @@ import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import { Crypto } from "../transport/Crypto.js"
 import type { Ticket } from "./ApiPayloads.js"
-import type { StoreError } from "./InstanceStore.js"
+import { InstanceStore, type StoreError } from "./InstanceStore.js"
 import { Master } from "./Master.js"
+import * as MasterIdentity from "./MasterIdentity.js"
 
 /** `Throttled`: too many wrong keys came from the address; further wrong keys fail like this for `seconds`. */
 export class KeyRefused extends Schema.TaggedError<KeyRefused>()("KeyRefused", {
@@ -25,6 +25,16 @@ export class KeyRefused extends Schema.TaggedError<KeyRefused>()("KeyRefused", {
       : this.reason === "Wrong"
         ? "Unauthorized: Invalid API key"
         : `too many wrong API keys from this address; retry in ${this.seconds} s`
+  }
+}
+
+/** The new key reached nobody, so it was not stored: the previous key, if any, stays valid. */
+export class KeyNotShown extends Schema.TaggedError<KeyNotShown>()("KeyNotShown", {
+  /** Why it could not be shown, as a clause. */
+  detail: Schema.String
+}) {
+  override get message(): string {
+    return `the new API key was not stored, because it could not be shown: ${this.detail}`
   }
 }
 
@@ -56,9 +66,8 @@ export const layer: Layer.Layer<ApiKey, never, Crypto | Master> = Layer.effect(
     const crypto = yield* Crypto
     const master = yield* Master
     const attempts = new Map<string, Attempts>()
-    const tickets = new Map<string, { readonly key: Redacted.Redacted; readonly expires: number }>()
-    const hash = (text: string) => Encoding.encodeHex(crypto.hmac(hashLabel, utf8.encode(text)))
-    let renewed = yield* Deferred.make<void>()
+    const tickets = new Map<string, IssuedTicket>()
+    const hash = hashWith(crypto)
 
     /** Fails unless the key or ticket is right. A wrong one costs the address one attempt, while it has any left. */
     const accept = (isRight: boolean, now: number, address: string) =>
@@ -82,23 +91,21 @@ export const layer: Layer.Layer<ApiKey, never, Crypto | Master> = Layer.effect(
           const text = Redacted.value(given)
           if (text === "") return yield* new KeyRefused({ reason: "Missing", seconds: 0 })
           const { keyHash } = yield* master.identity
-          yield* accept(isEqual(hash(text), keyHash), yield* Clock.currentTimeMillis, address)
+          yield* accept(isEqual(hash(given), keyHash), yield* Clock.currentTimeMillis, address)
         }),
       renew: Effect.gen(function* () {
-        const key = Encoding.encodeHex(yield* crypto.randomBytes(16))
+        const key = yield* generate(crypto)
         yield* master.identify({ keyHash: hash(key) })
-        tickets.clear()
-        yield* Deferred.succeed(renewed, undefined)
-        renewed = yield* Deferred.make<void>()
-        return Redacted.make(key)
+        return key
       }),
       isMissing: Effect.map(master.identity, ({ keyHash }) => keyHash === ""),
-      renewed: Effect.suspend(() => Deferred.await(renewed)),
+      renewed: master.keyReplaced,
       issue: (key) =>
         Effect.gen(function* () {
           const expires = (yield* Clock.currentTimeMillis) + ticketMillis
           const ticket = Encoding.encodeHex(yield* crypto.randomBytes(16))
-          tickets.set(ticket, { key, expires })
+          const { keyHash } = yield* master.identity
+          tickets.set(ticket, { key, keyHash, expires })
           removeOldest(tickets, maxTickets)
           return { ticket, expires }
         }),
@@ -107,14 +114,50 @@ export const layer: Layer.Layer<ApiKey, never, Crypto | Master> = Layer.effect(
           const now = yield* Clock.currentTimeMillis
           const found = tickets.get(ticket)
           tickets.delete(ticket)
-          yield* accept(found !== undefined && now < found.expires, now, address)
+          const { keyHash } = yield* master.identity
+          yield* accept(found !== undefined && now < found.expires && found.keyHash === keyHash, now, address)
           return found?.key ?? Redacted.make("")
         })
     })
   })
 )
 
+/** Shows a key to the user. The key is stored once this has succeeded. */
+export type Show = (key: Redacted.Redacted) => Effect.Effect<void, KeyNotShown>
+
+/** Gives the store its first key, before a master opens. Does nothing when it has one. */
+export const create = (show: Show): Effect.Effect<void, KeyNotShown | StoreError, Crypto | InstanceStore> =>
+  Effect.flatMap(MasterIdentity.open, ({ keyHash }) => (keyHash === "" ? store(show) : Effect.void))
+
+/** Replaces the key in the store. A master that uses the store accepts the new key within a report interval. */
+export const replace = (show: Show): Effect.Effect<void, KeyNotShown | StoreError, Crypto | InstanceStore> =>
+  Effect.zipRight(MasterIdentity.open, store(show))
+
 // internal
+
+const store = (show: Show) =>
+  Effect.gen(function* () {
+    const crypto = yield* Crypto
+    const { saveIdentity } = yield* InstanceStore
+    const key = yield* generate(crypto)
+    yield* show(key)
+    yield* saveIdentity({ keyHash: hashWith(crypto)(key) })
+  })
+
+const generate = ({ randomBytes }: Crypto["Type"]) =>
+  Effect.map(randomBytes(16), (bytes) => Redacted.make(Encoding.encodeHex(bytes)))
+
+const hashWith =
+  ({ hmac }: Crypto["Type"]) =>
+  (key: Redacted.Redacted): string =>
+    Encoding.encodeHex(hmac(hashLabel, utf8.encode(Redacted.value(key))))
+
+interface IssuedTicket {
+  readonly key: Redacted.Redacted
+  /** Of the key that was valid then: the ticket ends with it. */
+  readonly keyHash: string
+  readonly expires: number
+}
 
 /** How many wrong keys an address may still send, as of `time`. */
 interface Attempts {

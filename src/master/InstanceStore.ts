@@ -75,6 +75,8 @@ export class InstanceStore extends Context.Tag("nodepass/InstanceStore")<
     /** `None` before the first `identify`. */
     readonly identity: Effect.Effect<Option.Option<Identity>, StoreError>
     readonly identify: (identity: Identity) => Effect.Effect<void, StoreError>
+    /** Sets the given fields of the identity. Has no effect before the first `identify`. */
+    readonly saveIdentity: (fields: Partial<Identity>) => Effect.Effect<void, StoreError>
     /** In the order of their creation. */
     readonly list: Effect.Effect<ReadonlyArray<Stored>, StoreError>
     /** Adds an instance; its URL is version 1. */
@@ -108,6 +110,10 @@ export const make = (): InstanceStore["Type"] => {
     identify: (given) =>
       Effect.sync(() => {
         identity = given
+      }),
+    saveIdentity: (fields) =>
+      Effect.sync(() => {
+        identity = identity && { ...identity, ...fields }
       }),
     list: Effect.sync(() => [...instances.values()]),
     insert: (stored) =>

@@ -45,6 +45,8 @@ export class Master extends Context.Tag("nodepass/Master")<
     readonly identity: Effect.Effect<Identity>
     /** Stores the given fields of the identity; the others stay as they are. */
     readonly identify: (fields: Partial<Identity>) => Effect.Effect<void, StoreError>
+    /** Completes when the API key is replaced the next time: by this process, or in the store by another one. */
+    readonly keyReplaced: Effect.Effect<void>
     /** In the order of their creation. */
     readonly list: Effect.Effect<ReadonlyArray<Instance>>
     readonly get: (id: string) => Effect.Effect<Instance, NoInstance>
@@ -113,7 +115,7 @@ const make = (options: Options) =>
       )
     )
     for (const stored of yield* store.list) instances.add(yield* instances.open(stored))
-    yield* startReports({ health, instances, store, traffic })
+    yield* startReports({ identity, instances, traffic })
     const pending = yield* startInstances(instances.list().filter(({ stored }) => stored.restart))
     const changes = InstanceChanges.make({
       crypto,
@@ -127,6 +129,7 @@ const make = (options: Options) =>
       ...changes,
       identity: identity.get,
       identify: identity.update,
+      keyReplaced: identity.keyReplaced,
       list: Effect.suspend(() => Effect.forEach(instances.list(), ManagedInstance.read)),
       get: (id) => Effect.flatMap(instances.find(id), ManagedInstance.read),
       versions: (id) =>
@@ -164,14 +167,13 @@ const startInstances = (
   })
 
 interface ReportOptions {
-  readonly health: StoreHealth.StoreHealth
+  readonly identity: MasterIdentity.MasterIdentity
   readonly instances: Instances.Instances
-  readonly store: InstanceStore["Type"]
   readonly traffic: TrafficSaver.TrafficSaver
 }
 
-/** In each report interval: reads and publishes the statistics of all instances, saves their traffic, probes the store. */
-const startReports = ({ health, instances, store, traffic }: ReportOptions) =>
+/** In each report interval: reads and publishes the statistics of all instances, saves their traffic, reads the identity. */
+const startReports = ({ identity, instances, traffic }: ReportOptions) =>
   Effect.gen(function* () {
     const { reportInterval } = yield* Settings
     const report = (instance: ManagedInstance.ManagedInstance) =>
@@ -186,11 +188,10 @@ const startReports = ({ health, instances, store, traffic }: ReportOptions) =>
       })
     const reportAll = Effect.suspend(() => Effect.forEach(instances.list(), report, { discard: true }))
     const saveTraffic = Effect.suspend(() => traffic.save(instances.list()))
-    // The store may fail or recover while no change uses it.
-    const probe = health.track(store.identity)
     yield* Effect.forkScoped(
       Effect.repeat(
-        Effect.all([reportAll, Effect.ignore(saveTraffic), Effect.ignore(probe)], { discard: true }),
+        // The last one also shows that the store has failed or recovered while no change uses it.
+        Effect.all([reportAll, Effect.ignore(saveTraffic), Effect.ignore(identity.refresh)], { discard: true }),
         Schedule.spaced(reportInterval)
       )
     )

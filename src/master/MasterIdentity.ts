@@ -1,6 +1,7 @@
 /**
  * The master's own id, alias and key hash, as the store has them.
  */
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Encoding from "effect/Encoding"
 import * as Option from "effect/Option"
@@ -12,27 +13,55 @@ export interface MasterIdentity {
   readonly get: Effect.Effect<Identity>
   /** Stores the given fields; the others stay as they are. */
   readonly update: (fields: Partial<Identity>) => Effect.Effect<void, StoreError>
+  /** Reads the identity from the store again: `nodepass key` may have replaced the key. */
+  readonly refresh: Effect.Effect<void, StoreError>
+  /** Completes when the key is replaced the next time. */
+  readonly keyReplaced: Effect.Effect<void>
 }
 
-/** Reads the identity from the store. Creates one with a random id when the store is new. */
+/** The identity in the store. Creates one with a random id when the store is new. */
+export const open: Effect.Effect<Identity, StoreError, Crypto | InstanceStore> = Effect.gen(function* () {
+  const store = yield* InstanceStore
+  const crypto = yield* Crypto
+  const create = Effect.gen(function* () {
+    const created = { mid: Encoding.encodeHex(yield* crypto.randomBytes(8)), alias: "", keyHash: "" }
+    yield* store.identify(created)
+    return created
+  })
+  return yield* Effect.flatMap(store.identity, Option.match({ onSome: Effect.succeed, onNone: () => create }))
+})
+
 export const make = (health: StoreHealth): Effect.Effect<MasterIdentity, StoreError, Crypto | InstanceStore> =>
   Effect.gen(function* () {
     const store = yield* InstanceStore
-    const crypto = yield* Crypto
-    const create = Effect.gen(function* () {
-      const created = { mid: Encoding.encodeHex(yield* crypto.randomBytes(8)), alias: "", keyHash: "" }
-      yield* store.identify(created)
-      return created
-    })
-    let identity = yield* Effect.flatMap(store.identity, Option.match({ onSome: Effect.succeed, onNone: () => create }))
+    let identity = yield* open
+    let replaced = yield* Deferred.make<void>()
+    const updates = { started: 0, ended: 0 }
+    const set = (next: Identity) =>
+      Effect.gen(function* () {
+        const { keyHash } = identity
+        identity = next
+        if (next.keyHash === keyHash) return
+        yield* Deferred.succeed(replaced, undefined)
+        replaced = yield* Deferred.make<void>()
+      })
     return {
       get: Effect.sync(() => identity),
       update: (fields) =>
-        Effect.suspend(() => {
-          const next = { ...identity, ...fields }
-          return Effect.map(health.track(store.identify(next)), () => {
-            identity = next
-          })
-        })
+        Effect.gen(function* () {
+          updates.started++
+          yield* health.track(store.saveIdentity(fields))
+          yield* set({ ...identity, ...fields })
+        }).pipe(Effect.ensuring(Effect.sync(() => updates.ended++)), Effect.uninterruptible),
+      refresh: Effect.gen(function* () {
+        const { ended } = updates
+        const stored = yield* health.track(store.identity)
+        // What was read may be older or newer than an update of this process.
+        const isOwn = updates.started !== ended
+        if (isOwn || Option.isNone(stored) || stored.value.keyHash === identity.keyHash) return
+        yield* set({ ...identity, keyHash: stored.value.keyHash })
+        yield* Effect.logInfo("another process replaced the API key in the store; the previous key is no longer valid")
+      }),
+      keyReplaced: Effect.suspend(() => Deferred.await(replaced))
     }
   })

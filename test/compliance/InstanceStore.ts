@@ -158,10 +158,22 @@ export const suite = (
       }).pipe(Effect.provide(open))
     ))
 
+  it("saves fields of the identity and leaves the others, which another process may have changed", () =>
+    inWorld((open) =>
+      Effect.gen(function* () {
+        const store = yield* InstanceStore.InstanceStore
+        yield* store.identify({ mid: "0123", alias: "", keyHash: "first" })
+        yield* store.saveIdentity({ keyHash: "second" })
+        yield* store.saveIdentity({ alias: "web" })
+        assert.deepStrictEqual(yield* store.identity, Option.some({ mid: "0123", alias: "web", keyHash: "second" }))
+      }).pipe(Effect.provide(open))
+    ))
+
   it("has no identity before the first identify", () =>
     inWorld((open) =>
       Effect.gen(function* () {
         const store = yield* InstanceStore.InstanceStore
+        yield* store.saveIdentity({ alias: "web" })
         assert.isTrue(Option.isNone(yield* store.identity))
       }).pipe(Effect.provide(open))
     ))

@@ -1,7 +1,7 @@
 import { afterEach, assert, beforeEach, describe, it } from "vitest"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
-import { answering, ask, fate, makeWorld, pause, tunnel, type World } from "./command/Nodepass.js"
+import { answering, ask, fate, makeWorld, pause, tunnel, tunnelKey, type World } from "./command/Nodepass.js"
 
 let world: World
 beforeEach(() => {
@@ -51,6 +51,12 @@ describe("the command", () => {
     assert.notInclude(out, "s3cret")
   })
 
+  it("key prints a fresh key, and nothing else", async () => {
+    const { code, log, out } = await run(["key"])
+    assert.match(out, /^[a-z2-7]{26}\n$/)
+    assert.deepStrictEqual([code, log], [0, ""])
+  })
+
   it.each([
     [[], /<url>: expected a URL/],
     [["run"], /Missing argument <url>/],
@@ -91,8 +97,8 @@ describe("the command", () => {
       const { client, port, server } = await tunnel(world, { target, receiver: "server", query: "&log=debug" })
       await ask(world, port, "hello")
       for (const { log, pid } of [server, client]) {
-        assert.notInclude(log(), "s3cret")
-        assert.notInclude(Fs.readFileSync(`/proc/${pid}/cmdline`, "utf8"), "s3cret")
+        assert.notInclude(log(), tunnelKey)
+        assert.notInclude(Fs.readFileSync(`/proc/${pid}/cmdline`, "utf8"), tunnelKey)
       }
     }
   )

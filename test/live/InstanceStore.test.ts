@@ -87,7 +87,7 @@ describe("NodeState of a folder", () => {
 
   it("can be used by one master at a time, and read by a backup meanwhile", async () => {
     const path = folder()
-    const shared = NodeState.layer(place(path), { purpose: "backup" })
+    const shared = NodeState.layer(place(path), { purpose: "shared" })
     const program = Effect.gen(function* () {
       yield* insert(1)
       return [yield* Effect.promise(() => problem(path)), (yield* Effect.provide(list, shared)).length]

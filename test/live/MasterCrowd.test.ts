@@ -5,7 +5,7 @@ import type * as Net from "node:net"
 import * as Os from "node:os"
 import * as Path from "node:path"
 import process from "node:process"
-import { makeWorld, pause } from "./command/Nodepass.js"
+import { apiKeyOf, makeWorld, pause } from "./command/Nodepass.js"
 
 const subscribers = 1000
 const readers = 100
@@ -45,7 +45,7 @@ describe("a thousand subscribers of a master's events", () => {
     try {
       const port = await world.freePort()
       const master = world.start([`master://127.0.0.1:${port}?log=warn&state=${folder}`])
-      const [, key = ""] = /^API key: (\w+)/.exec(await master.line(/^API key: /)) ?? []
+      const key = await apiKeyOf(master, port)
       const call = async (method: string, path: string, body?: unknown) => {
         const response = await fetch(`http://127.0.0.1:${port}${path}`, {
           method,

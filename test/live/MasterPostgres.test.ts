@@ -3,7 +3,7 @@ import * as Fs from "node:fs"
 import * as Os from "node:os"
 import * as Path from "node:path"
 import * as Postgres from "./command/Postgres.js"
-import { makeWorld, pause } from "./command/Nodepass.js"
+import { apiKeyOf, makeWorld, pause } from "./command/Nodepass.js"
 
 describe.skipIf(Postgres.programs === undefined)("a master with its state in PostgreSQL", () => {
   let postgres: Postgres.Postgres | undefined
@@ -22,7 +22,7 @@ describe.skipIf(Postgres.programs === undefined)("a master with its state in Pos
       const url = `master://127.0.0.1:${port}?state=${postgres.url}`
       const env = { NP_REPORT_INTERVAL: "100ms", NP_STATE_DIR: folder }
       const first = world.start([url], env)
-      const [, key = ""] = /^API key: (\w+)/.exec(await first.line(/^API key: /)) ?? []
+      const key = await apiKeyOf(first, port)
       const call = async (method: string, path: string, body?: unknown) => {
         const response = await fetch(`http://127.0.0.1:${port}/api/v1${path}`, {
           method,

@@ -2,7 +2,7 @@ import { assert, describe, it } from "vitest"
 import * as Fs from "node:fs"
 import * as Os from "node:os"
 import * as Path from "node:path"
-import { makeWorld } from "./command/Nodepass.js"
+import { apiKeyOf, makeWorld } from "./command/Nodepass.js"
 
 describe("the commands that operate a master", () => {
   it("call the API, print tables or JSON, and find the master in a saved profile", async () => {
@@ -11,7 +11,7 @@ describe("the commands that operate a master", () => {
     try {
       const port = await world.freePort()
       const master = world.start([`master://127.0.0.1:${port}?log=none&state=${folder}/state`])
-      const [, key = ""] = /^API key: (\w+)/.exec(await master.line(/^API key/)) ?? []
+      const key = await apiKeyOf(master, port)
       const env = { XDG_CONFIG_HOME: folder, NP_MASTER: "", NP_API_KEY: "" }
       const nodepass = async (...args: ReadonlyArray<string>) => {
         const { ended, log, out } = world.start(args, env)

@@ -4,7 +4,7 @@ import * as Fs from "node:fs"
 import * as Http from "node:http"
 import * as Os from "node:os"
 import * as Path from "node:path"
-import { answering, ask, makeWorld, tunnel, type World } from "./command/Nodepass.js"
+import { apiKeyOf, answering, ask, makeWorld, tunnel, type World } from "./command/Nodepass.js"
 import * as Lag from "../Lag.js"
 
 interface Attribute {
@@ -208,7 +208,7 @@ describe("an OpenTelemetry collector", () => {
       const { env, next } = await makeCollector(world)
       const port = await world.freePort()
       const master = world.start([`master://127.0.0.1:${port}?state=${folder}`], env)
-      const [, key = ""] = /^API key: (\w+)/.exec(await master.line(/^API key: /)) ?? []
+      const key = await apiKeyOf(master, port)
       const url = `client://127.0.0.1:${await world.freePort()}/127.0.0.1:9?mode=1&log=none`
       const call = (method: string, path: string, body?: unknown) =>
         fetch(`http://127.0.0.1:${port}/api/v1${path}`, {

@@ -2,7 +2,7 @@ import { afterAll, afterEach, assert, beforeAll, beforeEach, describe, it } from
 import type { Browser, Page } from "playwright-core"
 import { randomInt } from "node:crypto"
 import { barriers, launch, open, overhang, program, type Window } from "./command/Browser.js"
-import { makeWorld, type Nodepass, type World } from "./command/Nodepass.js"
+import { apiKeyOf, makeWorld, type Nodepass, type World } from "./command/Nodepass.js"
 import { folder } from "./command/Program.js"
 
 const keyId = "********"
@@ -22,7 +22,7 @@ describe.skipIf(program === undefined)("the master's page, in a browser", () => 
     state = folder(world)
     port = await world.freePort()
     ;[master, browser] = await Promise.all([start(port), launch()])
-    key = /^API key: (\w+)/.exec(await master.line(/^API key: /))?.[1] ?? ""
+    key = await apiKeyOf(master, port)
   })
   afterAll(async () => {
     await browser.close()

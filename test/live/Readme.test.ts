@@ -12,7 +12,7 @@ import * as Results from "../../bench/Results.js"
 import * as Parameter from "../../src/url/Parameter.js"
 import { isLong, runs } from "../Runs.js"
 import { freePort } from "./command/freePort.js"
-import { makeWorld, pause } from "./command/Nodepass.js"
+import { apiKeyOf, makeWorld, pause } from "./command/Nodepass.js"
 
 const root = Path.join(import.meta.dirname, "../..")
 const readme = Fs.readFileSync(Path.join(root, "README.md"), "utf8")
@@ -134,7 +134,7 @@ describe("README", () => {
       const [command = ""] = commandsOf("master")
       const [, url = ""] = /^node bin\/nodepass\.js "(.*)"$/.exec(command) ?? assert.fail(command)
       const master = world.start([own(url)])
-      const [, key = ""] = /^API key: (\w+)/.exec(await master.line(/^API key/)) ?? []
+      const key = await apiKeyOf(master, ports.get(9090) ?? 0)
       const answers: Array<string> = []
       for (const call of commandsOf("api")) {
         const { stdout } = await run("bash", ["-c", own(call)], { env: { ...process.env, KEY: key } })

@@ -115,6 +115,22 @@ const eventsOf = (master: Master.Master["Type"]) =>
   )
 
 describe("Master", () => {
+  it("adopts an API key that another process has stored within a report interval, and keeps it when it saves its alias", () => {
+    inWorld(({ start, store }) =>
+      Effect.gen(function* () {
+        const master = yield* start
+        const replaced = yield* Effect.fork(master.keyReplaced)
+        yield* Effect.sleep(Duration.seconds(1))
+        yield* store.saveIdentity({ keyHash: "another" })
+        yield* master.identify({ alias: "web" })
+        yield* Effect.sleep(Duration.seconds(6))
+        assert.deepInclude(yield* master.identity, { alias: "web", keyHash: "another" })
+        yield* Fiber.join(replaced)
+        assert.deepInclude(Option.getOrThrow(yield* store.identity), { alias: "web", keyHash: "another" })
+      })
+    )
+  })
+
   it("starts what it creates, serves visitors and counts their bytes", () =>
     inWorld(({ start, visit }) =>
       Effect.gen(function* () {

@@ -5,6 +5,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
+import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
@@ -67,6 +68,11 @@ export const host = Host.of({
     Effect.flatMap(
       Effect.promise(() => import("./NodeMaster.js")),
       (NodeMaster) => withHangups(NodeMaster.run({ config, version }))
+    ),
+  replaceApiKey: (state) =>
+    Effect.flatMap(
+      Effect.promise(() => import("./NodeApiKey.js")),
+      (NodeApiKey) => NodeApiKey.replace(Option.some(state))
     ),
   operate: (operation) =>
     Effect.flatMap(

@@ -3,7 +3,6 @@
  */
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
 import * as HttpServer from "@effect/platform/HttpServer"
-import * as Console from "effect/Console"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -15,15 +14,17 @@ import * as Http from "node:http"
 import * as Https from "node:https"
 import * as ApiKey from "../../master/ApiKey.js"
 import * as Certificates from "../../transport/Certificates.js"
-import type { StoreError } from "../../master/InstanceStore.js"
+import type { InstanceStore, StoreError } from "../../master/InstanceStore.js"
 import * as Master from "../../master/Master.js"
 import * as MasterServer from "../../master/MasterServer.js"
 import type * as Tunnel from "../../tunnel/Tunnel.js"
 import type { MasterConfig } from "../../url/MasterUrl.js"
 import * as Metrics from "../../master/Metrics.js"
+import type { Crypto } from "../../transport/Crypto.js"
 import { Settings } from "../../transport/Settings.js"
 import type { TransportError } from "../../transport/Transport.js"
 import * as Errno from "../socket/Errno.js"
+import * as NodeApiKey from "./NodeApiKey.js"
 import * as NodeHostFigures from "./NodeHostFigures.js"
 import * as NodePage from "./NodePage.js"
 import * as NodeBackup from "../store/NodeBackup.js"
@@ -42,47 +43,50 @@ export interface Options {
  *
  * Closing the scope stops the tunnels: each lets its visitors finish within the shutdown timeout.
  */
-export const layer = (
-  options: Options
-): Layer.Layer<ApiKey.ApiKey | HttpServer.HttpServer | Master.Master, OpenError, Environment> => {
-  const { config, version } = options
-  const services = Layer.provideMerge(
-    Layer.merge(ApiKey.layer, Metrics.layer({ version })),
-    Layer.provideMerge(
-      Layer.mergeAll(Master.layer({ log: config.log, tls: config.tls }), NodeHostFigures.layer, NodePage.layer),
-      NodeState.layer(config.state)
-    )
-  )
-  const server = Layer.unwrapScoped(Effect.map(httpServer(config), (server) => listen(config, server)))
-  return Layer.mergeAll(
-    MasterServer.layer(options),
-    Layer.scopedDiscard(Effect.flatMap(NodeState.backupFile(config.state), backups))
-  ).pipe(Layer.provideMerge(services), Layer.provideMerge(server))
-}
+export const layer = (options: Options): Layer.Layer<Services, OpenError, Environment> =>
+  layerAfter(options, Layer.empty)
 
 /** Runs the master until it is interrupted. On its first start it generates the API key and prints it. */
-export const run = (options: Options): Effect.Effect<never, OpenError, Environment> =>
+export const run = (options: Options): Effect.Effect<never, ApiKey.KeyNotShown | OpenError, Environment> =>
   Effect.gen(function* () {
-    const services = yield* Layer.build(layer(options))
-    const { address } = Context.get(services, HttpServer.HttpServer)
-    const apiKey = Context.get(services, ApiKey.ApiKey)
     const { config } = options
+    const firstKey = Layer.effectDiscard(NodeApiKey.create(config.state))
+    const services = yield* Layer.build(layerAfter(options, firstKey))
+    const { address } = Context.get(services, HttpServer.HttpServer)
     const port = address._tag === "TcpAddress" ? address.port : 0
     const host = config.address.host === "" ? "localhost" : config.address.host
     const scheme = config.tls.mode === "plain" ? "http" : "https"
     const page = `${scheme}://${host.includes(":") ? `[${host}]` : host}:${port}/`
     const url = `${page.slice(0, -1)}${config.prefix}/v1`
-    if (yield* apiKey.isMissing) {
-      const key = yield* apiKey.renew
-      yield* Console.log(
-        `API key: ${Redacted.value(key)}  (shown only now; PATCH ${url}/instances/******** generates a new one)`
-      )
-    }
     yield* Effect.annotateLogs(Effect.logInfo("the API is ready"), { url, page })
     return yield* Effect.never
   }).pipe(Effect.scoped)
 
 // internal
+
+type Services = ApiKey.ApiKey | HttpServer.HttpServer | Master.Master
+
+/** Opens the store, builds `first`, and only then listens and starts the instances. */
+const layerAfter = <E>(
+  options: Options,
+  first: Layer.Layer<never, E, Crypto | InstanceStore>
+): Layer.Layer<Services, E | OpenError, Environment> => {
+  const { config, version } = options
+  const services = Layer.provideMerge(
+    Layer.merge(ApiKey.layer, Metrics.layer({ version })),
+    Layer.mergeAll(Master.layer({ log: config.log, tls: config.tls }), NodeHostFigures.layer, NodePage.layer)
+  )
+  const server = Layer.unwrapScoped(Effect.map(httpServer(config), (server) => listen(config, server)))
+  return Layer.mergeAll(
+    MasterServer.layer(options),
+    Layer.scopedDiscard(Effect.flatMap(NodeState.backupFile(config.state), backups))
+  ).pipe(
+    Layer.provideMerge(services),
+    Layer.provideMerge(server),
+    Layer.provide(first),
+    Layer.provideMerge(NodeState.layer(config.state))
+  )
+}
 
 /** How long requests may take after the master has stopped. */
 const requestGrace = Duration.seconds(1)

@@ -3,6 +3,8 @@
  */
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
+import * as Fs from "node:fs"
+import { devNull } from "node:os"
 import process from "node:process"
 
 /** Nothing more can be written. Died with, because no caller of `Console.log` can handle it. */
@@ -18,14 +20,33 @@ export class OutputError extends Schema.TaggedError<OutputError>()("OutputError"
 }
 
 /** Writes the text, and returns once the system has it. Dies with an `OutputError`. */
-export const write = (text: string): Effect.Effect<void> =>
-  Effect.async<void>((resume) => {
+export const write = (text: string): Effect.Effect<void> => Effect.orDie(attempt(text))
+
+/** Writes what must not be lost. Fails also when it goes nowhere: standard output is closed, or the null device. */
+export const deliver = (text: string): Effect.Effect<void, OutputError> =>
+  Effect.suspend(() =>
+    goesNowhere() ? new OutputError({ cause: new Error("it is closed, or the null device") }) : attempt(text)
+  )
+
+// internal
+
+const attempt = (text: string): Effect.Effect<void, OutputError> =>
+  Effect.async((resume) => {
     process.stdout.write(text, (error) =>
-      resume(error instanceof Error ? Effect.die(new OutputError({ cause: error })) : Effect.void)
+      resume(error instanceof Error ? new OutputError({ cause: error }) : Effect.void)
     )
   })
 
-// internal
+/** When it is closed, Node opens the null device in its place. */
+const goesNowhere = (): boolean => {
+  try {
+    const output = Fs.fstatSync(1)
+    return output.isCharacterDevice() && output.rdev === Fs.statSync(devNull).rdev
+  } catch {
+    // What is wrong with it shows when it is written.
+    return false
+  }
+}
 
 // The `error` event ends the process if nothing listens. A log on standard error that nobody reads is no reason to stop.
 process.stdout.on("error", () => {})

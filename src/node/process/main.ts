@@ -39,6 +39,7 @@ const withPlainConsole = <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<
 /** Errors of the machine or the network, exit code 1. Every other error is one of the command line, exit code 2. */
 const runtimeErrors: ReadonlySet<string> = new Set([
   "CertificateError",
+  "KeyNotShown",
   "OperatorError",
   "StoreError",
   "TransportError"

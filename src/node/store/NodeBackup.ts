@@ -52,7 +52,7 @@ export const write = (file: string): Effect.Effect<void, StoreError, InstanceSto
 
 /** The command `nodepass backup`. Works while a master uses the state. */
 export const backup = (file: string, place: NodeState.Place): Effect.Effect<void, StoreError> =>
-  Effect.provide(write(file), NodeState.layer(place, { purpose: "backup" }))
+  Effect.provide(write(file), NodeState.layer(place, { purpose: "shared" }))
 
 /** The command `nodepass restore`. Fails when the state has instances, unless `force`. */
 export const restore = (

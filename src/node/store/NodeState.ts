@@ -17,10 +17,10 @@ export type Place = Option.Option<Redacted.Redacted>
 
 export interface Options {
   /**
-   * `master`: uses the state alone, until the scope closes. `backup`: reads beside a running master; the state must
-   * exist. `restore`: like `master`, and accepts a folder that has only a backup. Defaults to `master`.
+   * `master`: uses the state alone, until the scope closes. `shared`: beside a running master; the state must exist.
+   * `restore`: like `master`, and accepts a folder that has only a backup. Defaults to `master`.
    */
-  readonly purpose?: "master" | "backup" | "restore" | undefined
+  readonly purpose?: "master" | "shared" | "restore" | undefined
 }
 
 /**
@@ -36,11 +36,11 @@ export const layer = (place: Place, options?: Options): Layer.Layer<InstanceStor
       const url = Option.filter(place, isPostgres)
       if (Option.isSome(url)) {
         const shown = masked(Redacted.value(url.value))
-        const client = Postgres.layer({ url: url.value, place: shown, exclusive: purpose !== "backup" })
+        const client = Postgres.layer({ url: url.value, place: shown, exclusive: purpose !== "shared" })
         return SqlInstanceStore.layer({ place: shown }).pipe(Layer.provide(client))
       }
       const path = yield* folder(place)
-      return yield* purpose === "backup"
+      return yield* purpose === "shared"
         ? StateFolder.openShared(path)
         : StateFolder.open(path, { ignoreBackup: purpose === "restore" })
     })

@@ -54,6 +54,7 @@ export const layer = ({ place }: Options): Layer.Layer<InstanceStore, StoreError
       return InstanceStore.of({
         identity: read("identity", identity),
         identify: (given) => transaction("identify", setIdentity(given)),
+        saveIdentity: (fields) => transaction("saveIdentity", sql`UPDATE master SET ${sql.update(fields)}`),
         list: read("list", list),
         insert: (stored) =>
           transaction(

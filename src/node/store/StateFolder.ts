@@ -81,7 +81,7 @@ export const open = (
     return storeOf(file)
   })
 
-/** The store in the folder, without the lock: for reading while a master may use it. Fails when there is none. */
+/** The store in the folder, without the lock: beside a master that may use it. Fails when there is none. */
 export const openShared = (folder: string): Effect.Effect<Layer.Layer<InstanceStore, StoreError>, StoreError> => {
   const file = Path.join(folder, fileName)
   return Fs.existsSync(file) ? Effect.succeed(storeOf(file)) : Effect.fail(unavailable(file, "not found"))

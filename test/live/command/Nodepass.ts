@@ -26,6 +26,9 @@ export interface Nodepass {
   readonly ended: Promise<number | string>
 }
 
+/** The key of `tunnel`: no start warns of it. */
+export const tunnelKey = "q3f7n5x2k6w4m2z7t5r3b6h4cd"
+
 /** The processes and sockets of one test. `close` ends all of them. */
 export const makeWorld = () => {
   const closers: Array<() => void> = []
@@ -111,6 +114,21 @@ export type World = ReturnType<typeof makeWorld>
 /** A short pause between two looks where no event exists. A loop without it takes a core from what it waits for. */
 export const pause = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 20))
 
+/** The API key that a master prints at its first start, before it listens. Returned once the API answers at the port. */
+export const apiKeyOf = async ({ child, line, log }: Nodepass, port: number): Promise<string> => {
+  const [, key = ""] = /^API key: (\w+)/.exec(await line(/^API key: /)) ?? []
+  const answers = () =>
+    fetch(`http://127.0.0.1:${port}/health`).then(
+      () => true,
+      () => false
+    )
+  while (!(await answers())) {
+    if (child.exitCode !== null) throw new Error(log())
+    await pause()
+  }
+  return key
+}
+
 /** Answers each question, once it has ended, with `re:` and the question. */
 export const answering = (socket: Net.Socket) => {
   const parts: Array<Buffer> = [Buffer.from("re:")]
@@ -177,8 +195,8 @@ export const tunnel = async (
   const visitors = `127.0.0.1:${port}`
   const dialled = typeof target === "string" ? target : `127.0.0.1:${target}`
   const [serverTarget, clientTarget, mode] = receiver === "server" ? [visitors, dialled, 1] : [dialled, visitors, 2]
-  const serverUrl = `server://s3cret@127.0.0.1:${tunnelPort}/${serverTarget}?mode=${mode}${query}${serverQuery}`
-  const clientUrl = `client://s3cret@127.0.0.1:${reachedBy}/${clientTarget}?mode=2${query}${clientQuery}`
+  const serverUrl = `server://${tunnelKey}@127.0.0.1:${tunnelPort}/${serverTarget}?mode=${mode}${query}${serverQuery}`
+  const clientUrl = `client://${tunnelKey}@127.0.0.1:${reachedBy}/${clientTarget}?mode=2${query}${clientQuery}`
   const startServer = () => world.start([serverUrl], env)
   const startClient = () => world.start([clientUrl], env)
   const server = startServer()
