@@ -17,7 +17,7 @@ import type * as Tunnel from "../tunnel/Tunnel.js"
 import * as MasterUrl from "../url/MasterUrl.js"
 import * as TunnelUrl from "../url/TunnelUrl.js"
 import { Host } from "./Host.js"
-import * as KeyFile from "./KeyFile.js"
+import * as KeySource from "./KeySource.js"
 import * as MetricsAddress from "./MetricsAddress.js"
 import * as Operation from "./Operation.js"
 import type { OperatorError } from "./Operator.js"
@@ -75,7 +75,7 @@ const serveOptions = {
   watch: Options.boolean("watch").pipe(
     Options.withDescription("Show visitors, traffic and pool all the time: in one line on a terminal, else in the log")
   ),
-  keyFile: KeyFile.option,
+  keyFile: KeySource.option,
   metrics: MetricsAddress.option
 }
 
@@ -83,16 +83,19 @@ const runCommand = Command.make("run", { url, ...serveOptions }, ({ url, ...opti
   Command.withDescription("Run the tunnel or the master that the URL describes; the same as `nodepass <url>`")
 )
 
-const check = Command.make("check", { url }, ({ url }) =>
-  Effect.flatMap(
-    MasterUrl.hasScheme(url)
-      ? Effect.map(MasterUrl.parse(url), MasterUrl.report)
-      : Effect.map(TunnelUrl.parse(url), TunnelUrl.report),
-    Console.log
-  )
+const check = Command.make("check", { url, keyFile: KeySource.option }, ({ keyFile, url }) =>
+  Effect.flatMap(MasterUrl.hasScheme(url) ? reportMaster(url) : reportTunnel(url, keyFile), Console.log)
 ).pipe(
   Command.withDescription("Print what a URL means, defaults included, or what is wrong with it; open no connection")
 )
+
+const reportMaster = (url: string) => Effect.map(MasterUrl.parse(url), MasterUrl.report)
+
+const reportTunnel = (url: string, keyFile: Option.Option<string>) =>
+  Effect.gen(function* () {
+    const config = yield* TunnelUrl.parse(url)
+    return TunnelUrl.report(yield* KeySource.apply(config, yield* KeySource.find(keyFile)))
+  })
 
 const demo = Command.make("demo", { metrics: MetricsAddress.option }, ({ metrics }) =>
   Effect.flatMap(MetricsAddress.parse(metrics), (address) => Effect.flatMap(Host, ({ demo }) => demo(address)))

@@ -28,6 +28,8 @@ export class Host extends Context.Tag("nodepass/Cli/Host")<
     readonly reloads: Stream.Stream<void>
     /** Logs on SIGHUP that there is nothing to read again. */
     readonly logReloads: Effect.Effect<void>
+    /** The first line of standard input, which is read once. */
+    readonly readLine: Effect.Effect<Uint8Array, Error>
     /** Sets the log level, and the process title: without it, `ps` shows the URL with its key. */
     readonly prepare: (config: { readonly log: Level; readonly title: string }) => Layer.Layer<never>
     /** Shows the checkpoints of the tunnel until it is interrupted. */

@@ -1,10 +1,10 @@
 /**
  * Runs the tunnel or the master that a command URL describes, until it is interrupted.
  */
-import type * as FileSystem from "@effect/platform/FileSystem"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import type { RegularFile } from "../core/RegularFile.js"
 import type { KeyNotShown } from "../master/ApiKey.js"
 import type { StoreError } from "../master/InstanceStore.js"
 import type * as Runner from "../tunnel/Runner.js"
@@ -12,16 +12,17 @@ import * as Tunnel from "../tunnel/Tunnel.js"
 import * as MasterUrl from "../url/MasterUrl.js"
 import * as TunnelUrl from "../url/TunnelUrl.js"
 import { Host } from "./Host.js"
-import * as KeyFile from "./KeyFile.js"
+import type { KeyFileError } from "./KeyFile.js"
+import * as KeySource from "./KeySource.js"
 import * as MetricsAddress from "./MetricsAddress.js"
 import { UsageError } from "./UsageError.js"
 
-export type ServeError = KeyFile.KeyFileError | KeyNotShown | Runner.OpenError | StoreError | UsageError
+export type ServeError = KeyFileError | KeyNotShown | Runner.OpenError | StoreError | UsageError
 
 export interface Options {
   /** Whether the checkpoints are shown all the time. Tunnels only. */
   readonly watch: boolean
-  /** A file with the tunnel key. Tunnels only. */
+  /** A file with the tunnel key, or `-`. Tunnels only. */
   readonly keyFile: Option.Option<string>
   /** Where /metrics is served. Tunnels only: a master serves it with its API. */
   readonly metrics: Option.Option<string>
@@ -31,7 +32,7 @@ export interface Options {
 export const serve = (
   url: string,
   options: Options
-): Effect.Effect<void, ServeError, FileSystem.FileSystem | Host | Tunnel.Environment> =>
+): Effect.Effect<void, ServeError, Host | RegularFile | Tunnel.Environment> =>
   MasterUrl.hasScheme(url) ? serveMaster(url, options) : serveTunnel(url, options)
 
 // internal
@@ -40,16 +41,11 @@ const serveMaster = (url: string, { keyFile, metrics, watch }: Options) =>
   Effect.gen(function* () {
     const { master, prepare } = yield* Host
     const config = yield* MasterUrl.parse(url)
-    const option = watch
-      ? "--watch"
-      : Option.isSome(keyFile)
-        ? "--key-file"
-        : Option.isSome(metrics)
-          ? "--metrics"
-          : undefined
-    if (option !== undefined) {
-      return yield* new UsageError({ argument: option, expected: "server:// or client://, not master://" })
-    }
+    yield* refuseForMaster([
+      watch ? "--watch" : "",
+      Option.match(yield* KeySource.find(keyFile), { onNone: () => "", onSome: KeySource.nameOf }),
+      Option.isSome(metrics) ? "--metrics" : ""
+    ])
     const process = prepare({ log: config.log, title: MasterUrl.format(config) })
     return yield* Effect.provide(master(config), process)
   })
@@ -59,17 +55,26 @@ const serveTunnel = (url: string, { keyFile, metrics, watch }: Options) =>
     const host = yield* Host
     const parsed = yield* TunnelUrl.parse(url)
     const address = yield* MetricsAddress.parse(metrics)
-    if (Option.isSome(keyFile) && Option.isSome(parsed.key)) {
-      return yield* new UsageError({ argument: "--key-file", expected: "no key in the URL" })
-    }
-    const config = Option.isSome(keyFile) ? { ...parsed, key: Option.some(yield* KeyFile.read(keyFile.value)) } : parsed
+    const source = yield* KeySource.find(keyFile)
+    const config = yield* KeySource.apply(parsed, source)
     const opened = Tunnel.layer(config)
     const measured = Option.isSome(address) ? host.serveMetrics(address.value, opened) : opened
-    const reloads = Option.isSome(keyFile) ? KeyFile.follow(keyFile.value, host.reloads) : host.logReloads
+    const reloads = Option.match(Option.flatMap(source, KeySource.reloadable), {
+      onNone: () => host.logReloads,
+      onSome: (file) => KeySource.follow(file, host.reloads)
+    })
     const keyed = Layer.provideMerge(background(reloads), measured)
     const tunnel = watch ? Layer.provideMerge(background(Effect.flatMap(Tunnel.Tunnel, host.watch)), keyed) : keyed
     const process = host.prepare({ log: config.log, title: TunnelUrl.format(config) })
     return yield* Effect.provide(Layer.launch(tunnel), process)
   })
+
+/** Fails when one of these is given. */
+const refuseForMaster = (given: ReadonlyArray<string>): Effect.Effect<void, UsageError> => {
+  const argument = given.find((name) => name !== "")
+  return argument === undefined
+    ? Effect.void
+    : new UsageError({ argument, expected: "server:// or client://, not master://" })
+}
 
 const background = <R>(effect: Effect.Effect<void, never, R>) => Layer.scopedDiscard(Effect.forkScoped(effect))

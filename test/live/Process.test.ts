@@ -4,7 +4,7 @@ import { once } from "node:events"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
 import nodeProcess from "node:process"
-import { echoing, makeWorld, tunnel, type Nodepass, pause, type World } from "./command/Nodepass.js"
+import { echoing, makeWorld, tunnel, type Nodepass, pause, tunnelKey, type World } from "./command/Nodepass.js"
 import * as Program from "./command/Program.js"
 
 const root = Path.join(import.meta.dirname, "../..")
@@ -111,6 +111,19 @@ print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
       process.child.kill("SIGKILL")
       await process.ended
     }
+  })
+})
+
+describe("the key in NP_KEY", () => {
+  it.skipIf(!Fs.existsSync("/proc/self/environ"))("is used, and not to be seen in /proc", async () => {
+    const url = (await serverUrl()).replace("s3cret@", "")
+    const process = world.start([url], { NP_KEY: tunnelKey })
+    await process.line(/waiting for a client/)
+    const environment = Fs.readFileSync(`/proc/${process.pid}/environ`, "utf8")
+    assert.match(environment, /(^|\0)PATH=./)
+    assert.notInclude(environment, tunnelKey)
+    assert.notMatch(process.log(), /WARN/)
+    assert.strictEqual(await process.stop(), 0)
   })
 })
 

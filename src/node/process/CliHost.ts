@@ -17,6 +17,7 @@ import { Host } from "../../cli/Host.js"
 import * as LogLine from "../../core/LogLine.js"
 import * as Package from "../Package.js"
 import * as Hangup from "./Hangup.js"
+import * as StandardInput from "./StandardInput.js"
 import * as StatusLine from "./StatusLine.js"
 import * as Telemetry from "./Telemetry.js"
 
@@ -28,6 +29,7 @@ export const host = Host.of({
   version,
   reloads: Hangup.reloads,
   logReloads: Hangup.log,
+  readLine: StandardInput.line({ limit: 1_048_576 }),
   prepare: ({ log, title }) => {
     // Overwrites the arguments that `ps` shows, the key among them.
     process.title = `nodepass ${title}`

@@ -18,7 +18,10 @@ import * as NodeRegularFile from "../file/NodeRegularFile.js"
 import * as CliHost from "./CliHost.js"
 import * as NodeHost from "./NodeHost.js"
 import * as NodeLog from "./NodeLog.js"
+import * as SecretVariables from "./SecretVariables.js"
 import * as StandardOutput from "./StandardOutput.js"
+
+const secrets = SecretVariables.take()
 
 /** Removes colours from the output of @effect/cli unless it goes to a terminal, and prints each error as one line. */
 const withPlainConsole = <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
@@ -100,6 +103,7 @@ Cli.run(process.argv).pipe(
   Effect.provideService(Host, CliHost.host),
   Effect.catchAllCause(report),
   Effect.provide(NodeLog.layer()),
+  Effect.withConfigProvider(SecretVariables.provider(secrets)),
   withPlainConsole,
   NodeRuntime.runMain({ disableErrorReporting: true, disablePrettyLogger: true })
 )
