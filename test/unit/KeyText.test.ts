@@ -37,11 +37,15 @@ describe("the strength of a tunnel key", () => {
     }).pipe(Effect.provide(SimCrypto.layer(2)))
   )
 
-  it.prop("is not enough for what repeats or counts, however long", [FastCheck.integer({ min: 0, max: 5 })], ([more]) => {
-    for (const part of ["a", "ab1", "x9Z"]) assert.notStrictEqual(weakness(part.repeat(20 + more)), "none")
-    assert.notStrictEqual(weakness(lower.slice(0, 20 + more)), "none")
-    assert.notStrictEqual(weakness("x".repeat(100_000 + more)), "none")
-  })
+  it.prop(
+    "is not enough for what repeats or counts, however long",
+    [FastCheck.integer({ min: 0, max: 5 })],
+    ([more]) => {
+      for (const part of ["a", "ab1", "x9Z"]) assert.notStrictEqual(weakness(part.repeat(20 + more)), "none")
+      assert.notStrictEqual(weakness(lower.slice(0, 20 + more)), "none")
+      assert.notStrictEqual(weakness("x".repeat(100_000 + more)), "none")
+    }
+  )
 
   it.each([
     ["password", "Common"],
