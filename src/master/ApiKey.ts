@@ -13,12 +13,15 @@ import type { Ticket } from "./ApiPayloads.js"
 import { InstanceStore, type StoreError } from "./InstanceStore.js"
 import { Master } from "./Master.js"
 import * as MasterIdentity from "./MasterIdentity.js"
+import { withoutStack } from "../core/WithoutStack.js"
 
 /** `Throttled`: too many wrong keys came from the address; further wrong keys fail like this for `seconds`. */
-export class KeyRefused extends Schema.TaggedError<KeyRefused>()("KeyRefused", {
-  reason: Schema.Literal("Missing", "Wrong", "Throttled"),
-  seconds: Schema.Number
-}) {
+export class KeyRefused extends withoutStack(
+  Schema.TaggedError<KeyRefused>()("KeyRefused", {
+    reason: Schema.Literal("Missing", "Wrong", "Throttled"),
+    seconds: Schema.Number
+  })
+) {
   override get message(): string {
     return this.reason === "Missing"
       ? "Unauthorized: API key required"

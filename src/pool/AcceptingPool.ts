@@ -22,9 +22,10 @@ import { ConnectionId, Demand, isConnectionId } from "../wire/Signal.js"
 import { SignalBus } from "../signal/SignalBus.js"
 import type { TlsError } from "../transport/Tls.js"
 import type { Connection, Transport, TransportError } from "../transport/Transport.js"
+import { withoutStack } from "../core/WithoutStack.js"
 
 /** The client opened more connections than the terms allow. The connection is closed. */
-export class PoolFull extends Schema.TaggedError<PoolFull>()("PoolFull", { limit: Schema.Number }) {
+export class PoolFull extends withoutStack(Schema.TaggedError<PoolFull>()("PoolFull", { limit: Schema.Number })) {
   override get message(): string {
     return `the client opened more than ${this.limit} idle pool connections`
   }

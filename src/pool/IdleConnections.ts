@@ -10,23 +10,24 @@ import { Deadlines } from "../core/Deadlines.js"
 import { ConnectionId } from "../wire/Signal.js"
 import * as WatchedConnections from "./WatchedConnections.js"
 import type { PoolConnection, Watched } from "./WatchedConnections.js"
+import { withoutStack } from "../core/WithoutStack.js"
 
 /** The session ended, and its pool with it. */
-export class PoolClosed extends Schema.TaggedError<PoolClosed>()("PoolClosed", {}) {
+export class PoolClosed extends withoutStack(Schema.TaggedError<PoolClosed>()("PoolClosed", {})) {
   override get message(): string {
     return "the session ended and its pool is closed"
   }
 }
 
 /** The peer is not connected, so it opens no pool connection and takes no launch. */
-export class PeerAway extends Schema.TaggedError<PeerAway>()("PeerAway", {}) {
+export class PeerAway extends withoutStack(Schema.TaggedError<PeerAway>()("PeerAway", {})) {
   override get message(): string {
     return "the other side is not connected"
   }
 }
 
 /** The named connection did not arrive in time. */
-export class NotArrived extends Schema.TaggedError<NotArrived>()("NotArrived", { id: ConnectionId }) {
+export class NotArrived extends withoutStack(Schema.TaggedError<NotArrived>()("NotArrived", { id: ConnectionId })) {
   override get message(): string {
     return `pool connection ${this.id} did not arrive in time`
   }

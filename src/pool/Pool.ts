@@ -14,9 +14,10 @@ import type { Settings } from "../transport/Settings.js"
 import type * as IdleConnections from "./IdleConnections.js"
 import { ConnectionId } from "../wire/Signal.js"
 import type { Connection } from "../transport/Transport.js"
+import { withoutStack } from "../core/WithoutStack.js"
 
 /** The launched connection failed, was flushed or did not arrive in time. */
-export class NotPooled extends Schema.TaggedError<NotPooled>()("NotPooled", { id: ConnectionId }) {
+export class NotPooled extends withoutStack(Schema.TaggedError<NotPooled>()("NotPooled", { id: ConnectionId })) {
   override get message(): string {
     return `pool connection ${this.id} was closed or did not arrive in time`
   }

@@ -8,14 +8,17 @@ import * as DatagramFrame from "../wire/DatagramFrame.js"
 import { Refusals } from "../core/Refusals.js"
 import { Settings } from "../transport/Settings.js"
 import { type Connection, type DatagramSocket, maxBufferedBytes, type TransportError } from "../transport/Transport.js"
+import { withoutStack } from "../core/WithoutStack.js"
 
 /** A datagram was dropped. */
-export class DatagramDropped extends Schema.TaggedError<DatagramDropped>()("DatagramDropped", {
-  /** `TooLarge`: longer than `limit`. `Full`: the queue for it has reached `limit`. */
-  reason: Schema.Literal("TooLarge", "Full"),
-  /** Bytes. */
-  limit: Schema.Number
-}) {
+export class DatagramDropped extends withoutStack(
+  Schema.TaggedError<DatagramDropped>()("DatagramDropped", {
+    /** `TooLarge`: longer than `limit`. `Full`: the queue for it has reached `limit`. */
+    reason: Schema.Literal("TooLarge", "Full"),
+    /** Bytes. */
+    limit: Schema.Number
+  })
+) {
   override get message(): string {
     return this.reason === "TooLarge"
       ? `dropped a datagram of more than ${this.limit} bytes, the limit by NP_UDP_DATA_BUF_SIZE`

@@ -15,12 +15,15 @@ import { Settings } from "../transport/Settings.js"
 import type { Visit } from "../wire/Signal.js"
 import { Slots, type SlotsFull } from "./Slots.js"
 import * as Transport from "../transport/Transport.js"
+import { withoutStack } from "../core/WithoutStack.js"
 
 /** A visitor did not send a PROXY protocol header first, though `proxy-in` is on. */
-export class NoProxyHeader extends Schema.TaggedError<NoProxyHeader>()("NoProxyHeader", {
-  reason: Schema.Literal("Other", "Ended", "Late", "Full"),
-  peer: Address
-}) {
+export class NoProxyHeader extends withoutStack(
+  Schema.TaggedError<NoProxyHeader>()("NoProxyHeader", {
+    reason: Schema.Literal("Other", "Ended", "Late", "Full"),
+    peer: Address
+  })
+) {
   override get message(): string {
     if (this.reason === "Full") {
       return `${String(this.peer)} sent part of a PROXY protocol header while ${maxPendingBytes} bytes of such headers wait`

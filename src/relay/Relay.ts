@@ -16,15 +16,18 @@ import { Address } from "../core/Address.js"
 import { Meter } from "./Meter.js"
 import { type Bucket, Throttle } from "./Throttle.js"
 import type { Connection, TransportError } from "../transport/Transport.js"
+import { withoutStack } from "../core/WithoutStack.js"
 
 /** No byte passed in either direction for `limit`. Both connections were reset. */
-export class RelayIdle extends Schema.TaggedError<RelayIdle>()("RelayIdle", {
-  limit: Schema.DurationFromSelf,
-  /** How long the exchange lasted. */
-  age: Schema.DurationFromSelf,
-  near: Address,
-  far: Address
-}) {
+export class RelayIdle extends withoutStack(
+  Schema.TaggedError<RelayIdle>()("RelayIdle", {
+    limit: Schema.DurationFromSelf,
+    /** How long the exchange lasted. */
+    age: Schema.DurationFromSelf,
+    near: Address,
+    far: Address
+  })
+) {
   override get message(): string {
     return `silent in both directions for read=${Duration.format(this.limit)}, ${Duration.format(this.age)} after it began`
   }

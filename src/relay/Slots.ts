@@ -15,20 +15,23 @@ import { Refusals } from "../core/Refusals.js"
 import { Capacity } from "./Capacity.js"
 import * as NetworkPrefix from "./NetworkPrefix.js"
 import * as RecencyList from "./RecencyList.js"
+import { withoutStack } from "../core/WithoutStack.js"
 
 /** Every slot is in use. The visitor is reset; the tunnel does not retry for it. */
-export class SlotsFull extends Schema.TaggedError<SlotsFull>()("SlotsFull", { limit: Schema.Number }) {
+export class SlotsFull extends withoutStack(Schema.TaggedError<SlotsFull>()("SlotsFull", { limit: Schema.Number })) {
   override get message(): string {
     return `all ${this.limit} slots are in use`
   }
 }
 
 /** A UDP session was ended because another visitor needed its slot. */
-export class UdpSessionEvicted extends Schema.TaggedError<UdpSessionEvicted>()("UdpSessionEvicted", {
-  /** What was full: all slots, those that UDP may use, or those that the sessions of one network may use. */
-  reason: Schema.Literal("Slots", "Udp", "Prefix"),
-  limit: Schema.Number
-}) {
+export class UdpSessionEvicted extends withoutStack(
+  Schema.TaggedError<UdpSessionEvicted>()("UdpSessionEvicted", {
+    /** What was full: all slots, those that UDP may use, or those that the sessions of one network may use. */
+    reason: Schema.Literal("Slots", "Udp", "Prefix"),
+    limit: Schema.Number
+  })
+) {
   override get message(): string {
     const full = {
       Slots: `all ${this.limit} slots are in use`,

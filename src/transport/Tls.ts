@@ -5,18 +5,21 @@ import * as DateTime from "effect/DateTime"
 import * as Schema from "effect/Schema"
 import { Address } from "../core/Address.js"
 import type { Certificate } from "./Certificates.js"
+import { withoutStack } from "../core/WithoutStack.js"
 
 /**
  * The TLS handshake with this peer failed. `Untrusted`: no trusted authority issued its certificate. `WrongName`: the
  * certificate is for other names. `Expired`: it is not valid now. `NotPinned`: its fingerprint is not the expected one.
  * `Handshake`: the peer does not support TLS 1.3, or aborted the handshake.
  */
-export class TlsError extends Schema.TaggedError<TlsError>()("TlsError", {
-  peer: Address,
-  reason: Schema.Literal("Untrusted", "WrongName", "Expired", "NotPinned", "Handshake"),
-  /** What is wrong. Follows the peer's address in the message. */
-  detail: Schema.String
-}) {
+export class TlsError extends withoutStack(
+  Schema.TaggedError<TlsError>()("TlsError", {
+    peer: Address,
+    reason: Schema.Literal("Untrusted", "WrongName", "Expired", "NotPinned", "Handshake"),
+    /** What is wrong. Follows the peer's address in the message. */
+    detail: Schema.String
+  })
+) {
   override get message(): string {
     return this.reason === "Handshake"
       ? `no TLS 1.3 with ${this.peer}: ${this.detail}`

@@ -13,6 +13,7 @@ import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import { Address } from "../core/Address.js"
 import type { Side, TlsError } from "./Tls.js"
+import { withoutStack } from "../core/WithoutStack.js"
 
 /** Why a socket operation failed. */
 export const Reason = Schema.Literal(
@@ -47,12 +48,14 @@ const sentences: Record<Reason, string> = {
 }
 
 /** A socket operation failed. `address` is the remote address of a connection, or the address to listen on. */
-export class TransportError extends Schema.TaggedError<TransportError>()("TransportError", {
-  operation: Schema.Literal("connect", "listen", "bind", "read", "write", "receive"),
-  reason: Reason,
-  address: Address,
-  cause: Schema.optional(Schema.Defect)
-}) {
+export class TransportError extends withoutStack(
+  Schema.TaggedError<TransportError>()("TransportError", {
+    operation: Schema.Literal("connect", "listen", "bind", "read", "write", "receive"),
+    reason: Reason,
+    address: Address,
+    cause: Schema.optional(Schema.Defect)
+  })
+) {
   override get message(): string {
     const [, zone = ""] = this.reason === "UnknownInterface" ? this.address.host.split("%") : []
     return `${this.operation} ${this.address}: ${sentences[this.reason]}${zone === "" ? "" : ` ${zone}`}`

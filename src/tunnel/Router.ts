@@ -13,12 +13,15 @@ import { Settings } from "../transport/Settings.js"
 import type { Connection } from "../transport/Transport.js"
 import type { Visit } from "../wire/Signal.js"
 import type { Session } from "./Session.js"
+import { withoutStack } from "../core/WithoutStack.js"
 
 /** A visitor got no connection in time. `Away`: no session has a control connection. `Busy`: the pool has no idle connection. */
-export class RouteTimeout extends Schema.TaggedError<RouteTimeout>()("RouteTimeout", {
-  reason: Schema.Literal("Away", "Busy"),
-  waited: Schema.DurationFromSelf
-}) {
+export class RouteTimeout extends withoutStack(
+  Schema.TaggedError<RouteTimeout>()("RouteTimeout", {
+    reason: Schema.Literal("Away", "Busy"),
+    waited: Schema.DurationFromSelf
+  })
+) {
   override get message(): string {
     const why = this.reason === "Away" ? "the other side is away" : "the pool has no idle connection"
     return `no connection to the other side within ${Duration.format(this.waited)}: ${why}`

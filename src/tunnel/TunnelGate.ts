@@ -21,15 +21,18 @@ import { Refusals } from "../core/Refusals.js"
 import * as TokenBuckets from "../core/TokenBuckets.js"
 import * as NetworkPrefix from "../relay/NetworkPrefix.js"
 import * as RecencyList from "../relay/RecencyList.js"
+import { withoutStack } from "../core/WithoutStack.js"
 
 /** Connections to the tunnel port were reset before their handshake. */
-export class PeersDropped extends Schema.TaggedError<PeersDropped>()("PeersDropped", {
-  /**
-   * `Crowd`: too many came from all addresses together. `Address`: too many of one address failed, or wait. `Silent`: it had
-   * sent no whole first line while too many waited.
-   */
-  reason: Schema.Literal("Crowd", "Address", "Silent")
-}) {
+export class PeersDropped extends withoutStack(
+  Schema.TaggedError<PeersDropped>()("PeersDropped", {
+    /**
+     * `Crowd`: too many came from all addresses together. `Address`: too many of one address failed, or wait. `Silent`: it had
+     * sent no whole first line while too many waited.
+     */
+    reason: Schema.Literal("Crowd", "Address", "Silent")
+  })
+) {
   override get message(): string {
     return {
       Crowd:

@@ -11,6 +11,7 @@ import type { Codec } from "./Deflate.js"
 import * as Frame from "./Frame.js"
 import type * as Key from "./Key.js"
 import * as Signal from "./Signal.js"
+import { withoutStack } from "../core/WithoutStack.js"
 
 /**
  * A line that was not accepted.
@@ -18,11 +19,13 @@ import * as Signal from "./Signal.js"
  * `Seal`: the peer did not send it. `Repeated`: it was received before. `Malformed`: the peer sent it, and it cannot be decoded.
  * Lines like these are skipped. `Lost`: an earlier line of the peer is missing, so the channel was tampered with.
  */
-export class LineRefused extends Schema.TaggedError<LineRefused>()("LineRefused", {
-  reason: Schema.Literal("Seal", "Repeated", "Malformed", "Lost"),
-  /** What is wrong. Contains nothing of the line, which may be secret or forged. */
-  detail: Schema.String
-}) {
+export class LineRefused extends withoutStack(
+  Schema.TaggedError<LineRefused>()("LineRefused", {
+    reason: Schema.Literal("Seal", "Repeated", "Malformed", "Lost"),
+    /** What is wrong. Contains nothing of the line, which may be secret or forged. */
+    detail: Schema.String
+  })
+) {
   override get message(): string {
     return `line of the control connection refused: ${this.detail}`
   }

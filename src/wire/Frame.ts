@@ -3,9 +3,12 @@
  */
 import * as Either from "effect/Either"
 import * as Schema from "effect/Schema"
+import { withoutStack } from "../core/WithoutStack.js"
 
 /** A line exceeds the limit. The stream cannot be read any further: the start of the next line is unknown. */
-export class LineTooLong extends Schema.TaggedError<LineTooLong>()("LineTooLong", { limit: Schema.Number }) {
+export class LineTooLong extends withoutStack(
+  Schema.TaggedError<LineTooLong>()("LineTooLong", { limit: Schema.Number })
+) {
   override get message(): string {
     return `received a line longer than ${this.limit} bytes`
   }

@@ -39,6 +39,7 @@ import * as Signal from "./Signal.js"
 import * as TlsMode from "../core/TlsMode.js"
 import type { TlsError, Trust } from "../transport/Tls.js"
 import { type Connection, Transport, type TransportError } from "../transport/Transport.js"
+import { withoutStack } from "../core/WithoutStack.js"
 
 const sentences = {
   NoAnswer: "closed the connection without an answer: the keys differ, or it is not a nodepass-effect server",
@@ -53,20 +54,22 @@ const sentences = {
 } as const
 
 /** The handshake with this peer failed. */
-export class HandshakeError extends Schema.TaggedError<HandshakeError>()("HandshakeError", {
-  reason: Schema.Literal(
-    "NoAnswer",
-    "WrongKey",
-    "Malformed",
-    "Version",
-    "TimedOut",
-    "Busy",
-    "Ended",
-    "UnknownSession",
-    "Downgrade"
-  ),
-  peer: Address
-}) {
+export class HandshakeError extends withoutStack(
+  Schema.TaggedError<HandshakeError>()("HandshakeError", {
+    reason: Schema.Literal(
+      "NoAnswer",
+      "WrongKey",
+      "Malformed",
+      "Version",
+      "TimedOut",
+      "Busy",
+      "Ended",
+      "UnknownSession",
+      "Downgrade"
+    ),
+    peer: Address
+  })
+) {
   override get message(): string {
     return `${String(this.peer)} ${sentences[this.reason]}`
   }
