@@ -5,7 +5,9 @@
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as FiberRef from "effect/FiberRef"
 import * as Layer from "effect/Layer"
+import * as LogLevel from "effect/LogLevel"
 import { EventBus } from "./EventBus.js"
 import type { refusalKinds } from "./TunnelEvent.js"
 
@@ -65,10 +67,8 @@ export const make: Effect.Effect<Refusals["Type"], never, EventBus> = Effect.map
         const last = warned.get(same)
         if (last !== undefined && now - last.at < warningMillis) {
           last.suppressed += times
-          return Effect.logDebug(error.message).pipe(
-            Effect.annotateLogs({ refused: kind, ...options?.details }),
-            Effect.zipRight(published)
-          )
+          const line = Effect.annotateLogs(Effect.logDebug(error.message), { refused: kind, ...options?.details })
+          return Effect.zipRight(ifDebug(line), published)
         }
         warned.set(same, { at: now, suppressed: times - 1 })
         const suppressed = last !== undefined && last.suppressed > 0 ? { suppressed: String(last.suppressed) } : {}
@@ -82,3 +82,11 @@ export const make: Effect.Effect<Refusals["Type"], never, EventBus> = Effect.map
 })
 
 export const layer: Layer.Layer<Refusals, never, EventBus> = Layer.effect(Refusals, make)
+
+// internal
+
+/** Annotations cost 15 µs, also of a line that is not logged. */
+const ifDebug = (line: Effect.Effect<void>): Effect.Effect<void> =>
+  Effect.flatMap(FiberRef.get(FiberRef.currentMinimumLogLevel), (least) =>
+    LogLevel.greaterThan(least, LogLevel.Debug) ? Effect.void : line
+  )

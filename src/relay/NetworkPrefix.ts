@@ -21,7 +21,8 @@ export const ofTcpPeer = (address: Address.Address): string => {
 // internal
 
 /** The IPv4 address that an IPv4-mapped IPv6 address stands for. */
-const unmapped = ({ host }: Address.Address): string => host.replace(/^::ffff:(?=\d+\.)/i, "")
+const unmapped = ({ host }: Address.Address): string =>
+  host.startsWith("::") ? host.replace(/^::ffff:(?=\d+\.)/i, "") : host
 
 const ipv6Prefix = (host: string): string => {
   const [head = "", tail] = host.replace(/%.*$/, "").toLowerCase().split("::")

@@ -34,7 +34,7 @@ export const listen =
     const ports = Address.isWildcard(address)
       ? Effect.map(everywhere(address.host), (port): Arr.NonEmptyArray<Port> => [port])
       : EveryAddress.open(address, { resolver, operation: "listen", open, portOf: ({ address }) => address.port })
-    return Effect.map(ports, (ports) => make(kernel, ports, { firstReserved, admit: options?.admit }))
+    return Effect.flatMap(ports, (ports) => make(kernel, ports, { firstReserved, admit: options?.admit }))
   }
 
 // internal
@@ -102,16 +102,90 @@ const open = ({ libc, sockets }: Kernel, ipAddress: NodeHosts.IpAddress, port: n
   return { fd: -1, errno }
 }
 
-const make = (kernel: Kernel, ports: Arr.NonEmptyArray<Port>, { admit, firstReserved }: Acceptance): Listener => {
-  const { libc, poller, sockets } = kernel
-  const [{ address }] = ports
-  const waiting = new Set<() => void>()
-  for (const port of ports) {
-    poller.watch(port.fd, () => {
-      port.isReady = true
-      for (const wake of waiting) wake()
+/** What `accept` found: a connection, or why there is none now. `Turn`: the other ports are to have their turn first. */
+type Found =
+  | { readonly _tag: "Connection"; readonly fd: number; readonly remote: Address.Address }
+  | { readonly _tag: "Exhausted"; readonly reason: string }
+  | { readonly _tag: "None" }
+  | { readonly _tag: "Turn" }
+
+const [none, turn]: [Found, Found] = [{ _tag: "None" }, { _tag: "Turn" }]
+
+const make = (kernel: Kernel, ports: Arr.NonEmptyArray<Port>, acceptance: Acceptance) =>
+  Effect.gen(function* () {
+    const { libc, poller } = kernel
+    const [{ address }] = ports
+    const { accept: acceptNow, nextTurn } = makeAccept(kernel, ports, acceptance)
+    const waiting = new Set<() => void>()
+    const wake = () => {
+      for (const resume of waiting) resume()
+    }
+
+    /** Found without a fiber, for the next who accepts. */
+    let found: Found | undefined
+    let immediate: NodeJS.Immediate | undefined
+    const find = () => {
+      immediate = undefined
+      nextTurn()
+      if (found !== undefined || waiting.size === 0) return
+      const next = acceptNow()
+      if (next._tag === "Turn") findLater()
+      if (next._tag === "None" || next._tag === "Turn") return
+      found = next
+      wake()
+    }
+    /** After the handlers of all other descriptors, and what they wake. A peer that is dropped wakes nobody. */
+    const findLater = () => {
+      immediate ??= setImmediate(find)
+    }
+    const onReady = acceptance.admit === undefined ? wake : findLater
+    for (const port of ports) {
+      poller.watch(port.fd, () => {
+        port.isReady = true
+        onReady()
+      })
+    }
+    yield* Effect.addFinalizer(() =>
+      Effect.sync(() => {
+        if (found?._tag === "Connection") libc.close(found.fd)
+      })
+    )
+
+    const arrival = Effect.async<void>((resume) => {
+      const stop = () => {
+        waiting.delete(stop)
+        resume(Effect.void)
+      }
+      waiting.add(stop)
+      if (ports.some(({ fd, isReady }) => isReady && fd >= 0)) onReady()
+      return Effect.sync(() => waiting.delete(stop))
     })
-  }
+    const pause = makePause(address)
+    const accept: Listener["accept"] = Effect.uninterruptibleMask((restore) => {
+      const next: Listener["accept"] = Effect.suspend(() => {
+        const taken = found ?? acceptNow()
+        found = undefined
+        if (taken._tag === "None" || taken._tag === "Turn") return Effect.zipRight(restore(arrival), next)
+        if (taken._tag === "Exhausted") return Effect.zipRight(restore(pause(taken.reason)), next)
+        const made = KernelConnection.make(kernel, taken.fd, taken.remote)
+        // Not `Effect.addFinalizer`, whose finalizer keeps the fiber in memory.
+        return Effect.scopeWith((scope) =>
+          Effect.as(Scope.addFinalizer(scope, Effect.sync(made.close)), made.connection)
+        )
+      })
+      return next
+    })
+    return { address, accept }
+  })
+
+/** Accepts at once, or says why not. Peers that are not admitted are reset here. */
+const makeAccept = (
+  { libc, sockets }: Kernel,
+  ports: Arr.NonEmptyArray<Port>,
+  { admit, firstReserved }: Acceptance
+) => {
+  const peer = new Uint8Array(SocketAddress.maxBytes)
+  let takenThisTurn = 0
   let lastIndex = 0
   /** A port that may have a connection, beginning behind the one that was used last. */
   const nextPort = () => {
@@ -124,19 +198,41 @@ const make = (kernel: Kernel, ports: Arr.NonEmptyArray<Port>, { admit, firstRese
     }
     return undefined
   }
-
-  const arrival = Effect.async<void>((resume) => {
-    if (ports.some(({ fd, isReady }) => isReady && fd >= 0)) return resume(Effect.void)
-    const wake = () => {
-      waiting.delete(wake)
-      resume(Effect.void)
+  const accept = (): Found => {
+    for (;;) {
+      if (takenThisTurn >= admissionsPerTurn) return turn
+      const port = nextPort()
+      if (port === undefined) return none
+      if (Number.isFinite(firstReserved) && libc.lowestUnused(port.fd) >= firstReserved) {
+        return { _tag: "Exhausted", reason: "few file descriptors are left (EMFILE)" }
+      }
+      const fd = sockets.accept(port.fd, peer)
+      if (fd < 0) {
+        const errno = sockets.errno()
+        if (isRetryable(errno)) port.isReady = false
+        else if (!Sockets.isConnectionError(errno)) return { _tag: "Exhausted", reason: Errno.nameOf(errno) }
+        continue
+      }
+      const remote = SocketAddress.decode(peer)
+      if (admit === undefined) return { _tag: "Connection", fd, remote }
+      takenThisTurn++
+      if (admit(remote)) return { _tag: "Connection", fd, remote }
+      // A reset: the descriptor has this option from its listener.
+      libc.close(fd)
     }
-    waiting.add(wake)
-    return Effect.sync(() => waiting.delete(wake))
-  })
+  }
+  return {
+    accept,
+    nextTurn: () => {
+      takenThisTurn = 0
+    }
+  }
+}
+
+/** Logs once a minute, and waits. Connections stay in the backlog meanwhile. */
+const makePause = (address: Address.Address) => {
   let lastWarningAt = -Infinity
-  /** Logs once a minute, and waits. Connections stay in the backlog meanwhile. */
-  const pause = (reason: string) =>
+  return (reason: string) =>
     Effect.suspend(() => {
       const now = performance.now()
       const isLogged = now - lastWarningAt < warningIntervalMillis
@@ -146,47 +242,4 @@ const make = (kernel: Kernel, ports: Arr.NonEmptyArray<Port>, { admit, firstRese
       )
       return Effect.delay(isLogged ? Effect.void : warning, exhaustedRetryMillis)
     })
-  const peer = new Uint8Array(SocketAddress.maxBytes)
-  let takenThisTurn = 0
-  /** The handlers of all other descriptors have been called, and what they woke has run. */
-  const turn = Effect.async<void>((resume) => {
-    const immediate = setImmediate(() => {
-      takenThisTurn = 0
-      resume(Effect.void)
-    })
-    return Effect.sync(() => clearImmediate(immediate))
-  })
-  const accept: Listener["accept"] = Effect.uninterruptibleMask((restore) => {
-    const next: Listener["accept"] = Effect.suspend(() => {
-      if (takenThisTurn >= admissionsPerTurn) return Effect.zipRight(restore(turn), next)
-      const port = nextPort()
-      if (port === undefined)
-        return Effect.zipRight(restore(admit === undefined ? arrival : Effect.zipRight(arrival, turn)), next)
-      if (Number.isFinite(firstReserved) && libc.lowestUnused(port.fd) >= firstReserved) {
-        return Effect.zipRight(restore(pause("few file descriptors are left (EMFILE)")), next)
-      }
-      const accepted = sockets.accept(port.fd, peer)
-      if (accepted < 0) {
-        const errno = sockets.errno()
-        if (isRetryable(errno)) port.isReady = false
-        return isRetryable(errno) || Sockets.isConnectionError(errno)
-          ? next
-          : Effect.zipRight(restore(pause(Errno.nameOf(errno))), next)
-      }
-      const remote = SocketAddress.decode(peer)
-      if (admit !== undefined) {
-        takenThisTurn++
-        if (!admit(remote)) {
-          // A reset: the descriptor has this option from its listener.
-          libc.close(accepted)
-          return next
-        }
-      }
-      const made = KernelConnection.make(kernel, accepted, remote)
-      // Not `Effect.addFinalizer`, whose finalizer keeps the fiber in memory.
-      return Effect.scopeWith((scope) => Effect.as(Scope.addFinalizer(scope, Effect.sync(made.close)), made.connection))
-    })
-    return next
-  })
-  return { address, accept }
 }

@@ -27,15 +27,19 @@ export const encode = ({ family, host }: IpAddress, port: number): Uint8Array =>
 export const decode = (bytes: Uint8Array): Address.Address => {
   const view = new DataView(bytes.buffer, bytes.byteOffset)
   const port = view.getUint16(2)
-  if (view.getUint16(0, littleEndian) === families.AF_INET) return addressOf(bytes.subarray(4, 8).join("."), port)
+  if (view.getUint16(0, littleEndian) === families.AF_INET) return addressOf(ipv4Text(bytes, 4), port)
   const isMapped = view.getUint32(8) === 0 && view.getUint32(12) === 0 && view.getUint32(16) === 0xffff
-  return addressOf(isMapped ? bytes.subarray(20, 24).join(".") : textOf(view), port)
+  return addressOf(isMapped ? ipv4Text(bytes, 20) : textOf(view), port)
 }
 
 // internal
 
 /** The byte order of x64 and arm64. */
 const littleEndian = true
+
+/** An IPv4 address as text. */
+const ipv4Text = (bytes: Uint8Array, at: number): string =>
+  `${bytes[at]}.${bytes[at + 1]}.${bytes[at + 2]}.${bytes[at + 3]}`
 
 /** The 16 bytes of an IPv6 address, whose text may end in an IPv4 address. */
 const groupsOf = (host: string): Uint8Array => {
