@@ -43,14 +43,14 @@ export const run = (options: Options) =>
     const control = yield* makeControl(options)
     yield* Effect.forkScoped(Stream.runForEach(options.keyring.changes, control.replaceOutdated))
     const policy = Backoff.schedule(serviceCooldown).pipe(
-      Schedule.mapInput(({ connected, error }: Ended) => ({
-        healthy: Option.exists(connected, Duration.greaterThanOrEqualTo(healthy)),
+      Schedule.mapInput(({ connected, error, isRetriedAtOnce }: Ended) => ({
+        healthy: isRetriedAtOnce || Option.exists(connected, Duration.greaterThanOrEqualTo(healthy)),
         worked: Option.isSome(connected),
         refused: error._tag === "TransportError" && error.reason === "Refused"
       })),
       Schedule.tapInput(yield* makeReport(options, control))
     )
-    const attempts = Effect.retry(makeAttempt(options, control), policy)
+    const attempts = Effect.retry(makeAttempt(options, control, { inARow: 0 }), policy)
     return yield* Effect.orDieWith(attempts, () => new Error("the schedule never ends"))
   })
 
@@ -59,11 +59,25 @@ export const run = (options: Options) =>
 /** A control connection that lasted at least this long is followed by an attempt without a wait. */
 const healthy = Duration.seconds(1)
 
+/**
+ * So many attempts in a row that end without an answer are each followed by another one at once. A server that is flooded
+ * drops some connections at random, and cannot say so: to everybody else it is silent.
+ */
+const unansweredRetries = 4
+
 /** Why an attempt ended, and how long its control connection lasted, if it had one. */
 interface Ended {
   readonly error: SeveralTargets | Handshake.HandshakeError | SignalBus.ControlLost | TlsError | TransportError
   readonly connected: Option.Option<Duration.Duration>
+  /** It was one of the first that ended without an answer. */
+  readonly isRetriedAtOnce: boolean
 }
+
+/** Whether the server has closed the connection and sent nothing. The reset may overtake each step of the client. */
+const isUnanswered = ({ error }: Pick<Ended, "error">): boolean =>
+  error._tag === "HandshakeError"
+    ? error.reason === "NoAnswer" || error.reason === "Ended"
+    : error._tag === "TransportError" && error.operation === "connect" && error.reason === "Reset"
 
 type Connected = "connected" | "connected again"
 
@@ -142,7 +156,7 @@ const attached = ({ attach }: Session.Session["Type"], control: SignalBus.Contro
   Effect.flatMap(attach(control), (lost) => (lost.reason === "Stopped" ? Effect.never : Effect.succeed(lost)))
 
 /** Uses one control connection and fails with how it ended. */
-const makeAttempt = ({ address, report }: Options, control: Control) =>
+const makeAttempt = ({ address, report }: Options, control: Control, unanswered: { inARow: number }) =>
   Effect.gen(function* () {
     let since: number | undefined
     const onConnected = (what: Connected) =>
@@ -154,23 +168,31 @@ const makeAttempt = ({ address, report }: Options, control: Control) =>
     const error = yield* ChildFiber.run(control.use(onConnected))
     // A server that was silent for so long does not come back at once.
     const isAway = since === undefined || (error._tag === "ControlLost" && error.reason === "Silent")
-    report(isAway ? "failed" : "lost")
+    unanswered.inARow = isUnanswered({ error }) ? unanswered.inARow + 1 : 0
+    const isRetriedAtOnce = unanswered.inARow > 0 && unanswered.inARow <= unansweredRetries
+    report(isAway && !isRetriedAtOnce ? "failed" : "lost")
     const now = yield* Clock.currentTimeMillis
     const connected = Option.map(Option.fromNullable(since), (since) => Duration.millis(now - since))
-    return yield* Effect.fail<Ended>({ error, connected })
+    return yield* Effect.fail<Ended>({ error, connected, isRetriedAtOnce })
   })
 
 /** Logs how an attempt ended: the first of equal failures as a warning, the others at debug. */
 const makeReport = ({ address }: Options, control: Control) =>
   Effect.map(Settings, ({ resumeGrace }) => {
     let last = ""
-    return ({ connected, error }: Ended): Effect.Effect<void> => {
+    return ({ connected, error, isRetriedAtOnce }: Ended): Effect.Effect<void> => {
       if (control.wasReplaced()) return Effect.void
+      if (isRetriedAtOnce) {
+        const isRepeated = last === retryLine
+        last = retryLine
+        const log = isRepeated ? Effect.logDebug(retryLine) : Effect.logInfo(retryLine)
+        return Effect.annotateLogs(log, { server: String(address) })
+      }
       const left = error._tag === "ControlLost" && error.reason === "Left"
       const line =
         control.isResumable() && !left
           ? `connection lost: ${error.message}; the session can be resumed within ${Duration.format(resumeGrace)}`
-          : `${Option.isNone(connected) ? "no session" : "session over"}: ${error.message}`
+          : `${Option.isNone(connected) ? "no session" : "session over"}: ${error.message}${otherwise(error)}`
       const isRepeated = Option.isNone(connected) && last === error.message
       last = error.message
       // A server that ends the session does so on purpose.
@@ -178,3 +200,9 @@ const makeReport = ({ address }: Options, control: Control) =>
       return Effect.annotateLogs(log, { server: String(address) })
     }
   })
+
+const retryLine =
+  "the server closed the connection without an answer; it may drop some because too many come: trying again at once"
+
+const otherwise = (error: Ended["error"]): string =>
+  isUnanswered({ error }) ? ", or it drops connections because too many come" : ""

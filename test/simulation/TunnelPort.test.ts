@@ -245,6 +245,49 @@ describe("many unauthenticated peers on the tunnel port", () => {
   })
 
   it.prop(
+    "that come from as many hosts keep no client out and delay no visitor, and few of them are held",
+    [
+      FastCheck.integer(),
+      FastCheck.integer({ min: 500, max: 1500 }),
+      FastCheck.constantFrom("GET /some/garbage HTTP/1.1\n", "GET /some/garbage HTTP/1.1", "")
+    ],
+    ([seed, perSecond, text]) => {
+      const slow = { latency: Duration.millis(100) }
+      const [connected, served, held, dropped] = SmallWorld.run({ seed, link: slow }, (world) =>
+        Effect.gen(function* () {
+          const server = yield* world.start("server", serverConfig)
+          let number = 0
+          const one = Effect.suspend(() => {
+            number++
+            return Effect.forkScoped(
+              Effect.ignore(intrude(world, `127.1.${number >> 8}.${number & 255}`, text === "" ? [] : [utf8(text)]))
+            )
+          })
+          const flood = yield* Effect.forkScoped(Effect.repeat(one, Schedule.spaced(Duration.millis(1000 / perSecond))))
+          yield* seconds(0.5)
+          const start = Effect.flatMap(world.start("client", clientConfig), ({ ready }) => ready)
+          const [connected] = yield* Effect.timed(start)
+          const served = yield* Effect.timed(world.visit)
+          const held = world.network.open()
+          yield* Fiber.interrupt(flood)
+          yield* seconds(15)
+          const { refused } = yield* server.checkpoint
+          return [Duration.toSeconds(connected), served, held, [number, refused]] as const
+        })
+      )
+      assert.isAtMost(connected, 3)
+      // Connecting to the server, and the client to the target; the question, and its answer.
+      assert.deepStrictEqual([Duration.toSeconds(served[0]) <= 1.2, served[1]], [true, "hi"])
+      // Those that wait, and those that are in transit.
+      assert.isAtMost(held, 512 + perSecond * 0.5 + 100)
+      const [came, refused] = dropped
+      // The client itself may be among them a few times.
+      assert.approximately((refused["dropped"] ?? 0) + (refused["handshake"] ?? 0), came + 4, 4)
+    },
+    { fastCheck: { numRuns: runs(2, 20), endOnFailure: true } }
+  )
+
+  it.prop(
     "that send nothing or little do not delay the client and its visitors by a millisecond",
     [FastCheck.integer({ min: 1, max: 60 }), FastCheck.constantFrom("", "/", "//control?v=1")],
     ([count, text]) => {
