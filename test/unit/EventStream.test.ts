@@ -9,6 +9,7 @@ import * as Stream from "effect/Stream"
 import * as EventStream from "../../src/master/EventStream.js"
 import { type Event, type Instance, keyId, noMeta, noTraffic } from "../../src/master/Instance.js"
 import * as Journal from "../../src/master/Journal.js"
+import { runs } from "../Runs.js"
 import * as Simulated from "../Simulated.js"
 
 const keyEntry: Instance = {
@@ -131,7 +132,7 @@ describe("EventStream", () => {
             { seed, limit: 50 }
           )
       ),
-      { numRuns: 15 }
+      { numRuns: runs(8, 30) }
     ))
 
   it("continues after the last id, and sends the initial state for an unknown id", () =>
@@ -145,6 +146,23 @@ describe("EventStream", () => {
         assert.deepStrictEqual(yield* Fiber.join(recent), ["retry: 3000", "log 148", "log 149"])
         assert.deepStrictEqual((yield* Fiber.join(old)).slice(0, 3), ["retry: 3000", "lagged 40 events lost", "log 50"])
         assert.deepStrictEqual(yield* Fiber.join(other), initialBlocks)
+      })
+    ))
+
+  it("encodes an event once for all subscribers", () =>
+    inWorld(({ journal, streams }) =>
+      Effect.gen(function* () {
+        const buffers = new Set<Uint8Array>()
+        const read = Stream.runForEach(streams.subscribe({ lastId: Option.some("run--1"), keyEntry }), (bytes) =>
+          Effect.sync(() => decoder.decode(bytes).includes('"logs":"7"') && buffers.add(bytes))
+        )
+        const reading = yield* Effect.fork(Effect.replicateEffect(read, 20, { concurrency: "unbounded" }))
+        yield* Effect.sleep("1 second")
+        journal.append(event(7))
+        yield* Effect.sleep("1 second")
+        yield* journal.close
+        yield* Fiber.join(reading)
+        assert.strictEqual(buffers.size, 1)
       })
     ))
 
