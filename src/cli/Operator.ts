@@ -136,7 +136,13 @@ const change = (
 const aliasField = Option.match({ onNone: () => ({}), onSome: (alias: string) => ({ alias }) })
 
 const eventLine = ({ instance, logs, time, type }: Event): string =>
-  [time, type, instance?.id ?? "", logs || (instance?.status ?? "")].join("  ")
+  [time, type, instance?.id ?? "", logs || (instance === null ? "" : described(instance))].join("  ")
+
+const described = (instance: Instance): string =>
+  [
+    Table.statusOf(instance),
+    ...(instance.reason === "" || instance.status === "stopped" ? [] : [instance.reason])
+  ].join("  ")
 
 const problemOf = (error: unknown): string => {
   // The body of the API's error responses.

@@ -4,6 +4,10 @@
 import { type Instance, keyId, type Version } from "../master/Instance.js"
 import { masked } from "../url/UrlError.js"
 
+/** The status; of an instance that runs, `serving` or `waiting`. */
+export const statusOf = ({ serving, status }: Pick<Instance, "serving" | "status">): string =>
+  status === "running" ? (serving ? "serving" : "waiting") : status
+
 export const instances = (instances: ReadonlyArray<Instance>): string =>
   format([
     ["ID", "ALIAS", "STATUS", "VISITORS", "POOL", "RX", "TX", "URL"],
@@ -12,12 +16,12 @@ export const instances = (instances: ReadonlyArray<Instance>): string =>
       .map((one) => [
         one.id,
         one.alias,
-        one.status,
+        statusOf(one),
         String(one.tcps + one.udps),
         String(one.pool),
         String(one.tcprx + one.udprx),
         String(one.tcptx + one.udptx),
-        masked(one.url) + (one.error === "" ? "" : `  (${one.error})`)
+        masked(one.url) + (one.status === "stopped" || one.reason === "" ? "" : `  (${one.reason})`)
       ])
   ])
 

@@ -90,7 +90,7 @@ export const Ticket = Schema.Struct({
 export type Ticket = typeof Ticket.Type
 
 const Check = Schema.Struct({ ok: Schema.Boolean, reasons: Schema.Array(Schema.String) })
-/** `live`: the master answers requests. `ready`: all instances have been started, and the store works. */
+/** `live`: the master answers requests. `ready`: all instances have been started, none is in error, and the store works. */
 export const Health = Schema.Struct({ live: Check, ready: Check }).annotations({ identifier: "Health" })
 
 export const TrafficPoints = Schema.Struct({

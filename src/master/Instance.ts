@@ -106,7 +106,10 @@ export type Traffic = typeof Traffic.Type
 
 export const noTraffic: Traffic = { tcprx: 0, tcptx: 0, udprx: 0, udptx: 0 }
 
-/** `running`: its ports are open. `error`: it could not start, or it failed; the field `error` has the reason. */
+/**
+ * `running`: its ports are open; whether it can serve visitors is another matter, see `serving`. `error`: it could not start,
+ * or it failed; the field `error` has the reason.
+ */
 export const Status = Schema.Literal("running", "stopped", "error")
 export type Status = typeof Status.Type
 
@@ -131,6 +134,16 @@ export const Instance = Schema.Struct({
   udps: Schema.Number.annotations({ description: "current UDP visitors" }),
   ...Traffic.fields,
   error: Schema.String.annotations({ description: "the reason if the status is error, otherwise empty" }),
+  serving: Schema.Boolean.annotations({
+    description:
+      "whether visitors can be served now; an instance that is running and not serving waits for its client, a server or a target"
+  }),
+  reason: Schema.String.annotations({
+    description: "why the instance is not serving, or which servers it does without; otherwise empty"
+  }),
+  refused: Schema.Record({ key: Schema.String, value: Schema.Number }).annotations({
+    description: "what could not be served since the instance started, by kind; kinds without any are left out"
+  }),
   version: Schema.Number.annotations({ description: "version of the URL, counted from 1" })
 }).annotations({ identifier: "Instance" })
 export type Instance = typeof Instance.Type
@@ -152,6 +165,9 @@ export const keyEntry = (key: Redacted.Redacted, masterId: string): Instance => 
   udps: 0,
   ...noTraffic,
   error: "",
+  serving: false,
+  reason: "",
+  refused: {},
   version: 1
 })
 

@@ -146,7 +146,7 @@ export const make = ({ complete, crypto, health, instances, store }: Options): I
       instances
         .change(id, (instance) =>
           Effect.gen(function* () {
-            const versions = yield* health.track(store.versions(instance.id))
+            const versions = yield* health.trackRead(store.versions(instance.id))
             const found = versions.find((other) => other.version === version)
             if (found === undefined) return yield* new NoVersion({ id, version })
             return yield* setUrl(instance, { text: found.url, config: yield* TunnelUrl.parse(found.url) })

@@ -91,7 +91,7 @@ export const make = ({
           const shown = ManagedInstance.toInstance(instance)
           instances.delete(instance.id)
           return Effect.map(Scope.close(instance.scope, Exit.void), () =>
-            events.publish("delete", { ...shown, status: "stopped", error: "" })
+            events.publish("delete", { ...shown, status: "stopped", error: "", serving: false, reason: "stopped" })
           )
         }),
       change: (id, change) =>

@@ -5,6 +5,7 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as ExecutionStrategy from "effect/ExecutionStrategy"
 import * as Option from "effect/Option"
+import * as Record from "effect/Record"
 import * as Scope from "effect/Scope"
 import * as TunnelMetrics from "../tunnel/TunnelMetrics.js"
 import * as TunnelUrl from "../url/TunnelUrl.js"
@@ -115,13 +116,18 @@ export const toInstance = ({ config, stored, tunnel }: ManagedInstance): Instanc
     udps: now?.udps ?? 0,
     ...traffic,
     error,
+    serving: now?.status === "serving",
+    reason: now?.reason ?? (status === "error" ? error : status === "stopped" ? "stopped" : ""),
+    refused: Record.filter(now?.refused ?? {}, (count) => count > 0),
     version: stored.version
   }
 }
 
-/** The numbers that change while the instance runs, as one text to compare. */
-export const statistics = ({ mode, ping, pool, tcprx, tcps, tcptx, udprx, udps, udptx }: Instance): string =>
-  [mode, ping, pool, tcps, udps, tcprx, tcptx, udprx, udptx].join()
+/** What changes while the instance runs, as one text to compare. */
+export const statistics = (instance: Instance): string => {
+  const { mode, ping, pool, reason, refused, serving, tcprx, tcps, tcptx, udprx, udps, udptx } = instance
+  return JSON.stringify([mode, ping, pool, tcps, udps, tcprx, tcptx, udprx, udptx, serving, reason, refused])
+}
 
 // internal
 

@@ -12,6 +12,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import * as Queue from "effect/Queue"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Backoff from "../core/Backoff.js"
@@ -119,6 +120,8 @@ export const make = (options: Options): Effect.Effect<ManagedTunnel, never, Envi
 const maxDelay = Duration.seconds(30)
 /** A tunnel that ran longer than this restarts at once. */
 const healthyMillis = 10_000
+/** Between two changes that are noted: a client that comes and goes all the time is no flood of events. */
+const minInterval = Duration.millis(250)
 /** How long a start waits for its first attempt. */
 const startTimeout = Duration.seconds(10)
 
@@ -158,7 +161,9 @@ const run = (
     (scope) =>
       Effect.gen(function* () {
         const failed = yield* Deferred.make<never, string>()
-        yield* state.startRun(yield* build(config, scope, failed))
+        const tunnel = yield* build(config, scope, failed)
+        yield* state.startRun(tunnel)
+        yield* Scope.extend(follow(tunnel, state), scope)
         state.setStatus("running")
         yield* onStarted
         return yield* Deferred.await(failed)
@@ -166,6 +171,18 @@ const run = (
     // In this order: visitors that are allowed to finish transfer bytes until the scope is closed.
     (scope, exit) => Effect.zipRight(Scope.close(scope, exit), state.endRun)
   )
+
+/** Reads the statistics, and calls `onChange`, whenever the tunnel begins or ceases to serve: not only at each report. */
+const follow = (tunnel: Tunnel.Tunnel["Type"], state: TunnelState.TunnelState) =>
+  Effect.gen(function* () {
+    const changed = yield* Effect.acquireRelease(Queue.dropping<void>(1), Queue.shutdown)
+    yield* Effect.acquireRelease(
+      Effect.sync(() => tunnel.watch(() => void changed.unsafeOffer(undefined))),
+      (unwatch) => Effect.sync(unwatch)
+    )
+    const update = Effect.zipRight(Queue.take(changed), state.noteServing)
+    yield* Effect.forkScoped(Effect.forever(Effect.zipLeft(update, Effect.sleep(minInterval))))
+  })
 
 /** Builds the tunnel in the scope. Fails `failed` when one of its background fibers dies. */
 const build = (

@@ -70,9 +70,9 @@ export class Master extends Context.Tag("nodepass/Master")<
     readonly logs: (id: string) => Effect.Effect<Journal.Journal<string>, NoInstance>
     readonly traffic: (id: string) => Effect.Effect<TrafficHistory, NoInstance>
     readonly events: Journal.Journal<Event>
-    /** What still has to start, as sentences; empty once all instances with `restart` have been started. */
-    readonly pending: Effect.Effect<ReadonlyArray<string>>
-    /** The error of the last store operation; `None` when it succeeded. */
+    /** What still has to start, and the instances in error, as sentences; empty when all that should run does. */
+    readonly problems: Effect.Effect<ReadonlyArray<string>>
+    /** Why the store does not work; `None` when it does. After a failed change, only another change shows that it does. */
     readonly storeProblem: Effect.Effect<Option.Option<string>>
   }
 >() {}
@@ -97,6 +97,8 @@ export const layer = (options?: Options): Layer.Layer<Master, StoreError, Instan
 
 /** Tunnels that start at the same time when the master starts. */
 const maxConcurrentStarts = 32
+/** Instances in error that /health names. */
+const maxNamed = 20
 
 const make = (options: Options) =>
   Effect.gen(function* () {
@@ -115,7 +117,7 @@ const make = (options: Options) =>
       )
     )
     for (const stored of yield* store.list) instances.add(yield* instances.open(stored))
-    yield* startReports({ identity, instances, traffic })
+    yield* startReports({ health, identity, instances, store, traffic })
     const pending = yield* startInstances(instances.list().filter(({ stored }) => stored.restart))
     const changes = InstanceChanges.make({
       crypto,
@@ -134,7 +136,7 @@ const make = (options: Options) =>
       get: (id) => Effect.flatMap(instances.find(id), ManagedInstance.read),
       versions: (id) =>
         Effect.flatMap(instances.find(id), ({ stored }) =>
-          Effect.map(health.track(store.versions(stored.id)), (versions) =>
+          Effect.map(health.trackRead(store.versions(stored.id)), (versions) =>
             versions.map(({ time, url, version }) => ({
               version,
               url,
@@ -146,10 +148,23 @@ const make = (options: Options) =>
       logs: (id) => Effect.map(instances.find(id), ({ log }) => log.journal),
       traffic: (id) => Effect.map(instances.find(id), ({ history }) => history),
       events: events.journal,
-      pending: Effect.map(pending, (count) => (count === 0 ? [] : [`${count} instances are still starting`])),
+      problems: Effect.map(pending, (count) => [
+        ...(count === 0 ? [] : [`${count} instances are still starting`]),
+        ...failuresOf(instances.list())
+      ]),
       storeProblem: health.problem
     })
   })
+
+/** Instances in error: someone wants them to run. Those with a short reason each are named, the others counted. */
+const failuresOf = (instances: ReadonlyArray<ManagedInstance.ManagedInstance>): ReadonlyArray<string> => {
+  const failed = instances.filter(({ tunnel }) => tunnel.state().status === "error")
+  const named = failed.slice(0, maxNamed).map(({ id, stored: { alias }, tunnel }) => {
+    const name = alias === "" ? id : `${id} (${alias})`
+    return `instance ${name} is in error: ${tunnel.state().error}`
+  })
+  return failed.length > maxNamed ? [...named, `${failed.length - maxNamed} more instances are in error`] : named
+}
 
 /** Starts the instances in the background. Returns how many have not started yet. */
 const startInstances = (
@@ -167,13 +182,15 @@ const startInstances = (
   })
 
 interface ReportOptions {
+  readonly health: StoreHealth.StoreHealth
   readonly identity: MasterIdentity.MasterIdentity
   readonly instances: Instances.Instances
+  readonly store: InstanceStore["Type"]
   readonly traffic: TrafficSaver.TrafficSaver
 }
 
 /** In each report interval: reads and publishes the statistics of all instances, saves their traffic, reads the identity. */
-const startReports = ({ identity, instances, traffic }: ReportOptions) =>
+const startReports = ({ health, identity, instances, store, traffic }: ReportOptions) =>
   Effect.gen(function* () {
     const { reportInterval } = yield* Settings
     const report = (instance: ManagedInstance.ManagedInstance) =>
@@ -188,10 +205,12 @@ const startReports = ({ identity, instances, traffic }: ReportOptions) =>
       })
     const reportAll = Effect.suspend(() => Effect.forEach(instances.list(), report, { discard: true }))
     const saveTraffic = Effect.suspend(() => traffic.save(instances.list()))
+    // These two show that the store has failed or recovered while no change uses it.
+    const read = Effect.ignore(identity.refresh)
+    const probe = health.probe(Effect.flatMap(identity.get, ({ alias }) => store.saveIdentity({ alias })))
     yield* Effect.forkScoped(
       Effect.repeat(
-        // The last one also shows that the store has failed or recovered while no change uses it.
-        Effect.all([reportAll, Effect.ignore(saveTraffic), Effect.ignore(identity.refresh)], { discard: true }),
+        Effect.all([reportAll, Effect.ignore(saveTraffic), read, probe], { discard: true }),
         Schedule.spaced(reportInterval)
       )
     )

@@ -55,7 +55,7 @@ export const make = (health: StoreHealth): Effect.Effect<MasterIdentity, StoreEr
         }).pipe(Effect.ensuring(Effect.sync(() => updates.ended++)), Effect.uninterruptible),
       refresh: Effect.gen(function* () {
         const { ended } = updates
-        const stored = yield* health.track(store.identity)
+        const stored = yield* health.trackRead(store.identity)
         // What was read may be older or newer than an update of this process.
         const isOwn = updates.started !== ended
         if (isOwn || Option.isNone(stored) || stored.value.keyHash === identity.keyHash) return

@@ -25,11 +25,11 @@ export const layer = (api: ReturnType<typeof withPrefix>, { metrics: access }: P
       const text = JSON.stringify(document)
       const check = access === "open" ? Effect.void : Effect.provideService(Authentication.check, ApiKey, apiKey)
       const health = Effect.gen(function* () {
-        const problems = [...Option.toArray(yield* master.storeProblem), ...(yield* master.pending)]
+        const problems = [...Option.toArray(yield* master.storeProblem), ...(yield* master.problems)]
         const ok = problems.length === 0
         return {
           live: { ok: true, reasons: ["the API answers requests"] },
-          ready: { ok, reasons: ok ? ["all instances have been started and the store works"] : problems }
+          ready: { ok, reasons: ok ? ["all instances that should run do, and the store works"] : problems }
         }
       })
       return (

@@ -24,6 +24,8 @@ export interface TunnelState {
   readonly setStatus: (status: Status, error?: string) => void
   /** Reads the statistics of the running tunnel. */
   readonly refresh: Effect.Effect<void>
+  /** Reads the statistics, and calls `onChange` if the tunnel serves no longer, or again. */
+  readonly noteServing: Effect.Effect<void>
   /** Sets the traffic to zero. */
   readonly resetTraffic: Effect.Effect<void>
   readonly startRun: (tunnel: Tunnel["Type"]) => Effect.Effect<void>
@@ -34,7 +36,7 @@ export interface TunnelState {
 export interface Options {
   /** Bytes of earlier runs. */
   readonly traffic: Traffic
-  /** Called after each change of the status, and after a reset of the traffic. */
+  /** Called after each change of the status or of `serving`, and after a reset of the traffic. */
   readonly onChange: () => void
 }
 
@@ -62,6 +64,12 @@ export const make = ({ onChange, traffic }: Options): TunnelState => {
       onChange()
     },
     refresh,
+    noteServing: Effect.suspend(() => {
+      const before = Option.exists(checkpoint, isServing)
+      return Effect.map(refresh, () => {
+        if (Option.exists(checkpoint, isServing) !== before) onChange()
+      })
+    }),
     resetTraffic: Effect.map(refresh, () => {
       total.reset(checkpoint)
       onChange()
@@ -79,3 +87,7 @@ export const make = ({ onChange, traffic }: Options): TunnelState => {
     })
   }
 }
+
+// internal
+
+const isServing = ({ status }: Checkpoint): boolean => status === "serving"

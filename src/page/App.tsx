@@ -12,6 +12,7 @@ import { Overview } from "./Overview.js"
 import { home, linkTo, useRoute } from "./Route.js"
 import { SignIn } from "./SignIn.js"
 import { type Store, useStore } from "./Store.js"
+import { statusOf } from "./Status.js"
 
 export const App = () => {
   const store = useStore()
@@ -39,7 +40,7 @@ const Master = ({ api, store }: { readonly api: Api; readonly store: Store }) =>
     (instance: Instance, action: "restart" | "start" | "stop") => {
       setNotice(`${Format.nameOf(instance)}: ${action}…`)
       api.send<Instance>("PATCH", `instances/${instance.id}`, { action }).then(
-        ({ note, value }) => setNotice(`${Format.nameOf(value)}: ${note === "" ? statusOf(value) : note}`),
+        ({ note, value }) => setNotice(`${Format.nameOf(value)}: ${note === "" ? announced(value) : note}`),
         (error: unknown) => setNotice(error instanceof Error ? error.message : String(error))
       )
     },
@@ -144,7 +145,8 @@ const Master = ({ api, store }: { readonly api: Api; readonly store: Store }) =>
   )
 }
 
-const statusOf = ({ error, status }: Instance): string => (status === "error" ? `error: ${error}` : status)
+const announced = (instance: Instance): string =>
+  instance.status === "error" ? `error: ${instance.error}` : statusOf(instance)
 
 /** Returns to the list and puts the focus back on the instance. */
 const backToList = (id: string) => {

@@ -37,9 +37,11 @@ export const Detail = ({ api, onAct, onDelete, onEdit, onReset, onRollBack, show
         <h2 id="detail-title" ref={title} tabIndex={-1}>
           {nameOf(instance)}
         </h2>
-        <Status status={instance.status} />
+        <Status instance={instance} />
       </div>
-      {instance.error === "" ? undefined : <p class="problem">{instance.error}</p>}
+      {instance.reason === "" || instance.status === "stopped" ? undefined : (
+        <p class={instance.status === "error" ? "problem" : "reason"}>{instance.reason}</p>
+      )}
       <div class="actions">
         <button type="button" onClick={() => onAct(instance, isOn ? "stop" : "start")}>
           {isOn ? "Stop" : "Start"}
@@ -69,14 +71,16 @@ export const Detail = ({ api, onAct, onDelete, onEdit, onReset, onRollBack, show
 // internal
 
 const Figures = ({ shown }: Pick<Props, "shown">) => {
-  const { mode, ping, pool, status, tcps, udps } = shown.instance
+  const { mode, ping, pool, refused, status, tcps, udps } = shown.instance
+  const refusals = Object.entries(refused).map(([kind, count]) => `${count} ${kind}`)
   const figures = [
     ["Visitors", `${tcps} TCP, ${udps} UDP`],
     ["In", `${rate(shown.rate.rx)}, ${bytes(shown.since.rx)} in total`],
     ["Out", `${rate(shown.rate.tx)}, ${bytes(shown.since.tx)} in total`],
     ["Pool", `${pool} ready`],
     ["Round trip", status === "running" && ping > 0 ? `${ping} ms` : "–"],
-    ["Mode", String(mode)]
+    ["Mode", String(mode)],
+    ["Refused", refusals.length === 0 ? "–" : refusals.join(", ")]
   ] as const
   return <Facts class="figures" rows={figures} />
 }

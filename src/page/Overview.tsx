@@ -6,7 +6,7 @@ import { useMemo, useState } from "preact/hooks"
 import type { Instance } from "./Api.js"
 import { bytes, endsOf, matches, nameOf, rate } from "./Format.js"
 import { linkTo } from "./Route.js"
-import { Status } from "./Status.js"
+import { Status, statuses, statusOf } from "./Status.js"
 import type { Shown, State } from "./State.js"
 
 export interface Props {
@@ -19,7 +19,6 @@ export interface Props {
   readonly onCreate: () => void
 }
 
-const statuses = ["running", "stopped", "error"] as const
 type Choice = (typeof statuses)[number] | "all"
 
 export const Overview = ({ onCreate, onSwitch, search, selected, state }: Props) => {
@@ -28,10 +27,10 @@ export const Overview = ({ onCreate, onSwitch, search, selected, state }: Props)
   const all = useMemo(() => [...state.instances.values()], [state.instances])
   const shown = all.filter(
     ({ instance }) =>
-      (choice === "all" || instance.status === choice) && (words === "" || matches(instance, words.trim()))
+      (choice === "all" || statusOf(instance) === choice) && (words === "" || matches(instance, words.trim()))
   )
   const count = (choice: Choice) =>
-    choice === "all" ? all.length : all.filter(({ instance }) => instance.status === choice).length
+    choice === "all" ? all.length : all.filter(({ instance }) => statusOf(instance) === choice).length
   return (
     <section class="overview" aria-labelledby="overview-title">
       <div class="bar">
@@ -111,7 +110,7 @@ const Row = ({ isSelected, onSwitch, shown }: RowProps) =>
   // Of hundreds of rows a few change at a time; the others are not rendered again.
   useMemo(() => {
     const { instance } = shown
-    const { error, id, ping, pool, status, tcps, type, udps, url } = instance
+    const { id, ping, pool, reason, status, tcps, type, udps, url } = instance
     const isOn = status !== "stopped"
     return (
       <tr role="row" class={isSelected ? "selected" : ""}>
@@ -123,8 +122,8 @@ const Row = ({ isSelected, onSwitch, shown }: RowProps) =>
             <span class="role">{type}</span> {endsOf(url)}
           </small>
         </td>
-        <td role="cell" data-label="Status" title={error}>
-          <Status status={status} />
+        <td role="cell" data-label="Status" title={reason}>
+          <Status instance={instance} />
         </td>
         <td role="cell" class="figure" data-label="Visitors">
           {tcps + udps}

@@ -19,6 +19,8 @@ export interface Skipped {
   readonly failures: number
   /** When it may be tried again, in milliseconds of the clock. */
   readonly due: number
+  /** Why it failed the last time. */
+  readonly why: string
 }
 
 export interface TargetState {
@@ -45,6 +47,14 @@ export const available: Health = { _tag: "Available" }
 /** Whether a visitor may try the target now. At the very instant it is due, a probe goes first. */
 export const isReady = ({ health }: TargetState, now: number): boolean =>
   health._tag === "Available" || (health._tag === "Skipped" && health.due < now)
+
+/** Why the target cannot be used now, as far as is known: `undefined` while it is available, or due to be tried again. */
+export const troubleOf = ({ health }: TargetState, now: number): string | undefined =>
+  health._tag === "Retrying"
+    ? health.skipped.why
+    : health._tag === "Skipped" && health.due >= now
+      ? health.why
+      : undefined
 
 export const begin = <State extends TargetState>(state: State): Attempt<State> => {
   const { health } = state
@@ -78,7 +88,7 @@ export const finish = (
       minimum: minSkip,
       maximum: maxSkip
     })
-    state.health = { _tag: "Skipped", failures, due: now + Duration.toMillis(skip) }
+    state.health = { _tag: "Skipped", failures, due: now + Duration.toMillis(skip), why: failure.left.message }
     if (health._tag !== "Available") return Effect.void
     const { message } = failure.left
     return annotate(Effect.logWarning(`target failed (${message}); skipping it for ${Duration.format(skip)}`))

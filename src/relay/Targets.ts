@@ -11,6 +11,7 @@ import * as Either from "effect/Either"
 import * as ExecutionStrategy from "effect/ExecutionStrategy"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as Order from "effect/Order"
 import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
@@ -46,6 +47,8 @@ export class Targets extends Context.Tag("nodepass/Targets")<
      * the side that visitors connect to, the target is that side's own port.
      */
     readonly probe: Effect.Effect<void, never, Scope.Scope>
+    /** Why no target can be used now, as far as visitors and probes of the last 30 s have shown. */
+    readonly trouble: Effect.Effect<Option.Option<string>>
   }
 >() {}
 
@@ -77,10 +80,11 @@ export const layer = ({
       const states = Arr.map(targets, makeState)
       const [only] = targets
       const connect: Connect = (target, within) => Effect.scoped(limited(transport.connect(target), target, within))
-      const dial: Targets["Type"]["dial"] =
-        targets.length > 1 || check !== undefined
-          ? makeDial(states, balance, limited)
-          : (_, open, within) => limited(open(only), only, within)
+      const isSkipped = targets.length > 1 || check !== undefined
+      const sole = { ...states[0] }
+      const dial: Targets["Type"]["dial"] = isSkipped
+        ? makeDial(states, balance, limited)
+        : (_, open, within) => Effect.onExit(limited(open(only), only, within), (exit) => note(sole, exit))
       return Targets.of({
         dial: (visitor, open, within) =>
           rootSpan("Targets.dial", () => ({ visitor: String(visitor) }))(dial(visitor, open, within)),
@@ -89,7 +93,13 @@ export const layer = ({
             ? Effect.void
             : Effect.forEach(states, (state) => Effect.forkScoped(probeForever(state, check, connect)), {
                 discard: true
-              })
+              }),
+        trouble: Effect.map(Clock.currentTimeMillis, (now) => {
+          const whys = (isSkipped ? states : [sole]).map((state) => TargetHealth.troubleOf(state, now))
+          return whys.every((why) => why !== undefined)
+            ? Option.some(`no target answers: ${whys.join("; ")}`)
+            : Option.none()
+        })
       })
     })
   )
@@ -110,6 +120,20 @@ const makeState = (target: Address, index: number): Candidate => ({
   live: 0,
   health: TargetHealth.available
 })
+
+/** Remembers how the only target answered. Nothing else depends on it: the next visitor tries the target in any case. */
+const note = (state: TargetHealth.TargetState, exit: Exit.Exit<unknown, TransportError>): Effect.Effect<void> => {
+  if (Exit.isSuccess(exit)) {
+    state.health = TargetHealth.available
+    return Effect.void
+  }
+  const failure = Cause.failureOrCause(exit.cause)
+  if (Either.isRight(failure) || failure.left.reason === "Exhausted") return Effect.void
+  const why = failure.left.message
+  return Effect.map(Clock.currentTimeMillis, (now) => {
+    state.health = { _tag: "Skipped", failures: 1, due: now + Duration.toMillis(TargetHealth.maxSkip), why }
+  })
+}
 
 type Connect = (target: Address, within: Duration.Duration) => Effect.Effect<unknown, TransportError>
 

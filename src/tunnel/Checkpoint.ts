@@ -5,14 +5,17 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 
 /**
- * `waiting`: no session has a control connection, and visitors wait. `serving`: a session has one, or the tunnel forwards
- * by itself. `stopping`: new visitors are refused, the others may finish.
+ * `serving`: visitors can be served: a session has a control connection, or the tunnel forwards by itself, and not every
+ * target failed the last time. `waiting`: they cannot be served now. `stopping`: new visitors are refused, the others may
+ * finish.
  */
 export const Status = Schema.Literal("waiting", "serving", "stopping")
 export type Status = typeof Status.Type
 
 export class Checkpoint extends Schema.Class<Checkpoint>("nodepass/Checkpoint")({
   status: Status,
+  /** Why the tunnel is not serving, or which server it does without; otherwise empty. */
+  reason: Schema.String,
   /** As in the URL: a server receives visitors (1) or sends them to its client (2), a client forwards (1) or uses servers (2). */
   mode: Schema.Literal(1, 2),
   /** Round trip of the control connection, in milliseconds; `None` without a session or before the first answer. */

@@ -23,6 +23,7 @@ import * as ClientHandshake from "./ClientHandshake.js"
 import * as ClientSession from "./ClientSession.js"
 import type * as Failover from "./Failover.js"
 import type { InForce, Keyring } from "./Keyring.js"
+import { Peers } from "./Peers.js"
 import type * as Session from "./Session.js"
 import type { SeveralTargets } from "./VisitorSide.js"
 
@@ -40,6 +41,9 @@ export interface Options extends ClientSession.Options {
 export const run = (options: Options) =>
   Effect.gen(function* () {
     const { serviceCooldown } = yield* Settings
+    const { report } = yield* Peers
+    const name = String(options.address)
+    report({ name, away: "connecting" })
     const control = yield* makeControl(options)
     yield* Effect.forkScoped(Stream.runForEach(options.keyring.changes, control.replaceOutdated))
     const policy = Backoff.schedule(serviceCooldown).pipe(
@@ -48,6 +52,7 @@ export const run = (options: Options) =>
         worked: Option.isSome(connected),
         refused: error._tag === "TransportError" && error.reason === "Refused"
       })),
+      Schedule.tapInput(({ error }: Ended) => Effect.sync(() => report({ name, away: error.message }))),
       Schedule.tapInput(yield* makeReport(options, control))
     )
     const attempts = Effect.retry(makeAttempt(options, control, { inARow: 0 }), policy)
@@ -158,11 +163,13 @@ const attached = ({ attach }: Session.Session["Type"], control: SignalBus.Contro
 /** Uses one control connection and fails with how it ended. */
 const makeAttempt = ({ address, report }: Options, control: Control, unanswered: { inARow: number }) =>
   Effect.gen(function* () {
+    const peers = yield* Peers
     let since: number | undefined
     const onConnected = (what: Connected) =>
       Effect.flatMap(Clock.currentTimeMillis, (now) => {
         since = now
         report("connected")
+        peers.report({ name: String(address), away: undefined })
         return Effect.annotateLogs(Effect.logInfo(what), { server: String(address) })
       })
     const error = yield* ChildFiber.run(control.use(onConnected))

@@ -20,6 +20,7 @@ import * as Handshake from "../wire/Handshake.js"
 import * as Key from "../wire/Key.js"
 import * as Keyring from "./Keyring.js"
 import * as Session from "./Session.js"
+import * as Peers from "./Peers.js"
 import { isRenewed, type SessionProof } from "./SessionProof.js"
 import type * as TunnelPort from "./TunnelPort.js"
 
@@ -135,11 +136,14 @@ export const attach = (
   client: CurrentClient,
   { connection, scope }: TunnelPort.Arrival,
   { key, ...line }: SignalBus.ControlConnection & { readonly key: Key.Stretched }
-): Effect.Effect<void, never, Settings> =>
+): Effect.Effect<void, never, Peers.Peers | Settings> =>
   Effect.gen(function* () {
     const { resumeGrace } = yield* Settings
+    const { report } = yield* Peers.Peers
+    report({ name: Peers.client, away: undefined })
     if (client.state._tag !== "Ending") client.state = { ...client.state, control: Option.some({ connection, key }) }
     const used = Effect.map(client.session.attach(line), ({ message, reason }) => {
+      if (reason !== "Superseded") report({ name: Peers.client, away: `the client is away: ${message}` })
       const mayReturn = reason !== "Superseded" && reason !== "Left" && reason !== "Stopped"
       return mayReturn && client.state._tag === "Serving" ? Option.some(message) : Option.none<string>()
     })

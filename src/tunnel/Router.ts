@@ -44,6 +44,8 @@ export class Router extends Context.Tag("nodepass/Router")<
     readonly sessions: Effect.Effect<ReadonlyArray<Session["Type"]>>
     /** Completes once a session has a control connection. */
     readonly ready: Effect.Effect<void>
+    /** Calls the listener when a session gets or loses a control connection, until the returned function is called. */
+    readonly watch: (listener: () => void) => () => void
   }
 >() {}
 
@@ -70,6 +72,7 @@ export const layer = (options?: Options): Layer.Layer<Router, never, Deadlines |
       /** In order of rank. */
       let routes: ReadonlyArray<Route> = []
       let turn = 0
+      const listeners = new Set<() => void>()
 
       const choose = (): Session["Type"] | undefined => {
         const candidates = routes.filter(isRoutable)
@@ -81,6 +84,7 @@ export const layer = (options?: Options): Layer.Layer<Router, never, Deadlines |
           if (routes.some(opens)) latch.unsafeOpen()
           else latch.unsafeClose()
         }
+        for (const listener of listeners) listener()
       }
 
       const attempt = (visit: Visit): Effect.Effect<Connection, never, Scope.Scope> =>
@@ -115,7 +119,11 @@ export const layer = (options?: Options): Layer.Layer<Router, never, Deadlines |
             )
           ),
         sessions: Effect.sync(() => routes.map(({ session }) => session)),
-        ready: ready.await
+        ready: ready.await,
+        watch: (listener) => {
+          listeners.add(listener)
+          return () => void listeners.delete(listener)
+        }
       })
     })
   )

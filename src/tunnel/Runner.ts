@@ -20,6 +20,7 @@ import * as Client from "./Client.js"
 import * as DescriptorBudget from "./DescriptorBudget.js"
 import * as Failover from "./Failover.js"
 import * as Keyring from "./Keyring.js"
+import { Peers } from "./Peers.js"
 import { Router, type RouteTimeout } from "./Router.js"
 import * as Server from "./Server.js"
 import * as TunnelPort from "./TunnelPort.js"
@@ -132,12 +133,18 @@ const connectToServers = (config: ClientConfig, visitors: Scope.Scope) =>
     const keyring = yield* Keyring.make(config.key)
     const authorities = yield* authoritiesOf(config)
     const visitorSide = yield* VisitorSide.make({ config, routes: yield* throughTunnel(config), visitors })
+    const { forget } = yield* Peers
     const addresses = [config.tunnel, ...config.standbys]
     const servers = addresses.map((address, rank) => ({
       name: String(address),
       run: (report: (status: Failover.ServerStatus) => void) =>
         Effect.zipRight(
-          Effect.addFinalizer(() => visitorSide.remove(address)),
+          Effect.addFinalizer(() =>
+            Effect.zipRight(
+              Effect.sync(() => forget(String(address))),
+              visitorSide.remove(address)
+            )
+          ),
           Client.run({
             address,
             rank,

@@ -16,6 +16,7 @@ import type * as SignalBus from "../signal/SignalBus.js"
 import { Terms, toText } from "../wire/Signal.js"
 import * as CurrentClient from "./CurrentClient.js"
 import type * as Keyring from "./Keyring.js"
+import * as Peers from "./Peers.js"
 import { Router } from "./Router.js"
 import type { SessionProof } from "./SessionProof.js"
 import * as SessionState from "./SessionState.js"
@@ -45,6 +46,8 @@ export interface Options {
 export const run = (options: Options) =>
   Effect.gen(function* () {
     const { keyring, tunnelPort } = options
+    const { report } = yield* Peers.Peers
+    report({ name: Peers.client, away: "no client has connected yet" })
     const terms = yield* termsOf(options)
     const server: Server = {
       options,
@@ -209,6 +212,9 @@ const termsOf = ({ certificate, max, receiver, tls }: Options) =>
 /** Handles the client's signals until its session is over, and ends it. */
 const runSession = (client: CurrentClient.CurrentClient) =>
   client.session.run.pipe(
+    Effect.tapError(({ message }) =>
+      Effect.map(Peers.Peers, ({ report }) => report({ name: Peers.client, away: `the client is away: ${message}` }))
+    ),
     Effect.catchAll((error) =>
       client.state._tag === "Serving"
         ? Effect.annotateLogs(sessionOver(error), client.details)

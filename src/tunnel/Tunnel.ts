@@ -38,6 +38,7 @@ import type { TunnelConfig } from "../url/TunnelUrl.js"
 import * as Deflate from "../wire/Deflate.js"
 import { Checkpoint, type Status } from "./Checkpoint.js"
 import type * as Keyring from "./Keyring.js"
+import * as Peers from "./Peers.js"
 import * as Router from "./Router.js"
 import * as Runner from "./Runner.js"
 import type { Session } from "./Session.js"
@@ -49,6 +50,8 @@ export class Tunnel extends Context.Tag("nodepass/Tunnel")<
   {
     readonly config: TunnelConfig
     readonly status: Effect.Effect<Status>
+    /** Calls the listener when a session gets or loses a control connection, until the returned function is called. */
+    readonly watch: (listener: () => void) => () => void
     /** Completes once visitors can be served: a session has a control connection, or the tunnel forwards by itself. */
     readonly ready: Effect.Effect<void>
     readonly checkpoint: Effect.Effect<Checkpoint>
@@ -106,6 +109,7 @@ export const layer = (config: TunnelConfig): Layer.Layer<Tunnel, Runner.OpenErro
           Router.layer({ choose: config._tag === "Client" && config.servers === "all" ? "turns" : "preferred" }),
           Meter.layer,
           Slots.layer({ limit: config.slot }).pipe(Layer.provideMerge(Refusals.layer)),
+          Peers.layer,
           SignalCounts.layer,
           Targets.layer({ targets: config.targets, balance: config.balance, check: finite(config.check) }),
           Throttle.layer({ rate: Number.isFinite(config.rate) ? config.rate * bytesPerMegabit : undefined })
@@ -161,7 +165,7 @@ const make = (config: TunnelConfig) =>
     const { reportInterval } = yield* Settings
     const metrics = yield* TunnelMetrics.begin(config)
     const phase: Phase = { runner: undefined, isStopping: false }
-    const { figures, status } = yield* makeFigures(phase)
+    const { figures, standing } = yield* makeFigures(phase)
 
     // Runs last, when the visitors that were allowed to finish have been counted.
     yield* Effect.addFinalizer(() => (phase.runner === undefined ? Effect.void : Effect.map(figures, metrics.end)))
@@ -186,7 +190,8 @@ const make = (config: TunnelConfig) =>
 
     return Tunnel.of({
       config,
-      status,
+      status: Effect.map(standing, ({ status }) => status),
+      watch: router.watch,
       ready: runner.role === "forward" ? Effect.void : router.ready,
       checkpoint,
       checkpoints,
@@ -214,10 +219,16 @@ const makeFigures = (phase: Phase) =>
     const relay = yield* Relay.Relay
     const datagramRelay = yield* DatagramRelay.DatagramRelay
     const signals = yield* SignalCounts.SignalCounts
+    const targets = yield* Targets.Targets
+    const peers = yield* Peers.Peers
 
-    const status = Effect.map(router.sessions, (sessions): Status => {
-      if (phase.isStopping) return "stopping"
-      return phase.runner?.role === "forward" || sessions.some(isAttached) ? "serving" : "waiting"
+    const standing = Effect.gen(function* () {
+      if (phase.isStopping) return stopping
+      const sessions = yield* router.sessions
+      const isServing = phase.runner?.role === "forward" || sessions.some(isAttached)
+      const trouble = yield* targets.trouble
+      if (isServing && Option.isSome(trouble)) return { status: "waiting", reason: trouble.value } as const
+      return { status: isServing ? "serving" : "waiting", reason: Peers.explain(peers.list(), isServing) } as const
     })
     const figures = Effect.gen(function* () {
       const sessions = yield* router.sessions
@@ -228,7 +239,7 @@ const makeFigures = (phase: Phase) =>
       const tcp = yield* relay.count
       const udp = yield* datagramRelay.count
       const fields = {
-        status: yield* status,
+        ...(yield* standing),
         mode: modeOf(phase.runner),
         ping: Option.map(Option.firstSomeOf(trips), Duration.toMillis),
         pool: { idle: sum("idle"), capacity: sum("capacity"), waiting: sum("waiting") },
@@ -245,8 +256,10 @@ const makeFigures = (phase: Phase) =>
         sessions: attached.length
       }
     })
-    return { status, figures }
+    return { standing, figures }
   })
+
+const stopping = { status: "stopping", reason: "stopping: visitors who are being served may finish" } as const
 
 /** As the URL's `mode` counts. */
 const modeOf = (runner: Runner.Runner | undefined): Checkpoint["mode"] =>

@@ -147,7 +147,7 @@ const rows: ReadonlyArray<Row> = [
   metric(
     "gauge",
     "serving",
-    "1 while visitors can be served: a session has a control connection, or the tunnel forwards by itself.",
+    "1 while visitors can be served: a session has a control connection, or the tunnel forwards by itself, and not every target failed.",
     [{}, ({ checkpoint }) => (checkpoint.status === "serving" ? 1 : 0)]
   ),
   metric(

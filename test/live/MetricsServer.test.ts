@@ -59,7 +59,7 @@ describe("--metrics", () => {
     assert.deepStrictEqual(await healthUntil(base, "waiting"), {
       code: 503,
       status: "waiting",
-      reason: "no client is connected"
+      reason: "no client has connected yet"
     })
     const client = world.start([clientUrl])
     assert.deepStrictEqual(await healthUntil(base, "serving"), {

@@ -30,13 +30,13 @@ describe("the commands that operate a master", () => {
 
       const url = `client://secret@127.0.0.1:${await world.freePort()}/127.0.0.1:9?mode=1`
       const made = await nodepass("instances", "create", "--alias", "web", url)
-      const [, id = ""] = /^([0-9a-f]{8})  web +running /m.exec(made.out) ?? []
+      const [, id = ""] = /^([0-9a-f]{8})  web +serving /m.exec(made.out) ?? []
       assert.notInclude(made.out, "secret")
       assert.strictEqual(JSON.parse((await nodepass("instances", "get", "--json", id)).out).url, `${url}&log=none`)
 
       assert.match((await nodepass("instances", "stop", id)).out, /web +stopped/)
       const set = await nodepass("instances", "set", "--alias", "api", "--url", `${url}&slot=3`, id)
-      assert.match(set.out, /api +running .*slot=3/)
+      assert.match(set.out, /api +serving .*slot=3/)
       assert.match((await nodepass("instances", "versions", id)).out, /^2 \* .*slot=3.*\n1 /m)
       assert.notMatch((await nodepass("instances", "rollback", id, "1")).out, /slot=3/)
       assert.match((await nodepass("tcping", `127.0.0.1:${port}`)).out, /^connected +true$/m)

@@ -96,11 +96,11 @@ describe.skipIf(program === undefined)("the master's page, in a browser", () => 
     await signIn(other)
     await page.getByText("No instances yet.").waitFor()
     const { id } = await create(await forward(), "bridge")
-    for (const one of [page, other]) await row(one, "bridge").getByText("running").waitFor()
+    for (const one of [page, other]) await row(one, "bridge").getByText("serving").waitFor()
     await row(page, "bridge").getByRole("button", { name: "Stop bridge" }).click()
     for (const one of [page, other]) await row(one, "bridge").getByText("stopped").waitFor()
     await call("PATCH", `instances/${id}`, { alias: "viaduct", action: "start" })
-    for (const one of [page, other]) await row(one, "viaduct").getByText("running").waitFor()
+    for (const one of [page, other]) await row(one, "viaduct").getByText("serving").waitFor()
     await call("DELETE", `instances/${id}`)
     for (const one of [page, other]) await one.getByText("No instances yet.").waitFor()
   })
@@ -274,7 +274,7 @@ describe.skipIf(program === undefined)("the master's page, in a browser", () => 
     master = await start(port)
     await page.getByText("live", { exact: true }).waitFor()
     await row(page, "going").waitFor({ state: "detached" })
-    await row(page, "staying").getByText("running").waitFor()
+    await row(page, "staying").getByText("serving").waitFor()
   })
 
   it("creates a new API key, keeps using it, and signs out other windows", async () => {
@@ -292,7 +292,7 @@ describe.skipIf(program === undefined)("the master's page, in a browser", () => 
     await shown.getByRole("button", { name: "Close" }).click()
     await other.getByText("Unauthorized: Invalid API key").waitFor()
     await create(await forward(), "bridge")
-    await row(page, "bridge").getByText("running").waitFor()
+    await row(page, "bridge").getByText("serving").waitFor()
   })
 
   it("passes axe-core in light and dark, and fits a phone", async () => {

@@ -311,7 +311,7 @@ describe("Master", () => {
         const [web] = before.list
         assert.deepStrictEqual(web === undefined ? [] : bytesOf(web), [15, 30])
         assert.deepStrictEqual(yield* master.versions(web?.id ?? ""), before.versions)
-        assert.deepStrictEqual(yield* master.pending, [])
+        assert.deepStrictEqual(yield* master.problems, [])
       })
     ))
 
@@ -402,6 +402,101 @@ describe("Master", () => {
       })
     ))
 
+  it("a server waits for its client, and a client for its server, until both serve; events say so at once", () =>
+    inWorld(({ start }) =>
+      Effect.gen(function* () {
+        const master = yield* start
+        const client = yield* master.create({ url: "client://k@master:1/target:80?mode=2", alias: "c" })
+        yield* Effect.sleep("1 second")
+        assert.deepInclude(yield* master.get(client.id), {
+          status: "running",
+          serving: false,
+          reason: "connect master:1: connection refused"
+        })
+        assert.deepStrictEqual(yield* master.problems, [])
+        const server = yield* master.create({ url: "server://k@master:1/master:8080?mode=1", alias: "s" })
+        assert.deepInclude(server, { status: "running", serving: false, reason: "no client has connected yet" })
+        const since = (yield* master.events.last(1000)).length
+        yield* Effect.sleep("4 seconds")
+        for (const { id } of [server, client]) {
+          assert.deepInclude(yield* master.get(id), { status: "running", serving: true, reason: "" })
+        }
+        // The report interval is 5 s: these did not wait for it.
+        const serving = (yield* master.events.last(1000))
+          .slice(since)
+          .flatMap(({ instance, type }) => (type === "update" && instance?.serving === true ? [instance.alias] : []))
+        assert.sameMembers(serving, ["s", "c"])
+        const stopped = (yield* master.patch(client.id, { action: "stop" })).instance
+        assert.deepInclude(stopped, { status: "stopped", serving: false, reason: "stopped" })
+        yield* Effect.sleep("1 second")
+        assert.deepInclude(yield* master.get(server.id), {
+          status: "running",
+          serving: false,
+          reason: "the client is away: the peer ended the session"
+        })
+      })
+    ))
+
+  it("a client that failed over serves, and names the server that it does without", () =>
+    inWorld(({ start }) =>
+      Effect.gen(function* () {
+        const master = yield* start
+        yield* master.create({ url: "server://k@master:2/master:8080?mode=1" })
+        const { id } = yield* master.create({ url: "client://k@master:1,master:2/target:80?mode=2" })
+        yield* Effect.sleep("6 seconds")
+        const reason = "connected to master:2; not connected: connect master:1: connection refused"
+        assert.deepInclude(yield* master.get(id), { status: "running", serving: true, reason })
+        yield* master.create({ url: "server://k@master:1/master:8081?mode=1" })
+        yield* Effect.sleep("20 seconds")
+        assert.deepInclude(yield* master.get(id), { serving: true, reason: "" })
+      })
+    ))
+
+  it("an instance whose targets all refuse does not serve until one answers, or has not been tried for a while", () =>
+    inWorld(({ start, visit }) =>
+      Effect.gen(function* () {
+        const master = yield* start
+        const one = yield* master.create({ url: "client://master:8080/target:81?mode=1" })
+        const two = yield* master.create({ url: "client://master:8081/target:81,target:82?mode=1" })
+        const both = yield* master.create({ url: "client://master:8082/target:81,target:80?mode=1" })
+        for (const { serving } of [one, two, both]) assert.isTrue(serving)
+        for (const port of [8080, 8081, 8082]) yield* Effect.ignore(visit(port))
+        assert.deepInclude(yield* master.get(one.id), {
+          status: "running",
+          serving: false,
+          reason: "no target answers: connect target:81: connection refused",
+          refused: { target: 1 }
+        })
+        assert.deepInclude(yield* master.get(two.id), {
+          serving: false,
+          reason: "no target answers: connect target:81: connection refused; connect target:82: connection refused"
+        })
+        assert.deepInclude(yield* master.get(both.id), { serving: true, reason: "", refused: {} })
+        yield* Effect.sleep("31 seconds")
+        for (const { id } of [one, two]) assert.deepInclude(yield* master.get(id), { serving: true, reason: "" })
+      })
+    ))
+
+  it("names the instances in error among its problems while they are, and counts those beyond twenty", () =>
+    inWorld(({ start }) =>
+      Effect.gen(function* () {
+        const master = yield* start
+        yield* master.create({ url: forward(8080) })
+        const { id } = yield* master.create({ url: forward(8080), alias: "b" })
+        assert.deepStrictEqual(yield* master.problems, [
+          `instance ${id} (b) is in error: listen master:8080: address already in use`
+        ])
+        yield* Effect.forEach(Array.from({ length: 21 }), () => master.create({ url: forward(8080) }))
+        const problems = yield* master.problems
+        assert.strictEqual(problems.length, 21)
+        assert.strictEqual(problems[20], "2 more instances are in error")
+        for (const { id, status } of yield* master.list) {
+          if (status === "error") yield* master.patch(id, { action: "stop" })
+        }
+        assert.deepStrictEqual(yield* master.problems, [])
+      })
+    ))
+
   it("publishes new traffic even if a caller has read it before", () =>
     inWorld(({ start, visit }) =>
       Effect.gen(function* () {
@@ -447,6 +542,29 @@ describe("Master", () => {
           yield* Effect.sleep("6 seconds")
           assert.deepStrictEqual(yield* master.storeProblem, now ? Option.some(error.message) : Option.none())
         }
+      })
+    ))
+
+  it("a store that can be read and refuses changes is a problem until a change succeeds, with no flapping", () =>
+    inWorld(({ logged, start, store }) =>
+      Effect.gen(function* () {
+        const master = yield* start
+        const error = new InstanceStore.StoreError({ reason: "Unavailable", place: "disk", detail: "disk full" })
+        const { insert, saveIdentity } = store
+        let isFull = true
+        Object.assign(store, {
+          saveIdentity: (fields: Partial<InstanceStore.Identity>) => (isFull ? error : saveIdentity(fields)),
+          insert: (stored: InstanceStore.Stored) => (isFull ? error : insert(stored))
+        })
+        yield* Effect.flip(master.create({ url: forward(8080) }))
+        for (let seconds = 0; seconds < 30; seconds++) {
+          yield* Effect.sleep("1 second")
+          assert.deepStrictEqual(yield* master.storeProblem, Option.some(error.message))
+        }
+        assert.strictEqual(logged.filter((line) => line.includes("disk full")).length, 1)
+        isFull = false
+        yield* Effect.sleep("6 seconds")
+        assert.deepStrictEqual(yield* master.storeProblem, Option.none())
       })
     ))
 

@@ -28,6 +28,9 @@ const keyEntry: Instance = {
   udps: 0,
   ...noTraffic,
   error: "",
+  serving: true,
+  reason: "",
+  refused: {},
   version: 1
 }
 const event = (number: number): Event => ({ type: "log", time: "", instance: null, logs: String(number) })

@@ -25,6 +25,9 @@ const instance = (id: string, more: Partial<Instance> = {}): Instance => ({
   udps: 0,
   ...noTraffic,
   error: "",
+  serving: true,
+  reason: "",
+  refused: {},
   version: 1,
   ...more
 })

@@ -14,6 +14,7 @@ import * as TunnelMetrics from "../../src/tunnel/TunnelMetrics.js"
 const figures = (bytes: number, tcps = 0): TunnelMetrics.Figures => ({
   checkpoint: new Checkpoint({
     status: "serving",
+    reason: "",
     mode: 1,
     ping: Option.some(12.5),
     pool: { idle: 8, capacity: 16, waiting: 1 },

@@ -93,15 +93,9 @@ const metrics = (tunnels: ReadonlyArray<Tunnel.Tunnel["Type"]>, version: string)
 const health = (tunnels: ReadonlyArray<Tunnel.Tunnel["Type"]>) =>
   Effect.gen(function* () {
     if (tunnels.length === 0) return answer("starting", "the tunnel is not open yet")
-    for (const { config, status } of tunnels) {
-      switch (yield* status) {
-        case "waiting":
-          return answer("waiting", config._tag === "Server" ? "no client is connected" : "not connected to the server")
-        case "stopping":
-          return answer("stopping", "visitors who are being served may finish")
-        case "serving":
-          continue
-      }
+    for (const { checkpoint } of tunnels) {
+      const { reason, status } = yield* checkpoint
+      if (status !== "serving") return answer(status, reason)
     }
     return answer("serving", "visitors are served")
   })
