@@ -10,21 +10,31 @@ import * as Redacted from "effect/Redacted"
 
 export type Action =
   | { readonly _tag: "List" }
-  | { readonly _tag: "Get" | "Remove" | "Versions"; readonly id: string }
+  | { readonly _tag: "Get" | "Versions"; readonly id: string }
+  | ({ readonly _tag: "Remove"; readonly id: string } & Conditional)
   | { readonly _tag: "Create"; readonly url: string; readonly alias: Option.Option<string> }
-  | { readonly _tag: "Act"; readonly id: string; readonly action: "start" | "stop" | "restart" | "reset" }
-  | {
+  | ({
+      readonly _tag: "Act"
+      readonly id: string
+      readonly action: "start" | "stop" | "restart" | "reset"
+    } & Conditional)
+  | ({
       readonly _tag: "Set"
       readonly id: string
       readonly url: Option.Option<string>
       readonly alias: Option.Option<string>
       readonly restart: Option.Option<boolean>
-    }
+    } & Conditional)
   | { readonly _tag: "Logs"; readonly id: string; readonly follow: boolean }
-  | { readonly _tag: "Rollback"; readonly id: string; readonly version: number }
+  | ({ readonly _tag: "Rollback"; readonly id: string; readonly version: number } & Conditional)
   | { readonly _tag: "Events" | "Info" }
   | { readonly _tag: "SaveProfile" }
   | { readonly _tag: "Tcping"; readonly target: string }
+
+interface Conditional {
+  /** The version that the instance must have. Defaults to any. */
+  readonly ifVersion: Option.Option<number>
+}
 
 export interface Operation {
   readonly action: Action
@@ -49,7 +59,7 @@ export const commands = <E, R>(operate: (operation: Operation) => Effect.Effect<
     ).pipe(Command.withDescription(description))
 
   const act = <const Name extends "start" | "stop" | "restart" | "reset">(name: Name, description: string) =>
-    leaf(name, description, { id }, ({ id }) => ({ _tag: "Act", id, action: name }))
+    leaf(name, description, { ifVersion, id }, ({ id, ifVersion }) => ({ _tag: "Act", id, action: name, ifVersion }))
 
   const instances = Command.make("instances").pipe(
     Command.withDescription("Manage the instances of a master: its tunnels"),
@@ -68,20 +78,23 @@ export const commands = <E, R>(operate: (operation: Operation) => Effect.Effect<
       leaf(
         "set",
         "Change the URL, alias or restart policy of an instance",
-        { url: newUrl, alias, restart, id },
-        ({ alias, id, restart, url }) => ({ _tag: "Set", id, url, alias, restart })
+        { url: newUrl, alias, restart, ifVersion, id },
+        ({ alias, id, ifVersion, restart, url }) => ({ _tag: "Set", id, url, alias, restart, ifVersion })
       ),
-      leaf("rm", "Stop an instance and delete it", { id }, ({ id }) => ({ _tag: "Remove", id })),
+      leaf("rm", "Stop an instance and delete it", { ifVersion, id }, ({ id, ifVersion }) => ({
+        _tag: "Remove",
+        id,
+        ifVersion
+      })),
       leaf("logs", "Print the last log lines of an instance", { follow, id }, ({ follow, id }) => ({
         _tag: "Logs",
         id,
         follow
       })),
       leaf("versions", "List the URLs of an instance, newest first", { id }, ({ id }) => ({ _tag: "Versions", id })),
-      leaf("rollback", "Set the URL of an earlier version again", { id, version }, ({ id, version }) => ({
+      leaf("rollback", "Set the URL of an earlier version again", { ifVersion, id, version }, (given) => ({
         _tag: "Rollback",
-        id,
-        version
+        ...given
       }))
     ])
   )
@@ -121,6 +134,11 @@ const id = Args.text({ name: "id" }).pipe(Args.withDescription("Id of the instan
 const url = Args.text({ name: "url" }).pipe(Args.withDescription("server://... or client://..., see `nodepass --help`"))
 const version = Args.integer({ name: "version" }).pipe(
   Args.withDescription("Number of the version, see `instances versions`")
+)
+const ifVersion = Options.integer("if-version").pipe(
+  Options.withPseudoName("number"),
+  Options.withDescription("Change the instance only if this is its version, as `instances get` shows it"),
+  Options.optional
 )
 const target = Args.text({ name: "host:port" }).pipe(Args.withDescription("Address to connect to"))
 const newUrl = Options.text("url").pipe(

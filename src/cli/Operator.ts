@@ -40,7 +40,8 @@ export const operate = ({
   Effect.gen(function* () {
     const profile = yield* Profile.load(options)
     if (action._tag === "SaveProfile") return yield* Profile.save(profile)
-    return yield* perform(action, { client: yield* MasterClient.make(profile), json })
+    const expectedVersion = "ifVersion" in action ? Option.getOrUndefined(action.ifVersion) : undefined
+    return yield* perform(action, { client: yield* MasterClient.make({ ...profile, expectedVersion }), json })
   }).pipe(
     Effect.mapError((error) =>
       error instanceof OperatorError ? error : new OperatorError({ problem: problemOf(error) })

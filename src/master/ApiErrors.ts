@@ -50,6 +50,13 @@ export class Conflict extends Data.TaggedError("Conflict")<Fields> {
   }
 }
 
+/** The version is another than `If-Match` says. The change was not made. */
+export class PreconditionFailed extends Data.TaggedError("PreconditionFailed")<Fields> {
+  override get message(): string {
+    return this.error
+  }
+}
+
 /** Too many wrong API keys came from the caller's address. */
 export class TooMany extends Data.TaggedError("TooMany")<Fields> {
   override get message(): string {
@@ -86,6 +93,11 @@ export const schemas = {
   Forbidden: schema(Forbidden, 403, "The list entry of the API key does not support this operation."),
   NotFound: schema(NotFound, 404, "The instance or the version does not exist."),
   Conflict: schema(Conflict, 409, "The instance already has this URL."),
+  PreconditionFailed: schema(
+    PreconditionFailed,
+    412,
+    "The version is another than If-Match says; ETag has the present one. The change was not made."
+  ),
   TooMany: schema(
     TooMany,
     429,

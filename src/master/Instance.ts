@@ -30,6 +30,17 @@ export class NoVersion extends Schema.TaggedError<NoVersion>()("NoVersion", {
   }
 }
 
+/** What was to be changed is not of a version that the caller expects. Nothing was changed. */
+export class VersionMismatch extends Schema.TaggedError<VersionMismatch>()("VersionMismatch", {
+  what: Schema.String,
+  /** The present entity tag, with its quotes. */
+  tag: Schema.String
+}) {
+  override get message(): string {
+    return `If-Match: ${this.what} has changed; its version is ${this.tag} now`
+  }
+}
+
 /** 8 lower-case hex digits. */
 export const Id = Schema.String.pipe(Schema.pattern(/^[0-9a-f]{8}$/), Schema.brand("InstanceId")).annotations({
   identifier: "InstanceId",
@@ -203,6 +214,15 @@ export interface Patch {
   readonly restart?: boolean | undefined
   readonly meta?: { readonly peer?: PatchPeer | undefined; readonly tags?: Meta["tags"] | undefined } | undefined
   readonly action?: Action | undefined
+}
+
+/** Conditions of a change. */
+export interface Expected {
+  /**
+   * Called with the present entity tag, of an instance its version in quotes, when nothing else can change it any more.
+   * The change fails with `VersionMismatch` when it returns `false`. Defaults to any version.
+   */
+  readonly expects?: ((tag: string) => boolean) | undefined
 }
 
 /** The result of a patch. */

@@ -11,6 +11,7 @@ import * as TunnelUrl from "../url/TunnelUrl.js"
 import type { UrlError } from "../url/UrlError.js"
 import {
   type Action,
+  type Expected,
   Id,
   type Instance,
   type Meta,
@@ -21,7 +22,8 @@ import {
   type Patch,
   type Patched,
   type PatchPeer,
-  SameUrl
+  SameUrl,
+  VersionMismatch
 } from "./Instance.js"
 import type { InstanceStore, StoreError } from "./InstanceStore.js"
 import type { Instances } from "./Instances.js"
@@ -34,13 +36,22 @@ export interface InstanceChanges {
     readonly url: string
     readonly alias?: string | undefined
   }) => Effect.Effect<Instance, StoreError | UrlError>
-  readonly patch: (id: string, patch: Patch) => Effect.Effect<Patched, NoInstance | StoreError>
-  readonly replace: (id: string, url: string) => Effect.Effect<Instance, NoInstance | SameUrl | StoreError | UrlError>
+  readonly patch: (
+    id: string,
+    patch: Patch,
+    expected?: Expected
+  ) => Effect.Effect<Patched, NoInstance | StoreError | VersionMismatch>
+  readonly replace: (
+    id: string,
+    url: string,
+    expected?: Expected
+  ) => Effect.Effect<Instance, NoInstance | SameUrl | StoreError | UrlError | VersionMismatch>
   readonly rollback: (
     id: string,
-    version: number
-  ) => Effect.Effect<Instance, NoInstance | NoVersion | SameUrl | StoreError | UrlError>
-  readonly remove: (id: string) => Effect.Effect<void, NoInstance | StoreError>
+    version: number,
+    expected?: Expected
+  ) => Effect.Effect<Instance, NoInstance | NoVersion | SameUrl | StoreError | UrlError | VersionMismatch>
+  readonly remove: (id: string, expected?: Expected) => Effect.Effect<void, NoInstance | StoreError | VersionMismatch>
 }
 
 export interface Options {
@@ -53,10 +64,29 @@ export interface Options {
 }
 
 export const make = ({ complete, crypto, health, instances, store }: Options): InstanceChanges => {
-  const newId = Effect.repeat(
-    Effect.map(crypto.randomBytes(4), (bytes) => Id.make(Encoding.encodeHex(bytes))),
-    { while: (id) => instances.has(id) }
+  /** The ids of instances that are being created: they are not in the list yet. */
+  const drawn = new Set<string>()
+  /** An id that no instance has, reserved until the scope closes. */
+  const newId = Effect.acquireRelease(
+    Effect.repeat(
+      Effect.map(crypto.randomBytes(4), (bytes) => Id.make(Encoding.encodeHex(bytes))),
+      { while: (id) => instances.has(id) || drawn.has(id) }
+    ).pipe(Effect.tap((id) => Effect.sync(() => drawn.add(id)))),
+    (id) => Effect.sync(() => drawn.delete(id))
   )
+
+  /** Changes the instance if it is of a version that the caller expects: what that is cannot change in between. */
+  const change = <A, E>(
+    id: string,
+    expected: Expected | undefined,
+    change: (instance: ManagedInstance.ManagedInstance) => Effect.Effect<A, E>
+  ) =>
+    instances.change(id, (instance): Effect.Effect<A, E | VersionMismatch> => {
+      const tag = `"${instance.stored.version}"`
+      return expected?.expects?.(tag) === false
+        ? new VersionMismatch({ what: `instance ${id}`, tag })
+        : change(instance)
+    })
 
   const setUrl = (instance: ManagedInstance.ManagedInstance, { config, text: url }: TunnelUrl.Completed) =>
     Effect.gen(function* () {
@@ -117,46 +147,42 @@ export const make = ({ complete, crypto, health, instances, store }: Options): I
         })
         yield* Effect.ensuring(instance.tunnel.start, list)
         return yield* ManagedInstance.read(instance)
-      }).pipe(Effect.uninterruptible, Effect.withSpan("Master.create")),
-    patch: (id, { action, alias, meta, restart }) =>
-      instances
-        .change(id, (instance) =>
-          Effect.gen(function* () {
-            if (alias !== undefined || restart !== undefined || meta !== undefined) {
-              const { stored } = instance
-              const fields = {
-                alias: alias ?? stored.alias,
-                restart: restart ?? stored.restart,
-                meta: { peer: patchedPeer(stored.meta.peer, meta?.peer), tags: meta?.tags ?? stored.meta.tags }
-              }
-              yield* health.track(store.save(instance.id, fields))
-              instance.stored = { ...stored, ...fields }
-              instances.publish("update", instance)
+      }).pipe(Effect.scoped, Effect.uninterruptible, Effect.withSpan("Master.create")),
+    patch: (id, { action, alias, meta, restart }, expected) =>
+      change(id, expected, (instance) =>
+        Effect.gen(function* () {
+          if (alias !== undefined || restart !== undefined || meta !== undefined) {
+            const { stored } = instance
+            const fields = {
+              alias: alias ?? stored.alias,
+              restart: restart ?? stored.restart,
+              meta: { peer: patchedPeer(stored.meta.peer, meta?.peer), tags: meta?.tags ?? stored.meta.tags }
             }
-            const note = action === undefined ? Option.none<string>() : yield* act(instance, action)
-            return { instance: yield* ManagedInstance.read(instance), note }
-          })
-        )
-        .pipe(Effect.withSpan("Master.patch", { attributes: { id, action } })),
-    replace: (id, url) =>
-      instances
-        .change(id, (instance) => Effect.flatMap(complete(url), (completed) => setUrl(instance, completed)))
-        .pipe(Effect.withSpan("Master.replace", { attributes: { id } })),
-    rollback: (id, version) =>
-      instances
-        .change(id, (instance) =>
-          Effect.gen(function* () {
-            const versions = yield* health.trackRead(store.versions(instance.id))
-            const found = versions.find((other) => other.version === version)
-            if (found === undefined) return yield* new NoVersion({ id, version })
-            return yield* setUrl(instance, { text: found.url, config: yield* TunnelUrl.parse(found.url) })
-          })
-        )
-        .pipe(Effect.withSpan("Master.rollback", { attributes: { id, version } })),
-    remove: (id) =>
-      instances
-        .change(id, (instance) => Effect.zipRight(health.track(store.remove(instance.id)), instances.remove(instance)))
-        .pipe(Effect.withSpan("Master.remove", { attributes: { id } }))
+            yield* health.track(store.save(instance.id, fields))
+            instance.stored = { ...stored, ...fields }
+            instances.publish("update", instance)
+          }
+          const note = action === undefined ? Option.none<string>() : yield* act(instance, action)
+          return { instance: yield* ManagedInstance.read(instance), note }
+        })
+      ).pipe(Effect.withSpan("Master.patch", { attributes: { id, action } })),
+    replace: (id, url, expected) =>
+      change(id, expected, (instance) =>
+        Effect.flatMap(complete(url), (completed) => setUrl(instance, completed))
+      ).pipe(Effect.withSpan("Master.replace", { attributes: { id } })),
+    rollback: (id, version, expected) =>
+      change(id, expected, (instance) =>
+        Effect.gen(function* () {
+          const versions = yield* health.trackRead(store.versions(instance.id))
+          const found = versions.find((other) => other.version === version)
+          if (found === undefined) return yield* new NoVersion({ id, version })
+          return yield* setUrl(instance, { text: found.url, config: yield* TunnelUrl.parse(found.url) })
+        })
+      ).pipe(Effect.withSpan("Master.rollback", { attributes: { id, version } })),
+    remove: (id, expected) =>
+      change(id, expected, (instance) =>
+        Effect.zipRight(health.track(store.remove(instance.id)), instances.remove(instance))
+      ).pipe(Effect.withSpan("Master.remove", { attributes: { id } }))
   }
 }
 

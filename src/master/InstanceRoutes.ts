@@ -8,7 +8,8 @@ import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import { BadRequest, badUrl, Forbidden, notFound, notStored, sameUrl } from "./ApiErrors.js"
 import { ApiKey } from "./ApiKey.js"
-import { keyEntry, keyId } from "./Instance.js"
+import * as IfMatch from "./IfMatch.js"
+import { type Instance, keyEntry, keyId, VersionMismatch } from "./Instance.js"
 import type * as Journal from "./Journal.js"
 import { Master } from "./Master.js"
 import { Caller, type withPrefix } from "./MasterApi.js"
@@ -34,25 +35,37 @@ export const layer = (api: ReturnType<typeof withPrefix>) =>
         .handle("list", () => Effect.zipWith(master.list, callersKey, (list, key) => [...list, key]))
         .handle(
           "create",
-          ({ payload }) => master.create(payload).pipe(Effect.catchTags({ UrlError: badUrl, StoreError: notStored })),
+          ({ payload }) =>
+            master
+              .create(payload)
+              .pipe(Effect.catchTags({ UrlError: badUrl, StoreError: notStored }), Effect.tap(setTag)),
           { uninterruptible: true }
         )
-        .handle("get", ({ path: { id } }) => (id === keyId ? callersKey : Effect.catchAll(master.get(id), notFound)))
+        .handle("get", ({ path: { id } }) =>
+          Effect.tap(id === keyId ? callersKey : Effect.catchAll(master.get(id), notFound), setTag)
+        )
         .handle(
           "patch",
-          ({ path: { id }, payload }) =>
+          ({ path: { id }, payload, request }) =>
             Effect.gen(function* () {
+              const expects = yield* IfMatch.conditionOf(request)
               if (id === keyId) {
                 const isRestart = Object.keys(payload).join() === "action" && payload.action === "restart"
-                return yield* isRestart
-                  ? newKey
-                  : new BadRequest({ error: "action: expected restart and no other field for the API key" })
+                if (!isRestart) {
+                  return yield* new BadRequest({ error: "action: expected restart and no other field for the API key" })
+                }
+                const { version } = yield* callersKey
+                const tag = IfMatch.tagOf(version)
+                if (!expects(tag)) return yield* IfMatch.notMet(new VersionMismatch({ what: "the API key", tag }))
+                return yield* Effect.tap(newKey, setTag)
               }
-              const patched = master.patch(id, payload)
+              const patched = master.patch(id, payload, { expects })
               const { instance, note } = yield* Effect.catchTags(patched, {
                 NoInstance: notFound,
-                StoreError: notStored
+                StoreError: notStored,
+                VersionMismatch: IfMatch.notMet
               })
+              yield* setTag(instance)
               if (Option.isSome(note)) yield* RequestMiddleware.setHeader("x-nodepass-note", note.value)
               return instance
             }),
@@ -60,21 +73,27 @@ export const layer = (api: ReturnType<typeof withPrefix>) =>
         )
         .handle(
           "put",
-          ({ path: { id }, payload: { url } }) =>
-            master
-              .replace(id, url)
-              .pipe(
-                Effect.catchTags({ NoInstance: notFound, StoreError: notStored, UrlError: badUrl, SameUrl: sameUrl }),
-                unlessKey(id, "given a URL")
-              ),
+          ({ path: { id }, payload: { url }, request }) =>
+            Effect.flatMap(IfMatch.conditionOf(request), (expects) => master.replace(id, url, { expects })).pipe(
+              Effect.catchTags({
+                NoInstance: notFound,
+                StoreError: notStored,
+                UrlError: badUrl,
+                SameUrl: sameUrl,
+                VersionMismatch: IfMatch.notMet
+              }),
+              Effect.tap(setTag),
+              unlessKey(id, "given a URL")
+            ),
           { uninterruptible: true }
         )
         .handle(
           "remove",
-          ({ path: { id } }) =>
-            master
-              .remove(id)
-              .pipe(Effect.catchTags({ NoInstance: notFound, StoreError: notStored }), unlessKey(id, "deleted")),
+          ({ path: { id }, request }) =>
+            Effect.flatMap(IfMatch.conditionOf(request), (expects) => master.remove(id, { expects })).pipe(
+              Effect.catchTags({ NoInstance: notFound, StoreError: notStored, VersionMismatch: IfMatch.notMet }),
+              unlessKey(id, "deleted")
+            ),
           { uninterruptible: true }
         )
         .handle("versions", ({ path: { id } }) =>
@@ -82,15 +101,17 @@ export const layer = (api: ReturnType<typeof withPrefix>) =>
         )
         .handle(
           "rollback",
-          ({ path: { id }, payload: { version } }) =>
-            master.rollback(id, version).pipe(
+          ({ path: { id }, payload: { version }, request }) =>
+            Effect.flatMap(IfMatch.conditionOf(request), (expects) => master.rollback(id, version, { expects })).pipe(
               Effect.catchTags({
                 NoInstance: notFound,
                 NoVersion: notFound,
                 StoreError: notStored,
                 UrlError: badUrl,
-                SameUrl: sameUrl
+                SameUrl: sameUrl,
+                VersionMismatch: IfMatch.notMet
               }),
+              Effect.tap(setTag),
               unlessKey(id, "rolled back")
             ),
           { uninterruptible: true }
@@ -114,6 +135,8 @@ export const layer = (api: ReturnType<typeof withPrefix>) =>
   )
 
 // internal
+
+const setTag = ({ version }: Instance) => IfMatch.setTag(IfMatch.tagOf(version))
 
 /** Fails instead when the id is that of the API key. */
 const unlessKey =

@@ -16,6 +16,7 @@ import * as TunnelUrl from "../url/TunnelUrl.js"
 import type { UrlError } from "../url/UrlError.js"
 import {
   type Event,
+  type Expected,
   formatTime,
   type Instance,
   type NoInstance,
@@ -23,7 +24,8 @@ import {
   type Patch,
   type Patched,
   type SameUrl,
-  type Version
+  type Version,
+  type VersionMismatch
 } from "./Instance.js"
 import * as ConcealedCertificates from "./ConcealedCertificates.js"
 import * as InstanceChanges from "./InstanceChanges.js"
@@ -43,8 +45,10 @@ export class Master extends Context.Tag("nodepass/Master")<
   Master,
   {
     readonly identity: Effect.Effect<Identity>
-    /** Stores the given fields of the identity; the others stay as they are. */
+    /** Stores the given fields of the identity; the others stay as they are. Changes run one after the other. */
     readonly identify: (fields: Partial<Identity>) => Effect.Effect<void, StoreError>
+    /** Sets the master's alias. The entity tag is that of the present alias. */
+    readonly rename: (alias: string, expected?: Expected) => Effect.Effect<void, StoreError | VersionMismatch>
     /** Completes when the API key is replaced the next time: by this process, or in the store by another one. */
     readonly keyReplaced: Effect.Effect<void>
     /** In the order of their creation. */
@@ -55,18 +59,27 @@ export class Master extends Context.Tag("nodepass/Master")<
       readonly url: string
       readonly alias?: string | undefined
     }) => Effect.Effect<Instance, StoreError | UrlError>
-    readonly patch: (id: string, patch: Patch) => Effect.Effect<Patched, NoInstance | StoreError>
+    readonly patch: (
+      id: string,
+      patch: Patch,
+      expected?: Expected
+    ) => Effect.Effect<Patched, NoInstance | StoreError | VersionMismatch>
     /** Sets the URL, as a new version, and restarts the instance. */
-    readonly replace: (id: string, url: string) => Effect.Effect<Instance, NoInstance | SameUrl | StoreError | UrlError>
+    readonly replace: (
+      id: string,
+      url: string,
+      expected?: Expected
+    ) => Effect.Effect<Instance, NoInstance | SameUrl | StoreError | UrlError | VersionMismatch>
     /** Removes the instance from the store, then stops it. */
-    readonly remove: (id: string) => Effect.Effect<void, NoInstance | StoreError>
+    readonly remove: (id: string, expected?: Expected) => Effect.Effect<void, NoInstance | StoreError | VersionMismatch>
     /** Newest first. */
     readonly versions: (id: string) => Effect.Effect<ReadonlyArray<Version>, NoInstance | StoreError>
     /** Sets the URL of an earlier version again, as a new version, and restarts the instance. */
     readonly rollback: (
       id: string,
-      version: number
-    ) => Effect.Effect<Instance, NoInstance | NoVersion | SameUrl | StoreError | UrlError>
+      version: number,
+      expected?: Expected
+    ) => Effect.Effect<Instance, NoInstance | NoVersion | SameUrl | StoreError | UrlError | VersionMismatch>
     readonly logs: (id: string) => Effect.Effect<Journal.Journal<string>, NoInstance>
     readonly traffic: (id: string) => Effect.Effect<TrafficHistory, NoInstance>
     readonly events: Journal.Journal<Event>
@@ -131,6 +144,7 @@ const make = (options: Options) =>
       ...changes,
       identity: identity.get,
       identify: identity.update,
+      rename: identity.rename,
       keyReplaced: identity.keyReplaced,
       list: Effect.suspend(() => Effect.forEach(instances.list(), ManagedInstance.read)),
       get: (id) => Effect.flatMap(instances.find(id), ManagedInstance.read),

@@ -21,14 +21,21 @@ export interface Options {
   /** The base URL of the API, e.g. `http://127.0.0.1:9090/api/v1`. */
   readonly url: string
   readonly key: Redacted.Redacted
+  /** Sent as `If-Match` with every change: the master refuses it when the version of the instance is another. */
+  readonly expectedVersion?: number | undefined
 }
 
 export type StreamError = HttpClientError.HttpClientError | ParseResult.ParseError
 
 /** Endpoints are called by group and name: `client.instances.list()`. Errors are those of `ApiErrors`. */
-export const make = ({ key, url }: Options) =>
+export const make = ({ expectedVersion, key, url }: Options) =>
   Effect.gen(function* () {
-    const withKey = HttpClient.mapRequest(HttpClientRequest.setHeader("x-api-key", Redacted.value(key)))
+    const withKey = HttpClient.mapRequest((request: HttpClientRequest.HttpClientRequest) => {
+      const keyed = HttpClientRequest.setHeader(request, "x-api-key", Redacted.value(key))
+      return expectedVersion === undefined || request.method === "GET"
+        ? keyed
+        : HttpClientRequest.setHeader(keyed, "if-match", `"${expectedVersion}"`)
+    })
     const base = url.replace(/\/+$/, "")
     const calls = yield* HttpApiClient.make(MasterApi, { baseUrl: base, transformClient: withKey })
     const http = HttpClient.filterStatusOk(withKey(yield* HttpClient.HttpClient))

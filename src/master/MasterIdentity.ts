@@ -6,18 +6,24 @@ import * as Effect from "effect/Effect"
 import * as Encoding from "effect/Encoding"
 import * as Option from "effect/Option"
 import { Crypto } from "../transport/Crypto.js"
+import { type Expected, VersionMismatch } from "./Instance.js"
 import { type Identity, InstanceStore, type StoreError } from "./InstanceStore.js"
 import type { StoreHealth } from "./StoreHealth.js"
 
 export interface MasterIdentity {
   readonly get: Effect.Effect<Identity>
-  /** Stores the given fields; the others stay as they are. */
+  /** Stores the given fields; the others stay as they are. Changes run one after the other. */
   readonly update: (fields: Partial<Identity>) => Effect.Effect<void, StoreError>
+  /** Stores the alias. `expects` is called with the entity tag of the present one: see `tagOf`. */
+  readonly rename: (alias: string, expected?: Expected) => Effect.Effect<void, StoreError | VersionMismatch>
   /** Reads the identity from the store again: `nodepass key` may have replaced the key. */
   readonly refresh: Effect.Effect<void, StoreError>
   /** Completes when the key is replaced the next time. */
   readonly keyReplaced: Effect.Effect<void>
 }
+
+/** The entity tag of what callers can change: the alias. */
+export const tagOf = ({ alias }: Pick<Identity, "alias">): string => `"${Encoding.encodeBase64Url(alias)}"`
 
 /** The identity in the store. Creates one with a random id when the store is new. */
 export const open: Effect.Effect<Identity, StoreError, Crypto | InstanceStore> = Effect.gen(function* () {
@@ -45,14 +51,26 @@ export const make = (health: StoreHealth): Effect.Effect<MasterIdentity, StoreEr
         yield* Deferred.succeed(replaced, undefined)
         replaced = yield* Deferred.make<void>()
       })
+    const lock = yield* Effect.makeSemaphore(1)
+    const inTurn = <A, E>(self: Effect.Effect<A, E>) => lock.withPermits(1)(Effect.uninterruptible(self))
+    const save = (fields: Partial<Identity>) =>
+      Effect.gen(function* () {
+        updates.started++
+        yield* health.track(store.saveIdentity(fields))
+        yield* set({ ...identity, ...fields })
+      }).pipe(Effect.ensuring(Effect.sync(() => updates.ended++)))
     return {
       get: Effect.sync(() => identity),
-      update: (fields) =>
-        Effect.gen(function* () {
-          updates.started++
-          yield* health.track(store.saveIdentity(fields))
-          yield* set({ ...identity, ...fields })
-        }).pipe(Effect.ensuring(Effect.sync(() => updates.ended++)), Effect.uninterruptible),
+      update: (fields) => inTurn(save(fields)),
+      rename: (alias, expected) =>
+        inTurn(
+          Effect.suspend((): Effect.Effect<void, StoreError | VersionMismatch> => {
+            const tag = tagOf(identity)
+            return expected?.expects?.(tag) === false
+              ? new VersionMismatch({ what: "the master", tag })
+              : save({ alias })
+          })
+        ),
       refresh: Effect.gen(function* () {
         const { ended } = updates
         const stored = yield* health.trackRead(store.identity)

@@ -42,8 +42,8 @@ export const layer = (
       HttpApiBuilder.middlewareCors({
         allowedOrigins: ["*"],
         allowedMethods: ["GET", "POST", "PATCH", "PUT", "DELETE", "OPTIONS"],
-        allowedHeaders: ["Content-Type", "Authorization", "X-API-Key", "Cache-Control", "Last-Event-ID"],
-        exposedHeaders: ["X-NodePass-Note", "Retry-After"]
+        allowedHeaders: ["Content-Type", "Authorization", "X-API-Key", "Cache-Control", "Last-Event-ID", "If-Match"],
+        exposedHeaders: ["X-NodePass-Note", "Retry-After", "ETag"]
       })
     ),
     Layer.provide(HttpApiBuilder.middleware(RequestMiddleware.make(paths), { withContext: true })),

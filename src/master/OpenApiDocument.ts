@@ -5,16 +5,40 @@ import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 
 /**
+ * Documents the header `If-Match` where 412 is a response.
+ *
  * Documents requests that cannot be decoded as `Failure`, since the master answers them like every other error.
  *
  * Removes schemas that nothing refers to then, duplicates, and unions of one member.
  */
 export const transform = (document: Record<string, unknown>): Record<string, unknown> => {
   const transformed = transformValue(document)
-  return Predicate.isRecord(transformed) ? transformed : document
+  return Predicate.isRecord(transformed) ? withConditions(transformed) : document
 }
 
 // internal
+
+/** Not as a header in the endpoint's schema: every call of a typed client would have to give it. */
+const withConditions = (document: Record<string, unknown>): Record<string, unknown> => {
+  const operations = Object.values(Predicate.isRecord(document["paths"]) ? document["paths"] : {})
+    .flatMap((path) => (Predicate.isRecord(path) ? Object.values(path) : []))
+    .filter(Predicate.isRecord)
+  for (const operation of operations) {
+    const { parameters, responses } = operation
+    if (!Predicate.isRecord(responses) || !("412" in responses)) continue
+    operation["parameters"] = [...(Array.isArray(parameters) ? parameters : []), ifMatch]
+  }
+  return document
+}
+
+const ifMatch = {
+  name: "If-Match",
+  in: "header",
+  required: false,
+  schema: { type: "string" },
+  description:
+    'The change is made only if the version is one of these, such as "3"; * for any. ETag of the responses has the version.'
+}
 
 const unused = ["HttpApiDecodeError", "Issue", "PropertyKey"]
 

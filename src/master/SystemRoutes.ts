@@ -12,8 +12,10 @@ import type { MasterConfig } from "../url/MasterUrl.js"
 import { BadRequest, notStored } from "./ApiErrors.js"
 import type { MasterInfo } from "./ApiPayloads.js"
 import { HostFigures } from "./HostFigures.js"
+import * as IfMatch from "./IfMatch.js"
 import { Master } from "./Master.js"
 import type { withPrefix } from "./MasterApi.js"
+import * as MasterIdentity from "./MasterIdentity.js"
 import * as Tcping from "./Tcping.js"
 
 export interface Options {
@@ -47,10 +49,15 @@ export const layer = (api: ReturnType<typeof withPrefix>, { config, version }: O
         } satisfies MasterInfo
       })
       return handlers
-        .handle("info", () => info)
+        .handle("info", () => Effect.tap(info, setTag))
         .handle(
           "rename",
-          ({ payload: { alias } }) => Effect.zipRight(Effect.catchAll(master.identify({ alias }), notStored), info),
+          ({ payload: { alias }, request }) =>
+            Effect.flatMap(IfMatch.conditionOf(request), (expects) => master.rename(alias, { expects })).pipe(
+              Effect.catchTags({ StoreError: notStored, VersionMismatch: IfMatch.notMet }),
+              Effect.zipRight(info),
+              Effect.tap(setTag)
+            ),
           { uninterruptible: true }
         )
         .handle("tcping", ({ urlParams: { target } }) =>
@@ -64,3 +71,7 @@ export const layer = (api: ReturnType<typeof withPrefix>, { config, version }: O
         )
     })
   )
+
+// internal
+
+const setTag = (info: MasterInfo) => IfMatch.setTag(MasterIdentity.tagOf(info))

@@ -19,9 +19,19 @@ export class Refused extends Error {
 export interface Api {
   readonly key: string
   readonly get: <A>(path: string) => Promise<A>
-  readonly send: <A>(method: "DELETE" | "PATCH" | "POST" | "PUT", path: string, body?: unknown) => Promise<Done<A>>
+  readonly send: <A>(
+    method: "DELETE" | "PATCH" | "POST" | "PUT",
+    path: string,
+    body?: unknown,
+    options?: SendOptions
+  ) => Promise<Done<A>>
   /** Calls `onText` with each chunk of a text stream, until it ends or the signal aborts it. */
   readonly follow: (path: string, onText: (text: string) => void, options: FollowOptions) => Promise<void>
+}
+
+interface SendOptions {
+  /** The instance as the user saw it: the master refuses the change if its URL is of another version by now. */
+  readonly seen?: Pick<Instance, "version"> | undefined
 }
 
 /** The call succeeded. */
@@ -56,8 +66,9 @@ export const make = (key: string): Api => {
   return {
     key,
     get: async (path) => json(await call("GET", path)),
-    send: async (method, path, body) => {
-      const response = await call(method, path, { body })
+    send: async (method, path, body, { seen } = {}) => {
+      const headers = seen === undefined ? {} : { "If-Match": `"${seen.version}"` }
+      const response = await call(method, path, { body, headers })
       return { value: await json(response), note: response.headers.get("X-NodePass-Note") ?? "" }
     },
     follow: async (path, onText, { headers, onOpen, signal }) => {

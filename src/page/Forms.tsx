@@ -102,9 +102,10 @@ export const Edit = ({ api, instance, onClose, onDone }: InstanceProps) => (
       const url = textOf(fields, "url")
       const meta = { tags: tagsFrom(textOf(fields, "tags")) }
       const body = { alias: textOf(fields, "alias"), restart: fields.get("restart") === "on", meta }
+      const options = { seen: instance }
       // The URL last: the master refuses a PUT of the current URL, so a retry after a refused PUT must not repeat it first.
-      const { value } = await api.send<Instance>("PATCH", path, body)
-      if (url !== instance.url) await api.send("PUT", path, { url })
+      const { value } = await api.send<Instance>("PATCH", path, body, options)
+      if (url !== instance.url) await api.send("PUT", path, { url }, options)
       onDone(value, "was saved")
     }}
   >
@@ -132,7 +133,7 @@ export const Delete = ({ api, instance, onClose, onDone }: InstanceProps) => (
     danger
     onClose={onClose}
     onSubmit={async () => {
-      await api.send("DELETE", `instances/${instance.id}`)
+      await api.send("DELETE", `instances/${instance.id}`, undefined, { seen: instance })
       onDone(instance, "was deleted")
     }}
   >
@@ -167,7 +168,7 @@ export const RollBack = ({
     action="Roll back"
     onClose={onClose}
     onSubmit={async () => {
-      await api.send("POST", `instances/${instance.id}/rollback`, { version: version.version })
+      await api.send("POST", `instances/${instance.id}/rollback`, { version: version.version }, { seen: instance })
       onDone(instance, `was rolled back to version ${version.version}`)
     }}
   >

@@ -259,7 +259,7 @@ const makeFigures = (phase: Phase) =>
     return { standing, figures }
   })
 
-const stopping = { status: "stopping", reason: "stopping: visitors who are being served may finish" } as const
+const stopping = { status: "stopping", reason: "visitors who are being served may finish" } as const
 
 /** As the URL's `mode` counts. */
 const modeOf = (runner: Runner.Runner | undefined): Checkpoint["mode"] =>

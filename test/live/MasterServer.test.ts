@@ -210,6 +210,69 @@ describe("the master's API", () => {
     assert.strictEqual((await call("POST", `/instances/${id}/rollback`, { version: 9 })).status, 404)
   })
 
+  law("makes a change only if the version is one of If-Match, and shows it as ETag", async ({ base, call }) => {
+    const url = forwardAt(await freePort())
+    const made = await call("POST", "/instances", { url })
+    assert.strictEqual(made.headers.get("etag"), '"1"')
+    const path = `/instances/${made.json.id}`
+    const send = async (method: string, ifMatch: string, body?: unknown, to = path) => {
+      const { headers, json, status } = await call(method, to, body, { "if-match": ifMatch })
+      return [status, headers.get("etag"), json?.error || undefined]
+    }
+    const stale = [412, '"1"', `If-Match: instance ${made.json.id} has changed; its version is "1" now`]
+    for (const tag of ['"2"', 'W/"1"', '"1.0"', '"a", "b"', '"x,1"', '""']) {
+      assert.deepStrictEqual(await send("PUT", tag, { url: `${url}&slot=7` }), stale, tag)
+      assert.deepStrictEqual(await send("PATCH", tag, { alias: "x" }), stale, tag)
+      assert.deepStrictEqual(await send("POST", tag, { version: 1 }, `${path}/rollback`), stale, tag)
+      assert.deepStrictEqual(await send("DELETE", tag), stale, tag)
+    }
+    for (const bad of ["1", '"1', "'1'", '"1" "2"', '*, "1"', "W/*", 'w/"1"', "", ",", '"1";']) {
+      for (const [method, body] of [["PUT", { url }], ["PATCH", { alias: "x" }], ["DELETE"]] as const) {
+        const [status, , error] = await send(method, bad, body)
+        assert.deepStrictEqual(
+          [status, error],
+          [400, `If-Match=${bad}: expected *, or versions in quotes with commas between: "3"`]
+        )
+      }
+    }
+    assert.deepInclude((await call("GET", path)).json, { alias: "", version: 1 })
+    for (const [at, tag] of ['"1"', "*", ' , "9",,W/"3" ,"3"'].entries()) {
+      const next = `"${at + 2}"`
+      assert.deepStrictEqual(await send("PUT", tag, { url: `${url}&slot=${at + 5}` }), [200, next, undefined])
+      assert.deepStrictEqual(await send("PATCH", next, { alias: `a${at}` }), [200, next, undefined])
+      assert.strictEqual((await call("GET", path)).headers.get("etag"), next)
+    }
+    // Of changes that expect one version, one is made.
+    const all = await Promise.all(
+      Array.from({ length: 8 }, (_, at) => send("PUT", '"4"', { url: `${url}&slot=${20 + at}` }))
+    )
+    assert.deepStrictEqual(all.map(([status]) => status).toSorted(), [200, ...Array.from({ length: 7 }, () => 412)])
+    assert.deepStrictEqual(await send("POST", '"5"', { version: 1 }, `${path}/rollback`), [200, '"6"', undefined])
+
+    assert.strictEqual((await send("DELETE", '"1"', undefined, "/instances/00000000"))[0], 404)
+    assert.strictEqual((await send("DELETE", '"9"', undefined, `/instances/${keyId}`))[0], 403)
+    const keyTag = (await call("GET", `/instances/${keyId}`)).headers.get("etag") ?? ""
+    const other = await send("PATCH", '"other"', { action: "restart" }, `/instances/${keyId}`)
+    assert.deepStrictEqual(other.slice(0, 2), [412, keyTag])
+
+    const alias = (await call("GET", "/info")).headers.get("etag") ?? ""
+    const [renamed, tag] = await send("POST", alias, { alias: "mäster" }, "/info")
+    assert.strictEqual(renamed, 200)
+    assert.deepStrictEqual((await send("POST", alias, { alias: "b" }, "/info")).slice(0, 2), [412, tag])
+    assert.strictEqual((await call("GET", "/info")).json.alias, "mäster")
+
+    const cors = {
+      origin: "http://x",
+      "access-control-request-method": "PUT",
+      "access-control-request-headers": "if-match"
+    }
+    const preflight = await fetch(`${base}${path}`, { method: "OPTIONS", headers: cors })
+    assert.match(preflight.headers.get("access-control-allow-headers") ?? "", /If-Match/)
+    const answer = await call("GET", path, undefined, { origin: "http://x" })
+    assert.match(answer.headers.get("access-control-expose-headers") ?? "", /ETag/)
+    assert.deepStrictEqual(await send("DELETE", '"6"'), [204, null, undefined])
+  })
+
   law(
     "an instance that cannot listen has status error and the reason, and affects no other instance",
     async ({ call }) => {
@@ -223,6 +286,13 @@ describe("the master's API", () => {
       assert.strictEqual(failed.json.status, "error")
       assert.include(failed.json.error, "address already in use")
       assert.strictEqual((await call("GET", `/instances/${healthy.id}`)).json.status, "running")
+      const health = await call("GET", "/health")
+      assert.deepStrictEqual(
+        [health.status, health.json.ready],
+        [503, { ok: false, reasons: [`instance ${failed.json.id} is in error: ${failed.json.error}`] }]
+      )
+      await call("PATCH", `/instances/${failed.json.id}`, { action: "stop" })
+      assert.strictEqual((await call("GET", "/health")).status, 200)
       taken.close()
     }
   )

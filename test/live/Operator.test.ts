@@ -46,6 +46,12 @@ describe("the commands that operate a master", () => {
       assert.match(failed.out, /^connected +false$/m)
       assert.match(failed.error, /^nodepass: 127\.0\.0\.1:\d+: .*refused/)
 
+      const changed = await nodepass("instances", "rm", "--if-version", "2", id)
+      assert.deepStrictEqual(
+        [changed.code, changed.error],
+        [1, `nodepass: If-Match: instance ${id} has changed; its version is "3" now\n`]
+      )
+
       const { port: used } = await world.listen(() => {})
       const busy = await nodepass("instances", "create", `client://127.0.0.1:${used}/127.0.0.1:9?mode=1`)
       const [, busyId = ""] = /^([0-9a-f]{8}) .* error /m.exec(busy.out) ?? []
@@ -58,7 +64,7 @@ describe("the commands that operate a master", () => {
 
       const events = world.start(["events"], env)
       await events.line(/ initial {2}/)
-      assert.deepStrictEqual(await nodepass("instances", "rm", id), { code: 0, out: "", error: "" })
+      assert.deepStrictEqual(await nodepass("instances", "rm", "--if-version=3", id), { code: 0, out: "", error: "" })
       await events.line(new RegExp(` delete {2}${id}`))
       const gone = await nodepass("instances", "get", id)
       assert.deepStrictEqual([gone.code, gone.error], [1, `nodepass: instance ${id}: not found\n`])
