@@ -6,11 +6,13 @@ import * as HttpMiddleware from "@effect/platform/HttpMiddleware"
 import type * as HttpRouter from "@effect/platform/HttpRouter"
 import type * as HttpServer from "@effect/platform/HttpServer"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import type { Crypto } from "../transport/Crypto.js"
 import type { Transport } from "../transport/Transport.js"
 import type { MasterConfig } from "../url/MasterUrl.js"
 import type { ApiKey } from "./ApiKey.js"
 import * as Authentication from "./Authentication.js"
+import * as ClientAddress from "./ClientAddress.js"
 import * as EventRoutes from "./EventRoutes.js"
 import type { HostFigures } from "./HostFigures.js"
 import * as InstanceRoutes from "./InstanceRoutes.js"
@@ -56,6 +58,7 @@ export const layer = (
       Page.routes(base)
     ]),
     Layer.provide(Authentication.layer),
+    Layer.provide(ClientAddress.layer({ trusted: Option.getOrElse(config.trustedProxies, () => []) })),
     HttpMiddleware.withSpanNameGenerator(paths.spanName)
   )
 }

@@ -8,8 +8,9 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type { MasterConfig } from "../url/MasterUrl.js"
 import { NotReady } from "./ApiErrors.js"
-import { ApiKey } from "./ApiKey.js"
+import type { ApiKey } from "./ApiKey.js"
 import * as Authentication from "./Authentication.js"
+import type { ClientAddress } from "./ClientAddress.js"
 import { Master } from "./Master.js"
 import type { withPrefix } from "./MasterApi.js"
 import * as Metrics from "./Metrics.js"
@@ -19,11 +20,11 @@ export const layer = (api: ReturnType<typeof withPrefix>, { metrics: access }: P
   HttpApiBuilder.group(api, "open", (handlers) =>
     Effect.gen(function* () {
       const master = yield* Master
-      const apiKey = yield* ApiKey
+      const services = yield* Effect.context<ApiKey | ClientAddress>()
       const metrics = yield* Metrics.Metrics
       const document: unknown = OpenApi.fromApi(api)
       const text = JSON.stringify(document)
-      const check = access === "open" ? Effect.void : Effect.provideService(Authentication.check, ApiKey, apiKey)
+      const check = access === "open" ? Effect.void : Effect.provide(Authentication.check, services)
       const health = Effect.gen(function* () {
         const problems = [...Option.toArray(yield* master.storeProblem), ...(yield* master.problems)]
         const ok = problems.length === 0

@@ -9,7 +9,7 @@ import * as Duration from "effect/Duration"
 import * as Schema from "effect/Schema"
 import { Level } from "../core/LogLine.js"
 import * as TlsMode from "../core/TlsMode.js"
-import { durationLimit, durationUpTo, FilePath, Flag, numberLimit, wholeNumber } from "./ParameterValue.js"
+import { durationLimit, durationUpTo, FilePath, Flag, networks, numberLimit, wholeNumber } from "./ParameterValue.js"
 
 export type Role = "server" | "client" | "master"
 
@@ -212,6 +212,12 @@ const master = {
     default: "key",
     accepts: "key (the API key is required) or open (no key is required)",
     meaning: "who may read /metrics: key clients with the API key; open everyone"
+  }),
+  trustedProxies: optional(networks, {
+    name: "trusted-proxy",
+    accepts: "addresses or networks such as 10.0.0.0/8, with commas between",
+    meaning:
+      "proxies in front of the API: their Forwarded or X-Forwarded-For says whose wrong API keys are counted; if not set, the peer's"
   })
 }
 

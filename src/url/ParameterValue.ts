@@ -8,6 +8,7 @@ import * as Option from "effect/Option"
 import * as ParseResult from "effect/ParseResult"
 import * as Schema from "effect/Schema"
 import * as GoDuration from "../core/GoDuration.js"
+import * as IpNetwork from "../core/IpNetwork.js"
 
 /** `0` ⇄ `false`, `1` ⇄ `true`. */
 export const Flag = Schema.transformLiterals(["0", false], ["1", true])
@@ -46,6 +47,15 @@ export const durationUpTo = (max: Duration.Duration): Schema.Schema<Duration.Dur
     (text) => Option.filter(GoDuration.fromText(text), Duration.lessThanOrEqualTo(max)),
     GoDuration.toText
   )
+
+/** One network or more, with commas between. */
+export const networks: Schema.Schema<ReadonlyArray<IpNetwork.IpNetwork>, string> = Schema.suspend(() =>
+  fromText(
+    Schema.Array(IpNetwork.IpNetwork),
+    (text) => Option.all(text.split(",").map(IpNetwork.fromText)),
+    (networks) => networks.map(({ text }) => text).join(",")
+  )
+)
 
 // internal
 
