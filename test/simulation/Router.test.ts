@@ -1,4 +1,4 @@
-import { assert, describe, it } from "@effect/vitest"
+import { assert, describe } from "@effect/vitest"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -18,6 +18,7 @@ import { PoolClosed } from "../../src/pool/IdleConnections.js"
 import * as SmallWorld from "./worlds/SmallWorld.js"
 import { answer, clientConfig, readUntilEnd, serverConfig, visitorsPort } from "./worlds/SmallWorld.js"
 import * as Simulated from "../Simulated.js"
+import { it } from "../Simulated.js"
 
 const seconds = (count: number) => Effect.sleep(Duration.seconds(count))
 const patience = Duration.toSeconds(Settings.defaults.poolGetTimeout)
@@ -63,11 +64,12 @@ const makeSession = (name: string, capacity: number, visitors: "local" | "remote
     return { session, end }
   })
 
+const options = {
+  turn: 64,
+  layers: Router.layer().pipe(Layer.provideMerge(Layer.merge(Deadlines.layer, Settings.layer())))
+}
 const run = <A, E>(seed: number, program: Effect.Effect<A, E, Router.Router | Scope.Scope>): A =>
-  Simulated.run(
-    { seed, turn: 64, layers: Router.layer().pipe(Layer.provideMerge(Layer.merge(Deadlines.layer, Settings.layer()))) },
-    () => program
-  )
+  Simulated.run({ ...options, seed }, () => program)
 
 describe("Router", () => {
   it.prop(
@@ -119,40 +121,32 @@ describe("Router", () => {
     }
   )
 
-  it("uses no session whose visitors connect to the other side", () => {
-    const [connection, stands] = run(
-      1,
-      Effect.gen(function* () {
-        const link = yield* Router.Router
-        const there = yield* makeSession("remote", 1, "remote")
-        yield* link.use(there.session)
-        const stands = yield* Effect.timeoutOption(link.ready, Duration.zero)
-        const waiting = yield* Effect.fork(Effect.scoped(link.open(visitor)))
-        yield* seconds(1)
-        assert.isTrue(Option.isNone(yield* waiting.poll))
-        yield* link.use((yield* makeSession("local", 1)).session, { rank: 1 })
-        return [yield* Fiber.join(waiting), Option.isSome(stands)]
-      })
-    )
-    assert.deepStrictEqual([connection, stands], [{ name: "local" } as never, true])
-  })
+  it.simulated("uses no session whose visitors connect to the other side", options, () =>
+    Effect.gen(function* () {
+      const link = yield* Router.Router
+      const there = yield* makeSession("remote", 1, "remote")
+      yield* link.use(there.session)
+      const stands = yield* Effect.timeoutOption(link.ready, Duration.zero)
+      const waiting = yield* Effect.fork(Effect.scoped(link.open(visitor)))
+      yield* seconds(1)
+      assert.isTrue(Option.isNone(yield* waiting.poll))
+      yield* link.use((yield* makeSession("local", 1)).session, { rank: 1 })
+      assert.deepStrictEqual([yield* Fiber.join(waiting), Option.isSome(stands)], [{ name: "local" } as never, true])
+    })
+  )
 
-  it("a session that is removed late does not affect its successor", () => {
-    const [stands, ready] = run(
-      1,
-      Effect.gen(function* () {
-        const link = yield* Router.Router
-        const [before, after] = yield* Effect.all([makeSession("before", 1), makeSession("after", 1)])
-        const scope = yield* Scope.make()
-        yield* Scope.extend(link.use(before.session), scope)
-        yield* link.use(after.session)
-        yield* Scope.close(scope, Exit.void)
-        const ready = yield* Effect.timeoutOption(link.ready, Duration.zero)
-        return [(yield* link.sessions)[0] === after.session, Option.isSome(ready)] as const
-      })
-    )
-    assert.deepStrictEqual([stands, ready], [true, true])
-  })
+  it.simulated("a session that is removed late does not affect its successor", options, () =>
+    Effect.gen(function* () {
+      const link = yield* Router.Router
+      const [before, after] = yield* Effect.all([makeSession("before", 1), makeSession("after", 1)])
+      const scope = yield* Scope.make()
+      yield* Scope.extend(link.use(before.session), scope)
+      yield* link.use(after.session)
+      yield* Scope.close(scope, Exit.void)
+      const ready = yield* Effect.timeoutOption(link.ready, Duration.zero)
+      assert.deepStrictEqual([(yield* link.sessions)[0] === after.session, Option.isSome(ready)], [true, true])
+    })
+  )
 })
 
 describe("a visitor of a tunnel", () => {

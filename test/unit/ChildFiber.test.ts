@@ -1,9 +1,9 @@
-import { assert, describe, it } from "@effect/vitest"
+import { assert, describe } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as ChildFiber from "../../src/core/ChildFiber.js"
-import * as Simulated from "../Simulated.js"
+import { it } from "../Simulated.js"
 
 /** A loop whose steps fail, each with a slow finalizer. The loop is interrupted while a finalizer runs. */
 const interruptedInFinalizer = (run: <A, E>(step: Effect.Effect<A, E>) => Effect.Effect<A, E>) =>
@@ -21,37 +21,34 @@ const interruptedInFinalizer = (run: <A, E>(step: Effect.Effect<A, E>) => Effect
   })
 
 describe("ChildFiber.run", () => {
-  it("a loop ends when it is interrupted during the finalizer of a step", () => {
-    assert.strictEqual(Simulated.run({ seed: 1 }, () => interruptedInFinalizer(ChildFiber.run))._tag, "Some")
-  })
+  it.simulated("a loop ends when it is interrupted during the finalizer of a step", {}, () =>
+    Effect.map(interruptedInFinalizer(ChildFiber.run), ({ _tag }) => assert.strictEqual(_tag, "Some"))
+  )
 
-  it("an interruption waits for the finalizers of the step", () => {
-    let closed = false
-    const step = Effect.scoped(
-      Effect.zipRight(
-        Effect.addFinalizer(() =>
-          Effect.delay(
-            Effect.sync(() => (closed = true)),
-            "1 second"
-          )
-        ),
-        Effect.never
+  it.simulated("an interruption waits for the finalizers of the step", {}, () =>
+    Effect.gen(function* () {
+      let closed = false
+      const close = Effect.delay(
+        Effect.sync(() => (closed = true)),
+        "1 second"
       )
-    )
-    const program = Effect.gen(function* () {
+      const step = Effect.scoped(
+        Effect.zipRight(
+          Effect.addFinalizer(() => close),
+          Effect.never
+        )
+      )
       const fiber = yield* Effect.fork(ChildFiber.run(step))
       yield* Effect.sleep("1 second")
       yield* Fiber.interrupt(fiber)
-      return closed
+      assert.isTrue(closed)
     })
-    assert.isTrue(Simulated.run({ seed: 1 }, () => program))
-  })
+  )
 
-  it("succeeds and fails like the step", () => {
-    const program = Effect.all([ChildFiber.run(Effect.succeed(1)), Effect.flip(ChildFiber.run(Effect.fail(2)))])
-    assert.deepStrictEqual(
-      Simulated.run({ seed: 1 }, () => program),
-      [1, 2]
-    )
-  })
+  it.simulated("succeeds and fails like the step", {}, () =>
+    Effect.gen(function* () {
+      assert.strictEqual(yield* ChildFiber.run(Effect.succeed(1)), 1)
+      assert.strictEqual(yield* Effect.flip(ChildFiber.run(Effect.fail(2))), 2)
+    })
+  )
 })

@@ -1,4 +1,4 @@
-import { assert, describe, it } from "@effect/vitest"
+import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as FastCheck from "effect/FastCheck"
@@ -9,18 +9,13 @@ import * as EventBus from "../../src/core/EventBus.js"
 import * as Refusals from "../../src/core/Refusals.js"
 import * as Capacity from "../../src/relay/Capacity.js"
 import * as Slots from "../../src/relay/Slots.js"
-import * as Simulated from "../Simulated.js"
+import { it, run } from "../Simulated.js"
 
 const layer = (limit: number, capacity = Infinity) =>
   Slots.layer({ limit }).pipe(
     Layer.provideMerge(Refusals.layer),
     Layer.provide([Capacity.layer(capacity), EventBus.layerNoop])
   )
-
-const run = <A, E>(
-  layers: ReturnType<typeof layer>,
-  program: Effect.Effect<A, E, Refusals.Refusals | Scope.Scope | Slots.Slots>
-): A => Simulated.run({ seed: 1, layers }, () => program)
 
 /** UDP visitors that note whom the slots evict. */
 const makeUdpVisitors = Effect.map(Slots.Slots, (slots) => {
@@ -57,15 +52,16 @@ describe("Slots", () => {
         yield* Effect.scoped(Effect.replicateEffect(slots.acquire, limit))
         return yield* Effect.flip(Effect.scoped(Effect.replicateEffect(slots.acquire, limit + 1)))
       })
-      const error = Simulated.run({ seed, layers: layer(limit) }, () => program)
+      const error = run({ seed, layers: layer(limit) }, () => program)
       assert.deepStrictEqual(error, new Slots.SlotsFull({ limit }))
       assert.isAtMost(peak, limit)
     }
   )
 
-  it("leaves the last third to TCP, and ends the UDP session that was silent longest", () => {
-    run(
-      layer(6),
+  it.simulated(
+    "leaves the last third to TCP, and ends the UDP session that was silent longest",
+    { layers: layer(6) },
+    () =>
       Effect.gen(function* () {
         const slots = yield* Slots.Slots
         const { come, evicted } = yield* makeUdpVisitors
@@ -80,50 +76,42 @@ describe("Slots", () => {
         assert.strictEqual(evicted.length, 1)
         assert.strictEqual((yield* (yield* Refusals.Refusals).counts).evicted, 1)
       })
-    )
-  })
+  )
 
-  it("ends two-way sessions last, and none of them for a TCP visitor", () => {
-    run(
-      layer(3),
-      Effect.gen(function* () {
-        const slots = yield* Slots.Slots
-        const { come, evicted } = yield* makeUdpVisitors
-        const first = yield* come("10.0.1.1")
-        first.confirm()
-        yield* come("10.0.2.1")
-        yield* come("10.0.3.1")
-        yield* slots.acquire
-        yield* slots.acquire
-        assert.deepStrictEqual(evicted, ["10.0.2.1", "10.0.3.1"])
-        assert.strictEqual((yield* Effect.flip(slots.acquire))._tag, "SlotsFull")
-        yield* come("10.0.4.1")
-        assert.deepStrictEqual(evicted, ["10.0.2.1", "10.0.3.1", "10.0.1.1"])
-        // It was evicted, and so does nothing.
-        first.touch()
-        yield* come("10.0.5.1")
-        assert.deepStrictEqual(evicted.slice(3), ["10.0.4.1"])
-      })
-    )
-  })
+  it.simulated("ends two-way sessions last, and none of them for a TCP visitor", { layers: layer(3) }, () =>
+    Effect.gen(function* () {
+      const slots = yield* Slots.Slots
+      const { come, evicted } = yield* makeUdpVisitors
+      const first = yield* come("10.0.1.1")
+      first.confirm()
+      yield* come("10.0.2.1")
+      yield* come("10.0.3.1")
+      yield* slots.acquire
+      yield* slots.acquire
+      assert.deepStrictEqual(evicted, ["10.0.2.1", "10.0.3.1"])
+      assert.strictEqual((yield* Effect.flip(slots.acquire))._tag, "SlotsFull")
+      yield* come("10.0.4.1")
+      assert.deepStrictEqual(evicted, ["10.0.2.1", "10.0.3.1", "10.0.1.1"])
+      // It was evicted, and so does nothing.
+      first.touch()
+      yield* come("10.0.5.1")
+      assert.deepStrictEqual(evicted.slice(3), ["10.0.4.1"])
+    })
+  )
 
-  it("refuses UDP when TCP has every slot", () => {
-    run(
-      layer(2),
-      Effect.gen(function* () {
-        const { come } = yield* makeUdpVisitors
-        yield* Effect.replicateEffect((yield* Slots.Slots).acquire, 2)
-        assert.deepStrictEqual(yield* Effect.flip(come("10.0.1.1")), new Slots.SlotsFull({ limit: 2 }))
-      })
-    )
-  })
+  it.simulated("refuses UDP when TCP has every slot", { layers: layer(2) }, () =>
+    Effect.gen(function* () {
+      const { come } = yield* makeUdpVisitors
+      yield* Effect.replicateEffect((yield* Slots.Slots).acquire, 2)
+      assert.deepStrictEqual(yield* Effect.flip(come("10.0.1.1")), new Slots.SlotsFull({ limit: 2 }))
+    })
+  )
 
-  it.each([
+  for (const [address, hostOf] of [
     ["10.0.1.7", (at: number) => `10.0.1.${at % 250}`],
     ["2001:db8::7", (at: number) => `2001:db8:0:0:${at.toString(16)}::`]
-  ])("has a network end its own sessions, and those of no other: %s", (_, hostOf) => {
-    run(
-      layer(1200),
+  ] as const) {
+    it.simulated(`has a network end its own sessions, and those of no other: ${address}`, { layers: layer(1200) }, () =>
       Effect.gen(function* () {
         const { come, evicted } = yield* makeUdpVisitors
         yield* come("192.0.2.1")
@@ -134,18 +122,15 @@ describe("Slots", () => {
         )
       })
     )
-  })
+  }
 
-  it("holds no more than the machine has room for", () => {
-    run(
-      layer(Infinity, 3),
-      Effect.gen(function* () {
-        const { acquire } = yield* Slots.Slots
-        yield* Effect.replicateEffect(acquire, 3)
-        assert.deepStrictEqual(yield* Effect.flip(acquire), new Slots.SlotsFull({ limit: 3 }))
-      })
-    )
-  })
+  it.simulated("holds no more than the machine has room for", { layers: layer(Infinity, 3) }, () =>
+    Effect.gen(function* () {
+      const { acquire } = yield* Slots.Slots
+      yield* Effect.replicateEffect(acquire, 3)
+      assert.deepStrictEqual(yield* Effect.flip(acquire), new Slots.SlotsFull({ limit: 3 }))
+    })
+  )
 
   it.prop(
     "keeps the bounds of UDP, of each network and of all, whoever comes, sends, and leaves",
@@ -161,8 +146,7 @@ describe("Slots", () => {
       )
     },
     ({ limit, steps }) => {
-      run(
-        layer(limit),
+      run({ seed: 1, layers: layer(limit) }, () =>
         Effect.gen(function* () {
           const slots = yield* Slots.Slots
           const share = Slots.shares(limit)
