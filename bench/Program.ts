@@ -9,7 +9,7 @@ export interface Program {
   readonly pid: number
   readonly child: ChildProcess
   /** The last line of its output. */
-  readonly said: () => string
+  readonly lastLine: () => string
 }
 
 export interface Options {
@@ -27,12 +27,12 @@ for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal
 export const start = (command: string, args: ReadonlyArray<string>, options?: Options): Program => {
   const stdio = ["ignore", "pipe", "pipe", ...(options?.ipc === true ? (["ipc"] as const) : [])] as const
   const child = spawn(command, args, { env: options?.env ?? process.env, stdio: [...stdio] })
-  let said = ""
-  const hear = (text: string) => (said = text.trim().split("\n").at(-1) ?? said)
-  child.stdout?.setEncoding("utf8").on("data", hear)
-  child.stderr?.setEncoding("utf8").on("data", hear)
-  const program: Program = { pid: child.pid ?? 0, child, said: () => said }
-  child.on("error", (error) => (said = error.message)).on("exit", () => running.delete(program))
+  let lastLine = ""
+  const onText = (text: string) => (lastLine = text.trim().split("\n").at(-1) ?? lastLine)
+  child.stdout?.setEncoding("utf8").on("data", onText)
+  child.stderr?.setEncoding("utf8").on("data", onText)
+  const program: Program = { pid: child.pid ?? 0, child, lastLine: () => lastLine }
+  child.on("error", (error) => (lastLine = error.message)).on("exit", () => running.delete(program))
   running.add(program)
   return program
 }
@@ -53,7 +53,7 @@ export const stop = (program: Program) => {
 export const line = (program: Program): Promise<string> =>
   new Promise((resolve, reject) => {
     program.child.stdout?.once("data", (text: string) => resolve(text.trim()))
-    program.child.once("exit", (code) => reject(new Error(`exited with ${code}: ${program.said()}`)))
+    program.child.once("exit", (code) => reject(new Error(`exited with ${code}: ${program.lastLine()}`)))
   })
 
 const read = (file: string) => {

@@ -56,7 +56,7 @@ export const served = async (way: Way, visitors: Stage.Visitors): Promise<Way> =
   const { failed } = await visitors.run({ what: "first", port: way.port })
   if (failed === 0) return way
   stop(way)
-  throw new Error(`no visitor was served (${way.hops.map((hop) => hop.said()).join("; ") || "no output"})`)
+  throw new Error(`no visitor was served (${way.hops.map((hop) => hop.lastLine()).join("; ") || "no output"})`)
 }
 
 export const stop = (way: Way) => {

@@ -26,9 +26,9 @@ const wait = (millis: number) => new Promise((resolve) => setTimeout(resolve, mi
 const open = new Set<Net.Socket>()
 
 /** Opens a connection that reads into one buffer, and sends the request byte. */
-const connect = (port: number, ask: keyof typeof asks, heard: (bytes: number) => void): Net.Socket => {
+const connect = (port: number, ask: keyof typeof asks, onBytes: (bytes: number) => void): Net.Socket => {
   const callback = (bytes: number) => {
-    heard(bytes)
+    onBytes(bytes)
     return true
   }
   const socket = Net.connect({ port, host, noDelay: true, onread: { buffer: scrap, callback } })

@@ -9,10 +9,10 @@ import { Failure, capture, isMain, root, run, tool } from "./tool.js"
 
 const dist = join(root, "dist")
 
-/** Native code, and what loads it: found at run time, or done without. */
+/** Native code, and the packages that load it: found at run time, and optional. */
 const external = ["koffi", "@koromix/*", "libsql", "@parcel/watcher", "pg-native", "*.node"]
 
-/** Brings `dist/` up to date; does nothing when it is. Throws a `Failure` with the compiler's words. */
+/** Builds `dist/` unless it is up to date. Throws a `Failure` with the compiler's output. */
 export const build = async () => {
   const stamp = fingerprint()
   if (stamp === read(join(dist, ".stamp"))) return
@@ -47,7 +47,7 @@ const compile = async (folder) => {
 }
 
 /**
- * The command as one CommonJS script: V8 can cache the code of such a one on every version of Node.
+ * The command as one CommonJS script: V8 can cache the code of a script on every version of Node.
  *
  * @param {string} folder
  */
@@ -66,7 +66,7 @@ const bundle = (folder) =>
     banner: { js: 'const moduleUrl = require("node:url").pathToFileURL(__filename).href;' }
   })
 
-/** The cache belongs to the Node that runs this, and to the file where it lies. */
+/** The cache is valid only for the present version of Node and the path of the file. */
 const cacheCode = async () => {
   const { ok, output } = await capture(["scripts/cache.js"])
   if (!ok) throw new Failure(`The build failed:\n${output.trimEnd()}`)

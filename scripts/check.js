@@ -22,7 +22,7 @@ const all = {
   unused: () => capture([tool("knip"), "--no-progress"])
 }
 
-/** Runs the compiler of @effect/tsgo, whose warnings fail the check. It is not there for every machine: else TypeScript's. */
+/** Runs the compiler of @effect/tsgo, whose warnings fail the check. Machines without a binary of it use TypeScript's compiler. */
 const checkTypes = async () => {
   const compiler = await capture([tool("@effect/tsgo"), "get-exe-path"])
   if (compiler.ok) {
@@ -33,7 +33,7 @@ const checkTypes = async () => {
   return capture([tool("typescript", "tsc"), "-p", "."])
 }
 
-/** Runs every check, two at a time, printing a line for each as it ends; answers with how many passed and failed. */
+/** Runs every check, two at a time, and prints a line for each when it ends. Returns how many passed and failed. */
 export const check = async () => {
   const waiting = Object.entries(all)
   const count = { passed: 0, failed: 0 }

@@ -1,7 +1,7 @@
 /**
- * What flake.nix knows of npm. `node scripts/flake.js modules OS CPU` installs what a build on that system needs,
+ * The npm packages of flake.nix. `node scripts/flake.js modules OS CPU` installs what a build on that system needs,
  * `node scripts/flake.js native OS CPU FOLDER` copies what the command loads beside its bundle, and `node scripts/flake.js`
- * writes the hashes of each system into flake.nix, as a new package-lock.json asks for.
+ * writes the hashes of each system into flake.nix, after a change of package-lock.json.
  */
 import { createHash } from "node:crypto"
 import {
@@ -106,7 +106,7 @@ const resolve = (packages, name, from) => {
     : resolve(packages, name, from.slice(0, Math.max(0, from.lastIndexOf("node_modules/") - 1)))
 }
 
-/** Node of nixpkgs uses glibc on Linux. Packages of libsql say only by their names which C library they are for. */
+/** Node of nixpkgs uses glibc on Linux. Only the names of libsql's packages show which C library they are for. */
 /** @type {(path: string, found: Package, os: string, cpu: string) => boolean} */
 const runsOn = (path, found, os, cpu) =>
   (found.os?.includes(os) ?? true) &&

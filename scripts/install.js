@@ -19,7 +19,7 @@ export const install = () => {
 }
 
 /**
- * Fills a folder's node_modules as its lock says; runs no script of any package.
+ * Installs the packages of a folder's lock file. Runs none of their install scripts.
  *
  * @param {string} folder
  * @param {ReadonlyArray<string>} options further ones for npm
@@ -56,7 +56,7 @@ const packages = (lock) => {
 }
 
 /**
- * The npm that started us, or the one on the PATH.
+ * The npm that started this process, or the one on PATH.
  *
  * @param {string} folder
  * @param {ReadonlyArray<string>} args
@@ -73,7 +73,7 @@ const npm = (folder, args) => {
 }
 
 /**
- * The sentence among npm's lines of error.
+ * The line of npm's error output that explains the failure.
  *
  * @param {string} stderr
  */

@@ -1,8 +1,8 @@
 /**
  * Completes package-lock.json after a change of dependencies: `node scripts/lock.js`, then `node scripts/flake.js`.
  *
- * npm leaves out the programs for other systems that the registry in use does not serve, and `npm ci` then refuses its
- * own lock, saying that they are missing. Named with their version and system, they are passed over where they do not fit.
+ * npm leaves out the programs for other systems that the registry in use does not serve, and `npm ci` then refuses the
+ * lock file because they are missing. With their version and system in the lock file, npm skips those of other systems.
  */
 import { readFileSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
@@ -12,7 +12,7 @@ const systems = ["aix", "android", "darwin", "freebsd", "linux", "netbsd", "open
 const processors = ["arm", "arm64", "ia32", "loong64", "mips64el", "ppc64", "riscv64", "s390x", "wasm32", "x64"]
 
 /**
- * What a platform package's name says of where it runs.
+ * The system that a platform package is for, by its name.
  *
  * @param {string} name
  */
@@ -48,7 +48,7 @@ for (const [path, entry] of Object.entries({ ...lock.packages })) {
     added++
   }
 }
-// @effect/opentelemetry asks for the OpenTelemetry SDK, 44 MB that only its bridge to it uses. The command takes its OTLP
+// @effect/opentelemetry depends on the OpenTelemetry SDK, 44 MB that only its bridge to it uses. The command takes its OTLP
 // exporter alone, bundled into dist/nodepass.cjs, so here those are optional and left out.
 for (const [path, entry] of Object.entries({ ...lock.packages })) {
   if (path.startsWith("node_modules/@opentelemetry/")) delete lock.packages[path]

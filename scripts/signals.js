@@ -1,5 +1,5 @@
 /**
- * `npm run signals`: what launches cost on the control connection, said each by itself, together, and deflated.
+ * `npm run signals`: what launches cost on the control connection: one in each write, in batches, and deflated.
  */
 import { install } from "./install.js"
 import { run, runSource } from "./tool.js"

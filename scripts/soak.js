@@ -1,5 +1,5 @@
 /**
- * `npm run soak`: a real tunnel and visitors by the thousand, while relay threads die.
+ * `npm run soak`: a real tunnel with thousands of visitors, while relay threads are killed.
  */
 import { build } from "./build.js"
 import { install } from "./install.js"

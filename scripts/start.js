@@ -1,8 +1,8 @@
 /**
  * `npm start`: the demo of the command, from a fresh clone on.
  *
- * The command runs in this process: signals reach it with nothing in between, and its end is ours. For the same reason
- * package.json says `exec`: a shell that waits would end on Ctrl-C by itself, with an exit code of its own.
+ * The command runs in this process: it receives signals directly, and this process exits when it does. For the same reason
+ * package.json uses `exec`: a shell that waits would end on Ctrl-C by itself, with an exit code of its own.
  */
 import { join } from "node:path"
 import { pathToFileURL } from "node:url"

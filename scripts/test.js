@@ -12,7 +12,7 @@ import { check } from "./check.js"
 import { install } from "./install.js"
 import { Failure, inTerminal, run, tool } from "./tool.js"
 
-/** Brings `dist/` up to date, as one more check: what fails to build still has tests to run. */
+/** Brings `dist/` up to date, as one more check: after a failed build the tests still run. */
 const checkBuild = async () => {
   try {
     await build()

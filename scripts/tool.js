@@ -65,7 +65,7 @@ export const capture = (args, program = process.execPath) =>
   })
 
 /**
- * Runs Node in this terminal and answers with its exit code.
+ * Runs Node in this terminal and returns its exit code.
  *
  * Ctrl-C reaches the child by itself, being of the same group; SIGTERM is passed on. Either way its end is waited for.
  *

@@ -1,5 +1,5 @@
 /**
- * Text to bytes and back, and everything that a connection brings.
+ * Text to bytes and back, and everything that a connection receives.
  */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"

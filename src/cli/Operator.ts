@@ -154,6 +154,6 @@ const problemOf = (error: unknown): string => {
   return Predicate.hasProperty(error, "message") ? String(error.message).replaceAll(/\s+/g, " ") : String(error)
 }
 
-/** Node wraps the system's error in one that only says that the request failed. */
+/** Node wraps the system's error in one whose message is only that the request failed. */
 const causeOf = (cause: unknown): string =>
   cause instanceof Error ? (cause.cause instanceof Error ? cause.cause.message : cause.message) : String(cause)

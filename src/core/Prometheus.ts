@@ -70,7 +70,7 @@ const render = (key: unknown, state: unknown): { readonly type: Type; readonly s
     return { type: "counter", samples }
   }
   if (MetricState.isHistogramState(state)) {
-    // Effect counts each bucket with all below it, and its last boundary is +Inf: both as Prometheus wants them.
+    // Effect counts each bucket with all below it, and its last boundary is +Inf: both as Prometheus requires.
     const buckets = state.buckets.map(([boundary, value]): Sample => ({
       suffix: "_bucket",
       label: ["le", numberText(boundary)],

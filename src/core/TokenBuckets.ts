@@ -1,6 +1,6 @@
 /**
  * Token buckets by key, in memory that does not grow: each key has one of a fixed number of buckets. Keys that share a
- * bucket by chance share its tokens; which ones do so depends on the seed, so that nobody can choose it.
+ * bucket by chance share its tokens; which ones do so depends on the seed, so that a peer cannot choose it.
  */
 
 export interface TokenBuckets {

@@ -1,6 +1,6 @@
 /**
- * `Certificates` that do not tell why a file cannot be used. Whoever may create an instance may name any file of the machine,
- * and must not learn whether it exists, what it is, and who may read it. The log of the process has the reason.
+ * `Certificates` whose errors do not show why a file cannot be used. A caller of the API can name any file of the machine; the
+ * error must not reveal whether it exists, what it is, or who may read it. The log of the process has the reason.
  */
 import * as Effect from "effect/Effect"
 import * as FiberRef from "effect/FiberRef"

@@ -1,5 +1,5 @@
 /**
- * Makes the OpenAPI document that @effect/platform generates say what the master sends.
+ * Corrects the OpenAPI document that @effect/platform generates where it differs from what the master sends.
  */
 import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"

@@ -82,7 +82,7 @@ export const layer = (
 
 // internal
 
-/** The side that visitors connect to ends a silent UDP session. This side does so only if it never learns of that. */
+/** The side that visitors connect to ends a silent UDP session. This side ends it only if that end never arrives. */
 const idleMargin = Duration.seconds(2)
 
 const maxDials = 1024

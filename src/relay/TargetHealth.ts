@@ -78,7 +78,7 @@ export const finish = (
     }
     if (health !== expected) return Effect.void
     const failure = Cause.failureOrCause(exit.cause)
-    // An interruption, a defect, or this process's want of descriptors: no failure of the target. The next attempt may try.
+    // An interruption, a defect, or no free descriptor in this process is not a failure of the target. The next attempt may try it.
     if (Either.isRight(failure) || failure.left.reason === "Exhausted") {
       if (health._tag === "Retrying") state.health = health.skipped
       return Effect.void

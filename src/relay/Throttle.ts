@@ -27,7 +27,7 @@ export interface Bucket {
 export class Throttle extends Context.Tag("nodepass/Throttle")<
   Throttle,
   {
-    /** Towards the other end of the tunnel; `undefined` without a limit: the data path then asks nothing. */
+    /** Towards the other end of the tunnel; `undefined` without a limit: the data path then makes no call. */
     readonly tx: Bucket | undefined
     /** From the other end of the tunnel. */
     readonly rx: Bucket | undefined

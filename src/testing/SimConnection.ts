@@ -1,8 +1,8 @@
 /**
  * One simulated TCP connection: two sides, and the segments in transit between them.
  *
- * No fiber carries the segments. Each has a time of arrival, and its reader sleeps until then. So a world whose fibers have
- * ended is at rest, and a world in which every fiber waits is a deadlock.
+ * No fiber carries the segments. Each has a time of arrival, and its reader sleeps until then. So nothing happens in a world
+ * whose fibers have ended, and a world in which every fiber waits is a deadlock.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"

@@ -82,7 +82,7 @@ export interface Connection {
    * Calls `listener` once, as soon as `read` would complete without waiting, with what `read` would return. Reads nothing,
    * and uses no fiber: it is for connections that lie idle.
    *
-   * While the watch lasts, the kernel asks the peer every few seconds whether it is there: a connection that died without an
+   * While the watch lasts, the kernel sends keep-alive probes every few seconds: a connection that died without an
    * end or a reset is a `Failure` within 10 seconds; within 11 where Node opened the socket.
    *
    * The returned effect cancels the watch: run it before you read. One watch at a time.

@@ -33,7 +33,7 @@ export interface Options extends ClientSession.Options {
   readonly tls: TlsMode
   /** Called when the status of the server changes. */
   readonly report: (status: Failover.ServerStatus) => void
-  /** Opens or closes this side's port for visitors, as the terms of each new session say. */
+  /** Opens or closes this side's port for visitors, as the terms of each new session require. */
   readonly setVisitorSide: (visitors: "local" | "remote") => Effect.Effect<void, SeveralTargets | TransportError>
 }
 

@@ -34,7 +34,7 @@ export interface Serving extends Open {
   readonly _tag: "Serving"
 }
 
-/** The session is closing. Nobody can join or resume it, and another client may take its place. */
+/** The session is closing. It accepts no pool connection and no resume, and another client may take its place. */
 export interface Ending {
   readonly _tag: "Ending"
 }

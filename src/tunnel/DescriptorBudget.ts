@@ -13,12 +13,12 @@ export const poolLimit = (max: number): Effect.Effect<number, never, Transport> 
     Math.min(max, Math.max(1, Math.floor((descriptorLimit - ownDescriptors) / 4)))
   )
 
-/** Logs a warning when the limit is below what the config asks for. */
+/** Logs a warning when the limit is below what the config needs. */
 export const check = (config: TunnelConfig): Effect.Effect<void, never, Transport> =>
   Effect.flatMap(Transport, ({ descriptorLimit }) => {
     const [pool, poolText] =
       config._tag === "Server" ? [config.max, `max=${config.max}`] : [config.min, `min=${config.min}`]
-    const needed = 2 * visitorsAskedFor(config.slot) + pool + ownDescriptors
+    const needed = 2 * visitorsNeeded(config.slot) + pool + ownDescriptors
     if (descriptorLimit >= needed) return Effect.void
     const left = descriptorLimit - ownDescriptors - Math.min(pool, Math.floor((descriptorLimit - ownDescriptors) / 4))
     const slot = Number.isFinite(config.slot) ? config.slot : 0
@@ -34,8 +34,8 @@ export const check = (config: TunnelConfig): Effect.Effect<void, never, Transpor
 /** What a process has open beside visitors and pool: files, ports, epoll, threads, pipes of the relay. */
 const ownDescriptors = 64
 
-/** The URL asks for a number of its own only; the default is a bound. At least this many are expected to fit anyway. */
-const visitorsAskedFor = (slot: number): number => {
+/** The visitors that the limit must be enough for: `slot` if the URL sets it. The default of `slot` is only a bound, so then 1024. */
+const visitorsNeeded = (slot: number): number => {
   const initial = Number(Parameter.byRole.server.find(({ name }) => name === "slot")?.default)
   return slot === initial || !Number.isFinite(slot) ? Math.min(slot, expectedVisitors) : slot
 }

@@ -68,7 +68,7 @@ export const run = (options: Options) =>
 
 // internal
 
-/** How long the current client may take to answer a ping when another client asks for the tunnel. */
+/** How long the current client may take to answer a ping when another client has connected. */
 const probeTimeout = Duration.seconds(1)
 
 interface Server {
@@ -77,7 +77,7 @@ interface Server {
   readonly stored: SessionState.Stored
   /** Holds the sessions. */
   readonly scope: Scope.Scope
-  /** One candidate at a time asks for the tunnel. */
+  /** Held while a candidate is compared with the current client: one at a time. */
   readonly turn: Effect.Semaphore
   current: CurrentClient.CurrentClient | undefined
 }

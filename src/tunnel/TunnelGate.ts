@@ -80,17 +80,17 @@ export const make = (options?: Options): Effect.Effect<TunnelGate, never, Refusa
     const drops = yield* makeDrops
     /** Unauthenticated peers of unknown addresses, by address, and all of them; then those of known ones. */
     const waiting = new Map<string, number>()
-    let strangers = 0
-    let acquaintances = 0
+    let unknownCount = 0
+    let knownCount = 0
     const addressLimit = Math.max(1, Math.floor(limit / 8))
 
     /** The chance of a newcomer to be dropped, by the number of unauthenticated peers. */
     const crowding = () => {
       const start = limit * crowd.start
-      if (strangers < start) return 0
-      return crowd.rate + (1 - crowd.rate) * Math.min(1, (strangers - start) / (limit - start))
+      if (unknownCount < start) return 0
+      return crowd.rate + (1 - crowd.rate) * Math.min(1, (unknownCount - start) / (limit - start))
     }
-    const admitStranger = (peer: Address, key: string): boolean => {
+    const admitUnknown = (peer: Address, key: string): boolean => {
       if (random.number() < Math.max(crowding(), effort.shortage())) return drops.note("Crowd", peer)
       const isAllowed = known.has(key) || ((waiting.get(key) ?? 0) < addressLimit && failures.take(key))
       if (!isAllowed) return drops.note("Address", peer)
@@ -99,10 +99,10 @@ export const make = (options?: Options): Effect.Effect<TunnelGate, never, Refusa
     }
     const count = (key: string, isKnown: boolean, change: 1 | -1) => {
       if (isKnown) {
-        acquaintances += change
+        knownCount += change
         return
       }
-      strangers += change
+      unknownCount += change
       const left = (waiting.get(key) ?? 0) + change
       if (left === 0) waiting.delete(key)
       else waiting.set(key, left)
@@ -110,7 +110,7 @@ export const make = (options?: Options): Effect.Effect<TunnelGate, never, Refusa
     return {
       admit: (peer) => {
         const key = NetworkPrefix.ofTcpPeer(peer)
-        return (acquaintances < 2 * limit && known.take(key)) || admitStranger(peer, key)
+        return (knownCount < 2 * limit && known.take(key)) || admitUnknown(peer, key)
       },
       enter: (peer) => {
         const key = NetworkPrefix.ofTcpPeer(peer)
@@ -129,7 +129,7 @@ export const make = (options?: Options): Effect.Effect<TunnelGate, never, Refusa
           }
         }
       },
-      isCrowded: () => strangers > limit * crowd.start
+      isCrowded: () => unknownCount > limit * crowd.start
     }
   })
 

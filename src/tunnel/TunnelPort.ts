@@ -53,7 +53,7 @@ export interface Options<R> {
 /**
  * Serves the tunnel port for ever.
  *
- * A peer that does not authenticate within the handshake timeout is reset. `TunnelGate` says which ones may try.
+ * A peer that does not authenticate within the handshake timeout is reset. `TunnelGate` decides which ones may try.
  */
 export const serve = <R>(
   { gate, listener }: TunnelPort,

@@ -24,7 +24,7 @@ export class SeveralTargets extends Schema.TaggedError<SeveralTargets>()("Severa
 export interface VisitorSide {
   /** Follows the terms of this server: opens or closes the port and the probes of the targets. */
   readonly set: (server: Address, visitors: "local" | "remote") => Effect.Effect<void, SeveralTargets | TransportError>
-  /** Forgets the terms of a server that is not used any more, unless it is the last. */
+  /** Removes the terms of a server that is not used any more, unless it is the last. */
   readonly remove: (server: Address) => Effect.Effect<void>
   /** The address that visitors connect to on this side now. */
   readonly address: () => Option.Option<Address>

@@ -64,7 +64,7 @@ const certificate = {
   })
 }
 
-/** What `read` is for each protocol when the URL does not set it. Keep-alive finds TCP visitors that are gone. */
+/** What `read` is for each protocol when the URL does not set it. Keep-alive closes TCP visitors whose machine no longer answers. */
 export const readDefaults = { tcp: Duration.infinity, udp: Duration.minutes(10) } as const
 
 /** The parameters that servers and clients have alike. */

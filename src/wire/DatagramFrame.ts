@@ -49,7 +49,7 @@ export const makeDecoder = (): Decoder => {
   let expected = 0
 
   const arrive = (number: number, bytes: Uint8Array, out: Array<Uint8Array>): void => {
-    // Numbers wrap around after 2^32, so the signed distance tells which is ahead.
+    // Numbers wrap around after 2^32, so the signed distance shows which is ahead.
     const ahead = (number - expected) | 0
     if (ahead < 0 || early.has(number)) return
     early.set(number, bytes)

@@ -17,7 +17,7 @@
  *                              enter ◀──      //<connection id>?n=<count>&mac=#admit  ─ admit
  * ```
  *
- * The line inside TLS proves that the TLS connection ends at the client: nobody in between can seal it.
+ * The line inside TLS proves that the TLS connection ends at the client: a relay in between cannot seal it.
  *
  * Source: docs/protocol.md §Handshake.
  */
@@ -95,7 +95,7 @@ export type Agreement = {
   | { readonly _tag: "Resumed"; readonly received: number }
 )
 
-/** The session that a client asks to resume. */
+/** The session that a client requests to resume. */
 export interface Resumable {
   readonly keys: Key.SessionKeys
   /** The highest number of the other side's signals that this side has handled, `-1` for none. */
@@ -143,7 +143,7 @@ export interface Candidate {
   readonly nonces: Nonces
   readonly channel: Dialect.Channel
   readonly dialect: Dialect.Dialect
-  /** The session that it asks to resume, with a proof that it holds the keys of that session. */
+  /** The session that it requests to resume, with a proof that it holds the keys of that session. */
   readonly resume: Option.Option<{ readonly session: string; readonly received: number; readonly proof: string }>
 }
 
@@ -261,7 +261,7 @@ export interface Entered {
 /**
  * Client: authenticates a new pool connection for the session, and receives its id.
  *
- * Use each `count` once in a session. `trust` says which certificate of the server to accept; `None` is no TLS. Fails with
+ * Use each `count` once in a session. `trust` selects the certificate of the server that is accepted; `None` is no TLS. Fails with
  * `NoAnswer`, `WrongKey`, `Malformed` or `TimedOut`, and like `Transport.secure`.
  */
 export const enter = (

@@ -51,7 +51,7 @@ const Change = FastCheck.oneof(
 // PostgreSQL rejects NUL in text; the API accepts none.
 const clean = (text: string) => text.replaceAll("\0", "")
 
-/** `world` makes an empty store; each use of `open` opens it again, with the content of before. */
+/** `world` makes an empty store; each use of `open` opens it again, with its previous content. */
 export const suite = (
   world: () => {
     readonly open: Layer.Layer<InstanceStore.InstanceStore, InstanceStore.StoreError>

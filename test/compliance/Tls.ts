@@ -282,7 +282,7 @@ export const tlsSuite = (name: string, world: TlsWorld): unknown =>
         return { peer: side === "server" ? ends.client : ends.server, securing: secure(ends[side], as) }
       })
 
-      law(`a ${side} whose peer does not speak TLS fails with Handshake and resets it`, () =>
+      law(`a ${side} whose peer does not use TLS fails with Handshake and resets it`, () =>
         Effect.gen(function* () {
           for (const garbage of ["GET / HTTP/1.1\r\nhost: x\r\n\r\n", "\u0016hello hello hello", "SSH-2.0-x\r\n"]) {
             const { peer, securing } = yield* start

@@ -243,32 +243,32 @@ export const suite = (name: string, world: World): unknown =>
     law("a watch calls once and takes nothing, and does not call after it is cancelled", () =>
       Effect.gen(function* () {
         const { client, server } = yield* connected
-        const heard: Array<string> = []
-        const told = yield* Effect.makeLatch(false)
+        const reports: Array<string> = []
+        const reported = yield* Effect.makeLatch(false)
         const watch = (connection: Connection) =>
           Effect.suspend(() => {
-            told.unsafeClose()
+            reported.unsafeClose()
             return connection.watch((what) => {
-              heard.push(what)
-              told.unsafeOpen()
+              reports.push(what)
+              reported.unsafeOpen()
             })
           })
         yield* yield* watch(server)
         const over = yield* watch(server)
         yield* client.write(utf8("bytes"))
-        yield* told.await
+        yield* reported.await
         yield* over
         assert.strictEqual(yield* readLength(server, 5), "bytes")
         yield* Effect.asVoid(watch(server))
         yield* client.end
-        yield* told.await
+        yield* reported.await
         assert.isTrue(Option.isNone(yield* server.read))
         yield* Effect.asVoid(watch(server))
-        yield* told.await
+        yield* reported.await
         yield* Effect.asVoid(watch(client))
         yield* server.reset
-        yield* told.await
-        assert.deepStrictEqual(heard, ["Bytes", "End", "End", "Failure"])
+        yield* reported.await
+        assert.deepStrictEqual(reports, ["Bytes", "End", "End", "Failure"])
       })
     )
 

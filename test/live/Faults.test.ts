@@ -27,7 +27,7 @@ afterEach(() => world.close())
 const flows = ["server", "client"] as const
 
 /** Sends a byte and waits for it to come back. */
-const says = async (socket: Net.Socket, text: string) => {
+const echoes = async (socket: Net.Socket, text: string) => {
   socket.write(text)
   const [back] = await once(socket, "data")
   assert.strictEqual(String(back), text)
@@ -39,15 +39,15 @@ describe.each(flows)("a tunnel of two processes, visitors at the %s", (receiver)
   it("carries 32 MiB there and 32 MiB back through a half-closed connection", async () => {
     const question = Buffer.alloc(32 << 20, "question")
     const answer = Buffer.alloc(32 << 20, "the answer")
-    const heard: Array<string> = []
+    const received: Array<string> = []
     shared.serve((socket) => {
       void readAll(socket).then(
-        (bytes) => heard.push(digest(bytes)) && socket.end(answer),
+        (bytes) => received.push(digest(bytes)) && socket.end(answer),
         () => {}
       )
     })
     const back = await ask(world, shared().port, question)
-    assert.deepStrictEqual([...heard, digest(back)], [digest(question), digest(answer)])
+    assert.deepStrictEqual([...received, digest(back)], [digest(question), digest(answer)])
   })
 
   it("serves 300 and then 500 visitors at once on the default pool", async () => {
@@ -88,9 +88,9 @@ describe.each(flows)("a tunnel of two processes, visitors at the %s", (receiver)
     shared.serve(echoing)
     const { client, port } = shared()
     const served = world.connect(port)
-    await says(served, "before")
+    await echoes(served, "before")
     client.child.kill("SIGSTOP")
-    const back = says(served, "during")
+    const back = echoes(served, "during")
     client.child.kill("SIGCONT")
     await back
   })
@@ -119,9 +119,9 @@ describe("the tunnel port", () => {
       receiver: "server",
       env: { NP_HANDSHAKE_TIMEOUT: "1s" }
     })
-    const heard: Array<Buffer> = []
-    const stranger = (noise: Buffer) => {
-      const socket = world.connect(tunnelPort).on("data", (bytes: Buffer) => heard.push(bytes))
+    const received: Array<Buffer> = []
+    const unauthenticated = (noise: Buffer) => {
+      const socket = world.connect(tunnelPort).on("data", (bytes: Buffer) => received.push(bytes))
       socket.write(noise)
       return fate(socket)
     }
@@ -132,10 +132,10 @@ describe("the tunnel port", () => {
       Buffer.alloc(1 << 20, 7),
       Buffer.from("//control?v=1&nonce=0#hello\n")
     ]
-    const ends = noises.map(stranger)
+    const ends = noises.map(unauthenticated)
     assert.strictEqual(String(await ask(world, port, "while they stay")), "re:while they stay")
     await Promise.all(ends)
-    assert.strictEqual(heard.length, 0)
+    assert.strictEqual(received.length, 0)
     assert.strictEqual(String(await ask(world, port, "after")), "re:after")
     await server.line(/refused=handshake/)
   })
@@ -143,12 +143,12 @@ describe("the tunnel port", () => {
   it("serves the client with the key while one with another key keeps trying", async () => {
     const { port: target } = await world.listen(answering)
     const { port, server, tunnelPort } = await tunnel(world, { target, receiver: "server" })
-    const stranger = world.start([`client://wrong@127.0.0.1:${tunnelPort}/127.0.0.1:${target}?mode=2&log=debug`])
-    await stranger.line(/WARN .*no session: .*keys differ/)
-    await stranger.line(/DEBUG .*no session: .*keys differ/)
+    const wrongClient = world.start([`client://wrong@127.0.0.1:${tunnelPort}/127.0.0.1:${target}?mode=2&log=debug`])
+    await wrongClient.line(/WARN .*no session: .*keys differ/)
+    await wrongClient.line(/DEBUG .*no session: .*keys differ/)
     await server.line(/WARN .*does not know the key/)
     assert.strictEqual(String(await ask(world, port, "hello")), "re:hello")
-    for (const { log } of [server, stranger]) {
+    for (const { log } of [server, wrongClient]) {
       assert.notInclude(log(), tunnelKey)
       assert.notMatch(log(), / {4}at |wrong@/)
     }
@@ -184,13 +184,13 @@ describe("a process that dies", () => {
     const { port: target } = await world.listen(echoing)
     const { client, port, server, startClient } = await tunnel(world, { target, receiver: "server" })
     const served = world.connect(port)
-    await says(served, "hello")
+    await echoes(served, "hello")
     const end = fate(served)
     await client.stop("SIGKILL")
     assert.include(["end", "ECONNRESET"], await end)
     await server.line(/client lost/)
     const meanwhile = world.connect(port)
-    const back = says(meanwhile, "still here")
+    const back = echoes(meanwhile, "still here")
     const next = startClient()
     await next.line(/ connected /)
     await back
@@ -200,14 +200,14 @@ describe("a process that dies", () => {
     const { port: target } = await world.listen(echoing)
     const { client, port, server, startServer } = await tunnel(world, { target, receiver: "server" })
     const served = world.connect(port)
-    await says(served, "hello")
+    await echoes(served, "hello")
     const end = fate(served)
     await server.stop("SIGKILL")
     await end
     await client.line(/connection refused/)
     const next = startServer()
     await next.line(/client connected/)
-    await says(world.connect(port), "again")
+    await echoes(world.connect(port), "again")
   })
 })
 
@@ -224,14 +224,14 @@ describe("limits", () => {
     const { port: target } = await world.listen(echoing)
     const { port } = await tunnel(world, { target, receiver: "server", query: "&slot=3" })
     const three = [1, 2, 3].map(() => world.connect(port))
-    for (const [n, socket] of three.entries()) await says(socket, `visitor ${n}`)
+    for (const [n, socket] of three.entries()) await echoes(socket, `visitor ${n}`)
     assert.strictEqual(await fate(world.connect(port)), "ECONNRESET")
     const [first] = three
     if (first === undefined) return assert.fail()
     const gone = once(first, "close")
     first.end()
     await gone
-    await says(world.connect(port), "the next")
+    await echoes(world.connect(port), "the next")
   })
 
   it("read: a connection idle in both directions is reset, an active one is not", { timeout: 180_000 }, async () => {
@@ -240,7 +240,7 @@ describe("limits", () => {
     const attempt = async (millis: number) => {
       const { port, server } = await tunnel(world, { target, receiver: "server", query: `&read=${millis}ms` })
       const idle = world.connect(port)
-      await says(idle, "hello")
+      await echoes(idle, "hello")
       const active = world.connect(port)
       const ended = { idle: false, active: false }
       const ends = { idle: fate(idle), active: fate(active) }
@@ -299,7 +299,7 @@ describe("the graceful stop", () => {
       env: { NP_SHUTDOWN_TIMEOUT: "300ms" }
     })
     const visitor = world.connect(port)
-    await says(visitor, "hello")
+    await echoes(visitor, "hello")
     const end = fate(visitor)
     assert.strictEqual(await server.stop(), 0)
     assert.strictEqual(await end, "ECONNRESET")
@@ -312,7 +312,7 @@ describe("the graceful stop", () => {
       receiver: "server",
       env: { NP_SHUTDOWN_TIMEOUT: "1h" }
     })
-    await says(world.connect(port), "hello")
+    await echoes(world.connect(port), "hello")
     server.child.kill("SIGTERM")
     await server.line(/stopping/)
     const again = setInterval(() => server.child.kill("SIGTERM"), 50)

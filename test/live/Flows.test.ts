@@ -31,7 +31,7 @@ const ways = [
 const title = "visitors at the %s, tls=%i"
 
 /** Sends a text and waits for it to come back. */
-const says = async (socket: Net.Socket, text: string) => {
+const comesBack = async (socket: Net.Socket, text: string) => {
   socket.write(text)
   const [back] = await once(socket, "data")
   assert.strictEqual(String(back), text)
@@ -130,7 +130,7 @@ describe("tls=2", () => {
   it.each([
     ["whom no authority known has issued", { issuer: "unknown" }, /no trusted authority issued it/],
     ["that is for others", { names: ["other.test"] }, /it is for other\.test, not for 127\.0\.0\.1/]
-  ] as const)("gives no visitor to a server with a certificate %s, and says so once", async (_, wish, reason) => {
+  ] as const)("gives no visitor to a server with a certificate %s, and logs it once", async (_, wish, reason) => {
     let visitors = 0
     const { port: target } = await world.listen(() => visitors++)
     const { ca, serverQuery, write, writeAuthority } = files()
@@ -222,7 +222,7 @@ describe("limits", () => {
       clientQuery: "&min=4"
     })
     const four = [1, 2, 3, 4].map(() => world.connect(port))
-    for (const [n, socket] of four.entries()) await says(socket, `visitor ${n}`)
+    for (const [n, socket] of four.entries()) await comesBack(socket, `visitor ${n}`)
     const datagrams = await visitUdp(world, port)
     // A visitor that sends again after an answer keeps its slot.
     for (const text of ["the fifth", "again"]) assert.strictEqual(String(await datagrams.ask(text)), text)
@@ -233,7 +233,7 @@ describe("limits", () => {
     const gone = once(first, "close")
     first.end()
     await gone
-    await says(world.connect(port), "the next")
+    await comesBack(world.connect(port), "the next")
     assert.strictEqual(await fate(world.connect(port)), "ECONNRESET")
     assert.strictEqual(String(await datagrams.ask("still served")), "still served")
   })
@@ -262,7 +262,7 @@ describe("limits", () => {
     const datagrams = await visitUdp(world, port)
     const lag = Lag.watch()
     const since = Date.now()
-    await says(visitor, "hello")
+    await comesBack(visitor, "hello")
     assert.strictEqual(String(await datagrams.ask("hello")), "hello")
     assert.strictEqual(await fate(visitor), "ECONNRESET")
     const ends = [Date.now() - since]
@@ -304,8 +304,12 @@ describe("limits", () => {
 describe("the PROXY protocol", () => {
   /** A target that echoes the header and everything after it. */
   const listen = async () => {
-    let heard: (header: { readonly bytes: Buffer; readonly source: string; readonly destination: string }) => void
-    const header = new Promise<Parameters<typeof heard>[0]>((resolve) => (heard = resolve))
+    let resolveHeader: (header: {
+      readonly bytes: Buffer
+      readonly source: string
+      readonly destination: string
+    }) => void
+    const header = new Promise<Parameters<typeof resolveHeader>[0]>((resolve) => (resolveHeader = resolve))
     const { port } = await world.listen((socket) => {
       let held = Buffer.alloc(0)
       const onData = (part: Buffer) => {
@@ -313,7 +317,11 @@ describe("the PROXY protocol", () => {
         const decoded = ProxyHeader.decode(held)
         if (decoded._tag !== "Header") return
         const { destination, source } = Option.getOrThrow(decoded.endpoints)
-        heard({ bytes: held.subarray(0, decoded.length), source: String(source), destination: String(destination) })
+        resolveHeader({
+          bytes: held.subarray(0, decoded.length),
+          source: String(source),
+          destination: String(destination)
+        })
         socket.off("data", onData)
         socket.write(held.subarray(decoded.length))
         echoing(socket)
@@ -326,11 +334,11 @@ describe("the PROXY protocol", () => {
   it.each([
     ["server", 1],
     ["client", 2]
-  ] as const)("tells the target the visitor's own address, visitors at the %s, proxy=%i", async (receiver, version) => {
+  ] as const)("sends the target the visitor's own address, visitors at the %s, proxy=%i", async (receiver, version) => {
     const { header, port: target } = await listen()
     const { port } = await tunnel(world, { target, receiver, query: `&proxy=${version}`, clientQuery: "&min=4" })
     const visitor = world.connect(port)
-    await says(visitor, "hello")
+    await comesBack(visitor, "hello")
     const { bytes, destination, source } = await header
     assert.strictEqual(bytes.toString("latin1").startsWith("PROXY TCP4 "), version === 1)
     assert.strictEqual(source, `127.0.0.1:${visitor.localPort}`)
@@ -345,14 +353,14 @@ describe("the PROXY protocol", () => {
       serverQuery: "&proxy-in=1",
       clientQuery: "&proxy=2&min=4"
     })
-    const stranger = world.connect(port)
-    stranger.write("GET / HTTP/1.1\r\n\r\n")
-    assert.strictEqual(await fate(stranger), "ECONNRESET")
+    const headerless = world.connect(port)
+    headerless.write("GET / HTTP/1.1\r\n\r\n")
+    assert.strictEqual(await fate(headerless), "ECONNRESET")
     await server.line(/WARN .*sent something else where proxy-in=1 expects a PROXY protocol header refused=header/)
 
     const visitor = world.connect(port)
     visitor.write("PROXY TCP4 203.0.113.7 198.51.100.2 4711 443\r\n")
-    await says(visitor, "hello")
+    await comesBack(visitor, "hello")
     const { destination, source } = await header
     assert.deepStrictEqual([source, destination], ["203.0.113.7:4711", "198.51.100.2:443"])
   })

@@ -221,7 +221,7 @@ describe.each([
 })
 
 describe.runIf(process.platform === "linux")("KernelTransport", () => {
-  it.live("the kernel asks an idle peer for life every few seconds, and one that carries a visitor rarely", () =>
+  it.live("the kernel probes an idle connection every few seconds, and one that carries a visitor rarely", () =>
     runIn(kernelTransport({}))(
       Effect.gen(function* () {
         const { sockets } = yield* Effect.orDie(kernel)

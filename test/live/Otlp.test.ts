@@ -82,7 +82,7 @@ const pointsOf = (received: Received, name: string): ReadonlyArray<Readonly<Reco
   return points.map(({ asDouble, attributes }) => ({ ...record(attributes), value: asDouble }))
 }
 
-/** A collector that keeps what is sent to it and answers with `status`. */
+/** A collector that keeps what is sent to it and responds with `status`. */
 const makeCollector = async (world: World) => {
   const received: Array<Received> = []
   const state = { status: 200 }
@@ -258,7 +258,7 @@ describe("an OpenTelemetry collector", () => {
     assert.lengthOf(forward.log().match(/cannot export telemetry/g) ?? [], 1)
   })
 
-  it("receives nothing when a variable is wrong, which one log line says", async () => {
+  it("receives nothing when a variable is wrong, and one log line has the reason", async () => {
     const url = `client://127.0.0.1:${await world.freePort()}/127.0.0.1:9?mode=1`
     const forward = world.start([url], {
       OTEL_EXPORTER_OTLP_ENDPOINT: "http://127.0.0.1:4317",

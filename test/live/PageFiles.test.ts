@@ -23,7 +23,7 @@ const get = (url: string, headers: Http.OutgoingHttpHeaders = {}, method = "GET"
   )
 
 describe("the files of the master's page", () => {
-  it("are there below the base path, lead to it from above, and load nothing of anybody else", async () => {
+  it("are there below the base path, lead to it from above, and load nothing from other hosts", async () => {
     const world = makeWorld()
     try {
       const state = folder(world)

@@ -53,7 +53,7 @@ const startUntil = async (args: ReadonlyArray<string>, holds: (pid: number) => b
 }
 
 describe("the process", () => {
-  it("goes on after SIGHUP, SIGUSR1 and SIGUSR2, and says that there is nothing to read again", async () => {
+  it("continues after SIGHUP, SIGUSR1 and SIGUSR2, and logs that there is nothing to read again", async () => {
     const folder = Program.folder(world)
     const urls = [await serverUrl(), `master://127.0.0.1:${await world.freePort()}?state=${folder}`]
     for (const process of [...urls.map((url) => world.start([url])), world.start(["demo"])]) {
@@ -115,7 +115,7 @@ print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 })
 
 describe("the key in NP_KEY", () => {
-  it.skipIf(!Fs.existsSync("/proc/self/environ"))("is used, and not to be seen in /proc", async () => {
+  it.skipIf(!Fs.existsSync("/proc/self/environ"))("is used, and not visible in /proc", async () => {
     const url = (await serverUrl()).replace("s3cret@", "")
     const process = world.start([url], { NP_KEY: tunnelKey })
     await process.line(/waiting for a client/)
@@ -127,7 +127,7 @@ describe("the key in NP_KEY", () => {
   })
 })
 
-describe("what was wished", () => {
+describe("a stop on request", () => {
   it.each(["server", "client"] as const)("is no warning: Ctrl-C on the %s", async (side) => {
     const { port: target } = await world.listen(echoing)
     const { client, server } = await tunnel(world, { target, receiver: "server" })

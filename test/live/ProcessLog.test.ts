@@ -44,7 +44,7 @@ describe("the process's log", () => {
     })
   )
 
-  it.live("is JSON if NP_LOG_FORMAT says so", () =>
+  it.live("is JSON with NP_LOG_FORMAT=json", () =>
     Effect.gen(function* () {
       const { err } = yield* run({ env: { NP_LOG_FORMAT: "json" } })
       assert.match(err, /^(\{"time":"[^"]+","level":"info","message":"hello \d"\}\n){3}$/)

@@ -47,7 +47,7 @@ describe.skipIf(lacks("iperf3"))("iperf3", () => {
   }
 
   it.each(twoWays)(
-    `brings four TCP connections there and back, and loses less than 5 %% of UDP at 20 Mbit/s, ${title}`,
+    `carries four TCP connections both ways, and loses less than 5 %% of UDP at 20 Mbit/s, ${title}`,
     async (receiver, tls) => {
       const target = await world.freePort()
       const listens = ["-s", "-1", "-B", "127.0.0.1", "-p", String(target), "--forceflush"]
@@ -77,7 +77,7 @@ describe.skipIf(lacks("iperf3"))("iperf3", () => {
 })
 
 describe.skipIf(lacks("dig"))("dig", () => {
-  /** Answers with the number of addresses in the first label; over UDP truncated to 512 bytes. */
+  /** The response has as many addresses as the first label says; over UDP it is truncated to 512 bytes. */
   const answer = (query: Buffer, longest: number): Buffer => {
     let end = 12
     while (query[end] !== 0) end += (query[end] ?? 0) + 1
@@ -184,13 +184,13 @@ describe("HTTP", () => {
   }
   const onTexts = (socket: Net.Socket, head: Buffer, handler: (text: string) => void) => {
     let held = Buffer.alloc(0)
-    const hear = (bytes: Buffer) => {
+    const onData = (bytes: Buffer) => {
       const { rest, texts } = readFrames(Buffer.concat([held, bytes]))
       held = Buffer.from(rest)
       for (const text of texts) handler(text)
     }
-    hear(head)
-    socket.on("data", hear)
+    onData(head)
+    socket.on("data", onData)
   }
 
   const acceptOf = (key: string) =>
@@ -264,16 +264,16 @@ describe("HTTP", () => {
     world.own(socket, (socket) => socket.destroy())
     assert.strictEqual(response.headers["sec-websocket-accept"], acceptOf(key))
     const texts = Array.from({ length: 20 }, (_, n) => `frame ${n} `.repeat(n % 10).slice(0, 125))
-    const heard: Array<string> = []
+    const received: Array<string> = []
     const all = new Promise<void>((resolve) =>
       onTexts(socket, head, (text) => {
-        heard.push(text)
-        if (heard.length === texts.length) resolve()
+        received.push(text)
+        if (received.length === texts.length) resolve()
       })
     )
     for (const text of texts) socket.write(frame(text, Crypto.randomBytes(4)))
     await all
-    assert.deepStrictEqual(heard, texts)
+    assert.deepStrictEqual(received, texts)
     const end = readAll(socket)
     socket.end()
     await end

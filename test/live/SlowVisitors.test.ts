@@ -10,7 +10,7 @@ afterEach(() => world.close())
 
 describe("visitors that never read", () => {
   it.each(["server", "client"] as const)(
-    "keep no honest visitor from being served: visitors at the %s",
+    "do not keep other visitors from being served: visitors at the %s",
     async (receiver) => {
       // Endless bytes for a visitor that asks for them, one answer for any other.
       const { port: target } = await world.listen((socket) => {

@@ -12,7 +12,7 @@ beforeEach(() => {
 })
 afterEach(() => world.close())
 
-const says = async (socket: Net.Socket, text: string) => {
+const echoes = async (socket: Net.Socket, text: string) => {
   socket.write(text)
   const [back] = await once(socket, "data")
   assert.strictEqual(String(back), text)
@@ -29,15 +29,15 @@ describe("a crowd of UDP visitors", () => {
       await listenUdp(world, undefined, target)
       const { client, port, server } = await tunnel(world, { target, receiver })
       const beside = world.connect(port)
-      await says(beside, "hello")
+      await echoes(beside, "hello")
       const before = [client, server].map(({ pid }) => residentBytes(pid))
       const crowd = runs(1500, 5000)
       for (let asked = 0; asked < crowd; asked += 50) {
         const visitors = await Promise.all(Array.from({ length: 50 }, () => visitUdp(world, port)))
         await Promise.all(visitors.map(({ ask }) => ask("a question")))
-        await says(world.connect(port), "a TCP visitor")
+        await echoes(world.connect(port), "a TCP visitor")
       }
-      await says(beside, "still here")
+      await echoes(beside, "still here")
       for (const [at, { log, pid }] of [client, server].entries()) {
         assert.notMatch(log(), /slots/)
         // All sessions are still there: their 30 s have not passed, or only on a slow machine.

@@ -13,7 +13,7 @@ const allClosed = Effect.async<void>((resume) => {
 })
 
 describe("embedding", () => {
-  it.live("a host runs both sides, reads how they are, and its scope closes every socket", () =>
+  it.live("a host runs both sides, reads their state, and its scope closes every socket", () =>
     Effect.gen(function* () {
       assert.strictEqual(sockets(), 0)
       assert.strictEqual(yield* Effect.provide(Embed.program, Embed.live), "hello")

@@ -16,7 +16,7 @@ const root = fileURLToPath(new URL("../..", import.meta.url))
 const hasNix = spawnSync("nix", ["--version"]).status === 0
 if (!hasNix) console.log("flake.nix is not evaluated: no nix on the PATH")
 
-/** Runs a command of nix on a copy of the flake, with a store of its own, and answers with what it prints. */
+/** Runs a command of nix on a copy of the flake, with a store of its own, and returns its output. */
 const nix = (...args: ReadonlyArray<string>): string => {
   const folder = mkdtempSync(join(tmpdir(), "nodepass-flake-"))
   try {

@@ -178,7 +178,7 @@ describe("Master", () => {
       })
     ))
 
-  it("tells neither callers nor the log of the instance why a file cannot be used, but the log of the process", () =>
+  it("logs why a file cannot be used in the log of the process only, not in responses or the log of the instance", () =>
     inWorld(({ disk, logged, start }) =>
       Effect.gen(function* () {
         const master = yield* start

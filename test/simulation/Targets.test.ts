@@ -191,7 +191,7 @@ describe("Targets", () => {
   )
 
   it.prop(
-    "least evens the targets out, also when visitors come all at once and to uneven ones",
+    "least balances the targets, also when visitors come all at once and to uneven ones",
     [
       seed,
       few,

@@ -16,7 +16,7 @@ const simulated = <A, E>(seed: number, program: Effect.Effect<A, E, Refusals.Ref
 
 const [home, other] = [Address.make("192.0.2.1", 1), Address.make("2001:db8::1", 1)]
 /** Many addresses, each of which comes once. */
-const stranger = (index: number) => Address.make(`127.${1 + (index >> 16)}.${(index >> 8) & 255}.${index & 255}`, 1)
+const unknownPeer = (index: number) => Address.make(`127.${1 + (index >> 16)}.${(index >> 8) & 255}.${index & 255}`, 1)
 
 /** How many of so many are admitted, with this time between them; each of them fails at once. */
 const failing = (gate: TunnelGate.TunnelGate, peer: (index: number) => Address.Address, count: number, millis = 0) =>
@@ -70,7 +70,7 @@ describe("TunnelGate", () => {
     ([seed, perSecond]) => {
       const admitted = simulated(
         seed,
-        Effect.flatMap(TunnelGate.make(), (gate) => failing(gate, stranger, 2 * perSecond, 1000 / perSecond))
+        Effect.flatMap(TunnelGate.make(), (gate) => failing(gate, unknownPeer, 2 * perSecond, 1000 / perSecond))
       )
       // Two seconds of 1000 each, and what was left of the bucket.
       assert.isAtLeast(admitted, 2000)
@@ -87,7 +87,7 @@ describe("TunnelGate", () => {
         const first = authenticate(gate, home)
         let admitted = 0
         for (let second = 0; second < 20; second++) {
-          yield* failing(gate, (index) => stranger(second * 5000 + index), 5000)
+          yield* failing(gate, (index) => unknownPeer(second * 5000 + index), 5000)
           for (let index = 0; index < 500; index++) if (authenticate(gate, home)) admitted++
           yield* Effect.sleep(Duration.seconds(1))
         }
@@ -112,7 +112,7 @@ describe("TunnelGate", () => {
     assert.deepStrictEqual([pool, clients], [1024, 500])
   })
 
-  it("does not let a known address fail without end, nor forgets that it is known", () => {
+  it("limits the failures of a known address, which stays known", () => {
     const [admitted, after] = simulated(
       1,
       Effect.gen(function* () {
@@ -134,7 +134,7 @@ describe("TunnelGate", () => {
       Effect.gen(function* () {
         const refusals = yield* Refusals.Refusals
         const gate = yield* TunnelGate.make()
-        const admitted = yield* failing(gate, stranger, 5000, 0.5)
+        const admitted = yield* failing(gate, unknownPeer, 5000, 0.5)
         yield* Effect.sleep(Duration.seconds(2))
         return [(yield* refusals.counts).dropped, 5000 - admitted]
       })
@@ -144,7 +144,7 @@ describe("TunnelGate", () => {
   })
 
   it.prop(
-    "never has more unauthenticated peers than the limit, whoever comes and goes",
+    "never has more unauthenticated peers than the limit, however they come and go",
     [
       FastCheck.integer(),
       FastCheck.integer({ min: 1, max: 40 }),
@@ -158,7 +158,7 @@ describe("TunnelGate", () => {
           const waiting: Array<TunnelGate.Peer> = []
           for (const [host, comes] of steps) {
             if (!comes) waiting.shift()?.leave("failed")
-            else if (gate.admit(stranger(host))) waiting.push(gate.enter(stranger(host)))
+            else if (gate.admit(unknownPeer(host))) waiting.push(gate.enter(unknownPeer(host)))
             assert.isAtMost(waiting.length, Math.max(1, limit))
           }
         })

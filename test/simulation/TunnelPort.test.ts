@@ -392,9 +392,9 @@ describe("a second client", () => {
       Effect.gen(function* () {
         yield* start("server", serverConfig)
         const running = yield* Effect.forkScoped(answer(yield* attach("first", who)))
-        const told = yield* Effect.replicateEffect(Effect.flip(attach("second", another)), 3)
+        const failures = yield* Effect.replicateEffect(Effect.flip(attach("second", another)), 3)
         const undisturbed = Option.isNone(yield* Fiber.poll(running))
-        return [...told.map(({ reason }) => reason), undisturbed]
+        return [...failures.map(({ reason }) => reason), undisturbed]
       })
     )
     assert.deepStrictEqual(reasons, ["Busy", "Busy", "Busy", true])

@@ -58,14 +58,14 @@ describe("the page's state", () => {
         })
       )
     ],
-    ([told]) => {
+    ([sent]) => {
       const expected = new Map<string, string>()
-      for (const { alias, id, type } of told) {
+      for (const { alias, id, type } of sent) {
         if (id === "********") continue
         if (type === "delete") expected.delete(id)
         else expected.set(id, alias)
       }
-      const events = told.map(({ alias, id, type }, at) =>
+      const events = sent.map(({ alias, id, type }, at) =>
         event(type, at * 10, { ...instance("00000001"), id: id === "********" ? id : Id.make(id), alias })
       )
       // In one go, or one by one: it comes to the same.
@@ -94,7 +94,7 @@ describe("the page's state", () => {
     assert.deepStrictEqual(rateOf(first), { rx: 0, tx: 0 })
     const second = after([at(2000, 5000, 200)], first)
     assert.deepStrictEqual(rateOf(second), { rx: 2000, tx: 100 })
-    // A change of something else, in between and with the same figures, says nothing of the rate.
+    // A change of something else, in between and with the same figures, does not affect the rate.
     assert.deepStrictEqual(rateOf(after([at(2500, 5000, 200)], second)), { rx: 2000, tx: 100 })
     // A reset carries nothing back.
     assert.deepStrictEqual(rateOf(after([at(4000, 0, 0)], second)), { rx: 0, tx: 0 })

@@ -133,7 +133,7 @@ describe("Slots", () => {
   )
 
   it.prop(
-    "keeps the bounds of UDP, of each network and of all, whoever comes, sends, and leaves",
+    "keeps the bounds of UDP, of each network and of all, however visitors come, send and leave",
     {
       limit: FastCheck.integer({ min: 1, max: 400 }),
       steps: FastCheck.array(

@@ -97,7 +97,7 @@ describe("the metrics of a tunnel", () => {
     const first = metrics.begin()
     first.publish(figures(100, 2))
     first.end(figures(150))
-    // A late checkpoint of a tunnel that has ended does not bring it back.
+    // A late checkpoint of a tunnel that has ended does not restore its metrics.
     first.publish(figures(150, 2))
     assert.includeMembers([...samples(id)], ["up{} 0", "pool{} 0", 'bytes_total{protocol="tcp",direction="rx"} 150'])
     metrics.begin().publish(figures(10))

@@ -421,7 +421,7 @@ describe("a formatted URL", () => {
     )
   })
 
-  it("its rows tell defaults from other values", () => {
+  it("its rows distinguish defaults from other values", () => {
     const rows = TunnelUrl.describe(ok("client://h:1/:2?min=5&mode=0"))
     assert.deepStrictEqual(
       rows.filter(({ isDefault }) => !isDefault).map(({ part, value }) => [part, value]),

@@ -51,7 +51,7 @@ const imported = (text: string): ReadonlyArray<string> =>
     .map((name) => name.split("/", name.startsWith("@") ? 2 : 1).join("/"))
 
 describe("package.json", () => {
-  it("asks for Node 20 or newer", () => {
+  it("requires Node 20 or newer", () => {
     expect(manifest.engines.node).toBe(">=20")
   })
 
@@ -83,7 +83,7 @@ describe("package.json", () => {
     expect([...used].toSorted()).toEqual([...named, ...bundled].toSorted())
   })
 
-  it("does not ask for what is bundled into the command, which no export loads", () => {
+  it("does not depend on what is bundled into the command, which no export loads", () => {
     const loading = sources.filter((name) => imported(read(`src/${name}`)).some((name) => bundled.includes(name)))
     expect(loading).toEqual(["node/process/OpenTelemetry.ts"])
     expect(Object.keys(manifest.devDependencies)).toEqual(expect.arrayContaining(bundled))
@@ -98,7 +98,7 @@ describe("package-lock.json", () => {
     expect(packages[""]).toMatchObject({ dependencies, devDependencies, optionalDependencies })
   })
 
-  it("says what every package must hash to, and not where to get it", () => {
+  it("has the hash of every package, and no registry address", () => {
     const entries = Object.entries(packages).filter(([path]) => path !== "")
     expect(entries.filter(([, entry]) => entry.resolved !== undefined)).toEqual([])
     expect(entries.filter(([, entry]) => entry.integrity === undefined && entry.optional !== true)).toEqual([])

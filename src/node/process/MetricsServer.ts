@@ -1,5 +1,5 @@
 /**
- * /metrics and /health of tunnels without a master, over HTTP. Loaded late: only `--metrics` asks for it.
+ * /metrics and /health of tunnels without a master, over HTTP. Loaded on demand, for `--metrics`.
  */
 import * as HttpMiddleware from "@effect/platform/HttpMiddleware"
 import * as HttpRouter from "@effect/platform/HttpRouter"

@@ -1,7 +1,7 @@
 /**
  * Sends traces, metrics and logs of this process to an OpenTelemetry collector, by Effect's own OTLP exporter.
  *
- * Loaded late, when `OtelConfig` asks for it, and by the command alone: hosts set up their own exporter.
+ * Loaded on demand, when a variable names a collector, and by the command only: hosts set up their own exporter.
  */
 import * as OtlpLogger from "@effect/opentelemetry/OtlpLogger"
 import * as OtlpMetrics from "@effect/opentelemetry/OtlpMetrics"
@@ -66,7 +66,7 @@ export const layer = ({ config, version }: Options): Layer.Layer<never> => {
 
 // internal
 
-/** Logs when the collector cannot be reached, and when it can be again: the exporter says so at `debug` only. */
+/** Logs when the collector cannot be reached, and when it can be again: the exporter logs it at `debug` only. */
 const client = (timeout: Duration.Duration) =>
   Layer.effect(
     HttpClient.HttpClient,
@@ -96,7 +96,7 @@ const client = (timeout: Duration.Duration) =>
     })
   )
 
-/** The innermost cause has the reason: `fetch` itself says `fetch failed` of everything. */
+/** The innermost cause has the reason: the message of `fetch` itself is always `fetch failed`. */
 const reasonOf = (error: unknown): string =>
   error instanceof Error && error.cause !== undefined
     ? reasonOf(error.cause)

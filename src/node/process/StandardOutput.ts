@@ -13,7 +13,7 @@ export class OutputError extends Schema.TaggedError<OutputError>()("OutputError"
     return `standard output: ${this.cause instanceof Error ? this.cause.message : String(this.cause)}`
   }
 
-  /** Whether the reader has gone away, as `head` does when it has enough. */
+  /** Whether the reader has closed the pipe, as `head` does after its last line. */
   get isClosedPipe(): boolean {
     return this.cause instanceof Error && "code" in this.cause && this.cause.code === "EPIPE"
   }
@@ -48,6 +48,6 @@ const goesNowhere = (): boolean => {
   }
 }
 
-// The `error` event ends the process if nothing listens. A log on standard error that nobody reads is no reason to stop.
+// The `error` event ends the process if nothing listens. A log that has lost its reader must not stop the program.
 process.stdout.on("error", () => {})
 process.stderr.on("error", () => {})

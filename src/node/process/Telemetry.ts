@@ -1,5 +1,5 @@
 /**
- * Telemetry of the command, as the `OTEL_*` variables ask for it.
+ * Telemetry of the command, as the `OTEL_*` variables configure it.
  */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"

@@ -1,10 +1,10 @@
 /**
  * The lookups of a resolver: which names may block a thread now.
  *
- * `getaddrinfo` blocks a thread of libuv's pool until it answers, and libuv lends it half of the threads. A name whose name
- * servers do not answer blocks one for half a minute. So only one lookup at a time may hang. Names beside it are first asked
- * for with c-ares, which needs no thread, and whose answer shows that `getaddrinfo` will not hang. Its addresses are not
- * used: it knows neither the hosts file nor the other sources of `nsswitch.conf`.
+ * `getaddrinfo` blocks a thread of libuv's pool until it returns, and libuv uses at most half of the threads for it. A name
+ * whose name servers do not answer blocks one for half a minute. So only one lookup at a time may hang. Other names are first
+ * looked up with c-ares, which needs no thread; an answer shows that `getaddrinfo` will not hang. The addresses of c-ares are
+ * not used: it does not read the hosts file and the other sources of `nsswitch.conf`.
  */
 import * as Dns from "node:dns"
 import process from "node:process"
@@ -102,7 +102,7 @@ export const make = <N extends Name>(
   }
 }
 
-/** Asks name servers for both kinds of addresses. Without `servers`, those of the system. */
+/** Queries name servers for both kinds of addresses. `servers` defaults to those of the system. */
 export const makeProbe =
   (options?: { readonly servers?: ReadonlyArray<string> | undefined; readonly timeoutMillis?: number }): Probe =>
   (name, done) => {

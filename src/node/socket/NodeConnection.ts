@@ -12,8 +12,8 @@ import * as NodeBuffer from "./NodeBuffer.js"
 import { addressOf } from "./NodeHosts.js"
 
 /**
- * Milliseconds of silence after which the kernel asks whether the peer is there. Node has it ask ten times, once a second,
- * before the connection breaks.
+ * Milliseconds of silence before the first keep-alive probe. Node sets ten probes, one second apart; if none is answered, the
+ * connection fails.
  */
 const [idleMillis, carryingMillis] = [1000, 30_000]
 
@@ -228,7 +228,7 @@ const makeWriter = (socket: Net.Socket, remote: Address.Address, buffer: NodeBuf
         const error = errorOf(socket, "write", remote) ?? (socket.writableEnded ? closed("write", remote) : undefined)
         if (error !== undefined) return Effect.fail(error)
         socket.write(chunk)
-        // The result of `socket.write` does not tell that the kernel took the chunk at once, as it mostly does.
+        // The result of `socket.write` does not show whether the kernel took the chunk at once, which is usual.
         const isDone = isBelowMark()
         buffer.adapt(chunk.length, socket.writableLength)
         return isDone ? Effect.void : until(isEmpty)

@@ -1,7 +1,7 @@
 /**
  * Resolves host names to IP addresses, with a cache, for all sockets of the process.
  *
- * Each name has one lookup at a time, which all callers share. `Lookups` says which ones may block a thread.
+ * Each name has one lookup at a time, which all callers share. `Lookups` decides which ones may block a thread.
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -145,7 +145,7 @@ interface Name extends Lookups.Name {
   failure?: { readonly error: NodeJS.ErrnoException; readonly at: number } | undefined
 }
 
-/** Names of which anything is known. Those used longest ago are forgotten first. */
+/** Names of which anything is known. Those used longest ago are removed first. */
 const maxNames = 1024
 /** Milliseconds for which a failure is remembered, and for which a lookup is new enough for `refresh`. */
 const rememberMillis = 1000

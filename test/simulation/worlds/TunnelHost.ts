@@ -17,7 +17,7 @@ export interface Options {
   readonly transport: Layer.Layer<Transport>
   /** The command URL. */
   readonly text: string
-  /** Tells it from other hosts. */
+  /** Distinguishes it from other hosts. */
   readonly seed: number
   readonly settings?: Partial<Settings.Settings["Type"]> | undefined
   /** What is on its disk. Defaults to nothing. */

@@ -87,7 +87,7 @@ export const make = ({ epollFd, libc, openSsl, report, sharedState }: Options): 
     if (!exchange.isOver) watch(exchange, far, backward, forward)
   }
   /**
-   * Tells epoll what an endpoint waits for. An endpoint that waits for nothing is removed from epoll, which otherwise reports
+   * Registers with epoll what an endpoint waits for. An endpoint that waits for nothing is removed from epoll, which otherwise reports
    * its errors and hang-ups again and again.
    */
   const watch = (exchange: Exchange, endpoint: WatchedEndpoint, incoming: Pump.Pump, outgoing: Pump.Pump) => {

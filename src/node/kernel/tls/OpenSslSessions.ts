@@ -32,7 +32,7 @@ export interface OpenSslSessions {
   readonly verifyResult: (session: bigint) => string
 }
 
-/** Results of a verification that callers tell apart. */
+/** Results of a verification that callers distinguish. */
 export const verifyResults = { ok: "OK", wrongName: "HOSTNAME_MISMATCH" } as const
 
 export const bind = (library: LibraryHandle, { clearErrors }: OpenSslErrors): OpenSslSessions => {
