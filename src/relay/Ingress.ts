@@ -10,7 +10,7 @@ import { Deadlines } from "../core/Deadlines.js"
 import * as Frame from "../wire/Frame.js"
 import * as ProxyHeader from "../wire/ProxyHeader.js"
 import { type Kind, type RefusalError, Refusals } from "../core/Refusals.js"
-import { logReset, Relay, RelayIdle } from "./Relay.js"
+import { type FarSilent, logReset, Relay, RelayIdle } from "./Relay.js"
 import { Settings } from "../transport/Settings.js"
 import type { Visit } from "../wire/Signal.js"
 import { Slots, type SlotsFull } from "./Slots.js"
@@ -68,6 +68,9 @@ export const serve = <E extends RefusalError>({
     const visitOf = yield* makeVisitOf(proxyIn)
     const gate = yield* makeGate(listener, maxOpening)
 
+    /** A launch that carries nothing is undone, and its visitor launched again. */
+    const keep = refusal === "pool"
+
     const serveOne = (visitor: Transport.Connection) => {
       let opening = true
       const opened = Effect.sync(() => {
@@ -80,25 +83,34 @@ export const serve = <E extends RefusalError>({
       const connected = Effect.gen(function* () {
         yield* Effect.tapError(slots.acquire, count("slot"))
         const visit = yield* Effect.tapError(visitOf(visitor), count("header"))
-        const far = yield* Effect.tapError(open(visit), count(refusal))
+        const far = yield* openFor(visit)
         yield* opened
-        return far
+        return { visit, far }
       })
+      const openFor = (visit: Visit) => Effect.tapError(open(visit), count(refusal))
+      const exchange = (visit: Visit, far: Transport.Connection): Effect.Effect<void, Failure<E>, Scope.Scope> =>
+        Effect.catchAll(relay.exchange(visitor, far, { keep }), (error) =>
+          error._tag === "FarSilent" && keep
+            ? Effect.flatMap(openFor(visit), (far) => exchange(visit, far))
+            : Effect.fail(error)
+        )
       // As few steps as possible around the exchange: what they allocate lives as long as the visitor.
-      return Effect.flatMap(connected, (far) => relay.exchange(visitor, far)).pipe(
+      return Effect.flatMap(connected, ({ far, visit }) => exchange(visit, far)).pipe(
         Effect.onError(() => Effect.zipRight(opened, visitor.reset)),
         Effect.catchAll((error) => logReset(error, { ...details, ...towards(error) }))
       )
     }
 
     /** Whom the visitor was connected to. */
-    const towards = (error: E | NoProxyHeader | RelayIdle | SlotsFull | Transport.TransportError) =>
+    const towards = (error: Failure<E>) =>
       error instanceof RelayIdle ? { [refusal === "target" ? "target" : "peer"]: String(error.far) } : {}
 
     return yield* Transport.serve({ ...listener, accept: gate.accept }, serveOne)
   })
 
 // internal
+
+type Failure<E> = E | FarSilent | NoProxyHeader | RelayIdle | SlotsFull | Transport.TransportError
 
 /**
  * Accepts while fewer than `limit` visitors have been accepted and have not left.

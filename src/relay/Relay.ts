@@ -3,6 +3,7 @@
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -15,6 +16,7 @@ import * as Schema from "effect/Schema"
 import { Address } from "../core/Address.js"
 import { Meter } from "./Meter.js"
 import { type Bucket, Throttle } from "./Throttle.js"
+import * as Kept from "./Kept.js"
 import type { Connection, TransportError } from "../transport/Transport.js"
 import { withoutStack } from "../core/WithoutStack.js"
 
@@ -33,6 +35,32 @@ export class RelayIdle extends withoutStack(
   }
 }
 
+/**
+ * Nothing had come from `far`, and the exchange was undone: `far` was reset. With `keep`, `near` is open and has back what
+ * came from it; without, it was reset as well.
+ */
+export class FarSilent extends Schema.TaggedError<FarSilent>()("FarSilent", { far: Address }) {
+  override get message(): string {
+    return `nothing came over the pool connection with ${String(this.far)}`
+  }
+}
+
+/** What an exchange has carried so far. */
+export interface Progress {
+  /** Bytes or an end were passed on to `far`. */
+  readonly sent: boolean
+  /** Bytes or an end have come from `far`. */
+  readonly received: boolean
+}
+
+export interface ExchangeOptions {
+  /**
+   * Whether to keep what comes from `near`, so that `undo` can give it back: until something comes from `far`, until it is
+   * more than 16 KiB, or until `commit`. Defaults to `false`.
+   */
+  readonly keep?: boolean | undefined
+}
+
 export class Relay extends Context.Tag("nodepass/Relay")<
   Relay,
   {
@@ -42,7 +70,20 @@ export class Relay extends Context.Tag("nodepass/Relay")<
      * `near` is the visitor or the target, `far` the connection to the other end of the tunnel. Fails with the first
      * error after it has reset both connections: a reset on one side is a reset on the other.
      */
-    readonly exchange: (near: Connection, far: Connection) => Effect.Effect<void, TransportError | RelayIdle>
+    readonly exchange: (
+      near: Connection,
+      far: Connection,
+      options?: ExchangeOptions
+    ) => Effect.Effect<void, TransportError | RelayIdle | FarSilent>
+    /** The progress of the exchange with this far connection; `undefined` when there is none. */
+    readonly progress: (far: Connection) => Progress | undefined
+    /**
+     * Ends the exchange with this far connection as `FarSilent`. Returns whether it did: not when something has come from
+     * `far`, and not when what was to be kept is not there any more.
+     */
+    readonly undo: (far: Connection) => Effect.Effect<boolean>
+    /** From now on the exchange with this far connection keeps nothing. */
+    readonly commit: (far: Connection) => void
     /** Exchanges now (`live`), and started so far. */
     readonly count: Effect.Effect<{ readonly live: number; readonly total: number }>
     /** Completes when no exchange is running. */
@@ -66,9 +107,12 @@ export const layer = (options?: Options): Layer.Layer<Relay, never, Meter | Thro
   Layer.scoped(
     Relay,
     Effect.gen(function* () {
-      const pump = makePump(yield* Meter, yield* Throttle)
+      const meter = yield* Meter
+      const { traffic } = meter
+      const pump = makePump(meter, yield* Throttle)
       const limit = options?.idle ?? Duration.infinity
-      const exchanges = new Set<Exchange>()
+      /** By the far connection. */
+      const exchanges = new Map<Connection, Exchange>()
       let total = 0
       const drained = yield* Effect.makeLatch(true)
 
@@ -78,34 +122,75 @@ export const layer = (options?: Options): Layer.Layer<Relay, never, Meter | Thro
       }
       if (Duration.isFinite(limit)) yield* Effect.forkScoped(resetIdle(exchanges, limit))
 
+      /** Sends in this fiber, or in one of its own where that may be undone: it costs 20 µs. */
+      const send = (exchange: Exchange, receiving: Exchange["pumps"][number]) =>
+        exchange.kept === undefined
+          ? Effect.exit(pump(exchange, "tx"))
+          : Effect.flatMap(Effect.fork(pump(exchange, "tx")), (sending) => {
+              exchange.pumps = [receiving, sending]
+              return Fiber.await(sending)
+            })
+      /** Resets `far`, and gives back to `near` what was kept. */
+      const afterUndo = ({ bytes, far, kept, near }: Exchange) =>
+        Effect.suspend(() => {
+          traffic.tcpTx -= bytes.tx
+          const chunks = kept?.chunks()
+          for (const chunk of chunks?.toReversed() ?? []) near.unread(chunk)
+          const undone = new FarSilent({ far: far.remote })
+          return Effect.zipRight(chunks === undefined ? near.reset : Effect.void, Effect.zipRight(far.reset, undone))
+        })
+
       const leave = (exchange: Exchange) =>
         Effect.suspend(() => {
-          exchanges.delete(exchange)
+          exchanges.delete(exchange.far)
           if (exchanges.size === 0) drained.unsafeOpen()
           return Effect.whenLogLevel(logSummary(exchange), "Debug")
         })
 
       return Relay.of({
-        exchange: (near, far) =>
+        exchange: (near, far, { keep = false } = {}) =>
           Effect.flatMap(Clock.currentTimeMillis, (startedAt) => {
             const bytes = { rx: 0, tx: 0 }
             const activity = { active: true, unsent: 0, silentMillis: 0, idle: false }
-            const exchange: Exchange = { near, far, startedAt, bytes, ...activity }
-            exchanges.add(exchange)
+            const ends = { farEnded: false, nearEnded: false }
+            const kept = keep ? Kept.make() : undefined
+            const exchange: Exchange = {
+              near,
+              far,
+              startedAt,
+              bytes,
+              ...activity,
+              ...ends,
+              kept,
+              undone: false,
+              pumps: []
+            }
+            exchanges.set(far, exchange)
             total++
             drained.unsafeClose()
             return Effect.fork(pump(exchange, "rx")).pipe(
               Effect.flatMap((receiving) =>
-                Effect.flatMap(Effect.exit(pump(exchange, "tx")), (sent) =>
+                Effect.flatMap(send(exchange, receiving), (sent) =>
                   Effect.flatMap(Fiber.await(receiving), (received) => Exit.zipRight(sent, received))
                 )
               ),
-              Effect.catchAll((error): Effect.Effect<never, RelayIdle | TransportError> =>
-                exchange.idle ? Effect.flatMap(idleError(exchange, limit), Effect.fail) : Effect.fail(error)
-              ),
+              Effect.catchAllCause((cause): Effect.Effect<never, FarSilent | RelayIdle | TransportError> => {
+                if (exchange.undone) return afterUndo(exchange)
+                return exchange.idle ? Effect.flatMap(idleError(exchange, limit), Effect.fail) : Effect.failCause(cause)
+              }),
               Effect.ensuring(leave(exchange))
             )
           }),
+        progress: (far) => {
+          const exchange = exchanges.get(far)
+          return exchange && { sent: exchange.bytes.tx > 0 || exchange.nearEnded, received: hasReceived(exchange) }
+        },
+        undo: (far) =>
+          Effect.suspend(() => {
+            const exchange = exchanges.get(far)
+            return exchange === undefined ? Effect.succeed(false) : undo(exchange)
+          }),
+        commit: (far) => exchanges.get(far)?.kept?.drop(),
         count: Effect.sync(() => ({ live: exchanges.size, total })),
         drained: drained.await,
         description: options?.fallbackReason === undefined ? "portable" : `portable, since ${options.fallbackReason}`
@@ -175,32 +260,74 @@ interface Exchange extends Summary {
   silentMillis: number
   /** It was reset because it was silent. */
   idle: boolean
+  nearEnded: boolean
+  farEnded: boolean
+  readonly kept: Kept.Kept | undefined
+  /** It ends as `FarSilent`. */
+  undone: boolean
+  /** The fibers that copy, where the exchange keeps what comes from `near`. */
+  pumps: ReadonlyArray<Fiber.RuntimeFiber<void, TransportError>>
 }
+
+const hasReceived = ({ bytes, farEnded }: Exchange): boolean => bytes.rx > 0 || farEnded
+
+const undo = (exchange: Exchange): Effect.Effect<boolean> => {
+  const { far, kept, near, pumps, undone } = exchange
+  if (undone || hasReceived(exchange) || kept?.isKeeping() === false) return Effect.succeed(false)
+  exchange.undone = true
+  const stopped = kept === undefined ? Effect.zipRight(near.reset, far.reset) : Fiber.interruptAll(pumps)
+  return Effect.as(stopped, true)
+}
+
+/** Reads a chunk and keeps it: it is not lost when the pump is interrupted meanwhile. */
+const readKept = (from: Connection, kept: Kept.Kept): Connection["read"] =>
+  Effect.uninterruptibleMask((restore) =>
+    Effect.zipRight(
+      restore(readable(from)),
+      Effect.tap(from.read, (chunk) => Effect.sync(() => Option.isSome(chunk) && kept.add(chunk.value)))
+    )
+  )
+
+/** Waits until a read would complete without waiting. */
+const readable = (connection: Connection): Effect.Effect<void> =>
+  Effect.flatMap(Deferred.make<void>(), (seen) =>
+    Effect.acquireUseRelease(
+      connection.watch(() => Deferred.unsafeDone(seen, Effect.void)),
+      () => Deferred.await(seen),
+      (cancel) => cancel
+    )
+  )
 
 /** Copies one direction: `rx` from far to near, `tx` from near to far. */
 const makePump =
   ({ traffic }: Meter["Type"], throttle: Throttle["Type"]) =>
   (exchange: Exchange, direction: "rx" | "tx"): Effect.Effect<void, TransportError> => {
-    const { bytes, far, near } = exchange
+    const { bytes, far, kept, near } = exchange
     const [from, to] = direction === "rx" ? [far, near] : [near, far]
     const counter = direction === "rx" ? "tcpRx" : "tcpTx"
     const bucket = throttle[direction]
     let open = true
     const forward = (chunk: Option.Option<Uint8Array>): Effect.Effect<void, TransportError> => {
       exchange.active = true
+      if (direction === "rx") kept?.drop()
       if (Option.isNone(chunk)) {
         open = false
+        exchange[direction === "rx" ? "farEnded" : "nearEnded"] = true
         return to.end
       }
       traffic[counter] += chunk.value.length
       bytes[direction] += chunk.value.length
       return bucket === undefined ? to.write(chunk.value) : writeSlowly(bucket, to, chunk.value, exchange)
     }
-    const step = Effect.flatMap(from.read, forward)
+    const read =
+      direction === "rx" || kept === undefined
+        ? from.read
+        : Effect.suspend(() => (kept.isKeeping() ? readKept(from, kept) : from.read))
+    const step = Effect.flatMap(read, forward)
     return Effect.onError(
       Effect.whileLoop({ while: () => open, body: () => step, step: constVoid }),
       // The other direction may wait in a read or a write; a reset ends its wait.
-      () => Effect.zipRight(near.reset, far.reset)
+      () => (exchange.undone && kept !== undefined ? far.reset : Effect.zipRight(near.reset, far.reset))
     )
   }
 
@@ -222,7 +349,7 @@ const writeSlowly = (
   })
 
 /** Resets the exchanges that were silent for the limit. One timer for all: a chunk only sets a flag. */
-const resetIdle = (exchanges: ReadonlySet<Exchange>, limit: Duration.Duration): Effect.Effect<void> => {
+const resetIdle = (exchanges: ReadonlyMap<Connection, Exchange>, limit: Duration.Duration): Effect.Effect<void> => {
   const limitMillis = Duration.toMillis(limit)
   const period = Duration.min(Duration.times(limit, 0.25), Duration.seconds(1))
   const isIdle = (exchange: Exchange) => {
@@ -238,6 +365,8 @@ const resetIdle = (exchanges: ReadonlySet<Exchange>, limit: Duration.Duration): 
     exchange.idle = true
     return Effect.zipRight(exchange.near.reset, exchange.far.reset)
   }
-  const sweep = Effect.suspend(() => Effect.forEach(Array.from(exchanges).filter(isIdle), reset, { discard: true }))
+  const sweep = Effect.suspend(() =>
+    Effect.forEach(Array.from(exchanges.values()).filter(isIdle), reset, { discard: true })
+  )
   return Effect.asVoid(Effect.repeat(Effect.delay(sweep, period), Schedule.forever))
 }

@@ -11,7 +11,7 @@ import type { Outbox } from "./Outbox.js"
 /** A signal for the session. The bus handles the others itself. */
 export type Delivered = Extract<
   Signal.Signal,
-  Signal.Demand | Signal.Flush | Signal.Keep | Signal.Launch | Signal.Terms
+  Signal.Demand | Signal.Flush | Signal.Keep | Signal.Launch | Signal.Silent | Signal.Terms | Signal.Withdrawn
 >
 
 export interface Inbox {

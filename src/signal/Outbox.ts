@@ -10,7 +10,13 @@ import type { Numbered } from "../wire/Dialect.js"
 import * as Signal from "../wire/Signal.js"
 
 /** A signal that stays in the outbox until the peer has acknowledged it. */
-export type Lasting = Signal.Demand | Signal.Flush | Signal.Keep | Signal.Launch
+export type Lasting = State | Signal.Launch | Notice
+
+/** The state of the pool: a newer signal of a kind replaces an older one. */
+export type State = Signal.Demand | Signal.Flush | Signal.Keep
+
+/** What became of a launch. It is sent behind the launches. */
+export type Notice = Signal.Silent | Signal.Withdrawn
 
 /** A signal that is sent once, with no number, and not acknowledged. */
 export type Once = "Ping" | "Pong" | "Ack" | "Bye"
@@ -40,8 +46,8 @@ export interface Outbox {
   readonly size: () => number
   /** Sends the signal with the next batch, once however often it is put. */
   readonly putOnce: (kind: Once) => void
-  /** Replaces a signal of the same kind that was not sent yet. */
-  readonly put: (signal: Signal.Demand | Signal.Flush | Signal.Keep) => void
+  /** Replaces a state of the same kind that was not sent yet. */
+  readonly put: (signal: State | Notice) => void
   readonly launch: (signal: Signal.Launch, options: Pick<PendingSignal, "due" | "giveUp">) => PendingSignal
   /** Removes a launch whose visitor has left: it is not resent, and not given up. */
   readonly withdraw: (pending: PendingSignal) => void
@@ -57,7 +63,7 @@ export interface Outbox {
   readonly expire: (now: number) => void
   /** Gives up every launch that was not sent, and with `sent` also those that were. */
   readonly close: (options: { readonly sent: boolean }) => void
-  /** Everything but the launches, for an outbox that continues in place of this one. */
+  /** The state of the pool, for an outbox that continues in place of this one. */
   readonly snapshot: () => Snapshot
 }
 
@@ -89,8 +95,10 @@ export const make = ({ limit, snapshot }: Options): Outbox => {
   const resends = new Set<PendingSignal>()
   let next = snapshot?.next ?? 0
 
-  const put = (signal: Signal.Demand | Signal.Flush | Signal.Keep) => {
-    states.set(signal._tag, { signal, due: Infinity, giveUp: constVoid, number: undefined, sentAt: 0 })
+  const put = (signal: State | Notice) => {
+    const pending: PendingSignal = { signal, due: Infinity, giveUp: constVoid, number: undefined, sentAt: 0 }
+    if (signal._tag === "Silent" || signal._tag === "Withdrawn") unsent.add(pending)
+    else states.set(signal._tag, pending)
     ready.unsafeOpen()
   }
   for (const { number, signal } of snapshot?.signals ?? []) {
@@ -194,7 +202,7 @@ export const make = ({ limit, snapshot }: Options): Outbox => {
     snapshot: () => ({
       next,
       signals: [...sent, ...states.values()]
-        .filter(({ signal }) => signal._tag !== "Launch")
+        .filter(({ signal: { _tag } }) => _tag !== "Launch" && _tag !== "Silent" && _tag !== "Withdrawn")
         .map(({ number, signal }) => ({ number, signal }))
     })
   }

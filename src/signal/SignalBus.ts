@@ -52,7 +52,7 @@ export class SignalBus extends Context.Tag("nodepass/SignalBus")<
   SignalBus,
   {
     /** Sends the signal, now or on the next control connection. It replaces one of its kind that was not sent yet. */
-    readonly send: (signal: Signal.Demand | Signal.Flush | Signal.Keep) => Effect.Effect<void, SignalBusClosed>
+    readonly send: (signal: Outbox.State | Outbox.Notice) => Effect.Effect<void, SignalBusClosed>
     /**
      * Puts a launch into the outbox. Waits, in order of arrival, while the peer is away and while the outbox is full.
      *

@@ -8,13 +8,16 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
+import type { Deadlines } from "../core/Deadlines.js"
 import { EventBus } from "../core/EventBus.js"
 import { type PoolClosed, PeerAway } from "../pool/IdleConnections.js"
 import * as Pool from "../pool/Pool.js"
 import { Egress } from "../relay/Egress.js"
+import type { Relay } from "../relay/Relay.js"
 import * as SignalBus from "../signal/SignalBus.js"
 import type { Connection } from "../transport/Transport.js"
 import * as Signal from "../wire/Signal.js"
+import * as SilentLaunches from "./SilentLaunches.js"
 
 /** The session ended, or lost its control connection, before the visitor had a connection. Another session may serve it. */
 export type SessionOver = PoolClosed | SignalBus.SignalBusClosed | PeerAway
@@ -67,7 +70,7 @@ export interface Options {
 
 export const layer = (
   options: Options
-): Layer.Layer<Session, never, Egress | EventBus | Pool.Pool | SignalBus.SignalBus> =>
+): Layer.Layer<Session, never, Deadlines | Egress | EventBus | Pool.Pool | Relay | SignalBus.SignalBus> =>
   Layer.scoped(
     Session,
     Effect.gen(function* () {
@@ -108,6 +111,8 @@ const makeVisitors = ({ tracksVisitors = false, visitors }: Options) =>
     const events = yield* EventBus
     const pool = yield* Pool.Pool
 
+    const silent = yield* SilentLaunches.make({ flush: pool.trim(0) })
+
     const served = new Set<Connection>()
     const track = (connection: Connection) =>
       tracksVisitors
@@ -116,7 +121,11 @@ const makeVisitors = ({ tracksVisitors = false, visitors }: Options) =>
             () => Effect.sync(() => served.delete(connection))
           )
         : Effect.void
-    const take = tracksVisitors ? (id: Signal.ConnectionId) => Effect.tap(pool.take(id), track) : pool.take
+    const take = (id: Signal.ConnectionId) =>
+      pool.take(id).pipe(
+        Effect.tapError(() => silent.withdraw(id)),
+        Effect.tap((connection) => Effect.zipRight(silent.add(id, connection), track(connection)))
+      )
     const launched = (direction: "sent" | "received", { protocol, visitor }: Signal.Visit) =>
       events.publish(() => ({ _tag: "Launched", direction, protocol, visitor }))
 
@@ -144,6 +153,10 @@ const makeVisitors = ({ tracksVisitors = false, visitors }: Options) =>
           return pool.trim(0)
         case "Keep":
           return pool.trim(signal.count)
+        case "Silent":
+          return silent.onSilent(signal)
+        case "Withdrawn":
+          return silent.onWithdrawn(signal)
         case "Terms":
           return Effect.logDebug("ignored terms from the peer: they are agreed on in the handshake")
       }
@@ -156,6 +169,8 @@ const makeVisitors = ({ tracksVisitors = false, visitors }: Options) =>
           Effect.tapError(launch(visit, taken), () => taken.connection.reset).pipe(
             Effect.zipRight(launched("sent", visit)),
             Effect.zipRight(track(taken.connection)),
+            Effect.zipRight(silent.add(taken.id, taken.connection)),
+            Effect.zipRight(visit.protocol === "tcp" ? silent.watch(taken.id) : Effect.void),
             Effect.as(taken.connection)
           )
         ),

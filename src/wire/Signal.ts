@@ -60,6 +60,16 @@ export class Keep extends Schema.TaggedClass<Keep>()("Keep", { count: Schema.Int
 /** Close every idle pool connection and fill the pool again. */
 export class Flush extends Schema.TaggedClass<Flush>()("Flush", {}) {}
 
+/**
+ * Nothing has come on the pool connection of this launch. `sent`: the sender has written to it, a round trip ago or earlier.
+ *
+ * The receiver may find that the connection is dead, and then sends `Withdrawn`.
+ */
+export class Silent extends Schema.TaggedClass<Silent>()("Silent", { id: ConnectionId, sent: Schema.Boolean }) {}
+
+/** The launch was undone: nothing of its visitor has reached a target, or will. The visitor may be launched again. */
+export class Withdrawn extends Schema.TaggedClass<Withdrawn>()("Withdrawn", { id: ConnectionId }) {}
+
 export class Ping extends Schema.TaggedClass<Ping>()("Ping", {}) {}
 
 export class Pong extends Schema.TaggedClass<Pong>()("Pong", {}) {}
@@ -76,7 +86,21 @@ export class Bye extends Schema.TaggedClass<Bye>()("Bye", {}) {}
 /** A signal of a kind that this version does not know. */
 export class Unknown extends Schema.TaggedClass<Unknown>()("Unknown", { kind: Schema.String }) {}
 
-export const Signal = Schema.Union(Terms, Launch, Demand, Keep, Flush, Ping, Pong, Ack, Rotation, Bye, Unknown)
+export const Signal = Schema.Union(
+  Terms,
+  Launch,
+  Demand,
+  Keep,
+  Flush,
+  Silent,
+  Withdrawn,
+  Ping,
+  Pong,
+  Ack,
+  Rotation,
+  Bye,
+  Unknown
+)
 export type Signal = typeof Signal.Type
 
 /** `//9f3c11aa?from=203.0.113.7:50122#1`, `#i`, `np://1024/-#0`: one line of the control connection, before its seal. */
@@ -100,6 +124,10 @@ export const toText = (signal: Signal): string => {
     case "Demand":
     case "Keep":
       return `?n=${signal.count}#${kinds[signal._tag]}`
+    case "Silent":
+      return `//${signal.id}?sent=${signal.sent ? 1 : 0}#${kinds.Silent}`
+    case "Withdrawn":
+      return `//${signal.id}#${kinds.Withdrawn}`
     case "Unknown":
       return `#${signal.kind}`
     default:
@@ -130,7 +158,7 @@ export const listFromText = (text: string): Either.Either<Arr.NonEmptyReadonlyAr
   if (path === undefined || kind === undefined) return Either.left("expected a URL reference with a fragment")
   const offered = terms.exec(path)
   if (offered !== null) return Either.map(termsFrom(offered, kind, parameter(text, "fp")), Arr.of)
-  return kind === "1" || kind === "2" ? launchesFrom(text, path, kind) : Either.map(otherFrom(text, kind), Arr.of)
+  return kind === "1" || kind === "2" ? launchesFrom(text, path, kind) : Either.map(otherFrom(text, path, kind), Arr.of)
 }
 
 /** The value of a query parameter of a line. */
@@ -153,14 +181,25 @@ export const withParameter = (line: string, name: string, value: string | number
 
 // internal
 
-const kinds = { Demand: "d", Keep: "k", Flush: "0", Ping: "i", Pong: "o", Ack: "a", Rotation: "r", Bye: "b" } as const
+const kinds = {
+  Demand: "d",
+  Keep: "k",
+  Flush: "0",
+  Silent: "s",
+  Withdrawn: "w",
+  Ping: "i",
+  Pong: "o",
+  Ack: "a",
+  Rotation: "r",
+  Bye: "b"
+} as const
 
 const termsText = ({ fingerprint, max, receiver, tls }: Terms): string => {
   const pinned = Option.match(fingerprint, { onNone: () => "", onSome: (digits) => `?fp=${digits}` })
   return `np://${max}/${receiver === "server" ? "-" : "+"}${pinned}#${TlsMode.toDigit(tls)}`
 }
 
-const otherFrom = (text: string, kind: string): Either.Either<Signal, string> => {
+const otherFrom = (text: string, path: string, kind: string): Either.Either<Signal, string> => {
   switch (kind) {
     case kinds.Demand:
       return Either.map(countFrom(text), (count) => new Demand({ count }))
@@ -168,6 +207,15 @@ const otherFrom = (text: string, kind: string): Either.Either<Signal, string> =>
       return Either.map(countFrom(text), (count) => new Keep({ count }))
     case kinds.Flush:
       return Either.right(new Flush())
+    case kinds.Silent:
+      return Either.flatMap(idFrom(path), (id) => {
+        const sent = parameter(text, "sent")
+        return sent === "0" || sent === "1"
+          ? Either.right(new Silent({ id, sent: sent === "1" }))
+          : Either.left("expected sent=<0 or 1>")
+      })
+    case kinds.Withdrawn:
+      return Either.map(idFrom(path), (id) => new Withdrawn({ id }))
     case kinds.Ping:
       return Either.right(new Ping())
     case kinds.Pong:
@@ -200,6 +248,11 @@ const termsFrom = (
     return Either.left("expected fp=<64 hex digits>, the fingerprint of the certificate")
   const receiver = flow === "-" ? "server" : "client"
   return Either.right(new Terms({ max: Number(max), receiver, tls, fingerprint: Option.fromNullable(digits) }))
+}
+
+const idFrom = (path: string): Either.Either<ConnectionId, string> => {
+  const id = path.slice(2)
+  return path.startsWith("//") && isConnectionId(id) ? Either.right(id) : Either.left("expected //<8 hex digits>")
 }
 
 const decodeCount = Schema.decodeUnknownEither(Schema.NumberFromString.pipe(Schema.int(), Schema.positive()))

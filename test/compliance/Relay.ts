@@ -3,6 +3,7 @@
  */
 import { assert, describe, it } from "@effect/vitest"
 import * as Duration from "effect/Duration"
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as FastCheck from "effect/FastCheck"
@@ -19,6 +20,7 @@ import * as Throttle from "../../src/relay/Throttle.js"
 import { type Connection, Transport, type TransportError } from "../../src/transport/Transport.js"
 import * as Lag from "../Lag.js"
 import { readable } from "./Transport.js"
+import { readLength, utf8 } from "../Bytes.js"
 import { runs } from "../Runs.js"
 
 export interface World {
@@ -34,7 +36,7 @@ export interface Line {
   readonly target: Connection
   readonly near: Connection
   readonly far: Connection
-  readonly exchange: Effect.Effect<void, TransportError | Relay.RelayIdle>
+  readonly exchange: Effect.Effect<void, TransportError | Relay.FarSilent | Relay.RelayIdle>
 }
 
 export type Program<A, E> = Effect.Effect<A, E, Meter.Meter | Relay.Relay | Scope.Scope | Transport>
@@ -206,6 +208,66 @@ export const suite = (name: string, world: World): unknown =>
           { concurrency: "unbounded", discard: true }
         )
         assert.deepStrictEqual(yield* counts, { live: 0, total: 40 })
+      })
+    )
+
+    law(
+      "an exchange that keeps what comes from near is undone while nothing has come from far, and near has it all again",
+      Effect.gen(function* () {
+        const { far, near, target, visitor } = yield* line
+        const relay = yield* Relay.Relay
+        yield* visitor.write(utf8("question "))
+        const first = yield* Effect.fork(relay.exchange(near, far, { keep: true }))
+        assert.strictEqual(yield* readLength(target, 9), "question ")
+        for (let piece = 0; piece < 12; piece++) {
+          yield* visitor.write(utf8("."))
+          assert.strictEqual(yield* readLength(target, 1), ".")
+        }
+        yield* visitor.end
+        assert.isTrue(Option.isNone(yield* target.read))
+        assert.deepStrictEqual(relay.progress(far), { sent: true, received: false })
+        assert.isTrue(yield* relay.undo(far))
+        assert.strictEqual(
+          Exit.match(yield* Fiber.await(first), {
+            onSuccess: () => "",
+            onFailure: (cause) =>
+              Option.match(Cause.failureOption(cause), { onNone: () => "", onSome: ({ _tag }) => _tag })
+          }),
+          "FarSilent"
+        )
+        assert.isTrue(Exit.isFailure(yield* Effect.exit(Effect.forever(target.write(utf8("late"))))))
+
+        const other = yield* line
+        const second = yield* Effect.fork(relay.exchange(near, other.far, { keep: true }))
+        assert.strictEqual(String(yield* readAll(other.target)), `question ${".".repeat(12)}`)
+        yield* other.target.write(utf8("answer"))
+        assert.strictEqual(yield* readLength(visitor, 6), "answer")
+        assert.isFalse(yield* relay.undo(other.far))
+        yield* other.target.end
+        assert.isTrue(Option.isNone(yield* visitor.read))
+        yield* Fiber.join(second)
+        yield* drained
+        assert.deepStrictEqual(yield* traffic, { tx: 21, rx: 6 })
+      })
+    )
+
+    law(
+      "an exchange that kept too much, or was committed, is not undone",
+      Effect.gen(function* () {
+        const relay = yield* Relay.Relay
+        for (const committed of [false, true]) {
+          const { far, near, target, visitor } = yield* line
+          const relaying = yield* Effect.fork(relay.exchange(near, far, { keep: true }))
+          const bytes = pattern(committed ? 10 : 20_000)
+          yield* visitor.write(bytes)
+          yield* readLength(target, bytes.length)
+          if (committed) relay.commit(far)
+          assert.isFalse(yield* relay.undo(far))
+          yield* target.write(utf8("answer"))
+          assert.strictEqual(yield* readLength(visitor, 6), "answer")
+          yield* Effect.all([visitor.end, target.end])
+          yield* Fiber.join(relaying)
+        }
       })
     )
 

@@ -20,6 +20,8 @@ const id = FastCheck.integer({ min: 0, max: 0xffffffff }).map((n) =>
 const signal: FastCheck.Arbitrary<Signal.Signal> = FastCheck.oneof(
   FastCheck.constantFrom(new Signal.Flush(), new Signal.Ping(), new Signal.Pong()),
   FastCheck.integer({ min: 1, max: 1e6 }).map((count) => new Signal.Demand({ count })),
+  id.map((id) => new Signal.Withdrawn({ id })),
+  FastCheck.record({ id, sent: FastCheck.boolean() }).map((fields) => new Signal.Silent(fields)),
   FastCheck.record({
     max: FastCheck.integer({ min: 1, max: 65535 }),
     receiver: FastCheck.constantFrom("server" as const, "client" as const),
@@ -46,7 +48,7 @@ describe("Signal.FromText", () => {
   })
 
   it.prop("ignores unknown parameters", [signal, FastCheck.stringMatching(/^[a-z]{2,9}$/)], ([signal, name]) => {
-    FastCheck.pre(!["fp", "from", "to"].includes(name))
+    FastCheck.pre(!["fp", "from", "sent", "to"].includes(name))
     assert.deepStrictEqual(decode(Signal.withParameter(encode(signal), name, "x")), Either.right(signal))
   })
 

@@ -2,14 +2,15 @@
  * One exchange between two sockets: in the main thread at first, in a relay thread once it has lasted.
  */
 import * as InlineExchange from "./InlineExchange.js"
-import type { Path } from "../../relay/Relay.js"
+import type { Path, Progress } from "../../relay/Relay.js"
 import type { Kernel } from "./Kernel.js"
 import type { Side } from "./reactor/ReactorMessages.js"
 import type { Reactor } from "./Reactor.js"
 import type * as ReactorThread from "./ReactorThread.js"
 import * as TcpInfo from "./TcpInfo.js"
 
-export type Result = ReactorThread.Result
+/** How an exchange ended. `Undone`: nothing had come from `far`, see `Relay.undo`. */
+export type Result = ReactorThread.Result | { readonly _tag: "Undone" }
 
 export interface KernelExchange {
   /** Bytes carried so far. */
@@ -22,6 +23,9 @@ export interface KernelExchange {
   readonly withFar: (use: (fd: number) => void) => void
   /** Calls the listener with the result once both descriptors are closed; at once if they are. Replaces an earlier listener. */
   readonly onEnd: (listener: (result: Result) => void) => void
+  readonly progress: () => Progress
+  readonly undo: () => boolean
+  readonly commit: () => void
   /** Resets both sides, unless they are closed. */
   readonly abort: () => void
   /** So much time has passed. Ends the exchange when it was idle for the limit. */
@@ -42,10 +46,11 @@ export const make = ({
   reactor
 }: Options): ((
   sockets: InlineExchange.Sockets,
-  requestGrant: ReactorThread.ExchangeListener["requestGrant"]
+  requestGrant: ReactorThread.ExchangeListener["requestGrant"],
+  keeper?: InlineExchange.Keeper
 ) => KernelExchange) => {
   const beginInline = InlineExchange.make(kernel)
-  return (sockets, requestGrant) => {
+  return (sockets, requestGrant, keeper) => {
     let result: Result | undefined
     let listener: ((result: Result) => void) | undefined
     let inThread: ReactorThread.Exchange | undefined
@@ -60,6 +65,7 @@ export const make = ({
       listener?.(how)
     }
     const inline = beginInline(sockets, {
+      keeper,
       onClosing,
       onEnd,
       requestGrant,
@@ -91,6 +97,14 @@ export const make = ({
         if (result === undefined) listener = added
         else added(result)
       },
+      // In a thread it has carried much: in which direction does not matter.
+      progress: () => (inThread === undefined ? inline.progress() : { sent: true, received: true }),
+      undo: () => {
+        const undone = inThread === undefined && result === undefined && inline.undo()
+        if (undone && result === undefined) onEnd({ _tag: "Undone" })
+        return undone
+      },
+      commit: inline.commit,
       abort: () => {
         if (inThread === undefined) inline.end({ _tag: "Aborted" })
         else inThread.abort()

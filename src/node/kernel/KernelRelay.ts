@@ -14,6 +14,7 @@ import * as Runtime from "effect/Runtime"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import { Meter } from "../../relay/Meter.js"
+import * as Kept from "../../relay/Kept.js"
 import * as Relay from "../../relay/Relay.js"
 import { RelayFactory } from "../../relay/RelayFactory.js"
 import { type Bucket, Throttle } from "../../relay/Throttle.js"
@@ -82,7 +83,8 @@ export const make = (options: Options): Effect.Effect<Relay.Relay["Type"], never
       runFork: Runtime.runFork(yield* Effect.runtime()),
       throttle: yield* Throttle
     })
-    const exchanges = new Set<Exchange>()
+    /** By the far connection. */
+    const exchanges = new Map<Connection, Exchange>()
     let total = 0
     const drained = yield* Effect.makeLatch(true)
     const busy = yield* Effect.makeLatch(false)
@@ -98,13 +100,13 @@ export const make = (options: Options): Effect.Effect<Relay.Relay["Type"], never
     const learn = (paths: ReadonlyArray<Relay.Path>) => {
       const change = congestion.learn(paths)
       if (change === undefined) return Effect.void
-      for (const { running } of exchanges) running.withFar(congestion.apply)
+      for (const { running } of exchanges.values()) running.withFar(congestion.apply)
       return Effect.logInfo(change)
     }
     const periodMillis = Math.min(1000, Math.max(10, idleMillis / 4))
     const sweep = Effect.suspend(() => {
       const paths: Array<Relay.Path> = []
-      for (const exchange of exchanges) {
+      for (const exchange of exchanges.values()) {
         countBytes(exchange)
         exchange.running.tick(periodMillis)
         paths.push(...measure(exchange))
@@ -118,15 +120,16 @@ export const make = (options: Options): Effect.Effect<Relay.Relay["Type"], never
     // Exchanges
 
     const add = (exchange: Exchange) => {
-      exchanges.add(exchange)
+      exchanges.set(exchange.far, exchange)
       total++
       drained.unsafeClose()
       busy.unsafeOpen()
     }
     /** Removes an exchange that has ended. Returns what is to be logged. */
-    const remove = (exchange: Exchange): Effect.Effect<void> => {
-      if (!exchanges.delete(exchange)) return Effect.void
+    const remove = (exchange: Exchange, { _tag }: KernelExchange.Result): Effect.Effect<void> => {
+      if (!exchanges.delete(exchange.far)) return Effect.void
       countBytes(exchange)
+      if (_tag === "Undone") traffic.tcpTx -= exchange.bytes.tx
       exchange.grants.near?.close(exchange.bytes.tx)
       exchange.grants.far?.close(exchange.bytes.rx)
       if (exchanges.size === 0) {
@@ -136,28 +139,41 @@ export const make = (options: Options): Effect.Effect<Relay.Relay["Type"], never
       return Effect.zipRight(learn(measure(exchange)), Effect.whenLogLevel(Relay.logSummary(exchange), "Debug"))
     }
     return Relay.Relay.of({
-      exchange: (near, far) =>
+      exchange: (near, far, options = {}) =>
         // One step: an interruption comes before the sockets are detached, or runs the finalizer below.
-        Effect.async<void, TransportError | Relay.RelayIdle>((resume) => {
+        Effect.async<void, TransportError | Relay.FarSilent | Relay.RelayIdle>((resume) => {
           const [nearSocket, farSocket] = [KernelConnection.socketOf(near), KernelConnection.socketOf(far)]
           if (nearSocket?.canDetach() !== true || farSocket?.canDetach() !== true) {
-            return resume(portable.exchange(near, far))
+            return resume(portable.exchange(near, far, options))
           }
           // The exchange owns both descriptors now: to reset one of the connections aborts the exchange.
           const successor: Successor = { close: constVoid, reset: () => exchange.running.abort() }
           const sockets = [nearSocket.detach(successor), farSocket.detach(successor)] as const
           // Before the exchange begins, which may close the descriptors at once.
           congestion.apply(sockets[1].descriptor)
-          const exchange = begin(near, far, sockets)
+          const giveBack = (near: DetachedSocket) => nearSocket.reattach(near)
+          const keeper =
+            options.keep === true && nearSocket.tls === undefined ? { kept: Kept.make(), giveBack } : undefined
+          const exchange = begin(near, far, sockets, keeper)
           add(exchange)
           exchange.running.onEnd((result) =>
-            resume(Effect.zipRight(remove(exchange), outcomeOf(result, { exchange, idle })))
+            resume(Effect.zipRight(remove(exchange, result), outcomeOf(result, { exchange, idle })))
           )
           return Effect.async<void>((resume) => {
-            exchange.running.onEnd(() => resume(remove(exchange)))
+            exchange.running.onEnd((result) => resume(remove(exchange, result)))
             exchange.running.abort()
           })
         }),
+      progress: (far) => exchanges.get(far)?.running.progress() ?? portable.progress(far),
+      undo: (far) =>
+        Effect.suspend(() => {
+          const exchange = exchanges.get(far)
+          return exchange === undefined ? portable.undo(far) : Effect.succeed(exchange.running.undo())
+        }),
+      commit: (far) => {
+        exchanges.get(far)?.running.commit()
+        portable.commit(far)
+      },
       count: Effect.map(portable.count, ({ live, total: carried }) => ({
         live: live + exchanges.size,
         total: total + carried
@@ -195,7 +211,12 @@ interface BeginnerOptions {
 /** Returns what begins an exchange between two detached sockets. */
 const beginner =
   ({ clock, run, runFork, throttle }: BeginnerOptions) =>
-  (near: Connection, far: Connection, [nearSocket, farSocket]: InlineExchange.Sockets): Exchange => {
+  (
+    near: Connection,
+    far: Connection,
+    [nearSocket, farSocket]: InlineExchange.Sockets,
+    keeper: InlineExchange.Keeper | undefined
+  ): Exchange => {
     const rateGrant = (bucket: Bucket | undefined, side: Side) =>
       bucket &&
       RateGrant.make({
@@ -209,8 +230,10 @@ const beginner =
       near,
       far,
       startedAt: clock.unsafeCurrentTimeMillis(),
-      running: run([withCredit(nearSocket, grants.near), withCredit(farSocket, grants.far)], (side) =>
-        grants[side]?.request()
+      running: run(
+        [withCredit(nearSocket, grants.near), withCredit(farSocket, grants.far)],
+        (side) => grants[side]?.request(),
+        keeper
       ),
       grants,
       path: undefined,
@@ -237,10 +260,12 @@ const measure = (exchange: Exchange): ReadonlyArray<Relay.Path> => {
 const outcomeOf = (
   result: KernelExchange.Result,
   { exchange, idle }: { readonly exchange: Exchange; readonly idle: Duration.Duration }
-): Effect.Effect<void, TransportError | Relay.RelayIdle> => {
+): Effect.Effect<void, TransportError | Relay.FarSilent | Relay.RelayIdle> => {
   switch (result._tag) {
     case "Done":
       return Effect.void
+    case "Undone":
+      return new Relay.FarSilent({ far: exchange.far.remote })
     case "Idle":
       return Effect.flatMap(Relay.idleError(exchange, idle), Effect.fail)
     case "Broken":

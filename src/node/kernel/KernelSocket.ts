@@ -213,6 +213,17 @@ export class KernelSocket {
   canDetach() {
     return this.fd >= 0 && this.errno === 0 && !this.finished && this.pending.length === 0
   }
+  /** Takes the descriptor back, which nothing else uses any more, still watched by the poller. */
+  reattach({ buffered, descriptor, done = false }: DetachedSocket) {
+    this.successor = undefined
+    this.fd = descriptor
+    this.ended = done
+    // The poller may have reported both meanwhile, which it does once.
+    this.readable = true
+    this.hungUp = true
+    if (buffered.length > 0) this.putBack.push(buffered)
+    this.kernel.poller.setHandler(descriptor, (state) => this.handle(state))
+  }
   /** Gives the descriptor away, once, still watched by the poller. For its users this socket is closed from now on. */
   detach(successor?: Successor): DetachedSocket {
     this.successor = successor

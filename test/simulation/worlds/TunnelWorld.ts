@@ -50,6 +50,8 @@ type Fault = { readonly atMillis: number } & (
   | { readonly _tag: "Cut"; readonly limit: number }
   /** Resets about half of the connections: those whose port is even, or those whose port is odd. */
   | { readonly _tag: "Thin"; readonly parity: number }
+  /** Loses all that these connections carry, without an end: all of them, or as with Thin. */
+  | { readonly _tag: "Swallow"; readonly parity: number | undefined }
   /** Replaces the tunnel key, on one side first. */
   | { readonly _tag: "Rekey"; readonly first: Side; readonly apartMillis: number }
 )
@@ -117,6 +119,10 @@ const fault: FastCheck.Arbitrary<Fault> = oneof(
   },
   { weight: 1, arbitrary: record({ _tag: constant("Cut" as const), atMillis, limit: integer({ min: 1, max: 30 }) }) },
   { weight: 1, arbitrary: record({ _tag: constant("Thin" as const), atMillis, parity: nat(1) }) },
+  {
+    weight: 1,
+    arbitrary: record({ _tag: constant("Swallow" as const), atMillis, parity: constantFrom(0, 1, undefined) })
+  },
   { weight: 1, arbitrary: rekey }
 )
 
@@ -238,6 +244,12 @@ const makeHost = (network: SimNetwork.SimNetwork, name: "server" | "client", con
     return { start, kill, rekey, tunnel: () => tunnels.at(-1) }
   })
 
+/** About half of the connections, or all of them. */
+const hasParity =
+  (parity: number | undefined) =>
+  ({ client }: { readonly client: Address.Address }) =>
+    parity === undefined || (client.port >> 1) % 2 === parity
+
 const program = (scenario: Scenario, sim: SimNetwork.SimNetwork) =>
   Effect.gen(function* () {
     const { receiver, seed } = scenario
@@ -303,9 +315,9 @@ const program = (scenario: Scenario, sim: SimNetwork.SimNetwork) =>
           )
         }
         case "Thin":
-          return Effect.asVoid(
-            sim.cut("server", "client", { where: ({ client }) => (client.port >> 1) % 2 === fault.parity })
-          )
+          return Effect.asVoid(sim.cut("server", "client", { where: hasParity(fault.parity) }))
+        case "Swallow":
+          return Effect.asVoid(sim.swallow("server", "client", { where: hasParity(fault.parity) }))
       }
     }
     const faults = Effect.forEach(

@@ -4,6 +4,7 @@
  */
 import type { DetachedSocket, ExchangeResult, Side } from "./ReactorMessages.js"
 import { type Libc, type Pipe, isRetryable } from "../ffi/Libc.js"
+import type { Kept } from "../../../relay/Kept.js"
 import type * as Pipes from "./Pipes.js"
 import type { TlsSession } from "../tls/TlsSession.js"
 
@@ -39,6 +40,8 @@ export interface Pump {
   readonly requestGrant: (side: Side) => void
   /** A grant was requested and has not come yet. */
   grantRequested: boolean
+  /** Keeps what is read from the source. */
+  kept: Kept | undefined
   /** The other direction. */
   opposite: Pump | undefined
   /** Without a pipe, reads in a row that filled the buffer; with a pipe, reads in a row that carried little. */
@@ -152,6 +155,7 @@ export const makeAdvance = ({ isClosedWhenDone = false, libc, pipes }: Options):
     if (got === 0) return forwardEnd(pump)
     if (got < 0) return broken("read", pump, got)
     pump.allowance -= got
+    if (pump.kept?.isKeeping() === true) pump.kept.add(buffer.slice(0, got))
     pump.streak = got === readSize ? pump.streak + 1 : 0
     if (pump.streak === fullReadsBeforePipe && from.tls === undefined && to.tls === undefined) {
       pump.streak = 0
@@ -219,6 +223,7 @@ const make = (
   allowance,
   requestGrant,
   grantRequested: false,
+  kept: undefined,
   opposite: undefined,
   streak: 0
 })

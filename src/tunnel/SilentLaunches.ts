@@ -1,0 +1,124 @@
+/**
+ * Launches whose pool connection carries nothing. Both sides compare what they have sent and received, over the control
+ * connection; a connection that loses bytes is given up, and its visitor launched again on another one.
+ *
+ * No visitor is served twice: only the side of the target undoes a launch, and only while it has received nothing from the
+ * visitor. Source: docs/protocol.md §Silent launches.
+ */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Scope from "effect/Scope"
+import { Deadlines } from "../core/Deadlines.js"
+import { Relay } from "../relay/Relay.js"
+import { SignalBus } from "../signal/SignalBus.js"
+import type { Connection } from "../transport/Transport.js"
+import * as Signal from "../wire/Signal.js"
+
+export interface SilentLaunches {
+  /** The pool connection of this launch is in use until the scope closes. */
+  readonly add: (id: Signal.ConnectionId, connection: Connection) => Effect.Effect<void, never, Scope.Scope>
+  /** Asks the peer about this launch of ours while nothing comes from it, for up to ten seconds. */
+  readonly watch: (id: Signal.ConnectionId) => Effect.Effect<void>
+  /** On the side of the target: undoes the launch if its connection is dead. */
+  readonly onSilent: (signal: Signal.Silent) => Effect.Effect<void>
+  /** On the side of the visitor: the exchange ends as `FarSilent`. If that is not possible, the visitor is reset. */
+  readonly onWithdrawn: (signal: Signal.Withdrawn) => Effect.Effect<void>
+  /** On the side of the target: nothing of this launch has reached a target, or will. */
+  readonly withdraw: (id: Signal.ConnectionId) => Effect.Effect<void>
+}
+
+export interface Options {
+  /** Closes idle pool connections, which may be dead as well. */
+  readonly flush: Effect.Effect<void>
+}
+
+export const make = ({ flush }: Options): Effect.Effect<SilentLaunches, never, Deadlines | Relay | SignalBus> =>
+  Effect.gen(function* () {
+    const bus = yield* SignalBus
+    const deadlines = yield* Deadlines
+    const relay = yield* Relay
+    const launches = new Map<Signal.ConnectionId, Launch>()
+
+    const ask = (id: Signal.ConnectionId, launch: Launch, delay: Duration.Duration): Effect.Effect<void> =>
+      Effect.suspend(() => {
+        const progress = relay.progress(launch.connection)
+        if (progress === undefined || progress.received || launches.get(id) !== launch) return Effect.void
+        const { sent } = launch
+        launch.sent = progress.sent
+        const next = Duration.times(delay, 2)
+        if (Duration.greaterThan(next, longestDelay)) return Effect.sync(() => relay.commit(launch.connection))
+        deadlines.after(delay, ask(id, launch, next))
+        return Effect.ignore(bus.send(new Signal.Silent({ id, sent })))
+      })
+
+    const withdraw = (id: Signal.ConnectionId) => Effect.ignore(bus.send(new Signal.Withdrawn({ id })))
+
+    return {
+      add: (id, connection) =>
+        Effect.scopeWith((scope) => {
+          const launch: Launch = { connection, sent: false, unheard: 0 }
+          launches.set(id, launch)
+          return Scope.addFinalizer(
+            scope,
+            Effect.sync(() => launches.get(id) === launch && launches.delete(id))
+          )
+        }),
+      watch: (id) =>
+        Effect.map(bus.roundTrip, (roundTrip) => {
+          const launch = launches.get(id)
+          if (launch === undefined) return
+          let delay = shortestDelay
+          // Few different delays: each has a queue.
+          while (Option.exists(roundTrip, Duration.greaterThan(delay))) delay = Duration.times(delay, 2)
+          deadlines.after(delay, ask(id, launch, delay))
+        }),
+      onSilent: ({ id, sent }) =>
+        Effect.suspend(() => {
+          const launch = launches.get(id)
+          const progress = launch && relay.progress(launch.connection)
+          if (launch === undefined || progress === undefined || progress.received) return Effect.void
+          // The visitor's bytes were sent before the previous question and have not come, though questions have.
+          // Bytes of the target alone must be missing for eight round trips: if they came after all, the visitor, who
+          // has them, would have to be reset.
+          const isDead = sent || launch.unheard >= 3
+          if (progress.sent) launch.unheard++
+          if (!isDead) return Effect.void
+          return Effect.flatMap(relay.undo(launch.connection), (undone) => (undone ? withdraw(id) : Effect.void))
+        }),
+      onWithdrawn: ({ id }) =>
+        Effect.suspend(() => {
+          const launch = launches.get(id)
+          if (launch === undefined) return Effect.void
+          const { connection } = launch
+          return Effect.flatMap(relay.undo(connection), (undone) =>
+            Effect.zipRight(
+              undone ? flush : connection.reset,
+              Effect.annotateLogs(
+                Effect.logInfo(
+                  undone
+                    ? "a pool connection carried nothing: launching its visitor on another one, and replacing the idle ones"
+                    : "a pool connection carried nothing: its visitor was reset"
+                ),
+                { peer: String(connection.remote) }
+              )
+            )
+          )
+        }),
+      withdraw
+    }
+  })
+
+// internal
+
+interface Launch {
+  readonly connection: Connection
+  /** On the side of the visitor: something had been passed on to the connection at the last question. */
+  sent: boolean
+  /** On the side of the target: questions since something was passed on to the connection. */
+  unheard: number
+}
+
+/** A question is asked after a round trip, but not sooner than this: a lost segment is sent again after 200 ms. */
+const shortestDelay = Duration.millis(100)
+const longestDelay = Duration.seconds(6)
