@@ -18,7 +18,7 @@ import * as Signal from "../wire/Signal.js"
 export interface SilentLaunches {
   /** The pool connection of this launch is in use until the scope closes. */
   readonly add: (id: Signal.ConnectionId, connection: Connection) => Effect.Effect<void, never, Scope.Scope>
-  /** Asks the peer about this launch of ours while nothing comes from it, for up to ten seconds. */
+  /** Asks the peer about this launch of ours while nothing comes from it, a few times. */
   readonly watch: (id: Signal.ConnectionId) => Effect.Effect<void>
   /** On the side of the target: undoes the launch if its connection is dead. */
   readonly onSilent: (signal: Signal.Silent) => Effect.Effect<void>
@@ -46,9 +46,8 @@ export const make = ({ flush }: Options): Effect.Effect<SilentLaunches, never, D
         if (progress === undefined || progress.received || launches.get(id) !== launch) return Effect.void
         const { sent } = launch
         launch.sent = progress.sent
-        const next = Duration.times(delay, 2)
-        if (Duration.greaterThan(next, longestDelay)) return Effect.sync(() => relay.commit(launch.connection))
-        deadlines.after(delay, ask(id, launch, next))
+        if (launch.asked++ === maxQuestions) return Effect.sync(() => relay.commit(launch.connection))
+        deadlines.after(delay, ask(id, launch, Duration.times(delay, 2)))
         return Effect.ignore(bus.send(new Signal.Silent({ id, sent })))
       })
 
@@ -57,7 +56,7 @@ export const make = ({ flush }: Options): Effect.Effect<SilentLaunches, never, D
     return {
       add: (id, connection) =>
         Effect.scopeWith((scope) => {
-          const launch: Launch = { connection, sent: false, unheard: 0 }
+          const launch: Launch = { connection, sent: false, asked: 0, unheard: 0 }
           launches.set(id, launch)
           return Scope.addFinalizer(
             scope,
@@ -115,10 +114,12 @@ interface Launch {
   readonly connection: Connection
   /** On the side of the visitor: something had been passed on to the connection at the last question. */
   sent: boolean
+  /** Questions so far. */
+  asked: number
   /** On the side of the target: questions since something was passed on to the connection. */
   unheard: number
 }
 
 /** A question is asked after a round trip, but not sooner than this: a lost segment is sent again after 200 ms. */
 const shortestDelay = Duration.millis(100)
-const longestDelay = Duration.seconds(6)
+const maxQuestions = 8

@@ -80,6 +80,7 @@ describe.runIf(process.platform === "linux")("on Linux", () => {
   suite("Relay through the kernel", viaKernel)
   suite("Relay through the kernel, over TLS", {
     ...viaKernel,
+    keeps: false,
     transport: Layer.provide(overTls(certificate), viaKernel.transport)
   })
 

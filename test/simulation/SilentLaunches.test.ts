@@ -61,7 +61,7 @@ const visit = ({ dead, greeting, latency, question, receiver, thinkingMillis }: 
           yield* connection.end
           const answer = textOf(yield* readAll(connection))
           return Option.match(greeted, { onNone: () => answer, onSome: (bytes) => `${textOf(bytes)} ${answer}` })
-        })
+        }).pipe(Effect.timeoutTo({ duration: "1 minute", onSuccess: (got) => got, onTimeout: () => "hung" }))
       )
       return { got, questions, roundTrips: (Duration.toMillis(took) - thinkingMillis) / (2 * latency) }
     }).pipe(Effect.scoped)

@@ -152,8 +152,9 @@ export const make = (options: Options): Effect.Effect<Relay.Relay["Type"], never
           // Before the exchange begins, which may close the descriptors at once.
           congestion.apply(sockets[1].descriptor)
           const giveBack = (near: DetachedSocket) => nearSocket.reattach(near)
-          const keeper =
-            options.keep === true && nearSocket.tls === undefined ? { kept: Kept.make(), giveBack } : undefined
+          const keeper = options.keep === true ? { kept: Kept.make(), giveBack } : undefined
+          // A session of TLS does not come back. Visitors have none: a tunnel passes their TLS on.
+          if (nearSocket.tls !== undefined) keeper?.kept.drop()
           const exchange = begin(near, far, sockets, keeper)
           add(exchange)
           exchange.running.onEnd((result) =>
