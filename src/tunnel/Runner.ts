@@ -60,7 +60,11 @@ const serve = (config: ServerConfig, visitors: Scope.Scope) =>
         ? Option.none()
         : config.mode === "receive"
           ? Option.some(yield* VisitorPort.open(config.targets[0]))
-          : yield* openIfFree(config.targets[0])
+          : yield* openIfFree(
+              config.targets[0],
+              (address) =>
+                `port ${address.port} is in use, so that mode=0 makes this server send: visitors connect to the client, which listens on its own target address, and reach ${String(address)} here; for visitors on this side, free the port and set mode=1; if it is the service, set mode=2`
+            )
     const tunnelPort = yield* TunnelPort.open(config.tunnel)
     const { listener } = tunnelPort
     const receiver = Option.isSome(port) ? "server" : "client"
@@ -102,7 +106,11 @@ const openClient = (config: ClientConfig, visitors: Scope.Scope) =>
         ? Option.none()
         : config.mode === "forward"
           ? Option.some(yield* VisitorPort.open(config.tunnel))
-          : yield* Effect.option(VisitorPort.open(config.tunnel))
+          : yield* openIfFree(
+              config.tunnel,
+              (address) =>
+                `port ${address.port} is in use, so that mode=0 makes this client connect to ${String(address)} as to a server; to forward by itself, free the port and set mode=1; if that is the server, set mode=2`
+            )
     return Option.isSome(port)
       ? yield* forward(config, port.value, visitors)
       : yield* connectToServers(config, visitors)
@@ -219,12 +227,13 @@ const throughTunnel = ({ proxyIn }: TunnelConfig) =>
     } satisfies VisitorPort.Routes<RouteTimeout>
   })
 
-/** Opens the port, unless the address belongs to another machine or is in use. */
-const openIfFree = (address: Address) =>
+/** Opens the port, unless the address belongs to another machine; or is in use, which is a warning with this text. */
+const openIfFree = (address: Address, inUse: (address: Address) => string) =>
   Effect.catchIf(
     Effect.asSome(VisitorPort.open(address)),
     ({ reason }) => reason === "AddressInUse" || reason === "AddressUnavailable" || reason === "UnknownHost",
-    () => Effect.succeedNone
+    ({ reason }) =>
+      Effect.as(reason === "AddressInUse" ? Effect.logWarning(inUse(address)) : Effect.void, Option.none())
   )
 
 /** Refuses a target that leads back to this port, so that the tunnel would connect to itself; then starts the probes. */

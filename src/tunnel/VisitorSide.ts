@@ -45,7 +45,14 @@ export const make = <E extends RefusalError>({ config, routes, visitors }: Optio
     const port = yield* makeSwitch(
       Effect.gen(function* () {
         if (config.targets.length > 1) return yield* new SeveralTargets()
-        const port = yield* VisitorPort.open(config.targets[0])
+        const [address] = config.targets
+        const port = yield* Effect.tapError(VisitorPort.open(address), ({ reason }) =>
+          reason === "AddressInUse"
+            ? Effect.logWarning(
+                `port ${address.port} is in use, but the server sends, so that visitors would connect to ${String(address)} on this side; if that is the service, set mode=1 on the server, whose own port may have been in use`
+              )
+            : Effect.void
+        )
         yield* VisitorPort.serve(port, routes, visitors)
         const details = { visitors: String(port.address) }
         yield* Effect.annotateLogs(Effect.logInfo("visitors connect to this side"), details)

@@ -154,8 +154,8 @@ ${Option.match(metrics, {
 })}
   To reach port 3000 of a machine behind NAT, run (with this key, which was generated for you):
 
-    on a public machine        node bin/nodepass.js "server://${key}@:10101/:8080"
-    on the one behind NAT      node bin/nodepass.js "client://${key}@PUBLIC-HOST:10101/127.0.0.1:3000"
+    on a public machine        node bin/nodepass.js "server://${key}@:10101/:8080?mode=1"
+    on the one behind NAT      node bin/nodepass.js "client://${key}@PUBLIC-HOST:10101/127.0.0.1:3000?mode=2"
 
   More:       node bin/nodepass.js --help, README.md, docs/
   Stop:       Ctrl-C
