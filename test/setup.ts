@@ -5,7 +5,7 @@ import * as FastCheck from "effect/FastCheck"
 import { afterEach, beforeEach } from "vitest"
 import { runs, seed, timeLimitMillis } from "./Runs.js"
 
-/** One turn of the event loop. Without it a file of simulations answers the runner so late that it counts as dead. */
+/** One turn of the event loop. Without it the worker of a simulation answers vitest too late, and vitest reports a timeout. */
 const turn = () => new Promise<void>((resolve) => void setImmediate(resolve))
 
 FastCheck.configureGlobal({ seed, numRuns: runs(25, 100), interruptAfterTimeLimit: timeLimitMillis / 2 })

@@ -68,7 +68,7 @@ export const apply = <Config extends TunnelConfig>(
 export const reloadable = (source: KeySource): Option.Option<KeyFile.Source> =>
   source._tag === "File" && !KeyFile.isStandardInput(source.source) ? Option.some(source.source) : Option.none()
 
-/** On each element of `reloads` reads the file again and gives its key to the tunnel. */
+/** Reads the file again at each element of `reloads` and replaces the tunnel's key by the one in it. */
 export const follow = (
   source: KeyFile.Source,
   reloads: Stream.Stream<void>

@@ -1,6 +1,6 @@
 /**
- * Errors without a stack, for refusals that an unauthenticated peer or a visitor can cause: they are expected, their
- * sentence says what happened, and to record the stack takes 20 µs, most of what such an error costs.
+ * Errors without a stack, for refusals that an unauthenticated peer or a visitor can cause. Such a refusal is expected and its
+ * message is sufficient; recording the stack takes 20 µs, most of the error's cost.
  */
 
 /**

@@ -50,7 +50,7 @@ export class Conflict extends Data.TaggedError("Conflict")<Fields> {
   }
 }
 
-/** The version is another than `If-Match` says. The change was not made. */
+/** `If-Match` does not match the version. The change was not made. */
 export class PreconditionFailed extends Data.TaggedError("PreconditionFailed")<Fields> {
   override get message(): string {
     return this.error
@@ -96,7 +96,7 @@ export const schemas = {
   PreconditionFailed: schema(
     PreconditionFailed,
     412,
-    "The version is another than If-Match says; ETag has the present one. The change was not made."
+    "If-Match does not match the version; ETag has the present one. The change was not made."
   ),
   TooMany: schema(
     TooMany,

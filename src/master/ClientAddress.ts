@@ -1,5 +1,5 @@
 /**
- * The address that a request came from: the peer of the connection, or what proxies that the master trusts say it is.
+ * The address of the client that sent a request: the peer of the connection, or the address that a trusted proxy names.
  *
  * Source: RFC 7239, and the header `X-Forwarded-For` that came before it.
  */

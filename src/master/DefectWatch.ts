@@ -1,5 +1,5 @@
 /**
- * Reports when a background fiber of a tunnel dies of a defect: an accept loop that dies fails no one who waits for it.
+ * Reports when a background fiber of a tunnel ends by a defect, such as an accept loop, which no other fiber waits for.
  */
 import * as Cause from "effect/Cause"
 import type * as Context from "effect/Context"

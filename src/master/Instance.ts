@@ -150,7 +150,7 @@ export const Instance = Schema.Struct({
       "whether visitors can be served now; an instance that is running and not serving waits for its client, a server or a target"
   }),
   reason: Schema.String.annotations({
-    description: "why the instance is not serving, or which servers it does without; otherwise empty"
+    description: "why the instance is not serving, or which servers it cannot reach; otherwise empty"
   }),
   refused: Schema.Record({ key: Schema.String, value: Schema.Number }).annotations({
     description: "what could not be served since the instance started, by kind; kinds without any are left out"

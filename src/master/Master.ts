@@ -170,7 +170,7 @@ const make = (options: Options) =>
     })
   })
 
-/** Instances in error: someone wants them to run. Those with a short reason each are named, the others counted. */
+/** Instances in error, which should run. The first are named with a short reason, the others counted. */
 const failuresOf = (instances: ReadonlyArray<ManagedInstance.ManagedInstance>): ReadonlyArray<string> => {
   const failed = instances.filter(({ tunnel }) => tunnel.state().status === "error")
   const named = failed.slice(0, maxNamed).map(({ id, stored: { alias }, tunnel }) => {

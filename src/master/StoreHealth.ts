@@ -11,7 +11,7 @@ export interface StoreHealth {
   readonly track: <A>(change: Effect.Effect<A, StoreError>) => Effect.Effect<A, StoreError>
   /** Runs an operation that only reads. Its success does not end a problem that a change had. */
   readonly trackRead: <A>(operation: Effect.Effect<A, StoreError>) => Effect.Effect<A, StoreError>
-  /** Makes this change while the last one has failed, to find out whether the store works again. */
+  /** Makes this change while the last one has failed, to test whether the store works again. */
   readonly probe: (change: Effect.Effect<unknown, StoreError>) => Effect.Effect<void>
   /** Why the store does not work; `None` when it does. */
   readonly problem: Effect.Effect<Option.Option<string>>

@@ -36,7 +36,7 @@ export class Admission extends Context.Tag("nodepass/AcceptingPool/Admission")<
   Admission,
   {
     /**
-     * Authenticates the connection by `keys`, gives it an id and adds it to the pool, which closes `scope` from then on.
+     * Authenticates the connection by `keys`, assigns it an id and adds it to the pool, which closes `scope` from then on.
      *
      * `line` is the first line that the connection sent.
      */
@@ -63,7 +63,7 @@ export interface Options extends Pool.Options {
   readonly saved?: Snapshot | undefined
 }
 
-/** A pool that the client fills. When a visitor waits for a connection, the pool asks the client for one at once. */
+/** A pool that the client fills. When a visitor waits for a connection, the pool sends the client a `Demand` at once. */
 export const layer = (
   options: Options
 ): Layer.Layer<Admission | Pool.Pool, never, Crypto | Deadlines | EventBus | Settings | SignalBus | Transport> =>

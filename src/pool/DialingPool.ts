@@ -1,5 +1,5 @@
 /**
- * The pool of the client: it opens the connections, and keeps as many idle as its policy asks for.
+ * The pool of the client: it opens the connections, and keeps as many idle as its policy requires.
  */
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"

@@ -14,5 +14,5 @@ export class Capacity extends Context.Tag("nodepass/Capacity")<
 
 export const layer = (visitors: number): Layer.Layer<Capacity> => Layer.succeed(Capacity, { visitors })
 
-/** For hosts that know no limit. */
+/** For hosts without a limit. */
 export const layerUnlimited: Layer.Layer<Capacity> = layer(Infinity)

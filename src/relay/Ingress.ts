@@ -101,7 +101,7 @@ export const serve = <E extends RefusalError>({
       )
     }
 
-    /** Whom the visitor was connected to. */
+    /** The far end of the exchange: a target, or the other side of the tunnel. */
     const towards = (error: Failure<E>) =>
       error instanceof RelayIdle ? { [refusal === "target" ? "target" : "peer"]: String(error.far) } : {}
 
@@ -133,7 +133,7 @@ const makeGate = ({ accept: next }: Transport.Listener, limit: number) =>
     return { accept, leave }
   })
 
-/** Finds out for whom a connection was made: its own addresses, or with `proxyIn` those in the PROXY header. */
+/** Returns the visitor of a connection, by the addresses of the connection, or with `proxyIn` by those in its PROXY header. */
 const makeVisitOf = (proxyIn: boolean) =>
   Effect.gen(function* () {
     const deadlines = yield* Deadlines

@@ -43,7 +43,7 @@ export class Targets extends Context.Tag("nodepass/Targets")<
       within: Duration.Duration
     ) => Effect.Effect<A, TransportError, R | Scope.Scope>
     /**
-     * Probes the targets as often as `check` says, until the caller's scope closes. For the side that dials targets: on
+     * Probes the targets at the interval `check`, until the caller's scope closes. For the side that dials targets: on
      * the side that visitors connect to, the target is that side's own port.
      */
     readonly probe: Effect.Effect<void, never, Scope.Scope>

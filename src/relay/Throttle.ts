@@ -142,7 +142,7 @@ const makeTokens = (rate: number, clock: Clock.Clock) => {
   }
 }
 
-/** Grants a share to each taker that waits now. A taker that wants more queues again. */
+/** Grants a share to each taker that waits now. A taker that needs more waits again. */
 const serveRound = (queue: Set<PendingGrant>, tokens: ReturnType<typeof makeTokens>) => {
   const share = Math.max(minShareBytes, Math.min(maxShareBytes, Math.ceil(tokens.left() / queue.size)))
   for (const pending of Array.from(queue)) {

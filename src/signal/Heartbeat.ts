@@ -18,7 +18,7 @@ export interface Heartbeat {
   readonly received: () => void
   /** The peer answered the ping. */
   readonly pong: () => void
-  /** Judges the peer, logs a change, and gives up the connection to a peer that is lost. */
+  /** Judges the peer, logs a change, and closes the connection to a peer that is lost. */
   readonly judge: Effect.Effect<void>
   /** Does not count this time as silence of the peer: this process was stopped or busy. */
   readonly excuse: (millis: number) => void

@@ -25,7 +25,7 @@ export interface Inbox {
   readonly received: () => number
   /** Whether a handled number is not acknowledged yet. */
   readonly owesAcknowledgement: () => boolean
-  /** What to write as acknowledgement: every number below it was handled. `undefined` when the peer knows. */
+  /** What to write as acknowledgement: every number below it was handled. `undefined` when that was written already. */
   readonly acknowledge: () => number | undefined
 }
 

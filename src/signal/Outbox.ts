@@ -173,7 +173,7 @@ export const make = ({ limit, snapshot }: Options): Outbox => {
       for (const pending of sent) {
         if (pending.number === undefined || pending.number > number) break
         remove(pending)
-        // It may have been in the way of a signal beyond `maxInFlight`.
+        // A signal beyond `maxInFlight` may have waited for it.
         ready.unsafeOpen()
       }
     },

@@ -13,7 +13,7 @@ import type * as Scope from "effect/Scope"
 /**
  * A file cannot be used. `Unreadable`: it cannot be read. `NotPem`: it does not contain the expected PEM. `KeyMismatch`: the key
  * belongs to another certificate. `Expired`: the certificate has expired. `Unusable`: TLS rejects it, e.g. for a weak key.
- * `Concealed`: one of these, for a reader who may not know which.
+ * `Concealed`: one of these, where the message must not reveal which.
  */
 export class CertificateError extends Schema.TaggedError<CertificateError>()("CertificateError", {
   reason: Schema.Literal("Unreadable", "NotPem", "KeyMismatch", "Expired", "Unusable", "Concealed"),

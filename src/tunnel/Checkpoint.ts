@@ -14,7 +14,7 @@ export type Status = typeof Status.Type
 
 export class Checkpoint extends Schema.Class<Checkpoint>("nodepass/Checkpoint")({
   status: Status,
-  /** Why the tunnel is not serving, or which server it does without; otherwise empty. */
+  /** Why the tunnel is not serving, or which server it cannot reach; otherwise empty. */
   reason: Schema.String,
   /** As in the URL: a server receives visitors (1) or sends them to its client (2), a client forwards (1) or uses servers (2). */
   mode: Schema.Literal(1, 2),

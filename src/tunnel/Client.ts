@@ -173,7 +173,7 @@ const makeAttempt = ({ address, report }: Options, control: Control, unanswered:
         return Effect.annotateLogs(Effect.logInfo(what), { server: String(address) })
       })
     const error = yield* ChildFiber.run(control.use(onConnected))
-    // A server that was silent for so long does not come back at once.
+    // A server that was silent until it counted as lost does not return at once.
     const isAway = since === undefined || (error._tag === "ControlLost" && error.reason === "Silent")
     unanswered.inARow = isUnanswered({ error }) ? unanswered.inARow + 1 : 0
     const isRetriedAtOnce = unanswered.inARow > 0 && unanswered.inARow <= unansweredRetries

@@ -1,5 +1,5 @@
 /**
- * What a tunnel last learned of each peer: that it is connected, or why it is not. `Checkpoint.reason` is made of it.
+ * The last known state of each peer of a tunnel: connected, or why not. `Checkpoint.reason` is made from it.
  */
 import * as Context from "effect/Context"
 import * as Layer from "effect/Layer"

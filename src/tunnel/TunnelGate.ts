@@ -54,7 +54,7 @@ export interface TunnelGate {
 
 /** An unauthenticated peer. */
 export interface Peer {
-  /** It has authenticated, or it is gone. A second call does nothing. */
+  /** It has authenticated, or it has disconnected. A second call does nothing. */
   readonly leave: (how: "authenticated" | "failed") => void
 }
 

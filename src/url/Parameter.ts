@@ -217,7 +217,7 @@ const master = {
     name: "trusted-proxy",
     accepts: "addresses or networks such as 10.0.0.0/8, with commas between",
     meaning:
-      "proxies in front of the API: their Forwarded or X-Forwarded-For says whose wrong API keys are counted; if not set, the peer's"
+      "proxies in front of the API: wrong API keys are counted by the address in their Forwarded or X-Forwarded-For; if not set, by the peer's"
   })
 }
 

@@ -50,7 +50,7 @@ const sentences = {
   Busy: "serves another client; trying again until that client disconnects",
   Ended: "closed the connection during the handshake",
   UnknownSession: "offered a pool connection for a session that is over",
-  Downgrade: "offers weaker TLS for data connections than tls= requires here"
+  Downgrade: "offers weaker TLS for pool connections than tls= requires here"
 } as const
 
 /** The handshake with this peer failed. */

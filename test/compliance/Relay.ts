@@ -479,7 +479,7 @@ export const suite = (name: string, world: World): unknown =>
             yield* Effect.forEach(Array.from({ length: exchanges }).keys(), visit, { concurrency: 20, discard: true })
             assert.deepStrictEqual(yield* counts, { live: 0, total: exchanges })
             yield* turn
-            // A thread, should there be one, may keep some of its own.
+            // A relay thread keeps some of its own.
             assert.isAtMost(descriptors(), before + 20)
           })
         )

@@ -261,7 +261,7 @@ describe("limits", () => {
       await server.line(new RegExp(line))
       return { survives: true, longest }
     }
-    // A machine that stands still for half the limit proves nothing; a longer limit does.
+    // On a machine that pauses for half the limit the result is not valid; a longer limit follows.
     for (const millis of [500, 4000, 16_000]) {
       const { longest, survives } = await attempt(millis)
       if (survives) return

@@ -205,7 +205,7 @@ it("a client with tls=1 refuses a server with tls=0", async () => {
   await server.line(/waiting for a client/)
   const client = world.start([`client://k@127.0.0.1:${tunnelPort}/127.0.0.1:1?mode=2&tls=1`])
   await client.line(
-    /WARN .*no session: 127\.0\.0\.1:\d+ offers weaker TLS for data connections than tls= requires here/
+    /WARN .*no session: 127\.0\.0\.1:\d+ offers weaker TLS for pool connections than tls= requires here/
   )
   assert.notMatch(client.log(), / connected /)
   assert.notMatch(server.log(), /client connected/)

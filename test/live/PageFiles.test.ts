@@ -59,7 +59,7 @@ describe("the files of the master's page", () => {
           assert.deepStrictEqual([again.status, again.body.length], [304, 0])
         }
       }
-      // The bundle has shorter names in it than the source: none of them is to be seen here.
+      // The bundle has shorter names in it than the source: none of them is visible here.
       const document = await get(`${at}/over/there/v1/openapi.json`)
       const committed = readFileSync(join(import.meta.dirname, "../../docs/openapi.json"), "utf8")
       assert.deepStrictEqual(

@@ -39,7 +39,7 @@ const serverUrl = async () =>
 const url = "'server://k@:10101/:8080'"
 
 /**
- * Starts a process and waits until this holds, which must be before it prints anything. A busy machine may look too late,
+ * Starts a process and waits until this holds, which must be before it prints anything. A busy machine may check too late,
  * so several processes are tried.
  */
 const startUntil = async (args: ReadonlyArray<string>, holds: (pid: number) => boolean): Promise<Nodepass> => {

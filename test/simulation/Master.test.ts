@@ -437,7 +437,7 @@ describe("Master", () => {
       })
     ))
 
-  it("a client that failed over serves, and names the server that it does without", () =>
+  it("a client that failed over serves, and names the server that it cannot reach", () =>
     inWorld(({ start }) =>
       Effect.gen(function* () {
         const master = yield* start

@@ -97,7 +97,7 @@ const attachedBus = (control: SignalBus.ControlConnection, handler: Handler = ()
     return bus
   })
 
-/** Launches, and dies if the launch is given up. */
+/** Launches; a launch that is given up is a defect. */
 const launchThrough = (bus: SignalBus.SignalBus["Type"], signal: Signal.Launch) =>
   Effect.flatMap(bus.launch(signal), (handle) => handle.whenRefused(Effect.die("it was refused")))
 

@@ -68,7 +68,7 @@ describe("the page's state", () => {
       const events = sent.map(({ alias, id, type }, at) =>
         event(type, at * 10, { ...instance("00000001"), id: id === "********" ? id : Id.make(id), alias })
       )
-      // In one go, or one by one: it comes to the same.
+      // All at once, or one by one: the result is the same.
       const whole = after(events)
       const steps = events.reduce((state, one) => after([one], state), nothing)
       for (const { instances } of [whole, steps]) {

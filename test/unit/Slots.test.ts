@@ -17,7 +17,7 @@ const layer = (limit: number, capacity = Infinity) =>
     Layer.provide([Capacity.layer(capacity), EventBus.layerNoop])
   )
 
-/** UDP visitors that note whom the slots evict. */
+/** UDP visitors that record which of them the slots evict. */
 const makeUdpVisitors = Effect.map(Slots.Slots, (slots) => {
   const evicted: Array<string> = []
   const come = (host: string) =>

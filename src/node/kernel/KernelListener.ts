@@ -134,7 +134,7 @@ const make = (kernel: Kernel, ports: Arr.NonEmptyArray<Port>, acceptance: Accept
       found = next
       wake()
     }
-    /** After the handlers of all other descriptors, and what they wake. A peer that is dropped wakes nobody. */
+    /** After the handlers of all other descriptors, and what they wake. A peer that is dropped wakes no fiber. */
     const findLater = () => {
       immediate ??= setImmediate(find)
     }
@@ -178,7 +178,7 @@ const make = (kernel: Kernel, ports: Arr.NonEmptyArray<Port>, acceptance: Accept
     return { address, accept }
   })
 
-/** Accepts at once, or says why not. Peers that are not admitted are reset here. */
+/** Accepts at once, or returns why not. Peers that are not admitted are reset here. */
 const makeAccept = (
   { libc, sockets }: Kernel,
   ports: Arr.NonEmptyArray<Port>,

@@ -1,7 +1,7 @@
 /**
  * Calls handlers in this thread when descriptors become ready: one epoll for the process, beside the one of Node.
  *
- * While events come, each turn of Node's loop asks epoll without waiting, which costs one or two microseconds. When none
+ * While events come, each turn of Node's loop polls epoll without waiting, which costs one or two microseconds. When none
  * come, a thread of Node's pool waits in epoll and wakes this thread.
  */
 import type { Libc } from "./ffi/Libc.js"

@@ -1,5 +1,5 @@
 /**
- * SIGHUP: a request to read files again or, when the terminal of the process is gone, a graceful stop.
+ * SIGHUP: a request to read files again or, when the terminal of the process has hung up, a graceful stop.
  */
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
@@ -48,18 +48,18 @@ process.on("SIGHUP", () => {
 process.on("exit", () => release())
 
 /**
- * Puts the null device in place of terminals that are gone, and returns whether there were any. Node resets the mode of
+ * Puts the null device in place of terminals that have hung up, and returns whether there were any. Node resets the mode of
  * the terminals that it started with at its end, and aborts if it cannot; it leaves other files alone.
  */
 const release = (): boolean => {
-  const gone = terminals.filter((fd) => !isatty(fd))
-  terminals = terminals.filter((fd) => !gone.includes(fd))
-  for (const fd of gone) {
+  const hungUp = terminals.filter((fd) => !isatty(fd))
+  terminals = terminals.filter((fd) => !hungUp.includes(fd))
+  for (const fd of hungUp) {
     closeSync(fd)
     // Gets the lowest number that is free, which is this one.
     openSync(devNull, "r+")
   }
-  return gone.length > 0
+  return hungUp.length > 0
 }
 
 // Without a listener SIGUSR1 opens a port for debuggers, and SIGUSR2 ends the process.

@@ -60,7 +60,7 @@ export const open = ({ address, version }: Options): Effect.Effect<MetricsServer
       )
     )
     yield* HttpServer.serveEffect(router).pipe(
-      // Scrapes and probes would crowd the traces.
+      // Scrapes and probes would be most of the traces.
       HttpMiddleware.withTracerDisabledWhenEffect(() => true),
       Effect.provide(services)
     )

@@ -45,7 +45,7 @@ const overwrite = (names: ReadonlyArray<string>): void => {
       Fs.closeSync(memory)
     }
   } catch {
-    // Another system, or one that forbids it. The variables are gone for children all the same.
+    // Another system, or one that forbids it. Child processes do not inherit the variables in any case.
   }
 }
 

@@ -120,7 +120,7 @@ export const makeProbe =
 
 // internal
 
-/** Milliseconds after which a lookup is thought to hang. */
+/** Milliseconds after which a lookup counts as hung. */
 const slowMillis = 1000
 
 const systemLookup: Lookup = (name, done) =>

@@ -254,7 +254,7 @@ const errorOf = (
 const closed = (operation: "read" | "write", address: Address.Address) =>
   new TransportError({ operation, address, reason: "Closed" })
 
-/** Bytes that libuv holds. The kernel takes them piece by piece, but the stream reports only when all are gone. */
+/** Bytes that libuv holds. The kernel takes them piece by piece, but the stream reports only when it has taken all. */
 const queuedBytes = (tcp: Net.Socket): number => {
   const handle: unknown = Reflect.get(tcp, "_handle")
   const size: unknown = Predicate.hasProperty(handle, "writeQueueSize") ? handle.writeQueueSize : 0

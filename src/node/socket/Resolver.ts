@@ -14,7 +14,7 @@ import type { IpAddress } from "./NodeHosts.js"
 
 export interface Resolved {
   readonly addresses: ReadonlyArray<IpAddress>
-  /** Not looked up for this call: when none of the addresses works, `refresh` may know others. */
+  /** Not looked up for this call: when none of the addresses works, `refresh` may return others. */
   readonly isCached: boolean
 }
 

@@ -99,7 +99,7 @@ const withLock = (compiler: Parameters<typeof SqlClient.make>[0]["compiler"]) =>
         close
       )
     )
-    // The database keeps the lock of a killed master until it notices that the connection is gone.
+    // The database keeps the lock of a killed master until it detects that the connection is closed.
     yield* Effect.retry(lock, Schedule.intersect(Schedule.spaced("250 millis"), Schedule.recurs(12)))
 
     const mutex = yield* Effect.makeSemaphore(1)

@@ -17,16 +17,16 @@ export const program: string | undefined = [
 export const launch = (): Promise<Browser> =>
   chromium.launch({
     executablePath: program ?? "",
-    // Its sandbox is not to be had as root, as which containers run; nothing is loaded but our own page.
+    // The sandbox does not work for root, which containers run as. Only the project's own page is loaded.
     args: nodeProcess.getuid?.() === 0 ? ["--no-sandbox"] : []
   })
 
-/** A page in a window of its own, and what it did that it should not. */
+/** A page in a window of its own, and its errors and foreign requests. */
 export interface Window {
   readonly page: Page
-  /** What its console had: errors, warnings, and what the content security policy kept from it. */
+  /** Its console: errors, warnings, and violations of the content security policy. */
   readonly complaints: ReadonlyArray<string>
-  /** Where it asked, each origin once. */
+  /** The origins that it sent requests to, each once. */
   readonly origins: ReadonlySet<string>
 }
 
@@ -44,7 +44,7 @@ export const open = async (browser: Browser, options: BrowserContextOptions = {}
   return { page, complaints, origins }
 }
 
-/** What hinders people with a keyboard, a screen reader or weak eyes, by the rules of axe. */
+/** Violations of axe's rules: for keyboards, screen readers and contrast. */
 export const barriers = async (page: Page): Promise<ReadonlyArray<string>> => {
   await page.evaluate(axe.source)
   return page.evaluate(async () => {

@@ -5,8 +5,8 @@ import * as Net from "node:net"
 /**
  * A free loopback port, for a program that needs a number.
  *
- * It lies below the ports that systems give to outgoing connections: one of those would be taken by the next visitor
- * of another test before the program gets to it.
+ * It is below the ports that systems give to outgoing connections: one of those would be taken by the next visitor
+ * of another test before the program opens it.
  */
 export const freePort = async (): Promise<number> => {
   for (;;) {

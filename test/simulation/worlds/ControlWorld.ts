@@ -207,7 +207,7 @@ const onClock = (connection: Connection, clock: Clock.Clock): Connection => ({
 const address = Address.make("server", 1)
 const middleAddress = Address.make("middle", 1)
 
-/** Passes bytes on between the sides, and meddles with them when asked. */
+/** Forwards bytes between the sides, and changes them on request. */
 const makeAttacker = (transport: Transport["Type"], listener: Listener) =>
   Effect.gen(function* () {
     let left = Infinity
@@ -519,7 +519,7 @@ const program = (scenario: Scenario, network: SimNetwork.SimNetwork) =>
       return fault._tag === "Drop" || fault._tag === "Swap" ? 4500 * fault.count : 300
     }
     const outage = scenario.faults.reduce((sum, fault) => sum + outageOf(fault), 0)
-    // Who is repeated, or comes back, does so by now.
+    // Repeated lines have arrived by now, and sides that were away are back.
     const back = Effect.sync(() => standing.client?.bus.isAttached() ?? false)
     yield* Effect.sleep(2500)
     const stands = yield* Effect.iterate(40 + Math.ceil(outage / 500), {

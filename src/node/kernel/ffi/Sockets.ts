@@ -120,7 +120,7 @@ export const setDefaults = (sockets: Sockets, fd: number): void => {
 }
 
 /**
- * How the kernel finds out that the peer of a silent connection has vanished. `idle`: by keep-alive probes after 3, 5 and 7
+ * How the kernel detects that the peer of a silent connection has vanished. `idle`: by keep-alive probes after 3, 5 and 7
  * seconds of silence, and by data that is not acknowledged; the connection breaks with `ETIMEDOUT` after 9 seconds.
  * `carrying`: after half a minute and nine probes, since a visitor may be silent, and a network may be away, for longer.
  */

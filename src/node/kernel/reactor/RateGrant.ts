@@ -1,5 +1,5 @@
 /**
- * The share of a rate limit that one direction of an exchange has: bytes that it may read before it asks for more.
+ * The share of a rate limit that one direction of an exchange has: bytes that it may read before it requests more.
  */
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"

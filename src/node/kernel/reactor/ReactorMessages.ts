@@ -19,7 +19,7 @@ export interface DetachedSocket {
   readonly tls?: DetachedSession | undefined
   /** Whether the peer has half-closed and the other side was half-closed for it. Defaults to `false`. */
   readonly done?: boolean | undefined
-  /** Bytes that may be read before the next grant; below zero, so many were read too many. Defaults to no limit. */
+  /** Bytes that may be read before the next grant; below zero, the bytes that were read beyond it. Defaults to no limit. */
   readonly allowance?: number | undefined
 }
 

@@ -46,7 +46,7 @@ export const bind = (library: LibraryHandle, errors: OpenSslErrors): OpenSslCont
           : control(context, SSL_CTRL_CHAIN_CERT, 1, certificate) === 1
       )
       const isKeyUsed = pem.withKey(key, (key) => setKey(context, key) === 1)
-      if (!isChainUsed || !isKeyUsed) throw new Error("OpenSSL has no use for the certificate or its key")
+      if (!isChainUsed || !isKeyUsed) throw new Error("OpenSSL cannot use the certificate or its key")
     },
     trust: (context, authorities) => {
       const store = storeOf(context)
