@@ -83,15 +83,15 @@ const measure = (way: (typeof ways)[number], load: (typeof loads)[number]) =>
       Effect.sync(() => {
         if (signal._tag === "Launch") delays.push(performance.now() - (began[delays.length] ?? 0))
       })
-    const speaking = (own: SignalBus.ControlConnection) =>
+    const attach = (own: SignalBus.ControlConnection) =>
       Effect.gen(function* () {
         const bus = yield* SignalBus.make
         yield* Effect.forkScoped(Effect.ignore(bus.run(arrived)))
         yield* Effect.forkScoped(bus.attach(own))
         return bus
       })
-    const bus = yield* speaking(line(here, keys.client, keys.server))
-    yield* speaking(line(there, keys.server, keys.client))
+    const bus = yield* attach(line(here, keys.client, keys.server))
+    yield* attach(line(there, keys.server, keys.client))
     yield* Effect.sleep(200)
 
     const total = Math.max(3, Math.round((seconds * 1000 * load.burst) / load.every))

@@ -121,7 +121,7 @@ const makeState = (target: Address, index: number): Candidate => ({
   health: TargetHealth.available
 })
 
-/** Remembers how the only target answered. Nothing else depends on it: the next visitor tries the target in any case. */
+/** Records how the only target answered, for checkpoints: the next visitor tries the target in any case. */
 const note = (state: TargetHealth.TargetState, exit: Exit.Exit<unknown, TransportError>): Effect.Effect<void> => {
   if (Exit.isSuccess(exit)) {
     state.health = TargetHealth.available

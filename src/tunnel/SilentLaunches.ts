@@ -18,7 +18,7 @@ import * as Signal from "../wire/Signal.js"
 export interface SilentLaunches {
   /** The pool connection of this launch is in use until the scope closes. */
   readonly add: (id: Signal.ConnectionId, connection: Connection) => Effect.Effect<void, never, Scope.Scope>
-  /** Asks the peer about this launch of ours while nothing comes from it, a few times. */
+  /** Sends the peer a `Silent` signal about this launch a few times, while its connection receives nothing. */
   readonly watch: (id: Signal.ConnectionId) => Effect.Effect<void>
   /** On the side of the target: undoes the launch if its connection is dead. */
   readonly onSilent: (signal: Signal.Silent) => Effect.Effect<void>
@@ -56,7 +56,7 @@ export const make = ({ flush }: Options): Effect.Effect<SilentLaunches, never, D
     return {
       add: (id, connection) =>
         Effect.scopeWith((scope) => {
-          const launch: Launch = { connection, sent: false, asked: 0, unheard: 0 }
+          const launch: Launch = { connection, sent: false, asked: 0, unanswered: 0 }
           launches.set(id, launch)
           return Scope.addFinalizer(
             scope,
@@ -77,11 +77,11 @@ export const make = ({ flush }: Options): Effect.Effect<SilentLaunches, never, D
           const launch = launches.get(id)
           const progress = launch && relay.progress(launch.connection)
           if (launch === undefined || progress === undefined || progress.received) return Effect.void
-          // The visitor's bytes were sent before the previous question and have not come, though questions have.
-          // Bytes of the target alone must be missing for eight round trips: if they came after all, the visitor, who
-          // has them, would have to be reset.
-          const isDead = sent || launch.unheard >= 3
-          if (progress.sent) launch.unheard++
+          // The visitor's bytes were sent before the previous `Silent`. That has arrived, and they have not.
+          // If only the target has sent, its bytes must be missing for eight round trips: a visitor that has received
+          // them after all has to be reset.
+          const isDead = sent || launch.unanswered >= 3
+          if (progress.sent) launch.unanswered++
           if (!isDead) return Effect.void
           return Effect.flatMap(relay.undo(launch.connection), (undone) => (undone ? withdraw(id) : Effect.void))
         }),
@@ -117,7 +117,7 @@ interface Launch {
   /** Questions so far. */
   asked: number
   /** On the side of the target: questions since something was passed on to the connection. */
-  unheard: number
+  unanswered: number
 }
 
 /** A question is asked after a round trip, but not sooner than this: a lost segment is sent again after 200 ms. */

@@ -74,7 +74,7 @@ describe("RegularFile", () => {
     )
   )
 
-  it.live("fails at the deadline, and serves others and the same file afterwards", () =>
+  it.live("fails at the deadline, and then reads others and the same file", () =>
     inFolder((at) =>
       Effect.gen(function* () {
         Fs.writeFileSync(at("a"), "a")

@@ -178,7 +178,7 @@ describe("Resolver", () => {
     })
   )
 
-  it("a name server that answers anything has answered, and a silent one has not", async () => {
+  it("any answer of a name server counts as one, and silence does not", async () => {
     const ask = async (answers: boolean) => {
       const server = createSocket("udp4", (bytes, { address, port }) => {
         // The question with the flags of an answer: no such name.

@@ -55,7 +55,7 @@ const within = (passed: ReadonlyArray<Passed>, rate: number, seconds: number) =>
 }
 
 describe("Throttle", () => {
-  it("has no buckets without a limit, so that the data path asks nothing", () => {
+  it("has no buckets without a limit, so that the data path makes no call", () => {
     const { rx, tx } = world(
       Effect.map(Layer.build(Throttle.layer()), (services) => Context.get(services, Throttle.Throttle))
     )
@@ -120,7 +120,7 @@ describe("Throttle", () => {
     { fastCheck: { numRuns: runs(3, 8) } }
   )
 
-  it("a small wish waits no longer than one round of the others", () => {
+  it("a small request waits no longer than one round of the others", () => {
     const longest = world(
       Effect.gen(function* () {
         const bucket = yield* Throttle.makeBucket(1_250_000)
