@@ -77,6 +77,8 @@ export class InstanceStore extends Context.Tag("nodepass/InstanceStore")<
     readonly identify: (identity: Identity) => Effect.Effect<void, StoreError>
     /** Sets the given fields of the identity. Has no effect before the first `identify`. */
     readonly saveIdentity: (fields: Partial<Identity>) => Effect.Effect<void, StoreError>
+    /** Stores 64 KiB and removes them, which shows that changes can be stored: on a full disk a few bytes may still fit. */
+    readonly probe: Effect.Effect<void, StoreError>
     /** In the order of their creation. */
     readonly list: Effect.Effect<ReadonlyArray<Stored>, StoreError>
     /** Adds an instance; its URL is version 1. */
@@ -115,6 +117,7 @@ export const make = (): InstanceStore["Type"] => {
       Effect.sync(() => {
         identity = identity && { ...identity, ...fields }
       }),
+    probe: Effect.void,
     list: Effect.sync(() => [...instances.values()]),
     insert: (stored) =>
       Effect.sync(() => {

@@ -221,7 +221,7 @@ const startReports = ({ health, identity, instances, store, traffic }: ReportOpt
     const saveTraffic = Effect.suspend(() => traffic.save(instances.list()))
     // These two show that the store has failed or recovered while no change uses it.
     const read = Effect.ignore(identity.refresh)
-    const probe = health.probe(Effect.flatMap(identity.get, ({ alias }) => store.saveIdentity({ alias })))
+    const probe = health.probe(store.probe)
     yield* Effect.forkScoped(
       Effect.repeat(
         Effect.all([reportAll, Effect.ignore(saveTraffic), read, probe], { discard: true }),

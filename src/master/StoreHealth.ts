@@ -9,6 +9,8 @@ import type { StoreError } from "./InstanceStore.js"
 export interface StoreHealth {
   /** Runs a change of the store and records its outcome. Logs each change between working and failing. */
   readonly track: <A>(change: Effect.Effect<A, StoreError>) => Effect.Effect<A, StoreError>
+  /** Runs a change of a few bytes. On a full disk they may still fit: its success does not end a problem. */
+  readonly trackMinor: <A>(change: Effect.Effect<A, StoreError>) => Effect.Effect<A, StoreError>
   /** Runs an operation that only reads. Its success does not end a problem that a change had. */
   readonly trackRead: <A>(operation: Effect.Effect<A, StoreError>) => Effect.Effect<A, StoreError>
   /** Makes this change while the last one has failed, to test whether the store works again. */
@@ -21,21 +23,21 @@ export const make = (): StoreHealth => {
   let problem = Option.none<string>()
   let isUnwritable = false
   const record =
-    (operation: "read" | "write") =>
+    (operation: "read" | "minor" | "write") =>
     <A>(self: Effect.Effect<A, StoreError>): Effect.Effect<A, StoreError> =>
       Effect.tapBoth(self, {
         onFailure: ({ message }) =>
           Effect.suspend(() => {
             const isKnown = Option.contains(problem, message)
             problem = Option.some(message)
-            if (operation === "write") isUnwritable = true
+            if (operation !== "read") isUnwritable = true
             return isKnown
               ? Effect.void
               : Effect.logError(`${message}; changes are refused until the store works again`)
           }),
         onSuccess: () =>
           Effect.suspend(() => {
-            if (operation === "read" && isUnwritable) return Effect.void
+            if (operation !== "write" && isUnwritable) return Effect.void
             isUnwritable = false
             const hadProblem = Option.isSome(problem)
             problem = Option.none()
@@ -44,6 +46,7 @@ export const make = (): StoreHealth => {
       })
   return {
     track: record("write"),
+    trackMinor: record("minor"),
     trackRead: record("read"),
     probe: (change) => Effect.ignore(Effect.suspend(() => (isUnwritable ? record("write")(change) : Effect.void))),
     problem: Effect.sync(() => problem)

@@ -21,7 +21,7 @@ export const make = (store: InstanceStore["Type"], health: StoreHealth): Traffic
         if (!isSame(traffic, savedTraffic)) changed.set(id, traffic)
       }
       if (changed.size === 0) return Effect.void
-      return Effect.map(health.track(store.saveTraffic(changed)), () => {
+      return Effect.map(health.trackMinor(store.saveTraffic(changed)), () => {
         for (const instance of instances) instance.savedTraffic = changed.get(instance.id) ?? instance.savedTraffic
       })
     })

@@ -169,6 +169,17 @@ export const suite = (
       }).pipe(Effect.provide(open))
     ))
 
+  it("is unchanged by probes", () =>
+    inWorld((open) =>
+      Effect.gen(function* () {
+        const store = yield* InstanceStore.InstanceStore
+        yield* store.insert(stored(1))
+        const before = yield* store.backup
+        yield* Effect.zipRight(store.probe, store.probe)
+        assert.deepStrictEqual(yield* store.backup, before)
+      }).pipe(Effect.provide(open))
+    ))
+
   it("has no identity before the first identify", () =>
     inWorld((open) =>
       Effect.gen(function* () {

@@ -550,10 +550,10 @@ describe("Master", () => {
       Effect.gen(function* () {
         const master = yield* start
         const error = new InstanceStore.StoreError({ reason: "Unavailable", place: "disk", detail: "disk full" })
-        const { insert, saveIdentity } = store
+        const { insert, probe } = store
         let isFull = true
         Object.assign(store, {
-          saveIdentity: (fields: Partial<InstanceStore.Identity>) => (isFull ? error : saveIdentity(fields)),
+          probe: Effect.suspend(() => (isFull ? error : probe)),
           insert: (stored: InstanceStore.Stored) => (isFull ? error : insert(stored))
         })
         yield* Effect.flip(master.create({ url: forward(8080) }))

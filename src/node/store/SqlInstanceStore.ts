@@ -55,6 +55,17 @@ export const layer = ({ place }: Options): Layer.Layer<InstanceStore, StoreError
         identity: read("identity", identity),
         identify: (given) => transaction("identify", setIdentity(given)),
         saveIdentity: (fields) => transaction("saveIdentity", sql`UPDATE master SET ${sql.update(fields)}`),
+        probe: Effect.zipRight(
+          // In two transactions: one that ends as it began need not store anything.
+          transaction(
+            "probe",
+            Effect.zipRight(
+              sql`CREATE TABLE IF NOT EXISTS probe (data TEXT NOT NULL)`,
+              sql`INSERT INTO probe ${sql.insert({ data: "0".repeat(65_536) })}`
+            )
+          ),
+          transaction("probe", sql`DROP TABLE probe`)
+        ),
         list: read("list", list),
         insert: (stored) =>
           transaction(
