@@ -176,21 +176,34 @@ describe.each([
     )
   )
 
-  it.live("an IPv6 zone names the interface, also of one with a global address", () =>
+  it.live("an IPv6 zone names the interface, or its index, for TCP and UDP, also with a global address", () =>
     run(
       Effect.gen(function* () {
         const transport = yield* Transport
-        const unknown = Address.make("fe80::1%none9", 9)
-        for (const open of [transport.connect, transport.listen, transport.bind, transport.associate]) {
-          const { message } = yield* Effect.flip(Effect.asVoid<unknown, TransportError, Scope.Scope>(open(unknown)))
-          assert.include(message, "no network interface none9")
+        for (const zone of ["none9", "99999"]) {
+          const unknown = Address.make(`fe80::1%${zone}`, 9)
+          for (const open of [transport.connect, transport.listen, transport.bind, transport.associate]) {
+            const { message } = yield* Effect.flip(Effect.asVoid<unknown, TransportError, Scope.Scope>(open(unknown)))
+            assert.include(message, `no network interface ${zone}`)
+          }
         }
         for (const [zone, addresses] of Object.entries(Os.networkInterfaces())) {
-          for (const { address } of addresses ?? []) {
-            if (!address.startsWith("fe80:")) continue
-            const listener = yield* transport.listen(Address.make(`${address}%${zone}`, 0))
-            const client = yield* transport.connect(Address.make(`${address}%${zone}`, listener.address.port))
-            assert.strictEqual((yield* listener.accept).remote.port, client.local.port)
+          for (const own of addresses ?? []) {
+            if (own.family !== "IPv6" || !own.address.startsWith("fe80:")) continue
+            for (const named of [zone, String(own.scopeid)]) {
+              const host = `${own.address}%${named}`
+              const listener = yield* transport.listen(Address.make(host, 0))
+              const client = yield* transport.connect(Address.make(host, listener.address.port))
+              assert.strictEqual((yield* listener.accept).remote.port, client.local.port)
+              const socket = yield* transport.bind(Address.make(host, 0))
+              const to = Address.make(host, socket.address.port)
+              const visitor = yield* transport.associate(to)
+              yield* visitor.send([{ peer: to, bytes: Uint8Array.of(1) }])
+              const [question] = yield* socket.receive
+              if (question === undefined) return assert.fail("no datagram")
+              yield* socket.send([{ peer: question.peer, bytes: Uint8Array.of(2) }])
+              assert.deepStrictEqual([...((yield* visitor.receive)[0]?.bytes ?? [])], [2])
+            }
           }
         }
       })

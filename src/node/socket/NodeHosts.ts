@@ -25,16 +25,20 @@ export const isOwn = (host: string): boolean =>
   Address.isLoopback(Address.make(host, 0)) ||
   Object.values(interfaces()).some((addresses) => addresses?.some(({ address }) => address === host))
 
-/**
- * The index of a network interface of this machine, which the zone of an IPv6 address names. A zone may be the index
- * itself.
- */
-export const interfaceIndex = (zone: string): number | undefined => {
+/** The index of a network interface of this machine, which the zone of an IPv6 address names. */
+export const interfaceIndex = (name: string): number | undefined => {
   // The global addresses of the same interface have the scope 0.
-  for (const address of interfaces()[zone] ?? []) {
+  for (const address of interfaces()[name] ?? []) {
     if (address.family === "IPv6" && address.scopeid !== 0) return address.scopeid
   }
-  return indexInLinux(zone) ?? (/^[1-9]\d{0,8}$/.test(zone) ? Number(zone) : undefined)
+  return indexInLinux(name)
+}
+
+/** The name of the interface that a zone means, by its name or by its index. */
+export const interfaceName = (zone: string): string | undefined => {
+  if (interfaceIndex(zone) !== undefined) return zone
+  if (!/^[1-9]\d{0,8}$/.test(zone)) return undefined
+  return interfaceNames().find((name) => interfaceIndex(name) === Number(zone))
 }
 
 // internal
@@ -52,6 +56,14 @@ const interfaces = () => {
 }
 
 /** Linux also has interfaces without an address. */
+const interfaceNames = (): ReadonlyArray<string> => {
+  try {
+    return Fs.readdirSync("/sys/class/net")
+  } catch {
+    return Object.keys(interfaces())
+  }
+}
+
 const indexInLinux = (zone: string): number | undefined => {
   if (!/^[^./][^/]*$/.test(zone)) return undefined
   try {

@@ -157,10 +157,15 @@ const withoutLookup = (host: string): Effect.Effect<Resolved, NodeJS.ErrnoExcept
   }
   const family = Net.isIP(host)
   if (family === 0) return undefined
-  const [, zone] = host.split("%")
-  return Effect.suspend(() =>
-    zone === undefined || NodeHosts.interfaceIndex(zone) !== undefined
-      ? Effect.succeed({ addresses: [{ host, family: family === 6 ? 6 : 4 }], isCached: false })
-      : Effect.fail(Object.assign(new Error(`no network interface ${zone}`), { code: "ENODEV" }))
-  )
+  const [address = "", zone] = host.split("%")
+  return Effect.suspend(() => {
+    // Node's sockets know interfaces by name only.
+    const name = zone === undefined ? undefined : NodeHosts.interfaceName(zone)
+    return zone !== undefined && name === undefined
+      ? Effect.fail(Object.assign(new Error(`no network interface ${zone}`), { code: "ENODEV" }))
+      : Effect.succeed({
+          addresses: [{ host: name === undefined ? host : `${address}%${name}`, family: family === 6 ? 6 : 4 }],
+          isCached: false
+        })
+  })
 }
