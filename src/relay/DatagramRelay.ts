@@ -1,6 +1,7 @@
 /**
  * Copies the datagrams of each UDP session, both ways, until one side ends or both are silent.
  */
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
@@ -67,8 +68,7 @@ export const layer = (options?: Options): Layer.Layer<DatagramRelay, never, Mete
           }),
           () => {
             exchanges.delete(exchange)
-            const log = Effect.annotateLogs(Effect.logDebug("UDP session ended"), exchange.datagrams)
-            return Effect.whenLogLevel(log, "Debug")
+            return Effect.whenLogLevel(logEnd(exchange), "Debug")
           }
         )
 
@@ -76,12 +76,13 @@ export const layer = (options?: Options): Layer.Layer<DatagramRelay, never, Mete
         exchange: (near, far, { idleMargin = Duration.zero, slot, visitor }) =>
           Effect.gen(function* () {
             const ended = yield* Deferred.make<void, TransportError>()
+            const startedAt = yield* Clock.currentTimeMillis
             const millis = (limit: Duration.Duration) => Duration.toMillis(limit) + Duration.toMillis(idleMargin)
             const limits = { oneWayMillis: millis(Duration.min(limit, oneWayLimit)), twoWayMillis: millis(limit) }
             const datagrams = { rx: 0, tx: 0 }
             const activity = { active: true, unsent: 0, silentMillis: 0 }
             const fromVisitor = visitor === "near" ? "tx" : "rx"
-            const ends = { near, far, ended, slot, fromVisitor } as const
+            const ends = { near, far, ended, slot, fromVisitor, startedAt } as const
             const exchange: Exchange = { ...ends, state: "unanswered", ...limits, datagrams, ...activity }
             yield* enter(exchange)
             yield* Effect.forkScoped(pump(exchange, "rx"))
@@ -105,6 +106,7 @@ interface Exchange {
   readonly slot: UdpSlot
   /** The direction of the visitor's datagrams. */
   readonly fromVisitor: "rx" | "tx"
+  readonly startedAt: number
   readonly oneWayMillis: number
   readonly twoWayMillis: number
   /** `twoWay`: the visitor has sent again after the first answer, which no forged address can do. */
@@ -116,6 +118,19 @@ interface Exchange {
   silentMillis: number
   readonly datagrams: { rx: number; tx: number }
 }
+
+const limitMillis = ({ oneWayMillis, state, twoWayMillis }: Exchange) =>
+  state === "twoWay" ? twoWayMillis : oneWayMillis
+
+/** At debug: silence is how a UDP session ends in the usual case, so that info would have a line for every question. */
+const logEnd = (exchange: Exchange) =>
+  Effect.flatMap(Clock.currentTimeMillis, (now) => {
+    const age = Duration.format(Duration.millis(now - exchange.startedAt))
+    const limit = limitMillis(exchange)
+    const reason =
+      exchange.silentMillis < limit ? "" : `: silent in both directions for ${Duration.format(Duration.millis(limit))}`
+    return Effect.annotateLogs(Effect.logDebug(`UDP session ended${reason}, ${age} after it began`), exchange.datagrams)
+  })
 
 /** Copies one direction: `rx` from far to near, `tx` from near to far. */
 const makePump =
@@ -163,8 +178,7 @@ const endIdle = (exchanges: ReadonlySet<Exchange>, period: Duration.Duration) =>
       exchange.unsent = unsent
       exchange.silentMillis = active ? 0 : exchange.silentMillis + periodMillis
       exchange.active = false
-      const limit = exchange.state === "twoWay" ? exchange.twoWayMillis : exchange.oneWayMillis
-      if (exchange.silentMillis >= limit) Deferred.unsafeDone(exchange.ended, Effect.void)
+      if (exchange.silentMillis >= limitMillis(exchange)) Deferred.unsafeDone(exchange.ended, Effect.void)
     }
   })
   return Effect.repeat(Effect.delay(sweep, period), Schedule.forever)
