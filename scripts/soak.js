@@ -1,5 +1,5 @@
 /**
- * `npm run soak`: a real tunnel with thousands of visitors, while relay threads are killed.
+ * `npm run soak`: a real tunnel and thousands of visitors, while relay threads are killed, or while memory is measured.
  */
 import { build } from "./build.js"
 import { install } from "./install.js"

@@ -16,14 +16,14 @@ const open = (world: World): Dgram.Socket => {
   return socket.on("error", () => {})
 }
 
-/** A target; each datagram is answered with what `answer` makes of it. */
+/** A target; each datagram is answered with what `answer` makes of it and of the port that it came from. */
 export const listenUdp = async (
   world: World,
-  answer: (bytes: Buffer) => Buffer = (bytes) => bytes,
+  answer: (bytes: Buffer, port: number) => Buffer = (bytes) => bytes,
   port = 0
 ): Promise<{ readonly port: number }> => {
   const socket = open(world)
-  socket.on("message", (bytes, peer) => socket.send(answer(bytes), peer.port, peer.address))
+  socket.on("message", (bytes, peer) => socket.send(answer(bytes, peer.port), peer.port, peer.address))
   socket.bind(port, "127.0.0.1")
   await once(socket, "listening")
   return { port: socket.address().port }
