@@ -32,8 +32,9 @@ if ((first === "--version" || first === "-v") && rest.length === 0) {
   try {
     writeSync(1, `${version}\n`)
   } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error)
-    if (!reason.startsWith("EPIPE")) console.error(`nodepass: standard output: ${reason}`)
+    const code = error instanceof Error && "code" in error ? error.code : error
+    const reason = code === "ENOSPC" ? "no space left on the device" : String(code)
+    if (code !== "EPIPE") console.error(`nodepass: standard output: ${reason}`)
     process.exitCode = 1
   }
   for (const signal of signals) process.off(signal, remember)

@@ -12,6 +12,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import type { RegularFile } from "../core/RegularFile.js"
+import type { WrittenFile } from "../core/WrittenFile.js"
 import * as KeyText from "../tunnel/KeyText.js"
 import type * as Tunnel from "../tunnel/Tunnel.js"
 import * as MasterUrl from "../url/MasterUrl.js"
@@ -29,12 +30,12 @@ export type CliError = OperatorError | ServeError | ValidationError.ValidationEr
 /** Runs a command. The arguments are those of the process, the first two of which name the program. */
 export const run = (
   argv: ReadonlyArray<string>
-): Effect.Effect<void, CliError, CliApp.CliApp.Environment | Host | RegularFile | Tunnel.Environment> =>
+): Effect.Effect<void, CliError, CliApp.CliApp.Environment | Host | RegularFile | Tunnel.Environment | WrittenFile> =>
   Effect.flatMap(Host, ({ version }) => {
     // @effect/cli takes an invalid level for a subcommand.
     const level = logLevelOf(argv)
     return level === undefined || levels.includes(level.toLowerCase())
-      ? withShortHelp(Command.run(command, { name: "nodepass", version })(joined(argv)))
+      ? withShortHelp(Command.run(command, { name: "nodepass", version })(ordered(joined(argv))))
       : new UsageError({ argument: `--log-level=${level}`, expected: `one of ${levels.join(", ")}` })
   })
 
@@ -50,6 +51,14 @@ export const logLevelOf = (argv: ReadonlyArray<string>): string | undefined => {
 const joined = (argv: ReadonlyArray<string>): ReadonlyArray<string> => {
   const at = argv.indexOf("--log-level")
   return at === -1 ? argv : [...argv.slice(0, at), `--log-level=${argv[at + 1] ?? ""}`, ...argv.slice(at + 2)]
+}
+
+/** Moves the file `-` of a command behind its options: @effect/cli reads no option after it. */
+const ordered = (argv: ReadonlyArray<string>): ReadonlyArray<string> => {
+  const [command = ""] = argv.slice(2)
+  if (command !== "backup" && command !== "restore") return argv
+  const words = argv.filter((word) => word !== "-")
+  return [...words, ...argv.slice(words.length).map(() => "-")]
 }
 
 const levels = ["all", "trace", "debug", "info", "warning", "error", "fatal", "none"]
@@ -102,7 +111,9 @@ const demo = Command.make("demo", { metrics: MetricsAddress.option }, ({ metrics
 ).pipe(Command.withDescription("Run a target, a server and a client in this process, and show the tunnel at work"))
 
 const file = Args.text({ name: "file" }).pipe(
-  Args.withDescription("Backup of a master's state: a JSON file, which contains every tunnel key")
+  Args.withDescription(
+    "Backup of a master's state: a JSON file, which contains every tunnel key; - is standard output or input"
+  )
 )
 
 const state = Options.text("state").pipe(

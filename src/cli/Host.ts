@@ -11,6 +11,7 @@ import type * as Stream from "effect/Stream"
 import type { Address } from "../core/Address.js"
 import type { Level } from "../core/LogLine.js"
 import type { RegularFile } from "../core/RegularFile.js"
+import type { WrittenFile } from "../core/WrittenFile.js"
 import type { KeyNotShown } from "../master/ApiKey.js"
 import type { StoreError } from "../master/InstanceStore.js"
 import type { TransportError } from "../transport/Transport.js"
@@ -49,9 +50,9 @@ export class Host extends Context.Tag("nodepass/Cli/Host")<
     readonly replaceApiKey: (
       state: Redacted.Redacted
     ) => Effect.Effect<void, KeyNotShown | StoreError, Tunnel.Environment>
-    /** Writes the state of a master to a file. */
+    /** Writes the state of a master to a file; `-` is standard output. */
     readonly backup: (file: string, state: Option.Option<Redacted.Redacted>) => Effect.Effect<void, StoreError>
-    /** Replaces the state of a master by a backup. Fails when there are instances, unless `force`. */
+    /** Replaces the state of a master by a backup; `-` is standard input. Fails when there are instances, unless `force`. */
     readonly restore: (
       file: string,
       state: Option.Option<Redacted.Redacted>,
@@ -60,6 +61,6 @@ export class Host extends Context.Tag("nodepass/Cli/Host")<
     /** Performs an operation through a master's API, and prints the result. */
     readonly operate: (
       operation: Operation
-    ) => Effect.Effect<void, OperatorError, CliApp.CliApp.Environment | RegularFile>
+    ) => Effect.Effect<void, OperatorError, CliApp.CliApp.Environment | RegularFile | WrittenFile>
   }
 >() {}

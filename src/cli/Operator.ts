@@ -1,7 +1,6 @@
 /**
  * Performs operations through a master's API, and prints the results.
  */
-import type * as FileSystem from "@effect/platform/FileSystem"
 import type * as HttpClient from "@effect/platform/HttpClient"
 import * as HttpClientError from "@effect/platform/HttpClientError"
 import type * as Path from "@effect/platform/Path"
@@ -11,7 +10,9 @@ import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
+import * as SystemReason from "../core/SystemReason.js"
 import type { RegularFile } from "../core/RegularFile.js"
+import type { WrittenFile } from "../core/WrittenFile.js"
 import type { Event, Instance } from "../master/Instance.js"
 import * as MasterClient from "../master/MasterClient.js"
 import type { Action, Operation } from "./Operation.js"
@@ -32,11 +33,7 @@ export const operate = ({
   action,
   json,
   ...options
-}: Operation): Effect.Effect<
-  void,
-  OperatorError,
-  FileSystem.FileSystem | HttpClient.HttpClient | Path.Path | RegularFile
-> =>
+}: Operation): Effect.Effect<void, OperatorError, HttpClient.HttpClient | Path.Path | RegularFile | WrittenFile> =>
   Effect.gen(function* () {
     const profile = yield* Profile.load(options)
     if (action._tag === "SaveProfile") return yield* Profile.save(profile)
@@ -156,4 +153,4 @@ const problemOf = (error: unknown): string => {
 
 /** Node wraps the system's error in one whose message is only that the request failed. */
 const causeOf = (cause: unknown): string =>
-  cause instanceof Error ? (cause.cause instanceof Error ? cause.cause.message : cause.message) : String(cause)
+  SystemReason.of(cause instanceof Error && cause.cause instanceof Error ? cause.cause : cause)

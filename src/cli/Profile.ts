@@ -2,17 +2,15 @@
  * The master that commands operate, and its API key: from options, the environment, or a file saved by
  * `nodepass profile`.
  */
-import type * as PlatformError from "@effect/platform/Error"
-import * as FileSystem from "@effect/platform/FileSystem"
 import * as Path from "@effect/platform/Path"
 import * as Config from "effect/Config"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import * as Predicate from "effect/Predicate"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as RegularFile from "../core/RegularFile.js"
+import { WrittenFile } from "../core/WrittenFile.js"
 import type * as MasterClient from "../master/MasterClient.js"
 import type { Operation } from "./Operation.js"
 
@@ -50,12 +48,10 @@ export class NotLoaded extends Schema.TaggedError<NotLoaded>()("NotLoaded", {
 /** The profile cannot be written. */
 export class NotSaved extends Schema.TaggedError<NotSaved>()("NotSaved", {
   file: Schema.String,
-  cause: Schema.Defect
+  detail: Schema.String
 }) {
   override get message(): string {
-    const { cause } = this
-    const hasReason = Predicate.hasProperty(cause, "description") && typeof cause.description === "string"
-    return `profile ${this.file}: cannot be saved: ${hasReason ? String(cause.description) : String(cause)}`
+    return `profile ${this.file}: cannot be saved: ${this.detail}`
   }
 }
 
@@ -87,16 +83,10 @@ export const load = ({
 /** Writes the file. Only this user may read it, because it contains the key. */
 export const save = ({ key, url }: MasterClient.Options) =>
   Effect.gen(function* () {
-    const fs = yield* FileSystem.FileSystem
-    const path = yield* Path.Path
+    const { write } = yield* WrittenFile
     const name = yield* Effect.mapError(file, () => new NoHome())
     const text = yield* Schema.encode(Saved)({ master: url, key: Redacted.value(key) })
-    yield* Effect.gen(function* () {
-      yield* makeFolder(path.dirname(name))
-      // A new file: an existing one keeps its mode.
-      yield* fs.remove(name, { force: true })
-      yield* fs.writeFileString(name, text, { mode: 0o600, flag: "wx" })
-    }).pipe(Effect.mapError((error) => new NotSaved({ file: name, cause: error })))
+    yield* Effect.mapError(write(name, text), ({ detail }) => new NotSaved({ file: name, detail }))
     yield* Console.log(`saved in ${name}`)
   })
 
@@ -126,16 +116,3 @@ const read = Effect.gen(function* () {
     Effect.mapBoth({ onSuccess: Option.some, onFailure: () => fail("it is damaged") })
   )
 })
-
-/** Makes it with its parents. Not by `recursive`: in a file system such as /proc, Node 20 never returns from that. */
-const makeFolder = (
-  folder: string
-): Effect.Effect<void, PlatformError.PlatformError, FileSystem.FileSystem | Path.Path> =>
-  Effect.gen(function* () {
-    const fs = yield* FileSystem.FileSystem
-    const path = yield* Path.Path
-    if (yield* fs.exists(folder)) return
-    const parent = path.dirname(folder)
-    if (parent !== folder) yield* makeFolder(parent)
-    yield* fs.makeDirectory(folder, { mode: 0o700 })
-  })

@@ -8,6 +8,7 @@ import type * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
+import * as SystemReason from "../core/SystemReason.js"
 
 /** The stored session cannot be read, or the session cannot be stored. The next session is a new one. */
 export class SessionStoreError extends Schema.TaggedError<SessionStoreError>()("SessionStoreError", {
@@ -16,7 +17,7 @@ export class SessionStoreError extends Schema.TaggedError<SessionStoreError>()("
   cause: Schema.Defect
 }) {
   override get message(): string {
-    const why = this.cause instanceof Error ? this.cause.message : String(this.cause)
+    const why = SystemReason.of(this.cause)
     return `cannot ${this.operation} the session ${this.operation === "read" ? "from" : "to"} ${this.file}: ${why}`
   }
 }

@@ -27,13 +27,13 @@ const shell = async (line: string, args: ReadonlyArray<string>) => {
 }
 
 describe("the API key", () => {
-  it("is not lost when standard output is full or closed, and can be replaced beside a running master", async () => {
+  it("is not lost when standard output is full or closed, can be replaced beside a running master, and is in a backup", async () => {
     const state = Path.join(Program.folder(world), "state")
     const port = await world.freePort()
     const url = `master://127.0.0.1:${port}?state=${state}&log=warn`
     const reasons = [
       [`exec "$@" >&-`, /it is closed, or the null device/],
-      ...(Fs.existsSync("/dev/full") ? ([[`exec "$@" > /dev/full`, /no space left on device/]] as const) : []),
+      ...(Fs.existsSync("/dev/full") ? ([[`exec "$@" > /dev/full`, /no space left on the device/]] as const) : []),
       [`"$@" | true; exit 1`, /\n|^$/]
     ] as const
     for (const [line, reason] of reasons) {
@@ -65,5 +65,10 @@ describe("the API key", () => {
     while ((await call()) !== 200) await pause()
     assert.strictEqual(await next.stop(), 0)
     assert.notInclude(next.out(), "API key")
+
+    // Its backup goes through pipes into another state.
+    const copy = `"$@" backup - --state '${state}' | "$@" restore - --state '${state}-2' && "$@" backup '${state}.json' --state '${state}-2'`
+    assert.deepStrictEqual(await shell(copy, []), { code: 0, log: "" })
+    assert.match(Fs.readFileSync(`${state}.json`, "utf8"), /"keyHash": "[0-9a-f]{64}"/)
   })
 })

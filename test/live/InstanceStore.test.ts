@@ -137,9 +137,11 @@ describe("NodeState of a folder", () => {
     await withStore(path, Effect.zipRight(insert(1), NodeBackup.write(backup)))
     Fs.rmSync(Path.join(path, "nodepass.db"))
     assert.match(await problem(path), /^Corrupt: .*the file is missing, but there is a backup; run nodepass restore /)
-    await Effect.runPromise(NodeBackup.restore(backup, place(path), { force: false }))
+    await Effect.runPromise(NodeBackup.restore(NodeBackup.read(backup), place(path), { force: false }))
     assert.deepStrictEqual(await withStore(path, list), Either.right([stored(1)]))
-    const again = await Effect.runPromise(Effect.flip(NodeBackup.restore(backup, place(path), { force: false })))
+    const again = await Effect.runPromise(
+      Effect.flip(NodeBackup.restore(NodeBackup.read(backup), place(path), { force: false }))
+    )
     assert.match(again.message, /it has 1 instances; use --force to replace them$/)
   })
 

@@ -55,28 +55,22 @@ const serves = async (name: string) => {
   const folder = Fs.mkdtempSync(Path.join(Os.tmpdir(), "nodepass-readme-"))
   const keyFile = Path.join(folder, "key")
   try {
+    Fs.writeFileSync(keyFile, "q3f7n5x2k6w4m2z7t5r3b6h4cd\n", { mode: 0o600 })
     for (const command of commandsOf(name)) {
-      if (command.endsWith("> /etc/nodepass/key")) {
-        await run("sh", ["-c", command.replace("/etc/nodepass/key", keyFile)])
-        continue
-      }
-      const [node, script, options = "", url] =
-        /^(node) (bin\/nodepass\.js)((?: --\S+)*) "(.*)"$/.exec(command)?.slice(1) ?? assert.fail(command)
-      const words = options.split(" ").filter((word) => word !== "")
-      const own = (url ?? "").replaceAll(/\w+\.example/g, "127.0.0.1")
-      for (const [, port = ""] of own.matchAll(/:(\d+)/g)) if (!ports.has(port)) ports.set(port, await freePort())
-      const args = [
-        script ?? "",
-        ...words.map((word) => word.replace("/etc/nodepass/key", keyFile)),
-        own.replaceAll(/:(\d+)/g, (_, port: string) => `:${ports.get(port)}`)
-      ]
-      started.push(spawn(node ?? "", args, { cwd: root, stdio: "ignore" }))
+      for (const [, port = ""] of command.matchAll(/:(\d+)/g)) if (!ports.has(port)) ports.set(port, await freePort())
+      const own = command
+        .replaceAll("/etc/nodepass/key", keyFile)
+        .replaceAll(/\w+\.example/g, "127.0.0.1")
+        .replaceAll(/:(\d+)/g, (_, port: string) => `:${ports.get(port)}`)
+      if (command.includes("> /etc")) await run("sh", ["-c", own], { cwd: root })
+      // A group of its own: the shell may not be replaced by the command.
+      else started.push(spawn("sh", ["-c", own], { cwd: root, stdio: "ignore", detached: true }))
     }
     for (const port of ["8080", "8081"].filter((port) => ports.has(port))) {
       assert.strictEqual(await visit(ports.get(port) ?? 0), "hello from the target")
     }
   } finally {
-    for (const child of started) child.kill("SIGKILL")
+    for (const { pid } of started) if (pid !== undefined) process.kill(-pid, "SIGKILL")
     target.close()
     Fs.rmSync(folder, { recursive: true })
   }

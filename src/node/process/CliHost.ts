@@ -15,9 +15,11 @@ import process from "node:process"
 import * as Cli from "../../cli/Cli.js"
 import { Host } from "../../cli/Host.js"
 import * as LogLine from "../../core/LogLine.js"
+import { StoreError } from "../../master/InstanceStore.js"
 import * as Package from "../Package.js"
 import * as Hangup from "./Hangup.js"
 import * as StandardInput from "./StandardInput.js"
+import * as StandardOutput from "./StandardOutput.js"
 import * as StatusLine from "./StatusLine.js"
 import * as Telemetry from "./Telemetry.js"
 
@@ -83,14 +85,31 @@ export const host = Host.of({
       ),
       ([{ operate }, { layerUndici }]) => withHangups(Effect.provide(operate(operation), layerUndici))
     ),
-  backup: (file, state) => Effect.flatMap(loadBackup, (NodeBackup) => NodeBackup.backup(file, state)),
+  backup: (file, state) =>
+    Effect.flatMap(loadBackup, (NodeBackup) =>
+      NodeBackup.backup(state, file === "-" ? (text) => StandardOutput.write(`${text}\n`) : NodeBackup.save(file))
+    ),
   restore: (file, state, options) =>
-    Effect.flatMap(loadBackup, (NodeBackup) => NodeBackup.restore(file, state, options))
+    Effect.flatMap(loadBackup, (NodeBackup) =>
+      NodeBackup.restore(
+        file === "-"
+          ? Effect.flatMap(readInput(NodeBackup.maxBytes), (text) => NodeBackup.decode("standard input", text))
+          : NodeBackup.read(file),
+        state,
+        options
+      )
+    )
 })
 
 // internal
 
 const withHangups = <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
   Effect.flatMap(Effect.fork(Hangup.log), (fiber) => Effect.ensuring(self, Fiber.interrupt(fiber)))
+
+const readInput = (limit: number) =>
+  Effect.mapBoth(StandardInput.all({ limit }), {
+    onSuccess: (bytes) => new TextDecoder().decode(bytes),
+    onFailure: ({ detail }) => new StoreError({ reason: "Unavailable", place: "standard input", detail })
+  })
 
 const loadBackup = Effect.promise(() => import("../store/NodeBackup.js"))

@@ -8,6 +8,7 @@ import { readdir, readFile } from "node:fs/promises"
 import * as Path from "node:path"
 import { promisify } from "node:util"
 import { gzip } from "node:zlib"
+import * as SystemReason from "../../core/SystemReason.js"
 import { type File, Page } from "../../master/Page.js"
 import * as Package from "../Package.js"
 
@@ -15,10 +16,7 @@ import * as Package from "../Package.js"
 export const layer: Layer.Layer<Page> = Layer.effect(
   Page,
   Effect.catchAll(Effect.tryPromise(read), ({ cause }) =>
-    Effect.as(
-      Effect.logWarning(`the web page is not served: ${cause instanceof Error ? cause.message : String(cause)}`),
-      new Map()
-    )
+    Effect.as(Effect.logWarning(`the web page is not served: ${SystemReason.of(cause)}`), new Map())
   )
 )
 

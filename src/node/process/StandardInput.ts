@@ -4,6 +4,7 @@
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import process from "node:process"
+import * as SystemReason from "../../core/SystemReason.js"
 
 /** It cannot be read, or has more than the limit. */
 export class InputError extends Schema.TaggedError<InputError>()("InputError", { detail: Schema.String }) {
@@ -53,8 +54,7 @@ const read = ({ limit }: Options, isLast: (chunk: Buffer) => boolean): Effect.Ef
       else if (isLast(chunk)) done()
     }
     const onEnd = () => done()
-    const onError = (error: NodeJS.ErrnoException) =>
-      fail(`cannot be read: ${error.code === "EISDIR" ? "it is a folder" : (error.code ?? error.message)}`)
+    const onError = (error: Error) => fail(`cannot be read: ${SystemReason.of(error)}`)
     input.on("data", onData).on("end", onEnd).on("error", onError)
     return Effect.sync(stop)
   })

@@ -6,16 +6,17 @@ import * as Schema from "effect/Schema"
 import * as Fs from "node:fs"
 import { devNull } from "node:os"
 import process from "node:process"
+import * as SystemReason from "../../core/SystemReason.js"
 
 /** Nothing more can be written. Died with, because no caller of `Console.log` can handle it. */
 export class OutputError extends Schema.TaggedError<OutputError>()("OutputError", { cause: Schema.Defect }) {
   override get message(): string {
-    return `standard output: ${this.cause instanceof Error ? this.cause.message : String(this.cause)}`
+    return `standard output: ${SystemReason.of(this.cause)}`
   }
 
   /** Whether the reader has closed the pipe, as `head` does after its last line. */
   get isClosedPipe(): boolean {
-    return this.cause instanceof Error && "code" in this.cause && this.cause.code === "EPIPE"
+    return SystemReason.codeOf(this.cause) === "EPIPE"
   }
 }
 

@@ -15,6 +15,7 @@ import * as Cli from "../../cli/Cli.js"
 import { Host } from "../../cli/Host.js"
 import * as Settings from "../../transport/Settings.js"
 import * as NodeRegularFile from "../file/NodeRegularFile.js"
+import * as NodeWrittenFile from "../file/NodeWrittenFile.js"
 import * as CliHost from "./CliHost.js"
 import * as NodeHost from "./NodeHost.js"
 import * as NodeLog from "./NodeLog.js"
@@ -86,6 +87,7 @@ exitOnSecondSignal("SIGTERM", 143)
 const host = Layer.mergeAll(
   NodeContext.layer,
   NodeRegularFile.layer,
+  NodeWrittenFile.layer,
   Layer.unwrapEffect(
     Effect.map(Settings.Settings, ({ bufferLimit, reactors, relay, stateDirectory }) =>
       NodeHost.layerWith({

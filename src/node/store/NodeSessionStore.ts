@@ -7,7 +7,7 @@ import * as Option from "effect/Option"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
 import { SessionStore, SessionStoreError, type Store } from "../../tunnel/SessionStore.js"
-import * as Directory from "./Directory.js"
+import * as Directory from "../file/Directory.js"
 
 /** The folder is created by the first write. */
 export const layer = (folder: string): Layer.Layer<SessionStore> =>

@@ -11,9 +11,10 @@ import * as Layer from "effect/Layer"
 import * as Predicate from "effect/Predicate"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import * as SystemReason from "../../core/SystemReason.js"
 
-/** The message of an error that SQLite or Node threw. */
-export const reasonOf = (cause: unknown): string => (Predicate.isError(cause) ? cause.message : String(cause))
+/** The message of an error that SQLite, PostgreSQL or Node threw. */
+export const reasonOf = (cause: unknown): string => SystemReason.of(cause)
 
 /**
  * Opens the file until the scope closes; creates it if missing.

@@ -10,7 +10,7 @@ import type * as Scope from "effect/Scope"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
 import { type InstanceStore, StoreError } from "../../master/InstanceStore.js"
-import * as Directory from "./Directory.js"
+import * as Directory from "../file/Directory.js"
 import * as Sqlite from "./Sqlite.js"
 import * as SqlInstanceStore from "./SqlInstanceStore.js"
 

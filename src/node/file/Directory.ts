@@ -5,6 +5,7 @@ import * as Fs from "node:fs"
 import * as Os from "node:os"
 import * as Path from "node:path"
 import process from "node:process"
+import * as SystemReason from "../../core/SystemReason.js"
 
 /** The absolute path. Throws when the path is relative and the working folder has been deleted. */
 export const resolve = (path: string): string => {
@@ -55,7 +56,7 @@ const exists = (path: string): boolean =>
     try {
       return Fs.statSync(path, { throwIfNoEntry: false }) !== undefined
     } catch (error) {
-      if (codeOf(error) === "ENOTDIR") return false
+      if (SystemReason.codeOf(error) === "ENOTDIR") return false
       throw error
     }
   })
@@ -64,21 +65,10 @@ const attempt = <A>(what: string, evaluate: () => A): A => {
   try {
     return evaluate()
   } catch (error) {
-    throw new Error(
-      `${what}: ${reasons.get(codeOf(error)) ?? (error instanceof Error ? error.message : String(error))}`,
-      { cause: error }
-    )
+    throw new Error(`${what}: ${reasonOf(error)}`, { cause: error })
   }
 }
 
-const codeOf = (error: unknown): string => (error instanceof Error && "code" in error ? String(error.code) : "")
-
-const reasons: ReadonlyMap<string, string> = new Map([
-  ["EACCES", "no permission"],
-  ["EPERM", "no permission"],
-  ["EROFS", "the file system is read-only"],
-  ["ENOENT", "this file system cannot hold it"],
-  ["ENOTDIR", "its parent is not a folder"],
-  ["ENOSPC", "no space left on the device"],
-  ["ELOOP", "too many symbolic links"]
-])
+/** The folder's parent exists: what the system does not find is a place for it, as in /proc. */
+const reasonOf = (error: unknown): string =>
+  SystemReason.codeOf(error) === "ENOENT" ? "this file system cannot hold it" : SystemReason.of(error)
