@@ -64,7 +64,7 @@ export const fromBytes = (bytes: Uint8Array): Either.Either<Redacted.Redacted, s
   }
   const end = bytes.indexOf(0x0a)
   const line = end === -1 ? bytes : bytes.subarray(0, end)
-  if (line.includes(0)) return Either.left(isWide(line) ? wide : "has zero bytes in its first line: it is no text")
+  if (line.includes(0)) return Either.left(isWide(line) ? wide : "has zero bytes in its first line: it is not text")
   const text = Either.try({ try: () => utf8.decode(line).trim(), catch: () => "" })
   if (Either.isLeft(text)) return Either.left("is not encoded as UTF-8, perhaps as Latin-1; write the key as UTF-8")
   if (text.right === "") return Either.left("expected a key in the first line, which is empty")

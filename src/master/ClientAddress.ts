@@ -23,7 +23,7 @@ export interface Options {
 }
 
 /**
- * Reads the headers from the right, where the proxies add: the client is the first address that is no trusted proxy. What
+ * Reads the headers from the right, where the proxies add: the client is the first address that is not a trusted proxy. What
  * is further left may be forged. When both headers are there and differ, one of them may be the client's own, and the
  * peer counts.
  */

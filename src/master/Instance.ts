@@ -85,7 +85,7 @@ export const PatchPeer = Schema.partial(Schema.Struct({ sid: name, type: name, a
 })
 export type PatchPeer = typeof PatchPeer.Type
 
-/** What the name of a tag must be. `__proto__` is no key of a JavaScript object. */
+/** What the name of a tag must be. `__proto__` cannot be a key of a JavaScript object. */
 export const tagNameRule = `expected a name other than __proto__, ${nameRule}`
 
 const maxTags = 64

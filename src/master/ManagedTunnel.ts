@@ -120,7 +120,7 @@ export const make = (options: Options): Effect.Effect<ManagedTunnel, never, Envi
 const maxDelay = Duration.seconds(30)
 /** A tunnel that ran longer than this restarts at once. */
 const healthyMillis = 10_000
-/** Between two changes that are noted: a client that comes and goes all the time is no flood of events. */
+/** Time between two changes that are published, so that a client that reconnects all the time causes no flood of events. */
 const minInterval = Duration.millis(250)
 /** How long a start waits for its first attempt. */
 const startTimeout = Duration.seconds(10)

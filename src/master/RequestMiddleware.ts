@@ -92,7 +92,7 @@ export const make =
 
 /**
  * The path and query of a request target. A proxy sends a whole URL: its scheme and host are ignored. `None` for other
- * targets, and for those that are no reference to a URL, such as `//`.
+ * targets, and for those that are not a URL reference, such as `//`.
  *
  * Source: RFC 9112 §3.2.
  */

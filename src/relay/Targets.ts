@@ -95,9 +95,9 @@ export const layer = ({
                 discard: true
               }),
         trouble: Effect.map(Clock.currentTimeMillis, (now) => {
-          const whys = (isSkipped ? states : [sole]).map((state) => TargetHealth.troubleOf(state, now))
-          return whys.every((why) => why !== undefined)
-            ? Option.some(`no target answers: ${whys.join("; ")}`)
+          const reasons = (isSkipped ? states : [sole]).map((state) => TargetHealth.troubleOf(state, now))
+          return reasons.every((why) => why !== undefined)
+            ? Option.some(`no target answers: ${reasons.join("; ")}`)
             : Option.none()
         })
       })

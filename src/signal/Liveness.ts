@@ -28,7 +28,7 @@ export interface Options {
   readonly now: number
 }
 
-/** A busy machine sends nothing for some hundred milliseconds now and then, which is no reason to suspect it. */
+/** A busy machine sends nothing for some hundred milliseconds now and then, which must not make it suspect. */
 const minSilenceMillis = 1000
 
 /** A detector for a peer that has just sent something. All times are on one clock. */

@@ -39,7 +39,7 @@ export const issue = (facts: Facts): Certificate => {
 /** The PEM text of an authority. A client that trusts it trusts the certificates that it issued. */
 export const authority = (name: string): string => pem("CERTIFICATE", `authority ${name}`)
 
-/** The content of a certificate, or `None` when the text is no certificate. */
+/** The content of a certificate, or `None` when the text is not a certificate. */
 export const read = (chain: string): Option.Option<Facts> => Option.flatMap(bodyOf("CERTIFICATE", chain), decode)
 
 /** 64 lower-case hex digits. */

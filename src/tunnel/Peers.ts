@@ -36,11 +36,11 @@ export const client = "client"
 
 /** How the peers keep visitors from being served, or change which of them serves; empty when neither is the case. */
 export const explain = (peers: ReadonlyArray<Peer>, isServing: boolean): string => {
-  const whys = peers.flatMap(({ away, name }) =>
+  const reasons = peers.flatMap(({ away, name }) =>
     away === undefined ? [] : [away.includes(name) ? away : `${name}: ${away}`]
   )
-  if (whys.length === 0) return isServing ? "" : "no control connection yet"
-  if (!isServing) return whys.join("; ")
+  if (reasons.length === 0) return isServing ? "" : "no control connection yet"
+  if (!isServing) return reasons.join("; ")
   const connected = peers.filter(({ away }) => away === undefined).map(({ name }) => name)
-  return connected.length === 0 ? "" : `connected to ${connected.join(", ")}; not connected: ${whys.join("; ")}`
+  return connected.length === 0 ? "" : `connected to ${connected.join(", ")}; not connected: ${reasons.join("; ")}`
 }

@@ -88,7 +88,7 @@ export type Environment = Certificates | Crypto | Parts | Settings | Transport
  * Opens the tunnel's ports and serves until its scope closes.
  *
  * Closing stops it gracefully: the ports close, visitors may finish within the shutdown timeout, then every socket is
- * closed. Fails when a port cannot be opened. A peer that cannot be reached is no failure: the tunnel waits for it.
+ * closed. Fails when a port cannot be opened. A peer that cannot be reached is not a failure: the tunnel waits for it.
  */
 export const layer = (config: TunnelConfig): Layer.Layer<Tunnel, Runner.OpenError, Environment> =>
   Layer.scoped(Tunnel, make(config)).pipe(

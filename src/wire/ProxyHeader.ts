@@ -25,7 +25,7 @@ export type Decoded =
 /**
  * The header that goes in front of the visitor's bytes.
  *
- * When one address is IPv6, both are written as IPv6. When one is no IP address, the header is `UNKNOWN`, or `LOCAL` in version 2.
+ * When one address is IPv6, both are written as IPv6. When one is not an IP address, the header is `UNKNOWN`, or `LOCAL` in version 2.
  */
 export const encode = (version: 1 | 2, { destination, source }: Endpoints): Uint8Array => {
   const [from, to] = [bytesOf(source.host), bytesOf(destination.host)]

@@ -33,7 +33,7 @@ describe("the command", () => {
     assert.deepStrictEqual(await run(["--version"]), { code: 0, out: `${version}\n`, log: "" })
   })
 
-  it("prints its help, without colours when standard output is no terminal", async () => {
+  it("prints its help, without colours when standard output is not a terminal", async () => {
     const { code, out } = await run(["--help"])
     assert.strictEqual(code, 0)
     assert.match(out, /nodepass \[--watch\] \[--key-file file\] \[--metrics address\] \[<url>\]/)

@@ -385,7 +385,7 @@ describe("the master's API", () => {
     assert.strictEqual((await call("PATCH", path, { alias })).json.alias, alias)
   })
 
-  law("responds to request targets that are no path with 400, and logs nothing", async ({ base, key, logs }) => {
+  law("responds to request targets that are not a path with 400, and logs nothing", async ({ base, key, logs }) => {
     const port = Number(new URL(base).port)
     const statusOf = async (method: string, target: string, headers = "") => {
       const socket = Net.connect(port, "127.0.0.1")

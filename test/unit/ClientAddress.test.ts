@@ -63,7 +63,7 @@ describe("ClientAddress", () => {
     assertClient("127.0.0.1", "127.0.0.1", {}, "127.0.0.1")
   })
 
-  it("is the first address from the right that is no trusted proxy; what is further left may be forged", () => {
+  it("is the first address from the right that is not a trusted proxy; what is further left may be forged", () => {
     const trusted = "127.0.0.1,10.0.0.0/8,2001:db8::/32"
     for (const [header, expected] of [
       ["1.1.1.1", "1.1.1.1"],

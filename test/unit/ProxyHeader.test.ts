@@ -58,7 +58,7 @@ describe("ProxyHeader", () => {
     )
   })
 
-  it.each([1, 2] as const)("version %i encodes a name that is no IP address as unknown", (version) => {
+  it.each([1, 2] as const)("version %i encodes a name that is not an IP address as unknown", (version) => {
     const bytes = ProxyHeader.encode(version, { source: Address.make("visitor", 1), destination: two })
     assert.deepStrictEqual(ProxyHeader.decode(bytes), {
       _tag: "Header",

@@ -62,7 +62,7 @@ const whenFree = <A, E>(file: string, self: Effect.Effect<A, E>): Effect.Effect<
     )
   })
 
-/** Throws a `Refused` for what is no regular file or too large. */
+/** Throws a `Refused` for what is not a regular file or is too large. */
 const readAll = async (file: string, limit: number, isGivenUp: () => boolean): Promise<Content> => {
   // Before it is opened: opening a device can have effects, such as rewinding a tape.
   refuseOthers(await Fs.promises.stat(file))

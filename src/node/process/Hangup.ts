@@ -37,7 +37,7 @@ let terminals = [0, 1, 2].filter((fd) => isatty(fd))
 let isStopping = false
 
 process.on("SIGHUP", () => {
-  // A terminal that hung up is no terminal any more: tcgetattr(3) fails.
+  // After a hang-up tcgetattr(3) fails on the terminal.
   if (release()) {
     // Once: the kernel and the shell send a SIGHUP each.
     if (!isStopping) process.kill(process.pid, "SIGTERM")

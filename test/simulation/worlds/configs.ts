@@ -8,12 +8,12 @@ const parse = (text: string): TunnelUrl.TunnelConfig => Either.getOrThrow(Tunnel
 
 export const server = (fields?: Partial<TunnelUrl.ServerConfig>): TunnelUrl.ServerConfig => {
   const config = parse("server://server:10101/target:80")
-  if (config._tag !== "Server") throw new Error("it is no server")
+  if (config._tag !== "Server") throw new Error("it is not a server")
   return { ...config, ...fields }
 }
 
 export const client = (fields?: Partial<TunnelUrl.ClientConfig>): TunnelUrl.ClientConfig => {
   const config = parse("client://server:10101/target:80")
-  if (config._tag !== "Client") throw new Error("it is no client")
+  if (config._tag !== "Client") throw new Error("it is not a client")
   return { ...config, ...fields }
 }
