@@ -15,7 +15,7 @@ import { Crypto } from "../src/transport/Crypto.js"
 import * as Deadlines from "../src/core/Deadlines.js"
 import { Deflate } from "../src/wire/Deflate.js"
 import * as Dialect from "../src/wire/Dialect.js"
-import * as Key from "../src/wire/Key.js"
+import * as Noise from "../src/wire/Noise.js"
 import * as NodeCrypto from "../src/node/process/NodeCrypto.js"
 import * as NodeDeflate from "../src/node/process/NodeDeflate.js"
 import * as NodeTransport from "../src/node/socket/NodeTransport.js"
@@ -51,6 +51,18 @@ const launch = (n: number) =>
     entry: Option.some(Address.make("198.51.100.2", 8080))
   })
 
+/** The ciphers of both sides after a handshake. */
+const agree = (crypto: Crypto["Type"]) =>
+  Effect.gen(function* () {
+    const options = { psk: Redacted.make(new Uint8Array(32)), prologue: new Uint8Array(0) }
+    const payload = new Uint8Array(0)
+    const initiated = Noise.initiate(crypto, { ...options, ephemeral: yield* Noise.ephemeral, payload })
+    const read = yield* Noise.read(crypto, options, initiated.message)
+    const server = yield* read.answer(yield* Noise.ephemeral, payload)
+    const client = yield* initiated.read(server.message)
+    return { client: client.ciphers, server: server.ciphers }
+  })
+
 const measure = (way: (typeof ways)[number], load: (typeof loads)[number]) =>
   Effect.gen(function* () {
     const transport = yield* Transport
@@ -59,11 +71,10 @@ const measure = (way: (typeof ways)[number], load: (typeof loads)[number]) =>
     const listener = yield* transport.listen(Address.make("127.0.0.1", 0))
     const here = yield* transport.connect(listener.address)
     const there = yield* listener.accept
-    const keys = Key.session(crypto, Redacted.make(new Uint8Array(32)), { client: "a", server: "b" })
+    const { client, server } = yield* agree(crypto)
     const count = { writes: 0, bytes: 0 }
-    const line = (connection: typeof here, outgoing: Key.Seal, incoming: Key.Seal): SignalBus.ControlConnection => {
-      const channel = Dialect.makeChannel({ outgoing, incoming })
-      const dialect = Dialect.native(channel, { codec: way === "deflated" ? codec : Option.none() })
+    const line = (connection: typeof here, ciphers: Noise.Ciphers): SignalBus.ControlConnection => {
+      const dialect = Dialect.native(ciphers, { codec: way === "deflated" ? codec : Option.none() })
       const encode: Dialect.Dialect["encode"] = (batch) => {
         const parts =
           way === "alone"
@@ -90,8 +101,8 @@ const measure = (way: (typeof ways)[number], load: (typeof loads)[number]) =>
         yield* Effect.forkScoped(bus.attach(own))
         return bus
       })
-    const bus = yield* attach(line(here, keys.client, keys.server))
-    yield* attach(line(there, keys.server, keys.client))
+    const bus = yield* attach(line(here, client))
+    yield* attach(line(there, server))
     yield* Effect.sleep(200)
 
     const total = Math.max(3, Math.round((seconds * 1000 * load.burst) / load.every))

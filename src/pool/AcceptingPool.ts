@@ -12,7 +12,8 @@ import type { Certificate } from "../transport/Certificates.js"
 import { Crypto } from "../transport/Crypto.js"
 import type { Deadlines } from "../core/Deadlines.js"
 import type { EventBus } from "../core/EventBus.js"
-import * as Handshake from "../wire/Handshake.js"
+import { HandshakeError } from "../wire/HandshakeError.js"
+import * as PoolHandshake from "../wire/PoolHandshake.js"
 import type * as Key from "../wire/Key.js"
 import * as ReplayWindow from "../wire/ReplayWindow.js"
 import * as Pool from "./Pool.js"
@@ -43,7 +44,7 @@ export class Admission extends Context.Tag("nodepass/AcceptingPool/Admission")<
     readonly admit: (
       connection: Connection,
       options: { readonly keys: Key.SessionKeys; readonly line: string; readonly scope: Scope.CloseableScope }
-    ) => Effect.Effect<void, Handshake.HandshakeError | PoolFull | TlsError | TransportError>
+    ) => Effect.Effect<void, HandshakeError | PoolFull | TlsError | TransportError>
     readonly saved: () => Snapshot
   }
 >() {}
@@ -126,23 +127,23 @@ const makeAdmission = (
           Effect.suspend(() => {
             securing++
             return Effect.flatMap(current, (certificate) =>
-              Handshake.secureJoined(connection, { ...proof, certificate })
+              PoolHandshake.secureJoined(connection, { ...proof, certificate })
             ).pipe(Effect.provide(environment), Effect.ensuring(Effect.sync(() => securing--)))
           })
       })
 
     const admit: Admission["Type"]["admit"] = (connection, { keys, line, scope }) =>
       Effect.gen(function* () {
-        const count = yield* Handshake.checkJoin(connection, { keys, line })
+        const count = yield* PoolHandshake.checkJoin(connection, { keys, line })
         joins = Math.max(joins, count + 1)
         if (!isUnused(count)) {
-          return yield* new Handshake.HandshakeError({ reason: "Malformed", peer: connection.remote })
+          return yield* new HandshakeError({ reason: "Malformed", peer: connection.remote })
         }
         if (connections.open() + securing >= max) return yield* new PoolFull({ limit: max })
         const secured = yield* secure(connection, { keys, count })
         const id = ids.next()
         // The id is sent before a taker can write to the connection.
-        yield* Handshake.admit(secured, { keys, count, id })
+        yield* PoolHandshake.admit(secured, { keys, count, id })
         yield* connections.add({ id, connection: secured, scope })
         yield* publishLevel
       }).pipe(

@@ -14,7 +14,8 @@ import * as Scope from "effect/Scope"
 import type { Address } from "../core/Address.js"
 import { Deadlines } from "../core/Deadlines.js"
 import type { EventBus } from "../core/EventBus.js"
-import * as Handshake from "../wire/Handshake.js"
+import type { HandshakeError } from "../wire/HandshakeError.js"
+import * as PoolHandshake from "../wire/PoolHandshake.js"
 import * as Key from "../wire/Key.js"
 import * as Pool from "./Pool.js"
 import * as PoolPolicy from "./PoolPolicy.js"
@@ -50,7 +51,7 @@ export const layer = (
   options: Options
 ): Layer.Layer<
   Pool.Pool,
-  Handshake.HandshakeError | TlsError | TransportError,
+  HandshakeError | TlsError | TransportError,
   Deadlines | EventBus | PoolPolicy.PoolPolicy | Refusals | Settings | SignalBus | Transport
 > => Layer.scoped(Pool.Pool, make(options))
 
@@ -156,7 +157,7 @@ const makeOpen = ({ address, keys, trust }: Options, add: (pooled: PoolConnectio
     })
     const enter = Effect.flatMap(connect, (connection) =>
       Effect.onError(
-        Handshake.enter(connection, { keys: keys(), count: nextCount(), trust }),
+        PoolHandshake.enter(connection, { keys: keys(), count: nextCount(), trust }),
         // The server may have launched it already, and its visitor must not take an end for an answer.
         () => connection.reset
       )

@@ -6,17 +6,14 @@ import * as Effect from "effect/Effect"
 import * as FiberId from "effect/FiberId"
 import * as Schema from "effect/Schema"
 import type { Connection } from "../transport/Transport.js"
-import type { Dialect } from "../wire/Dialect.js"
-
-/** Bytes in a line, at most. */
-export const maxLineBytes = 8 * 1024
+import { type Dialect, maxMessageBytes } from "../wire/Dialect.js"
 
 const sentences = {
   Ended: "the peer closed the control connection",
   Reset: "the control connection was reset",
   Silent: "the peer sent nothing for too long",
-  LineTooLong: `the peer sent a line longer than ${maxLineBytes} bytes`,
-  Tampered: "a line of the control connection was removed or reordered on its way",
+  MessageTooLong: `the peer sent a message longer than ${maxMessageBytes} bytes`,
+  Tampered: "a message of the control connection was altered, removed, repeated or reordered on its way",
   Superseded: "the peer opened another control connection",
   Left: "the peer ended the session",
   Stopped: "this side ended the session",
@@ -27,7 +24,7 @@ const Reason = Schema.Literal(
   "Ended",
   "Reset",
   "Silent",
-  "LineTooLong",
+  "MessageTooLong",
   "Tampered",
   "Superseded",
   "Left",

@@ -1,15 +1,15 @@
 /**
- * Reads the lines of the attached control connection. It passes acknowledgements to the outbox and signals to the inbox, and
+ * Reads the messages of the attached control connection. It passes acknowledgements to the outbox and signals to the inbox, and
  * handles liveness and `Bye` itself.
  */
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Option from "effect/Option"
 import { Refusals } from "../core/Refusals.js"
-import type { ReceivedLine } from "../wire/Dialect.js"
+import { maxMessageBytes, type ReceivedLine } from "../wire/Dialect.js"
 import * as Frame from "../wire/Frame.js"
 import type * as Signal from "../wire/Signal.js"
-import { type Attached, lose, maxLineBytes } from "./ControlConnection.js"
+import { type Attached, lose } from "./ControlConnection.js"
 import type { Heartbeat } from "./Heartbeat.js"
 import type { Inbox } from "./Inbox.js"
 import type { Launches } from "./Launches.js"
@@ -72,21 +72,22 @@ export const make = ({
     const run = (attached: Attached): Effect.Effect<void> =>
       Effect.gen(function* () {
         const { connection, dialect } = attached.control
-        const decoder = Frame.makeDecoder({ limit: maxLineBytes })
+        const decoder = Frame.makeDecoder({ limit: maxMessageBytes })
         while (true) {
           const chunk = yield* Effect.option(connection.read)
           if (Option.isNone(chunk)) return lose(attached, "Reset")
           if (Option.isNone(chunk.value)) return lose(attached, "Ended")
-          const lines = decoder.push(chunk.value.value)
-          if (Either.isLeft(lines)) return lose(attached, "LineTooLong")
-          for (const line of lines.right) {
+          const messages = decoder.push(chunk.value.value)
+          if (Either.isLeft(messages)) return lose(attached, "MessageTooLong")
+          for (const message of messages.right) {
             if (attached.isLost) return
-            const received = dialect.decode(line)
-            if (Either.isRight(received)) {
-              heartbeat.received()
-              for (const each of received.right) yield* receiveLine(each)
-            } else if (received.left.reason === "Lost") return lose(attached, "Tampered")
-            else yield* refusals.count("signal", received.left, { details: { peer: String(connection.remote) } })
+            const lines = dialect.decode(message)
+            if (Either.isLeft(lines)) return lose(attached, "Tampered")
+            heartbeat.received()
+            for (const line of lines.right) {
+              if (Either.isRight(line)) yield* receiveLine(line.right)
+              else yield* refusals.count("signal", line.left, { details: { peer: String(connection.remote) } })
+            }
           }
         }
       })

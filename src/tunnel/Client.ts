@@ -18,12 +18,14 @@ import { Settings } from "../transport/Settings.js"
 import type { TlsError } from "../transport/Tls.js"
 import type { Connection, TransportError } from "../transport/Transport.js"
 import type * as Handshake from "../wire/Handshake.js"
-import type * as Key from "../wire/Key.js"
+import type { HandshakeError } from "../wire/HandshakeError.js"
+import * as TunnelKey from "../wire/TunnelKey.js"
 import * as ClientHandshake from "./ClientHandshake.js"
 import * as ClientSession from "./ClientSession.js"
 import type * as Failover from "./Failover.js"
 import type { InForce, Keyring } from "./Keyring.js"
 import { Peers } from "./Peers.js"
+import * as Protection from "./Protection.js"
 import type * as Session from "./Session.js"
 import type { SeveralTargets } from "./VisitorSide.js"
 
@@ -72,7 +74,7 @@ const unansweredRetries = 4
 
 /** Why an attempt ended, and how long its control connection lasted, if it had one. */
 interface Ended {
-  readonly error: SeveralTargets | Handshake.HandshakeError | SignalBus.ControlLost | TlsError | TransportError
+  readonly error: SeveralTargets | HandshakeError | SignalBus.ControlLost | TlsError | TransportError
   readonly connected: Option.Option<Duration.Duration>
   /** It was one of the first that ended without an answer. */
   readonly isRetriedAtOnce: boolean
@@ -93,29 +95,41 @@ const makeControl = (options: Options) =>
   Effect.gen(function* () {
     const { address, keyring, tls } = options
     const client = Encoding.encodeHex(yield* Effect.flatMap(Crypto, ({ randomBytes }) => randomBytes(8)))
+    const salt = yield* TunnelKey.saltOf(address)
     const tunnel = yield* Effect.scope
     let active: ClientSession.ClientSession | undefined
     /** The control connection, and the newest key when it began. */
-    let current: { readonly connection: Connection; readonly newest: Key.Stretched } | undefined
+    let current: { readonly connection: Connection; readonly newest: TunnelKey.TunnelKey } | undefined
     let replaced = false
+    /** What the log says of the protection of visitors' data. */
+    let told = ""
 
     const resumable = () => (active === undefined || active.isOver() ? undefined : active)
 
     const replaceOutdated = ([newest]: InForce) =>
       Effect.suspend(() => {
         if (current === undefined || current.newest === newest) return Effect.void
-        replaced = true
-        return current.connection.reset
+        const { connection } = current
+        const reset = Effect.suspend(() => {
+          if (current?.connection !== connection) return Effect.void
+          replaced = true
+          return connection.reset
+        })
+        // Stretched before, so that the session is without a control connection for some round trips only.
+        return Effect.zipRight(TunnelKey.derive(newest, salt), reset)
       })
 
     /** Opens a session in place of the previous one. */
-    const begin = ({ keys, nonces, terms }: Extract<Handshake.Agreement, { _tag: "New" }>, key: Key.Stretched) =>
+    const begin = ({ keys, terms }: Extract<Handshake.Agreement, { _tag: "New" }>, key: TunnelKey.TunnelKey) =>
       Effect.gen(function* () {
         const previous = active
         active = undefined
         if (previous !== undefined) yield* previous.end
         yield* options.setVisitorSide(ClientSession.visitorsOf(terms))
-        active = yield* Scope.extend(ClientSession.open(options, { key, keys, nonces }, terms), tunnel)
+        const protection = Protection.sentenceOf(terms)
+        if (protection !== told) yield* Effect.annotateLogs(Effect.logInfo(protection), { server: String(address) })
+        told = protection
+        active = yield* Scope.extend(ClientSession.open(options, { key, keys, salt }, terms), tunnel)
         return active
       })
 
@@ -124,8 +138,14 @@ const makeControl = (options: Options) =>
         const previous = resumable()
         const resume = previous && { keys: previous.proof().keys, received: previous.session.received() }
         const inForce = yield* keyring.inForce
-        const { agreement, connection, key } = yield* ClientHandshake.open(inForce, { address, client, tls, resume })
-        const { dialect, keys, nonces } = agreement
+        const { agreement, connection, key } = yield* ClientHandshake.open(inForce, {
+          address,
+          salt,
+          client,
+          tls,
+          resume
+        })
+        const { dialect, keys } = agreement
         current = { connection, newest: inForce[0] }
         yield* replaceOutdated(yield* keyring.inForce)
         if (agreement._tag === "New") {
@@ -134,7 +154,7 @@ const makeControl = (options: Options) =>
           return yield* attached(session, { connection, dialect })
         }
         if (previous === undefined) return yield* Effect.dieMessage("resumed, with nothing to resume")
-        previous.renew({ key, keys, nonces })
+        previous.renew({ key, keys, salt })
         yield* onConnected("connected again")
         return yield* attached(previous.session, { connection, dialect, received: agreement.received })
       })

@@ -13,12 +13,15 @@ import { Settings } from "../transport/Settings.js"
 import { type Connection, Transport, TransportError } from "../transport/Transport.js"
 import type { Deflate } from "../wire/Deflate.js"
 import * as Handshake from "../wire/Handshake.js"
-import type * as Key from "../wire/Key.js"
+import type { HandshakeError } from "../wire/HandshakeError.js"
+import * as TunnelKey from "../wire/TunnelKey.js"
 import type { InForce } from "./Keyring.js"
 
 export interface Options {
   /** The server's tunnel address. */
   readonly address: Address
+  /** See `TunnelKey.saltOf`. */
+  readonly salt: TunnelKey.Salt
   /** The id of this process. */
   readonly client: string
   /** The weakest mode that the server may secure pool connections with. */
@@ -31,7 +34,7 @@ export interface Opened {
   readonly connection: Connection
   readonly agreement: Handshake.Agreement
   /** The tunnel key that authenticated it. */
-  readonly key: Key.Stretched
+  readonly key: TunnelKey.TunnelKey
 }
 
 type Environment = Crypto | Deadlines | Deflate | Scope.Scope | Settings | Transport
@@ -40,7 +43,7 @@ type Environment = Crypto | Deadlines | Deflate | Scope.Scope | Settings | Trans
 export const open = (
   keys: InForce,
   options: Options
-): Effect.Effect<Opened, Handshake.HandshakeError | TransportError, Environment> =>
+): Effect.Effect<Opened, HandshakeError | TransportError, Environment> =>
   rootSpan("ClientHandshake.open", () => ({ server: String(options.address) }))(attempt(keys, options))
 
 // internal
@@ -48,11 +51,12 @@ export const open = (
 const attempt = (
   [key, ...olderKeys]: InForce,
   options: Options
-): Effect.Effect<Opened, Handshake.HandshakeError | TransportError, Environment> =>
+): Effect.Effect<Opened, HandshakeError | TransportError, Environment> =>
   Effect.gen(function* () {
-    const { address, client, resume, tls } = options
+    const { address, client, resume, salt, tls } = options
+    const psk = yield* TunnelKey.derive(key, salt)
     const connection = yield* connect(address)
-    const agreement = yield* Handshake.accept(connection, { key, client, tls, resume }).pipe(
+    const agreement = yield* Handshake.accept(connection, { psk, salt, client, tls, resume }).pipe(
       Effect.tapError(() => connection.reset)
     )
     return { connection, agreement, key }

@@ -17,7 +17,7 @@ import { SignalBusFactory } from "../signal/SignalBusFactory.js"
 import { Settings } from "../transport/Settings.js"
 import type { Connection } from "../transport/Transport.js"
 import * as Handshake from "../wire/Handshake.js"
-import * as Key from "../wire/Key.js"
+import * as TunnelKey from "../wire/TunnelKey.js"
 import * as Keyring from "./Keyring.js"
 import * as Session from "./Session.js"
 import * as Peers from "./Peers.js"
@@ -111,14 +111,14 @@ export const joinedBy = (
     ? Option.none()
     : Arr.findFirst(
         state.proofs,
-        ({ key, keys }) => keys.id === session && inForce.some((other) => Key.same(other, key))
+        ({ key, keys }) => keys.id === session && inForce.some((other) => TunnelKey.same(other, key))
       )
 
 /** Puts first the proof by which the client resumed, and before it the new one if the tunnel key is another. */
-export const addProof = (client: CurrentClient, resumed: SessionProof, { key, keys, nonces }: SessionProof): void => {
+export const addProof = (client: CurrentClient, resumed: SessionProof, { key, keys, salt }: SessionProof): void => {
   const { state } = client
   if (state._tag === "Ending") return
-  const added: SessionProof = { key, keys, nonces }
+  const added: SessionProof = { key, keys, salt }
   const others = state.proofs.filter((proof) => proof !== resumed).slice(0, Keyring.limit)
   client.state = { ...state, proofs: isRenewed(resumed, added) ? [added, resumed, ...others] : [resumed, ...others] }
 }
@@ -135,7 +135,7 @@ export const serve = (client: CurrentClient): Effect.Effect<void> =>
 export const attach = (
   client: CurrentClient,
   { connection, scope }: TunnelPort.Arrival,
-  { key, ...line }: SignalBus.ControlConnection & { readonly key: Key.Stretched }
+  { key, ...line }: SignalBus.ControlConnection & { readonly key: TunnelKey.TunnelKey }
 ): Effect.Effect<void, never, Peers.Peers | Settings> =>
   Effect.gen(function* () {
     const { resumeGrace } = yield* Settings
@@ -185,5 +185,5 @@ interface Open {
   /** One for each tunnel key that the client used, the newest first. */
   readonly proofs: Arr.NonEmptyReadonlyArray<SessionProof>
   /** The last control connection, and the tunnel key that authenticated it. */
-  readonly control: Option.Option<{ readonly connection: Connection; readonly key: Key.Stretched }>
+  readonly control: Option.Option<{ readonly connection: Connection; readonly key: TunnelKey.TunnelKey }>
 }

@@ -11,9 +11,9 @@ import type * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import { Deadlines } from "../core/Deadlines.js"
 import { EventBus } from "../core/EventBus.js"
-import type { Crypto } from "../transport/Crypto.js"
+import { Crypto } from "../transport/Crypto.js"
 import { Settings } from "../transport/Settings.js"
-import * as Key from "../wire/Key.js"
+import * as TunnelKey from "../wire/TunnelKey.js"
 import * as KeyText from "./KeyText.js"
 
 /** The most keys in force at a time. */
@@ -31,14 +31,14 @@ export interface ReplaceOptions {
   readonly grace?: Duration.DurationInput | undefined
 }
 
-/** `None` is the key of a URL without one. Takes some 60 ms. Does nothing when the key is the current one. */
+/** `None` is the key of a URL without one. Does nothing when the key is the current one. */
 export type Replace = (
   key: Option.Option<Redacted.Redacted>,
   options?: ReplaceOptions
 ) => Effect.Effect<void, TooManyKeys>
 
 /** The newest first. */
-export type InForce = readonly [Key.Stretched, ...ReadonlyArray<Key.Stretched>]
+export type InForce = readonly [TunnelKey.TunnelKey, ...ReadonlyArray<TunnelKey.TunnelKey>]
 
 export interface Keyring {
   readonly inForce: Effect.Effect<InForce>
@@ -60,18 +60,18 @@ export const make = (
 ): Effect.Effect<Keyring, never, Crypto | Deadlines | EventBus | Settings> =>
   Effect.gen(function* () {
     const events = yield* EventBus
-    const crypto = yield* Effect.context<Crypto>()
+    const crypto = yield* Crypto
     const { keyGrace } = yield* Settings
-    const ring = yield* SubscriptionRef.make<InForce>([yield* Key.stretch(initial)])
+    const ring = yield* SubscriptionRef.make<InForce>([yield* TunnelKey.make(initial)])
     const expiry = yield* makeExpiry(ring)
     const turn = yield* Effect.makeSemaphore(1)
 
     /** Puts the key first. Returns the key that it replaces, unless that is the same. */
-    const put = (key: Key.Stretched) =>
+    const put = (key: TunnelKey.TunnelKey) =>
       SubscriptionRef.modifyEffect(ring, (keys) => {
         const [newest] = keys
-        if (Key.same(newest, key)) return Effect.succeed([Option.none<Key.Stretched>(), keys])
-        const known = keys.find((other) => Key.same(other, key))
+        if (TunnelKey.same(newest, key)) return Effect.succeed([Option.none<TunnelKey.TunnelKey>(), keys])
+        const known = keys.find((other) => TunnelKey.same(other, key))
         if (known === undefined && keys.length >= limit) return new TooManyKeys()
         if (known !== undefined) expiry.cancel(known)
         const others = keys.filter((other) => other !== known)
@@ -84,7 +84,7 @@ export const make = (
       replace: (key, options) =>
         Effect.gen(function* () {
           const grace = Duration.decode(options?.grace ?? keyGrace)
-          const replaced = yield* put(yield* Effect.provide(Key.stretch(key), crypto))
+          const replaced = yield* put(yield* Effect.provideService(TunnelKey.make(key), Crypto, crypto))
           if (Option.isNone(replaced)) return
           yield* warnOf(key)
           yield* expiry.start(replaced.value, grace)
@@ -101,19 +101,19 @@ export const make = (
 /** Removes replaced keys from the ring when their grace period ends. */
 const makeExpiry = (ring: SubscriptionRef.SubscriptionRef<InForce>) =>
   Effect.map(Deadlines, (deadlines) => {
-    const cancels = new Map<Key.Stretched, () => void>()
-    const remove = (key: Key.Stretched) =>
+    const cancels = new Map<TunnelKey.TunnelKey, () => void>()
+    const remove = (key: TunnelKey.TunnelKey) =>
       SubscriptionRef.update(ring, ([newest, ...others]): InForce => {
         cancels.delete(key)
         return [newest, ...others.filter((other) => other !== key)]
       })
     return {
-      start: (key: Key.Stretched, grace: Duration.Duration) => {
+      start: (key: TunnelKey.TunnelKey, grace: Duration.Duration) => {
         if (Duration.toMillis(grace) <= 0) return remove(key)
         const expire = Effect.zipRight(remove(key), Effect.logInfo("a previous tunnel key has expired"))
         return Effect.sync(() => void cancels.set(key, deadlines.after(grace, expire)))
       },
-      cancel: (key: Key.Stretched) => {
+      cancel: (key: TunnelKey.TunnelKey) => {
         cancels.get(key)?.()
         cancels.delete(key)
       }

@@ -6,17 +6,21 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import { type Address, isWildcard } from "../core/Address.js"
 import { Refusals } from "../core/Refusals.js"
 import { rootSpan } from "../core/RootSpan.js"
 import type { TlsMode } from "../core/TlsMode.js"
 import type { Certificate } from "../transport/Certificates.js"
 import { Settings } from "../transport/Settings.js"
 import * as Handshake from "../wire/Handshake.js"
+import { HandshakeError } from "../wire/HandshakeError.js"
 import type * as SignalBus from "../signal/SignalBus.js"
 import { Terms, toText } from "../wire/Signal.js"
+import * as TunnelKey from "../wire/TunnelKey.js"
 import * as CurrentClient from "./CurrentClient.js"
 import type * as Keyring from "./Keyring.js"
 import * as Peers from "./Peers.js"
+import * as Protection from "./Protection.js"
 import { Router } from "./Router.js"
 import type { SessionProof } from "./SessionProof.js"
 import * as SessionState from "./SessionState.js"
@@ -57,7 +61,13 @@ export const run = (options: Options) =>
       turn: yield* Effect.makeSemaphore(1),
       current: undefined
     }
+    yield* Effect.annotateLogs(Effect.logInfo(Protection.sentenceOf(terms)), {
+      tunnel: String(tunnelPort.listener.address)
+    })
     yield* restore(server)
+    yield* Effect.forkScoped(
+      Stream.runForEach(keyring.changes, (inForce) => stretchEarly(tunnelPort.listener.address, inForce))
+    )
     yield* Effect.forkScoped(Stream.runForEach(keyring.changes, (inForce) => resetOutdated(server, inForce)))
     return yield* TunnelPort.serve(tunnelPort, {
       keys: keyring.inForce,
@@ -109,15 +119,15 @@ const isAlive = (current: CurrentClient.CurrentClient, candidate: Handshake.Cand
 const decline = ({ connection }: TunnelPort.Arrival, candidate: Handshake.Candidate) =>
   Effect.zipRight(
     Handshake.decline(connection, candidate),
-    new Handshake.HandshakeError({ reason: "Busy", peer: connection.remote })
+    new HandshakeError({ reason: "Busy", peer: connection.remote })
   )
 
 const start = (server: Server, arrival: TunnelPort.Arrival, candidate: Handshake.Candidate) =>
   Effect.gen(function* () {
     const { connection } = arrival
-    const { client: id, dialect, key, keys, nonces } = candidate
+    const { client: id, dialect, key, keys, salt } = candidate
     const details = { client: String(connection.remote) }
-    const client = yield* open(server, { id, details, proof: { key, keys, nonces } })
+    const client = yield* open(server, { id, details, proof: { key, keys, salt } })
     yield* Effect.tapError(Handshake.grant(connection, candidate, server.terms), () => CurrentClient.end(client))
     yield* attach(server, client, arrival, { connection, dialect, key })
   }).pipe(rootSpan("Server.startSession", () => ({ client: String(arrival.connection.remote) })))
@@ -140,6 +150,14 @@ const resume = (
     yield* Effect.annotateLogs(Effect.logInfo("client resumed its session"), { client: String(connection.remote) })
   }).pipe(rootSpan("Server.resumeSession", () => ({ client: String(arrival.connection.remote) })))
 
+/** Stretches the newest key for the addresses that its clients use, before one of them connects with it. */
+const stretchEarly = (address: Address, [newest, ...older]: Keyring.InForce) =>
+  Effect.gen(function* () {
+    const used = older.flatMap(({ salts }) => salts())
+    const salts = isWildcard(address) ? used : [yield* TunnelKey.saltOf(address), ...used]
+    yield* Effect.forEach(new Set(salts), (salt) => TunnelKey.derive(newest, salt), { discard: true })
+  })
+
 /** Opens the session that the previous process of this server stored. */
 const restore = (server: Server) =>
   Effect.gen(function* () {
@@ -161,7 +179,7 @@ const onJoin = (
   Effect.flatMap(options.keyring.inForce, (inForce) => {
     const proof = current && Option.getOrUndefined(CurrentClient.joinedBy(current, session, inForce))
     return current === undefined || proof === undefined
-      ? new Handshake.HandshakeError({ reason: "UnknownSession", peer: connection.remote })
+      ? new HandshakeError({ reason: "UnknownSession", peer: connection.remote })
       : Effect.zipRight(
           current.admission.admit(connection, { keys: proof.keys, line, scope }),
           CurrentClient.serve(current)

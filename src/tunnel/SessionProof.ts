@@ -2,16 +2,17 @@
  * The keys by which a peer proves that it belongs to a session. Both sides derive them in a handshake; a session has one
  * proof for each tunnel key that it was started or resumed with.
  */
-import type * as Handshake from "../wire/Handshake.js"
-import * as Key from "../wire/Key.js"
+import type * as Key from "../wire/Key.js"
+import * as TunnelKey from "../wire/TunnelKey.js"
 
 export interface SessionProof {
   /** The tunnel key that authenticated the handshake. */
-  readonly key: Key.Stretched
-  /** Derived from the tunnel key and the nonces. They authenticate pool connections and the next control connection. */
+  readonly key: TunnelKey.TunnelKey
+  /** The salt of that handshake. */
+  readonly salt: TunnelKey.Salt
+  /** Agreed in that handshake. They authenticate pool connections and the next control connection. */
   readonly keys: Key.SessionKeys
-  readonly nonces: Handshake.Nonces
 }
 
 /** Whether the second proof is by another tunnel key than the first. */
-export const isRenewed = (before: SessionProof, after: SessionProof): boolean => !Key.same(before.key, after.key)
+export const isRenewed = (before: SessionProof, after: SessionProof): boolean => !TunnelKey.same(before.key, after.key)

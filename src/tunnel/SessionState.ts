@@ -2,19 +2,24 @@
  * The state of a server's session that survives the process: stored when the tunnel stops, and restored when the next
  * process starts within the grace period, under the same terms.
  *
- * Keys, numbers and unacknowledged signals survive. Launches and pool connections end with the process.
+ * Keys, numbers and unacknowledged signals survive. Launches and pool connections end with the process. The secret of the
+ * session is encrypted with the tunnel key: whoever has only the file cannot use it.
  */
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
+import * as Encoding from "effect/Encoding"
 import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import type * as AcceptingPool from "../pool/AcceptingPool.js"
 import type * as SignalBus from "../signal/SignalBus.js"
 import { Crypto } from "../transport/Crypto.js"
 import * as Key from "../wire/Key.js"
+import type { Psk } from "../wire/Noise.js"
 import * as Signal from "../wire/Signal.js"
+import * as TunnelKey from "../wire/TunnelKey.js"
 import type { SessionProof } from "./SessionProof.js"
 import { SessionStore } from "./SessionStore.js"
 
@@ -34,7 +39,7 @@ export interface Stored {
   readonly save: (state: SessionState) => Effect.Effect<void>
   /** Takes the last session, unless it is older than `grace`, or was saved under other terms or another tunnel key. */
   readonly restore: (options: {
-    readonly key: Key.Stretched
+    readonly key: TunnelKey.TunnelKey
     readonly grace: Duration.Duration
   }) => Effect.Effect<Option.Option<SessionState>>
 }
@@ -52,7 +57,15 @@ export const make = ({ terms, tunnel }: Options): Effect.Effect<Stored, never, C
     save: (state) =>
       Effect.gen(function* () {
         if (Option.isNone(store)) return
-        yield* store.value.put(tunnel, yield* Effect.orDie(encode(yield* Clock.currentTimeMillis, terms, state)))
+        const { key, keys, salt } = state.proof
+        const psk = yield* TunnelKey.derive(key, salt)
+        const nonce = yield* crypto.randomBytes(nonceLength)
+        const secret = crypto.seal({ ...sealingOf(crypto, psk, nonce), data: Redacted.value(keys.secret) })
+        const sealed = { nonce: Encoding.encodeHex(nonce), secret: Encoding.encodeHex(secret) }
+        yield* store.value.put(
+          tunnel,
+          yield* Effect.orDie(encode(yield* Clock.currentTimeMillis, terms, state, sealed))
+        )
       }).pipe(Effect.catchAll(({ message }) => Effect.logWarning(message))),
     restore: ({ grace, key }) =>
       Effect.gen(function* () {
@@ -69,26 +82,30 @@ export const make = ({ terms, tunnel }: Options): Effect.Effect<Stored, never, C
         const saved = decoded.right
         const age = (yield* Clock.currentTimeMillis) - saved.at
         if (age > Duration.toMillis(grace) || saved.terms !== terms) return Option.none()
-        const keys = Key.session(crypto, key, saved.nonces)
-        return keys.id === saved.session
-          ? Option.some(stateOf(saved, { key, keys, nonces: saved.nonces }))
-          : Option.none()
+        const psk = yield* TunnelKey.derive(key, saved.salt)
+        const [nonce, data] = [bytesOf(saved.nonce), bytesOf(saved.secret)]
+        return Option.map(crypto.open({ ...sealingOf(crypto, psk, nonce), data }), (secret) => {
+          const keys = Key.session(crypto, Redacted.make(secret))
+          return stateOf(saved, { key, salt: saved.salt, keys })
+        })
       })
   }))
 
 // internal
 
 const count = Schema.Int.pipe(Schema.nonNegative())
-const nonce = Schema.String.pipe(Schema.pattern(/^[0-9a-f]{32}$/))
+const hex = Schema.String.pipe(Schema.pattern(/^(?:[0-9a-f]{2})+$/))
 
 class StoredSession extends Schema.Class<StoredSession>("nodepass/SessionState/StoredSession")({
-  version: Schema.Literal(1),
+  version: Schema.Literal(2),
   /** Milliseconds of the time of day. */
   at: Schema.Number,
   client: Schema.String.pipe(Schema.pattern(/^[0-9a-f]{16}$/)),
-  /** The id of the session, which depends on the tunnel key. */
-  session: Schema.String.pipe(Schema.pattern(/^[0-9a-f]{16}$/)),
-  nonces: Schema.Struct({ client: nonce, server: nonce }),
+  /** The salt that the client uses, which it sends in clear text. */
+  salt: hex,
+  /** The secret of the session, encrypted, and the random bytes that its key is derived from together with the tunnel key. */
+  nonce: hex,
+  secret: hex,
   /** As they were sent. */
   terms: Schema.String,
   /** The number of the server's next signal, and the lowest that the client's next one may have. */
@@ -103,17 +120,32 @@ class StoredSession extends Schema.Class<StoredSession>("nodepass/SessionState/S
 
 const FromJson = Schema.parseJson(StoredSession)
 
-const encode = (at: number, terms: string, { bus, client, pool, proof }: SessionState) => {
+const nonceLength = 16
+
+/** Each stored session is encrypted with a key of its own, so the nonce of the cipher can be zero. */
+const sealingOf = (crypto: Crypto["Type"], psk: Psk, nonce: Uint8Array) => ({
+  key: Key.derive(crypto, psk, `stored session ${Encoding.encodeHex(nonce)}`),
+  nonce: new Uint8Array(12),
+  associated: new Uint8Array(0)
+})
+
+const bytesOf = (digits: string): Uint8Array => Either.getOrElse(Encoding.decodeHex(digits), () => new Uint8Array(0))
+
+const encode = (
+  at: number,
+  terms: string,
+  { bus, client, pool, proof }: SessionState,
+  sealed: { readonly nonce: string; readonly secret: string }
+) => {
   const outbox = bus.outbox.signals.map(({ number = null, signal }) => ({ text: Signal.toText(signal), number }))
   const { next } = bus.outbox
-  const { keys, nonces } = proof
   return Schema.encode(FromJson)(
     new StoredSession({
-      version: 1,
+      version: 2,
       at,
       client,
-      session: keys.id,
-      nonces,
+      salt: proof.salt,
+      ...sealed,
       terms,
       next,
       expected: bus.received + 1,

@@ -12,8 +12,10 @@ import type { Crypto } from "../transport/Crypto.js"
 import type { Settings } from "../transport/Settings.js"
 import * as Transport from "../transport/Transport.js"
 import type { Deflate } from "../wire/Deflate.js"
+import * as FirstMessage from "../wire/FirstMessage.js"
 import * as Handshake from "../wire/Handshake.js"
-import type * as Key from "../wire/Key.js"
+import type { TunnelKey } from "../wire/TunnelKey.js"
+import * as HelloGuard from "./HelloGuard.js"
 import * as TunnelGate from "./TunnelGate.js"
 
 export interface TunnelPort {
@@ -32,7 +34,7 @@ export const open = (
     return { listener: yield* listen(address, { port: "tunnel", admit: gate.admit }), gate }
   })
 
-/** A connection whose first line was valid. Its handler owns `scope`, and with it the connection. */
+/** A connection whose first message was valid. Its handler owns `scope`, and with it the connection. */
 export interface Arrival {
   readonly connection: Transport.Connection
   readonly scope: Scope.CloseableScope
@@ -40,13 +42,13 @@ export interface Arrival {
 
 export interface Options<R> {
   /** The tunnel keys in force. */
-  readonly keys: Effect.Effect<ReadonlyArray<Key.Stretched>>
+  readonly keys: Effect.Effect<ReadonlyArray<TunnelKey>>
   /** Handles a client that has proved that it knows a tunnel key. */
   readonly onClient: (arrival: Arrival, candidate: Handshake.Candidate) => Effect.Effect<void, RefusalError, R>
   /** Handles a pool connection, which claims to belong to a session. */
   readonly onJoin: (
     arrival: Arrival,
-    join: Extract<Handshake.FirstLine, { _tag: "Join" }>
+    join: Extract<FirstMessage.FirstMessage, { _tag: "Join" }>
   ) => Effect.Effect<void, RefusalError, R>
 }
 
@@ -61,7 +63,7 @@ export const serve = <R>(
 ): Effect.Effect<never, never, Crypto | Deadlines | Deflate | R | Refusals | Scope.Scope | Settings> =>
   Effect.gen(function* () {
     const refusals = yield* Refusals
-    const receive = yield* makeReceive(gate, options.keys)
+    const receive = yield* makeReceive(gate, { keys: options.keys, guard: yield* HelloGuard.make })
     return yield* Transport.serveOwning(listener, (connection, scope) => {
       const arrival: Arrival = { connection, scope }
       const peer = gate.enter(connection.remote)
@@ -91,8 +93,8 @@ export const serve = <R>(
 
 // internal
 
-/** Reads the first line of a connection, and resets the connection if there is none to be served. */
-const makeReceive = (gate: TunnelGate.TunnelGate, keys: Options<never>["keys"]) =>
+/** Reads the first message of a connection, and resets the connection if there is none to be served. */
+const makeReceive = (gate: TunnelGate.TunnelGate, options: FirstMessage.Options) =>
   Effect.map(Deadlines, ({ after }) => (connection: Transport.Connection) => {
     let isEvicted = false
     const evict = Effect.suspend(() => {
@@ -100,15 +102,15 @@ const makeReceive = (gate: TunnelGate.TunnelGate, keys: Options<never>["keys"]) 
       return isEvicted ? connection.reset : Effect.void
     })
     const cancelEviction = after(TunnelGate.patience, evict)
-    return Effect.matchEffect(Handshake.receive(connection, keys), {
+    return Effect.matchEffect(FirstMessage.receive(connection, options), {
       onFailure: (error) => {
         cancelEviction()
         const refused = isEvicted ? new TunnelGate.PeersDropped({ reason: "Silent" }) : error
         return Effect.zipRight(connection.reset, Effect.fail(refused))
       },
-      onSuccess: (line) => {
+      onSuccess: (first) => {
         cancelEviction()
-        return Effect.succeed(line)
+        return Effect.succeed(first)
       }
     })
   })

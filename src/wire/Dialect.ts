@@ -1,33 +1,33 @@
 /**
- * Encodes signals as lines of a control connection, and decodes them. The native dialect numbers and seals each line.
+ * Encodes signals as lines of a control connection, and decodes them. The native dialect sends lines in messages of the Noise transport.
  * Another dialect is another value of `Dialect`; no other room depends on which one is in use.
  */
-import * as Arr from "effect/Array"
+import type * as Arr from "effect/Array"
 import * as Either from "effect/Either"
-import * as Encoding from "effect/Encoding"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type { Codec } from "./Deflate.js"
 import * as Frame from "./Frame.js"
-import type * as Key from "./Key.js"
+import * as Noise from "./Noise.js"
 import * as Signal from "./Signal.js"
 import { withoutStack } from "../core/WithoutStack.js"
 
-/**
- * A line that was not accepted.
- *
- * `Seal`: the peer did not send it. `Repeated`: it was received before. `Malformed`: the peer sent it, and it cannot be decoded.
- * Lines like these are skipped. `Lost`: an earlier line of the peer is missing, so the channel was tampered with.
- */
+/** A line that the peer sent and that cannot be decoded. It is skipped. */
 export class LineRefused extends withoutStack(
   Schema.TaggedError<LineRefused>()("LineRefused", {
-    reason: Schema.Literal("Seal", "Repeated", "Malformed", "Lost"),
-    /** What is wrong. Contains nothing of the line, which may be secret or forged. */
+    /** What is wrong. Contains nothing of the line, which may be secret. */
     detail: Schema.String
   })
 ) {
   override get message(): string {
     return `line of the control connection refused: ${this.detail}`
+  }
+}
+
+/** A message that is not the next one of the peer: it was altered, removed, repeated or reordered on its way. */
+export class Tampered extends withoutStack(Schema.TaggedError<Tampered>()("Tampered", {})) {
+  override get message(): string {
+    return "received a message that is not the next one of the peer"
   }
 }
 
@@ -56,51 +56,14 @@ export interface ReceivedLine {
 }
 
 export interface Dialect {
+  /** The messages of a batch, each after its length. */
   readonly encode: (batch: Batch) => Uint8Array
-  /** The last line sealed with the current key. Everything encoded afterwards is sealed with the next key. */
+  /** The last message encrypted with the current key. Everything encoded afterwards is encrypted with the next key. */
   readonly rotate: () => Uint8Array
-  /** Decodes a line, given without its terminator. */
-  readonly decode: (line: Uint8Array) => Either.Either<ReadonlyArray<ReceivedLine>, LineRefused>
-}
-
-/** Numbers and seals the lines of both directions. */
-export interface Channel {
-  readonly seal: (text: string) => string
-  /** The text of a line, without its seal. After a rotation line, only the next key opens lines. */
-  readonly open: (line: string) => Either.Either<string, LineRefused>
-  /** The last line sealed with the current key. */
-  readonly rotate: () => string
-}
-
-/** Numbers each direction from 0. Opens a line once, in order, and only with the peer's seal. */
-export const makeChannel = (options: { readonly outgoing: Key.Seal; readonly incoming: Key.Seal }): Channel => {
-  let { incoming, outgoing } = options
-  let next = 0
-  let expected = 0
-  const seal = (text: string) => outgoing.seal(Signal.withParameter(text, "s", next++))
-  return {
-    seal,
-    rotate: () => {
-      const line = seal(Signal.toText(new Signal.Rotation()))
-      outgoing = outgoing.next()
-      return line
-    },
-    open: (line) => {
-      const text = incoming.open(line)
-      if (Option.isNone(text)) {
-        return Option.isSome(incoming.next().open(line))
-          ? refuse("Lost", "the line that announces its key is missing")
-          : refuse("Seal", "the seal is missing or wrong")
-      }
-      const number = Number(Signal.parameter(text.value, "s") ?? Number.NaN)
-      if (!Number.isSafeInteger(number)) return refuse("Malformed", "it has no line number")
-      if (number < expected) return refuse("Repeated", `line ${number} was received before`)
-      if (number > expected) return refuse("Lost", `line ${expected} is missing, line ${number} arrived`)
-      expected++
-      if (text.value.endsWith("#r")) incoming = incoming.next()
-      return Either.right(text.value)
-    }
-  }
+  /** Decodes a message, given without its length: each of its lines. No later message can be decoded after `Tampered`. */
+  readonly decode: (
+    message: Uint8Array
+  ) => Either.Either<ReadonlyArray<Either.Either<ReceivedLine, LineRefused>>, Tampered>
 }
 
 export interface Options {
@@ -110,56 +73,83 @@ export interface Options {
 
 /** Bytes of lines from which a batch is deflated. For fewer bytes the 50 µs of deflating are not worth it. */
 const minDeflatedBytes = 1024
-/** Approximate bytes in a line that several launches share, at most. The limit of a line is twice that. */
+/** Approximate bytes in a line that several launches share, at most. */
 const maxSharedBytes = 4096
-/** Bytes of a deflated line after it is inflated, at most. */
+/** Bytes of lines in a message, at most. */
+const maxPlainBytes = 16_384
+/** Bytes of a message, at most. */
+export const maxMessageBytes = maxPlainBytes + Noise.tagLength
+/** Bytes of a deflated message after it is inflated, at most. */
 export const maxInflatedBytes = 65_536
-/** Characters of deflated data in a line, at most: the other parameters need room too. */
-const maxDeflatedChars = 8000
+/** The first byte of a deflated message. No line begins with it. */
+const deflatedMark = 0
 
-/** The native dialect over a channel. */
-export const native = (channel: Channel, { codec = Option.none() }: Options = {}): Dialect => {
-  const deflated = (texts: ReadonlyArray<string>): string | undefined => {
-    const length = texts.reduce((sum, text) => sum + text.length + 1, 0)
-    if (Option.isNone(codec) || length < minDeflatedBytes || length > maxInflatedBytes) return undefined
-    const data = Encoding.encodeBase64Url(codec.value.deflate(Frame.encode(texts)))
-    return data.length < length && data.length <= maxDeflatedChars ? `?d=${data}#z` : undefined
+/** The native dialect, on a control connection with these ciphers. */
+export const native = ({ receiving, sending }: Noise.Ciphers, { codec = Option.none() }: Options = {}): Dialect => {
+  const seal = (bytes: Uint8Array) => Frame.message(sending.encrypt(bytes))
+  const deflated = (text: string): Uint8Array | undefined => {
+    if (Option.isNone(codec) || text.length < minDeflatedBytes || text.length > maxInflatedBytes) return undefined
+    const data = codec.value.deflate(Frame.fromText(text))
+    return data.length < text.length && data.length < maxPlainBytes
+      ? Frame.concat([Uint8Array.of(deflatedMark), data])
+      : undefined
   }
-  const inflated = (text: string): Either.Either<ReadonlyArray<string>, LineRefused> => {
-    const bytes = Encoding.decodeBase64Url(Signal.parameter(text, "d") ?? "")
-    if (Option.isNone(codec) || Either.isLeft(bytes))
-      return refuse("Malformed", "it is compressed, which the handshake did not agree on, or not in base64url")
-    return Option.match(codec.value.inflate(bytes.right, maxInflatedBytes), {
-      onNone: () => refuse("Malformed", `it cannot be inflated, or is longer than ${maxInflatedBytes} bytes inflated`),
-      onSome: (lines) => Either.right(Frame.toText(lines).trimEnd().split("\n"))
-    })
-  }
+  const inflated = (bytes: Uint8Array): Either.Either<string, LineRefused> =>
+    Option.match(
+      Option.flatMap(codec, ({ inflate }) => inflate(bytes.subarray(1), maxInflatedBytes)),
+      {
+        onNone: () =>
+          refuse(
+            `it is compressed, which the handshake did not agree on, or not by DEFLATE, or longer than ${maxInflatedBytes} bytes`
+          ),
+        onSome: (lines) => Either.right(Frame.toText(lines))
+      }
+    )
   return {
     encode: ({ acknowledged, signals }) => {
-      const texts = linesOf(signals)
-      const whole = deflated(texts)
-      const [first = "", ...others] = whole === undefined ? texts : [whole]
-      const head = acknowledged === undefined ? first : Signal.withParameter(first, "a", acknowledged)
-      return Frame.encode([head, ...others].map(channel.seal))
+      const [first = "", ...others] = linesOf(signals)
+      const texts = [acknowledged === undefined ? first : Signal.withParameter(first, "a", acknowledged), ...others]
+      const whole = deflated(texts.join("\n"))
+      if (whole !== undefined) return seal(whole)
+      return Frame.concat(groupsOf(texts).map((group) => seal(Frame.fromText(group.join("\n")))))
     },
-    rotate: () => Frame.encode([channel.rotate()]),
-    decode: (line) =>
-      Either.flatMap(channel.open(Frame.toText(line)), (text) => {
-        if (!text.endsWith("#z")) return Either.map(receivedLine(text), Arr.of)
-        return Either.flatMap(inflated(text), (texts) =>
-          Either.map(Either.all(texts.map(receivedLine)), (inside) => [
-            { signals: [], number: undefined, acknowledged: count(text, "a") },
-            ...inside
-          ])
-        )
-      })
+    rotate: () => {
+      const message = seal(Frame.fromText(rotation))
+      sending.rekey()
+      return message
+    },
+    decode: (message) => {
+      const opened = receiving.decrypt(message)
+      if (Option.isNone(opened)) return Either.left(new Tampered())
+      const bytes = opened.value
+      const text = bytes[0] === deflatedMark ? inflated(bytes) : Either.right(Frame.toText(bytes))
+      if (Either.isLeft(text)) return Either.right([Either.left(text.left)])
+      if (text.right === rotation) receiving.rekey()
+      return Either.right(text.right.split("\n").map(receivedLine))
+    }
   }
 }
 
 // internal
 
-const refuse = (reason: LineRefused["reason"], detail: string): Either.Either<never, LineRefused> =>
-  Either.left(new LineRefused({ reason, detail }))
+const rotation = Signal.toText(new Signal.Rotation())
+
+const refuse = (detail: string): Either.Either<never, LineRefused> => Either.left(new LineRefused({ detail }))
+
+/** The lines of each message, so that none exceeds the limit. */
+const groupsOf = (texts: ReadonlyArray<string>): ReadonlyArray<ReadonlyArray<string>> => {
+  const groups: Array<Array<string>> = []
+  let left = 0
+  for (const text of texts) {
+    left -= text.length + 1
+    if (left < 0) {
+      groups.push([])
+      left = maxPlainBytes - text.length
+    }
+    groups.at(-1)?.push(text)
+  }
+  return groups
+}
 
 /** Encodes signals as lines. Launches with consecutive numbers share a line. */
 const linesOf = (signals: ReadonlyArray<Numbered>): ReadonlyArray<string> => {
@@ -198,7 +188,7 @@ const numbered = (text: string, number: number | undefined): string =>
 
 const receivedLine = (text: string): Either.Either<ReceivedLine, LineRefused> =>
   Either.mapBoth(Signal.listFromText(text), {
-    onLeft: (detail) => new LineRefused({ reason: "Malformed", detail }),
+    onLeft: (detail) => new LineRefused({ detail }),
     onRight: (signals) => ({ signals, number: count(text, "q"), acknowledged: count(text, "a") })
   })
 

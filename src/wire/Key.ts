@@ -1,69 +1,36 @@
 /**
- * The tunnel key and the keys derived from it: the stretched key, the keys of one session, and the seals of lines.
+ * The keys of a session, and the seals of the lines on its pool connections.
  *
  * A sealed line is a URL reference whose last query parameter is `mac`: the first 16 bytes of the HMAC-SHA-256 of the
  * line without that parameter, in hex. Source: docs/protocol.md §Seals.
  */
-import * as Effect from "effect/Effect"
 import * as Encoding from "effect/Encoding"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
-import { Crypto } from "../transport/Crypto.js"
-
-/** A key that a person chose, after stretching. Each process stretches a key once. */
-export type Stretched = Redacted.Redacted<Uint8Array>
+import type { Crypto } from "../transport/Crypto.js"
+import * as Frame from "./Frame.js"
 
 /** Seals lines and checks their seals. The key inside cannot be read. */
 export interface Seal {
   readonly seal: (line: string) => string
   /** The line without its seal, or `None` when the seal is missing or wrong. Compares in constant time. */
   readonly open: (sealed: string) => Option.Option<string>
-  /** The seal with the next key, which is derived from this one. This key cannot be computed from the next. */
-  readonly next: () => Seal
 }
 
-/** The keys of one session. Both sides derive the same keys, and never send one. */
+/** The keys of one session. Both sides derive them from the handshake that began it, and never send one. */
 export interface SessionKeys {
   /** Names the session in clear text: 16 hex digits that reveal nothing about its keys. */
   readonly id: string
-  /** Seals the lines that the client sends on the control connection. */
-  readonly client: Seal
-  /** Seals the lines that the server sends on the control connection. */
-  readonly server: Seal
+  /** What the others are derived from. It decrypts nothing: it only proves that a connection belongs to the session. */
+  readonly secret: Redacted.Redacted<Uint8Array>
   /** Seals the lines that the client sends on the pool connection with this count. */
   readonly join: (count: number) => Seal
   /** Seals the lines that the server sends on the pool connection with this count. */
   readonly admit: (count: number) => Seal
 }
 
-const utf8 = new TextEncoder()
-const salt = utf8.encode("nodepass-effect/1")
-
-/** Stretches the key of a command URL, which takes some 60 ms. Without a key it stretches the empty string, a public key. */
-export const stretch = (key: Option.Option<Redacted.Redacted>): Effect.Effect<Stretched, never, Crypto> =>
-  Effect.flatMap(Crypto, (crypto) =>
-    Effect.map(
-      crypto.stretch(utf8.encode(Option.match(key, { onNone: () => "", onSome: Redacted.value })), salt),
-      Redacted.make
-    )
-  )
-
-/** Whether both are the same key. */
-export const same = (left: Stretched, right: Stretched): boolean => {
-  const [a, b] = [Redacted.value(left), Redacted.value(right)]
-  return a.length === b.length && a.every((byte, at) => byte === b[at])
-}
-
-/** Seals the client's first line, before there are session keys. */
-export const hello = (crypto: Crypto["Type"], key: Stretched): Seal => makeSeal(crypto, derive(crypto, key, "hello"))
-
-/** The keys of the session that starts with these two nonces. */
-export const session = (
-  crypto: Crypto["Type"],
-  key: Stretched,
-  nonces: { readonly client: string; readonly server: string }
-): SessionKeys => {
-  const secret = Redacted.make(derive(crypto, key, `session ${nonces.client} ${nonces.server}`))
+/** The keys of the session that begins with the handshake that has this secret. */
+export const session = (crypto: Crypto["Type"], secret: Redacted.Redacted<Uint8Array>): SessionKeys => {
   const seal = (label: string) => makeSeal(crypto, derive(crypto, secret, label))
   const blocks = (label: string) => {
     let [last, own] = [0, seal(label)]
@@ -75,8 +42,7 @@ export const session = (
   }
   return {
     id: Encoding.encodeHex(derive(crypto, secret, "id").subarray(0, 8)),
-    client: seal("client"),
-    server: seal("server"),
+    secret,
     join: blocks("join"),
     admit: blocks("admit")
   }
@@ -85,22 +51,18 @@ export const session = (
 /** How many consecutive counts of pool connections share their keys. */
 export const blockLength = 32_768
 
-/** A fresh nonce: 32 hex digits. */
-export const nonce: Effect.Effect<string, never, Crypto> = Effect.flatMap(Crypto, (crypto) =>
-  Effect.map(crypto.randomBytes(16), Encoding.encodeHex)
-)
+/** A key for one purpose. From it the first key cannot be computed. */
+export const derive = (crypto: Crypto["Type"], key: Redacted.Redacted<Uint8Array>, label: string): Uint8Array =>
+  crypto.hmac(Redacted.value(key), Frame.fromText(label))
 
 // internal
-
-const derive = (crypto: Crypto["Type"], key: Redacted.Redacted<Uint8Array>, label: string): Uint8Array =>
-  crypto.hmac(Redacted.value(key), utf8.encode(label))
 
 const sealed = /^([^#]*)([?&])mac=([0-9a-f]{32})(#[^#]*)$/
 
 const markAfter = (head: string): "?" | "&" => (head.includes("?") ? "&" : "?")
 
 const makeSeal = (crypto: Crypto["Type"], key: Uint8Array): Seal => {
-  const mac = (line: string) => Encoding.encodeHex(crypto.hmac(key, utf8.encode(line)).subarray(0, 16))
+  const mac = (line: string) => Encoding.encodeHex(crypto.hmac(key, Frame.fromText(line)).subarray(0, 16))
   return {
     seal: (line) => {
       const at = line.indexOf("#")
@@ -113,8 +75,7 @@ const makeSeal = (crypto: Crypto["Type"], key: Uint8Array): Seal => {
       const line = head + tail
       // The seal does not cover the mark in front of `mac`, so it must be the one that `seal` writes.
       return equal(mac(line), given) && mark === markAfter(head) ? Option.some(line) : Option.none()
-    },
-    next: () => makeSeal(crypto, crypto.hmac(key, utf8.encode("next")))
+    }
   }
 }
 

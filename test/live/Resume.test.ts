@@ -25,7 +25,7 @@ const middle = () => {
         server.resetAndDestroy()
       }
       client.once("data", (first: Buffer) => {
-        if (first.toString("latin1").startsWith("//control")) {
+        if (!first.toString("latin1").startsWith("//pool")) {
           controls.add(cut)
           came()
         }

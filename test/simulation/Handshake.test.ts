@@ -12,7 +12,13 @@ import * as Deflate from "../../src/wire/Deflate.js"
 import { Crypto } from "../../src/transport/Crypto.js"
 import * as Frame from "../../src/wire/Frame.js"
 import * as Handshake from "../../src/wire/Handshake.js"
+import * as FirstMessage from "../../src/wire/FirstMessage.js"
+import { clockTolerance } from "../../src/wire/HandshakeError.js"
+import * as HelloGuard from "../../src/tunnel/HelloGuard.js"
 import * as Key from "../../src/wire/Key.js"
+import * as PoolHandshake from "../../src/wire/PoolHandshake.js"
+import * as TunnelKey from "../../src/wire/TunnelKey.js"
+import { guard } from "../Ciphers.js"
 import * as Settings from "../../src/transport/Settings.js"
 import * as SimCertificates from "../../src/testing/SimCertificates.js"
 import * as SimCrypto from "../../src/testing/SimCrypto.js"
@@ -22,7 +28,21 @@ import * as Simulated from "../Simulated.js"
 import { utf8 } from "../Bytes.js"
 
 const client = "0123456789abcdef"
-const stretch = (key: string) => Key.stretch(Option.some(Redacted.make(key)))
+const keyOf = (key: string) => TunnelKey.make(Option.some(Redacted.make(key)))
+const dialled = Address.make("server.example", 10_101)
+/** What a client sends and knows that has this key and connects to this address. */
+const asClient = (key: string, address = dialled) =>
+  Effect.gen(function* () {
+    const salt = yield* TunnelKey.saltOf(address)
+    const psk = yield* TunnelKey.derive(yield* keyOf(key), salt)
+    return { psk, salt, client, tls: "plain" } as const
+  })
+/** The first message of a client that has this key, as it is written. */
+const helloOf = (key: string, address = dialled) =>
+  Effect.gen(function* () {
+    const { psk, salt } = yield* asClient(key, address)
+    return Frame.message((yield* FirstMessage.hello(psk, salt)).message)
+  })
 
 /** Runs a program that can open connections and gets both sides of each. */
 const world = <A, E>(
@@ -46,10 +66,24 @@ const world = <A, E>(
   return Simulated.run({ seed, network }, () => main)
 }
 
-const serverSide = (connection: Connection, key: Key.Stretched) =>
-  Effect.flatMap(Handshake.receive(connection, Effect.succeed([key])), (newcomer) =>
+const serverSide = (connection: Connection, key: TunnelKey.TunnelKey, own: FirstMessage.HelloGuard = guard) =>
+  Effect.flatMap(FirstMessage.receive(connection, { keys: Effect.succeed([key]), guard: own }), (newcomer) =>
     newcomer._tag === "Hello" ? Handshake.challenge(connection, newcomer) : assert.fail("received a join")
   )
+/** What the server finds wrong with these bytes as a first message, and what it sends to their sender. */
+const refusalOf = (
+  meet: Effect.Effect<readonly [Connection, Connection], unknown, Scope.Scope>,
+  bytes: Uint8Array,
+  key: TunnelKey.TunnelKey,
+  own: FirstMessage.HelloGuard = guard
+) =>
+  Effect.gen(function* () {
+    const [ours, theirs] = yield* meet
+    yield* ours.write(bytes)
+    const error = yield* Effect.flip(serverSide(theirs, key, own))
+    yield* theirs.reset
+    return { reason: error.reason, message: error.message, received: yield* read(ours) }
+  })
 const read = (connection: Connection) => Effect.option(connection.read).pipe(Effect.map(Option.flatten))
 
 describe("Handshake", () => {
@@ -61,15 +95,12 @@ describe("Handshake", () => {
         Effect.gen(function* () {
           const [ours, theirs] = yield* meet
           const server = Effect.gen(function* () {
-            const candidate = yield* serverSide(theirs, yield* stretch(right))
-            yield* theirs.write(utf8(`${candidate.channel.seal("np://9/+#0")}\n`))
+            const candidate = yield* serverSide(theirs, yield* keyOf(right))
+            yield* theirs.write(Frame.message(candidate.ciphers.sending.encrypt(utf8("np://9/+#0"))))
             return candidate
           }).pipe(Effect.tapError(() => theirs.reset))
           return yield* Effect.all(
-            [
-              Effect.either(Handshake.accept(ours, { key: yield* stretch(left), client, tls: "plain" })),
-              Effect.either(server)
-            ],
+            [Effect.either(Handshake.accept(ours, yield* asClient(left))), Effect.either(server)],
             { concurrency: 2 }
           )
         })
@@ -89,17 +120,22 @@ describe("Handshake", () => {
   )
 
   it.each([
-    ["a line of zeros", `${"\0".repeat(64)}\n`, "Malformed"],
-    ["a line without end", "x".repeat(100_000), "Malformed"],
-    ["a hello without a seal", `//control?v=1&nonce=${"0".repeat(32)}#hello\n`, "WrongKey"],
+    ["zeros", "\0".repeat(64), "Malformed"],
+    ["a line without end", `/${"x".repeat(100_000)}`, "Malformed"],
+    ["a request of another protocol", "GET / HTTP/1.1\r\n\r\n", "Malformed"],
+    ["a hello of another version", `\0\x64\x03${"\0".repeat(99)}`, "Version"],
+    ["a hello by no key", `\0\x64\x02${"\0".repeat(99)}`, "WrongKey"],
+    ["a short hello", "\0\x09\x0212345678", "WrongKey"],
+    ["a hello of the previous version", `//control?v=1&nonce=${"0".repeat(32)}#hello\n`, "Malformed"],
     ["nothing", "", "TimedOut"],
-    ["half a line", "//control?v=1", "TimedOut"]
+    ["half a message", "\0\x64\x02", "TimedOut"],
+    ["half a line", "//pool?session=", "TimedOut"]
   ])("refuses an unauthenticated peer that sends %s, and sends it nothing", (_, noise, reason) => {
     const [refused, elapsed, received] = world((meet) =>
       Effect.gen(function* () {
         const [ours, theirs] = yield* meet
         if (noise !== "") yield* Effect.fork(Effect.ignore(ours.write(utf8(noise))))
-        const [elapsed, refused] = yield* Effect.timed(Effect.flip(serverSide(theirs, yield* stretch("key"))))
+        const [elapsed, refused] = yield* Effect.timed(Effect.flip(serverSide(theirs, yield* keyOf("key"))))
         yield* theirs.reset
         return [refused.reason, Duration.toSeconds(elapsed), yield* read(ours)] as const
       })
@@ -109,71 +145,192 @@ describe("Handshake", () => {
     assert.isTrue(Option.isNone(received))
   })
 
-  it("refuses a recorded hello that is replayed", () => {
-    const reason = world((meet) =>
+  it("refuses a recorded hello that is replayed, for as long as its time is accepted and after, without a byte", () => {
+    const seen = world((meet) =>
       Effect.gen(function* () {
-        const key = yield* stretch("key")
+        const own = yield* HelloGuard.make
+        const key = yield* keyOf("key")
+        const recorded = yield* helloOf("key")
         const [ours, theirs] = yield* meet
-        yield* Effect.fork(Effect.ignore(Handshake.accept(ours, { key, client, tls: "plain" })))
-        const recorded = Option.getOrThrow(yield* read(theirs))
-        const [again, server] = yield* meet
-        yield* again.write(recorded)
-        yield* Effect.fork(
-          Effect.zipRight(read(again), Effect.ignore(again.write(utf8(`//control?who=${client}&s=0#ready\n`))))
-        )
-        return (yield* Effect.flip(serverSide(server, key))).reason
+        yield* ours.write(recorded)
+        yield* Effect.fork(Effect.ignore(serverSide(theirs, key, own)))
+        const answered = Option.isSome(yield* read(ours))
+        const replay = refusalOf(meet, recorded, key, own)
+        const replays = [yield* replay]
+        yield* Effect.sleep(clockTolerance - 1000)
+        replays.push(yield* replay)
+        yield* Effect.sleep(2000)
+        replays.push(yield* replay)
+        return { answered, replays }
       })
     )
-    assert.strictEqual(reason, "WrongKey")
+    assert.isTrue(seen.answered)
+    assert.deepStrictEqual(
+      seen.replays.map(({ reason, received }) => [reason, Option.isNone(received)]),
+      [
+        ["Replayed", true],
+        ["Replayed", true],
+        ["Clock", true]
+      ]
+    )
   })
+
+  it.each([
+    [clockTolerance - 1000, ""],
+    [1000 - clockTolerance, ""],
+    [clockTolerance + 61_000, "it is 6m 1s behind this one, unless the message is a replay"],
+    [-61_000 - clockTolerance, "it is 6m 1s ahead of this one, unless the message is a replay"]
+  ])("a server whose clock is %i ms ahead of the client's measures a difference that is too large", (ahead, said) => {
+    const message = world((meet) =>
+      Effect.gen(function* () {
+        yield* Effect.sleep(2 * clockTolerance)
+        const [ours, theirs] = yield* meet
+        yield* ours.write(yield* helloOf("key"))
+        const key = yield* keyOf("key")
+        const clock = yield* Effect.clock
+        const other = { ...clock, currentTimeMillis: Effect.map(clock.currentTimeMillis, (now) => now + ahead) }
+        return yield* FirstMessage.receive(theirs, { keys: Effect.succeed([key]), guard }).pipe(
+          Effect.withClock(other),
+          Effect.match({ onFailure: (error) => error.message, onSuccess: () => "" })
+        )
+      })
+    )
+    if (said === "") return assert.strictEqual(message, "")
+    assert.include(message, said)
+    assert.include(message, "its clock differs by more than 5m")
+  })
+
+  it.prop(
+    "refuses each message after any bit of it was flipped, the first one without a byte",
+    [FastCheck.nat(), FastCheck.constantFrom("hello", "welcome", "ready", "terms")],
+    ([bit, which]) => {
+      const [accepted, challenged, received] = world((meet) =>
+        Effect.gen(function* () {
+          const [ours, theirs] = yield* meet
+          const flip = (connection: Connection, places: ReadonlyArray<string>): Connection => {
+            const left = places.slice()
+            return {
+              ...connection,
+              write: (bytes) => {
+                const copy = Uint8Array.from(bytes)
+                // Not in the length: another length is another message.
+                const at = 2 + ((bit >> 3) % (copy.length - 2))
+                if (left.shift() === which) copy[at] = (copy[at] ?? 0) ^ (1 << (bit & 7))
+                return connection.write(copy)
+              }
+            }
+          }
+          let received = 0
+          const counting: Connection = { ...ours, read: Effect.tap(ours.read, () => Effect.sync(() => received++)) }
+          const server = serverSide(flip(theirs, ["welcome"]), yield* keyOf("key")).pipe(
+            Effect.tap(({ ciphers }) =>
+              flip(theirs, ["terms"]).write(Frame.message(ciphers.sending.encrypt(utf8("np://9/+#0"))))
+            ),
+            Effect.tapError(() => theirs.reset)
+          )
+          const from = flip(counting, ["hello", "ready"])
+          const client = Effect.tapError(Handshake.accept(from, yield* asClient("key")), () => ours.reset)
+          const sides = yield* Effect.all([Effect.either(client), Effect.either(server)], { concurrency: 2 })
+          return [...sides, received] as const
+        })
+      )
+      assert.isTrue(Either.isLeft(accepted))
+      assert.strictEqual(Either.isRight(challenged), which === "terms")
+      if (which === "hello") assert.strictEqual(received, 0)
+    }
+  )
 
   it("refuses a server that does not know the key", () => {
     const reason = world((meet) =>
       Effect.gen(function* () {
         const [ours, theirs] = yield* meet
-        const welcome = `//control?nonce=${"0".repeat(32)}&s=0&mac=${"0".repeat(32)}#welcome\n`
-        yield* Effect.fork(Effect.zipRight(read(theirs), Effect.ignore(theirs.write(utf8(welcome)))))
-        return (yield* Effect.flip(Handshake.accept(ours, { key: yield* stretch("key"), client, tls: "plain" }))).reason
+        const welcome = Frame.message(new Uint8Array(80).fill(7))
+        yield* Effect.fork(Effect.zipRight(read(theirs), Effect.ignore(theirs.write(welcome))))
+        return (yield* Effect.flip(Handshake.accept(ours, yield* asClient("key")))).reason
       })
     )
     assert.strictEqual(reason, "WrongKey")
   })
 
-  it("keeps the bytes that follow a line of the handshake", () => {
+  it("keeps the bytes that follow a message of the handshake", () => {
     const rest = world((meet) =>
       Effect.gen(function* () {
-        const key = yield* stretch("key")
-        const crypto = yield* Crypto
         const [ours, theirs] = yield* meet
-        const hello = Key.hello(crypto, key).seal(`//control?v=1&nonce=${"0".repeat(32)}#hello`)
-        yield* ours.write(utf8(`${hello}\nand more`))
-        yield* Handshake.receive(theirs, Effect.succeed([key]))
+        yield* ours.write(Frame.concat([yield* helloOf("key"), utf8("and more")]))
+        yield* FirstMessage.receive(theirs, { keys: Effect.succeed([yield* keyOf("key")]), guard })
         return Frame.toText(Option.getOrThrow(yield* read(theirs)))
       })
     )
     assert.strictEqual(rest, "and more")
   })
 
+  it("stretches the key once for each address that clients use, and a few times a second for strangers", () => {
+    const { reasons, stretched } = world((meet) =>
+      Effect.gen(function* () {
+        let stretched = 0
+        const crypto = yield* Crypto
+        const counting = Crypto.of({
+          ...crypto,
+          stretch: (...given) =>
+            Effect.zipRight(
+              Effect.sync(() => stretched++),
+              crypto.stretch(...given)
+            )
+        })
+        const key = yield* Effect.provideService(keyOf("key"), Crypto, counting)
+        const own = yield* HelloGuard.make
+        const from = (address: Address.Address, text = "key") =>
+          Effect.gen(function* () {
+            const [ours, theirs] = yield* meet
+            yield* ours.write(yield* helloOf(text, address))
+            const remote = Address.make("203.0.113.9", 1)
+            const server = FirstMessage.receive({ ...theirs, remote }, { keys: Effect.succeed([key]), guard: own })
+            return yield* Effect.match(server, { onFailure: ({ reason }) => reason, onSuccess: () => "accepted" })
+          })
+        const reasons = [yield* from(dialled), yield* from(dialled), yield* from(dialled, "another")]
+        for (let n = 0; n < 6; n++) reasons.push(yield* from(Address.make("stranger", n), "another"))
+        reasons.push(yield* from(dialled))
+        yield* Effect.sleep(Duration.seconds(5))
+        reasons.push(yield* from(Address.make("second.example", 1)))
+        return { reasons, stretched }
+      })
+    )
+    assert.deepStrictEqual(reasons, [
+      "accepted",
+      "accepted",
+      "WrongKey",
+      "WrongKey",
+      "WrongKey",
+      "Unstretched",
+      "Unstretched",
+      "Unstretched",
+      "Unstretched",
+      "accepted",
+      "accepted"
+    ])
+    assert.strictEqual(stretched, 4)
+  })
+
   it("admits a pool connection of this session, and no other", () => {
     const [reasons, id] = world((meet) =>
       Effect.gen(function* () {
-        const key = yield* stretch("key")
+        const key = yield* keyOf("key")
         const crypto = yield* Crypto
-        const keys = Key.session(crypto, key, { client: "a", server: "b" })
-        const other = Key.session(crypto, key, { client: "a", server: "c" })
+        const keys = Key.session(crypto, Redacted.make(utf8("this")))
+        const other = Key.session(crypto, Redacted.make(utf8("other")))
         const admit = (connection: Connection) =>
           Effect.gen(function* () {
-            const newcomer = yield* Handshake.receive(connection, Effect.succeed([key]))
+            const newcomer = yield* FirstMessage.receive(connection, { keys: Effect.succeed([key]), guard })
             if (newcomer._tag === "Hello") return assert.fail("received a hello")
-            const count = yield* Handshake.checkJoin(connection, { keys, line: newcomer.line })
-            yield* Handshake.admit(connection, { keys, count, id: "9f3c11aa" as never })
+            const count = yield* PoolHandshake.checkJoin(connection, { keys, line: newcomer.line })
+            yield* PoolHandshake.admit(connection, { keys, count, id: "9f3c11aa" as never })
           }).pipe(Effect.tapError(() => connection.reset))
         const enter = (theirs: Key.SessionKeys) =>
           Effect.gen(function* () {
             const [ours, server] = yield* meet
             return yield* Effect.all(
               [
-                Effect.either(Handshake.enter(ours, { keys: theirs, count: 7, trust: Option.none() })),
+                Effect.either(PoolHandshake.enter(ours, { keys: theirs, count: 7, trust: Option.none() })),
                 Effect.either(admit(server))
               ],
               { concurrency: 2 }
@@ -204,14 +361,14 @@ describe("Handshake", () => {
   ] as const)("a client that requires tls %s and is offered %s: %s", (tls, terms, outcome) => {
     const seen = world((meet) =>
       Effect.gen(function* () {
-        const key = yield* stretch("key")
+        const key = yield* keyOf("key")
         const [ours, theirs] = yield* meet
         yield* Effect.fork(
-          Effect.flatMap(serverSide(theirs, key), ({ channel }) =>
-            Effect.ignore(theirs.write(utf8(`${channel.seal(terms)}\n`)))
+          Effect.flatMap(serverSide(theirs, key), ({ ciphers }) =>
+            Effect.ignore(theirs.write(Frame.message(ciphers.sending.encrypt(utf8(terms)))))
           )
         )
-        return yield* Effect.match(Handshake.accept(ours, { key, client, tls }), {
+        return yield* Effect.match(Handshake.accept(ours, { ...(yield* asClient("key")), tls }), {
           onFailure: ({ reason }) => reason,
           onSuccess: () => "agreed" as const
         })
@@ -227,18 +384,17 @@ describe("Handshake", () => {
     const pinned = Option.some(trust)
 
     /** The server's side, until it has sent the id. */
-    const admit = (connection: Connection, key: Key.Stretched, keys: Key.SessionKeys) =>
+    const admit = (connection: Connection, key: TunnelKey.TunnelKey, keys: Key.SessionKeys) =>
       Effect.gen(function* () {
-        const newcomer = yield* Handshake.receive(connection, Effect.succeed([key]))
+        const newcomer = yield* FirstMessage.receive(connection, { keys: Effect.succeed([key]), guard })
         if (newcomer._tag === "Hello") return assert.fail("received a hello")
-        const count = yield* Handshake.checkJoin(connection, { keys, line: newcomer.line })
-        const inner = yield* Handshake.secureJoined(connection, { keys, count, certificate })
-        yield* Handshake.admit(inner, { keys, count, id: "9f3c11aa" as never })
+        const count = yield* PoolHandshake.checkJoin(connection, { keys, line: newcomer.line })
+        const inner = yield* PoolHandshake.secureJoined(connection, { keys, count, certificate })
+        yield* PoolHandshake.admit(inner, { keys, count, id: "9f3c11aa" as never })
         return inner
       }).pipe(Effect.tapError(() => connection.reset))
     const session = Effect.gen(function* () {
-      const key = yield* stretch("key")
-      return { key, keys: Key.session(yield* Crypto, key, { client: "a", server: "b" }) }
+      return { key: yield* keyOf("key"), keys: Key.session(yield* Crypto, Redacted.make(utf8("this"))) }
     })
 
     it("exchanges bytes over the secured connection", () => {
@@ -247,7 +403,7 @@ describe("Handshake", () => {
           const { key, keys } = yield* session
           const [ours, theirs] = yield* meet
           const [{ connection, id }, inner] = yield* Effect.all(
-            [Handshake.enter(ours, { keys, count: 7, trust: pinned }), admit(theirs, key, keys)],
+            [PoolHandshake.enter(ours, { keys, count: 7, trust: pinned }), admit(theirs, key, keys)],
             { concurrency: 2 }
           )
           assert.strictEqual(id, "9f3c11aa")
@@ -272,7 +428,10 @@ describe("Handshake", () => {
           })
           return yield* Effect.all(
             [
-              Effect.map(Effect.flip(Handshake.enter(ours, { keys, count: 7, trust: pinned })), ({ reason }) => reason),
+              Effect.map(
+                Effect.flip(PoolHandshake.enter(ours, { keys, count: 7, trust: pinned })),
+                ({ reason }) => reason
+              ),
               Effect.orElseSucceed(listening, Option.none)
             ],
             { concurrency: 2 }

@@ -11,7 +11,12 @@ import { Crypto } from "../../src/transport/Crypto.js"
 import * as Dialect from "../../src/wire/Dialect.js"
 import * as Frame from "../../src/wire/Frame.js"
 import * as Handshake from "../../src/wire/Handshake.js"
-import * as Key from "../../src/wire/Key.js"
+import * as FirstMessage from "../../src/wire/FirstMessage.js"
+import * as HandshakeError from "../../src/wire/HandshakeError.js"
+import * as HandshakeStep from "../../src/wire/HandshakeStep.js"
+import * as HelloGuard from "../../src/tunnel/HelloGuard.js"
+import * as PoolHandshake from "../../src/wire/PoolHandshake.js"
+import * as TunnelKey from "../../src/wire/TunnelKey.js"
 import * as NodeCrypto from "../../src/node/process/NodeCrypto.js"
 import * as ReplayWindow from "../../src/wire/ReplayWindow.js"
 import * as Outbox from "../../src/signal/Outbox.js"
@@ -21,16 +26,19 @@ import * as SimNetwork from "../../src/testing/SimNetwork.js"
 import { type Connection, Transport } from "../../src/transport/Transport.js"
 import * as Deflate from "../../src/wire/Deflate.js"
 import * as Simulated from "../Simulated.js"
-import { utf8 } from "../Bytes.js"
 
-const protocol = Fs.readFileSync(Path.join(import.meta.dirname, "../../docs/protocol.md"), "utf8")
+const file = Path.join(import.meta.dirname, "../../docs/protocol.md")
+const protocol = Fs.readFileSync(file, "utf8")
 const transcript = /```transcript\n([\s\S]*?)```/.exec(protocol)?.[1] ?? ""
 
-const nonces = {
-  client: ["000102030405060708090a0b0c0d0e0f", "202122232425262728292a2b2c2d2e2f"],
-  server: ["101112131415161718191a1b1c1d1e1f", "303132333435363738393a3b3c3d3e3f"]
+/** The private keys of the first and the second handshake. */
+const ephemerals = {
+  client: [0x00, 0x40],
+  server: [0x20, 0x60]
 }
-const process = "0123456789abcdef"
+/** 2026-01-31 12:00:00 UTC, when the transcript begins. */
+const begin = 1_769_860_800_000
+const who = "0123456789abcdef"
 const id = Signal.ConnectionId.make("9f3c11aa")
 const launchOf = (id: Signal.ConnectionId, port: number) =>
   new Signal.Launch({
@@ -46,23 +54,48 @@ const others = [
 ]
 const terms = new Signal.Terms({ max: 1024, receiver: "server", tls: "plain", fingerprint: Option.none() })
 
-/** The real primitives, except that random bytes are the nonces of the transcript. */
+const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString("hex")
+const dialled = Address.make("server.example", 10_101)
+
+/** The real primitives, except that private keys are those of the transcript. Each text that a side encrypts is noted. */
 const fixed = Effect.gen(function* () {
   const real = yield* Crypto
-  const key = yield* Key.stretch(Option.some(Redacted.make("abc")))
-  const drawing = (nonces: ReadonlyArray<string>) => {
-    const left = nonces.slice()
-    const draw = () => Uint8Array.from(Buffer.from(left.shift() ?? assert.fail("too many nonces"), "hex"))
-    return Crypto.of({ ...real, randomBytes: () => Effect.sync(draw) })
+  const lines: Array<string> = []
+  const key = yield* TunnelKey.make(Option.some(Redacted.make("abc")))
+  const salt = yield* TunnelKey.saltOf(dialled)
+  const psk = yield* TunnelKey.derive(key, salt)
+  const drawing = (who: string, ephemerals: ReadonlyArray<number>) => {
+    const left = ephemerals.slice()
+    const draw = () => {
+      const first = left.shift() ?? assert.fail("too many key pairs")
+      return Uint8Array.from({ length: 32 }, (_, at) => first + at)
+    }
+    return Crypto.of({
+      ...real,
+      randomBytes: () => Effect.sync(draw),
+      seal: (sealing) => {
+        lines.push(`${who} text     ${Frame.toText(sealing.data)}`)
+        return real.seal(sealing)
+      }
+    })
   }
-  return { key, client: drawing(nonces.client), server: drawing(nonces.server) }
+  lines.push(`    salt     ${salt}`, `    psk      ${hex(Redacted.value(psk))}`)
+  return {
+    key,
+    salt,
+    psk,
+    lines,
+    client: drawing("C>S", ephemerals.client),
+    server: drawing("S>C", ephemerals.server)
+  }
 }).pipe(Effect.provide(NodeCrypto.layer))
 
-/** Records every line that is written. */
+/** Records everything that is written: lines as text, messages in hex. */
 const recorded = (connection: Connection, who: string, lines: Array<string>): Connection => ({
   ...connection,
   write: (chunk) => {
-    for (const line of Frame.toText(chunk).trimEnd().split("\n")) lines.push(`${who}  ${line}`)
+    const isLine = chunk[0] === 0x2f
+    lines.push(`${who}  ${isLine ? Frame.toText(chunk).trimEnd() : hex(chunk)}`)
     return connection.write(chunk)
   }
 })
@@ -72,19 +105,19 @@ const received = (dialect: Dialect.Dialect, connection: Connection) =>
     Option.match(chunk, {
       onNone: () => assert.fail("the peer sent nothing"),
       onSome: (bytes) =>
-        Frame.toText(bytes)
-          .trimEnd()
-          .split("\n")
-          .flatMap((line) => Either.getOrThrow(dialect.decode(utf8(line))))
-          .flatMap(({ signals }) => signals)
+        Either.getOrThrow(Frame.makeDecoder({ limit: Dialect.maxMessageBytes }).push(bytes))
+          .flatMap((message) => Either.getOrThrow(dialect.decode(message)))
+          .flatMap((line) => Either.getOrThrow(line).signals)
     })
   )
 
 const unnumbered = (signal: Signal.Signal) => ({ signals: [{ signal, number: undefined }] })
 
-const conversation = ({ client, key, server }: Effect.Effect.Success<typeof fixed>) =>
+const conversation = ({ client, key, lines, psk, salt, server }: Effect.Effect.Success<typeof fixed>) =>
   Effect.gen(function* () {
-    const lines: Array<string> = []
+    const guard = yield* HelloGuard.make
+    key.keep(salt, psk)
+    yield* Effect.sleep(begin)
     const network = SimNetwork.make()
     const address = Address.make("server", 10_101)
     const [here, there] = yield* Effect.all([
@@ -105,15 +138,15 @@ const conversation = ({ client, key, server }: Effect.Effect.Success<typeof fixe
       Effect.all(
         [
           Effect.provideService(
-            Handshake.accept(left, { key, client: process, tls: "plain", resume: before?.ours }),
+            Handshake.accept(left, { psk, salt, client: who, tls: "plain", resume: before?.ours }),
             Crypto,
             client
           ),
           Effect.gen(function* () {
-            const newcomer = yield* Handshake.receive(right, Effect.succeed([key]))
+            const newcomer = yield* FirstMessage.receive(right, { keys: Effect.succeed([key]), guard })
             if (newcomer._tag === "Join") return assert.fail("a hello was decoded as a join")
             const candidate = yield* Handshake.challenge(right, newcomer)
-            assert.strictEqual(candidate.client, process)
+            assert.strictEqual(candidate.client, who)
             if (before === undefined) yield* Handshake.grant(right, candidate, terms)
             else {
               assert.isTrue(Handshake.belongsTo(candidate, before.theirs.keys))
@@ -130,6 +163,7 @@ const conversation = ({ client, key, server }: Effect.Effect.Success<typeof fixe
     const [agreement, candidate] = yield* agree(first)
     if (agreement._tag === "Resumed") return assert.fail("there was nothing to resume")
     assert.deepStrictEqual(agreement.terms, terms)
+    lines.push(`    secret   ${hex(Redacted.value(agreement.keys.secret))}`)
 
     yield* left.write(agreement.dialect.encode(unnumbered(new Signal.Ping())))
     assert.deepStrictEqual(yield* received(candidate.dialect, right), [new Signal.Ping()])
@@ -140,16 +174,20 @@ const conversation = ({ client, key, server }: Effect.Effect.Success<typeof fixe
     const [given] = yield* Effect.all(
       [
         Effect.provideService(
-          Handshake.enter(end, { keys: agreement.keys, count: 0, trust: Option.none() }),
+          PoolHandshake.enter(end, { keys: agreement.keys, count: 0, trust: Option.none() }),
           Transport,
           here
         ),
         Effect.gen(function* () {
-          const newcomer = yield* Effect.provideService(Handshake.receive(other, Effect.succeed([key])), Crypto, server)
+          const newcomer = yield* Effect.provideService(
+            FirstMessage.receive(other, { keys: Effect.succeed([key]), guard }),
+            Crypto,
+            server
+          )
           if (newcomer._tag === "Hello") return assert.fail("a join was decoded as a hello")
           assert.strictEqual(newcomer.session, candidate.keys.id)
-          const count = yield* Handshake.checkJoin(other, { keys: candidate.keys, line: newcomer.line })
-          yield* Handshake.admit(other, { keys: candidate.keys, count, id })
+          const count = yield* PoolHandshake.checkJoin(other, { keys: candidate.keys, line: newcomer.line })
+          yield* PoolHandshake.admit(other, { keys: candidate.keys, count, id })
         })
       ],
       { concurrency: 2 }
@@ -184,13 +222,24 @@ describe("docs/protocol.md", () => {
   it.live("has a transcript that both sides write byte for byte", () =>
     Effect.map(fixed, (fixed) => {
       const lines = Simulated.run({ seed: 1 }, () => conversation(fixed))
-      assert.strictEqual(`${lines.join("\n")}\n`, transcript)
+      const written = `${lines.join("\n")}\n`
+      if (process.env["NODEPASS_WRITE"] === "1") {
+        Fs.writeFileSync(file, protocol.replace(/```transcript\n[\s\S]*?```/, `\`\`\`transcript\n${written}\`\`\``))
+      } else assert.strictEqual(written, transcript)
     })
   )
 
   it("has the limits of the code", () => {
-    assert.include(protocol, `| a line of the handshake, in either direction | ${Handshake.maxLineBytes} bytes |`)
-    assert.include(protocol, `| a deflated line, inflated | ${Dialect.maxInflatedBytes} bytes |`)
+    const minutes = HandshakeError.clockTolerance / 60_000
+    assert.include(
+      protocol,
+      `| a message or line of the handshake, in either direction | ${HandshakeStep.maxBytes} bytes |`
+    )
+    assert.include(protocol, `| a message of the control connection | ${Dialect.maxMessageBytes} bytes |`)
+    assert.include(protocol, `| a deflated message, inflated | ${Dialect.maxInflatedBytes} bytes |`)
+    assert.include(protocol, `| time of a first message, from the server's clock | ${minutes} minutes |`)
+    assert.include(protocol, `| first messages that a server remembers | ${HelloGuard.maxHellos} |`)
+    assert.include(protocol, `| salts that a side remembers | ${TunnelKey.maxSalts} |`)
     assert.include(protocol, `| signals written and not acknowledged | ${Outbox.maxInFlight} |`)
     assert.include(protocol, `| signals in one write | ${Outbox.maxBatch}, and no more lines than that |`)
     assert.include(

@@ -69,7 +69,7 @@ describe("a server that stops and starts again", () => {
     const { answers, begun, stored, resumed } = restart(3)
     assert.deepStrictEqual([answers, begun, resumed], [["hi", "hi"], 1, 1])
     const { joins, version } = JSON.parse(stored[0] ?? "")
-    assert.strictEqual(version, 1)
+    assert.strictEqual(version, 2)
     assert.isAbove(joins, 60)
   })
 

@@ -34,7 +34,7 @@ const sever = (world: SmallWorld.World) =>
     const carry = (from: Connection) =>
       Effect.gen(function* () {
         const first = Option.getOrElse(yield* from.read, () => new Uint8Array(0))
-        const isControl = Frame.toText(first).startsWith("//control")
+        const isControl = !Frame.toText(first).startsWith("//pool")
         if (isControl && closed) return yield* from.reset
         const to = yield* transport.connect(tunnelPort)
         if (isControl) control = Effect.zipRight(from.reset, to.reset)

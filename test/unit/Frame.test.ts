@@ -3,7 +3,7 @@ import * as Either from "effect/Either"
 import * as FastCheck from "effect/FastCheck"
 import * as Frame from "../../src/wire/Frame.js"
 
-const text = FastCheck.stringMatching(/^[ -~]{0,60}$/)
+const message = FastCheck.uint8Array({ maxLength: 300 })
 const sizes = FastCheck.array(FastCheck.integer({ min: 1, max: 9 }), { minLength: 1 })
 
 const pieces = (bytes: Uint8Array, sizes: ReadonlyArray<number>): ReadonlyArray<Uint8Array> => {
@@ -18,28 +18,44 @@ const pieces = (bytes: Uint8Array, sizes: ReadonlyArray<number>): ReadonlyArray<
 
 describe("Frame", () => {
   it.prop(
-    "decodes the encoded lines, whatever the sizes of chunks",
-    [FastCheck.array(text), sizes],
-    ([lines, sizes]) => {
-      const decoder = Frame.makeDecoder({ limit: 64 })
-      const decoded = pieces(Frame.encode(lines), sizes).flatMap((piece) => Either.getOrThrow(decoder.push(piece)))
-      assert.deepStrictEqual(decoded.map(Frame.toText), lines)
+    "decodes the encoded messages, whatever the sizes of chunks",
+    [FastCheck.array(message), sizes],
+    ([messages, sizes]) => {
+      const decoder = Frame.makeDecoder({ limit: 300 })
+      const bytes = Frame.concat(messages.map(Frame.message))
+      const decoded = pieces(bytes, sizes).flatMap((piece) => Either.getOrThrow(decoder.push(piece)))
+      assert.deepStrictEqual(
+        decoded.map((each) => Array.from(each)),
+        messages.map((each) => Array.from(each))
+      )
     }
   )
 
   it.prop(
-    "refuses a line longer than the limit, whether or not it ends",
-    [FastCheck.integer({ min: 1, max: 40 }), sizes, FastCheck.boolean()],
-    ([limit, sizes, ends]) => {
-      const decoder = Frame.makeDecoder({ limit })
-      const bytes = new Uint8Array(limit + 1).fill(0x61)
-      const results = pieces(ends ? Frame.concat([bytes, new Uint8Array([10])]) : bytes, sizes).map(decoder.push)
-      assert.isTrue(results.some(Either.isLeft))
+    "refuses a message longer than the limit by its length, before it arrives",
+    [FastCheck.integer({ min: 1, max: 65_534 })],
+    ([limit]) => {
+      const bytes = Frame.message(new Uint8Array(limit + 1)).subarray(0, Frame.headerLength)
+      assert.isTrue(Either.isLeft(Frame.makeDecoder({ limit }).push(bytes)))
     }
   )
 
-  it.prop("accepts a line of exactly the limit", [FastCheck.integer({ min: 1, max: 40 })], ([limit]) => {
+  it.prop("accepts a message of exactly the limit", [FastCheck.integer({ min: 1, max: 4000 })], ([limit]) => {
     const decoder = Frame.makeDecoder({ limit })
-    assert.isTrue(Either.isRight(decoder.push(new Uint8Array(limit).fill(0x61))))
+    assert.isTrue(Either.isRight(decoder.push(Frame.message(new Uint8Array(limit)))))
   })
+
+  it.prop(
+    "splits lines as they were encoded",
+    [FastCheck.array(FastCheck.stringMatching(/^[ -~]{0,60}$/))],
+    ([lines]) => {
+      const found: Array<string> = []
+      let rest = Frame.encode(lines)
+      for (let cut = Frame.split(rest); cut !== undefined; cut = Frame.split(rest)) {
+        found.push(Frame.toText(cut[0]))
+        rest = cut[1]
+      }
+      assert.deepStrictEqual([found, rest.length], [lines, 0])
+    }
+  )
 })

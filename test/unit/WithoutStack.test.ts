@@ -3,7 +3,7 @@ import * as Either from "effect/Either"
 import * as Schema from "effect/Schema"
 import * as Address from "../../src/core/Address.js"
 import { withoutStack } from "../../src/core/WithoutStack.js"
-import { HandshakeError } from "../../src/wire/Handshake.js"
+import { HandshakeError } from "../../src/wire/HandshakeError.js"
 
 class Plain extends Schema.TaggedError<Plain>()("Plain", { port: Schema.Int }) {}
 class Stackless extends withoutStack(Schema.TaggedError<Stackless>()("Stackless", { port: Schema.Int })) {

@@ -3,14 +3,18 @@
  */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as NodeCrypto from "node:crypto"
-import { Crypto } from "../../transport/Crypto.js"
+import { Crypto, type KeyPair, type Sealing } from "../../transport/Crypto.js"
 
-export const layer: Layer.Layer<Crypto> = Layer.succeed(
-  Crypto,
+export const layer: Layer.Layer<Crypto> = Layer.sync(Crypto, () =>
   Crypto.of({
     randomBytes: (length) => Effect.sync(() => NodeCrypto.randomBytes(length)),
+    hash: (data) => NodeCrypto.createHash("sha256").update(data).digest(),
     hmac: (key, data) => NodeCrypto.createHmac("sha256", key).update(data).digest(),
+    keyPair,
+    seal,
+    open,
     stretch: (secret, salt) =>
       Effect.async((resume) => {
         NodeCrypto.scrypt(secret, salt, 32, scryptOptions, (error, stretched) =>
@@ -25,3 +29,40 @@ export const layer: Layer.Layer<Crypto> = Layer.succeed(
 
 // scrypt needs 128 * N * r bytes, 32 MiB, and Node refuses what reaches its limit, by default 32 MiB.
 const scryptOptions = { N: 2 ** 15, r: 8, p: 1, maxmem: 64 * 1024 * 1024 }
+
+const tagLength = 16
+
+const seal = ({ associated, data, key, nonce }: Sealing): Uint8Array => {
+  const cipher = NodeCrypto.createCipheriv("chacha20-poly1305", key, nonce, { authTagLength: tagLength })
+  cipher.setAAD(associated, { plaintextLength: data.length })
+  return Buffer.concat([cipher.update(data), cipher.final(), cipher.getAuthTag()])
+}
+
+const open = ({ associated, data, key, nonce }: Sealing): Option.Option<Uint8Array> => {
+  const end = data.length - tagLength
+  if (end < 0) return Option.none()
+  const decipher = NodeCrypto.createDecipheriv("chacha20-poly1305", key, nonce, { authTagLength: tagLength })
+  decipher.setAAD(associated, { plaintextLength: end })
+  decipher.setAuthTag(data.subarray(end))
+  const opened = decipher.update(data.subarray(0, end))
+  return Option.as(Option.liftThrowable(() => decipher.final())(), opened)
+}
+
+/** What stands before the 32 bytes of a key in its DER encoding (RFC 8410). */
+const privatePrefix = Buffer.from("302e020100300506032b656e04220420", "hex")
+const publicPrefix = Buffer.from("302a300506032b656e032100", "hex")
+
+const keyPair = (bytes: Uint8Array): KeyPair => {
+  const key = Buffer.concat([privatePrefix, bytes])
+  const privateKey = NodeCrypto.createPrivateKey({ key, format: "der", type: "pkcs8" })
+  const encoded = NodeCrypto.createPublicKey(privateKey).export({ format: "der", type: "spki" })
+  return {
+    publicKey: encoded.subarray(publicPrefix.length),
+    // OpenSSL refuses the points that make the result zero, whatever the private key is.
+    agree: Option.liftThrowable((other) => {
+      const key = Buffer.concat([publicPrefix, other])
+      const publicKey = NodeCrypto.createPublicKey({ key, format: "der", type: "spki" })
+      return NodeCrypto.diffieHellman({ privateKey, publicKey })
+    })
+  }
+}

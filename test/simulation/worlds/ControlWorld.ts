@@ -21,7 +21,10 @@ import * as Address from "../../../src/core/Address.js"
 import * as Deadlines from "../../../src/core/Deadlines.js"
 import * as Frame from "../../../src/wire/Frame.js"
 import * as Handshake from "../../../src/wire/Handshake.js"
-import * as Key from "../../../src/wire/Key.js"
+import * as FirstMessage from "../../../src/wire/FirstMessage.js"
+import type * as Key from "../../../src/wire/Key.js"
+import * as TunnelKey from "../../../src/wire/TunnelKey.js"
+import * as HelloGuard from "../../../src/tunnel/HelloGuard.js"
 import * as NodeDeflate from "../../../src/node/process/NodeDeflate.js"
 import * as Refusals from "../../../src/core/Refusals.js"
 import * as Settings from "../../../src/transport/Settings.js"
@@ -57,11 +60,11 @@ type Fault = { readonly atMillis: number } &
     | { readonly _tag: "Partition"; readonly millis: number }
     /** A side stands still, as under SIGSTOP: no timer and no read of it completes, and its connections stay open. */
     | { readonly _tag: "Stop"; readonly side: Side; readonly millis: number }
-    /** The attacker sends noise, or lines that it recorded on this connection or an earlier one. */
+    /** The attacker sends noise, or messages that it recorded on this connection or an earlier one. */
     | { readonly _tag: "Forge"; readonly count: number }
     /** The attacker delays what it receives. */
     | { readonly _tag: "Hold"; readonly millis: number }
-    /** The attacker drops lines, or sends them behind those that follow them. */
+    /** The attacker drops messages, or sends them behind those that follow them. */
     | { readonly _tag: "Drop" | "Swap"; readonly count: number }
   )
 
@@ -149,7 +152,7 @@ export const scenario: FastCheck.Arbitrary<Scenario> = record({
   }),
   sender: side,
   rates: record({ server: constantFrom(1, 1, 0.8, 1.25), client: constantFrom(1, 1, 0.8, 1.25) }),
-  ahead: record({ server: constantFrom(0, 0, 86_400_000), client: constantFrom(0, 0, -3_600_000) }),
+  ahead: record({ server: constantFrom(0, 0, 150_000), client: constantFrom(0, 0, 150_000) }),
   launches: constantFrom(10, 2000, 6000).chain((until) =>
     oneof(
       { weight: 5, arbitrary: FastCheck.array(nat(until), { minLength: 1, maxLength: 12, size: "max" }) },
@@ -219,12 +222,15 @@ const makeAttacker = (transport: Transport["Type"], listener: Listener) =>
     const recording: Array<Uint8Array> = []
     const pump = (from: Connection, to: Connection, cut: Effect.Effect<void>) =>
       Effect.gen(function* () {
-        const decoder = Frame.makeDecoder({ limit: 65_536 })
+        const decoder = Frame.makeDecoder({ limit: 65_535 })
         let fresh = true
+        /** Bytes of a message that has not ended. */
+        let begun = 0
         let late: Uint8Array = new Uint8Array(0)
-        /** Whole lines, less one that is taken out, or with one behind the others. */
+        /** Whole messages, less one that is taken out, or with one behind the others. */
         const meddle = (bytes: Uint8Array) => {
-          const [first, others] = Frame.split(bytes) ?? [bytes, bytes]
+          const end = Frame.headerLength + (Frame.lengthOf(bytes) ?? 0)
+          const [first, others] = [bytes.subarray(0, end), bytes.subarray(end)]
           if (dropping > 0) {
             dropping--
             return others
@@ -233,9 +239,8 @@ const makeAttacker = (transport: Transport["Type"], listener: Listener) =>
           late = new Uint8Array(0)
           if (swapping === 0 || behind.length > 0) return Frame.concat([bytes, behind])
           swapping--
-          const line = Frame.concat([first, new Uint8Array([0x0a])])
-          if (others.length > 0) return Frame.concat([others, line])
-          late = line
+          if (others.length > 0) return Frame.concat([others, first])
+          late = first
           return others
         }
         while (true) {
@@ -246,20 +251,23 @@ const makeAttacker = (transport: Transport["Type"], listener: Listener) =>
           const bytes = chunk.value.subarray(0, Math.min(chunk.value.length, left))
           left -= bytes.length
           passed += bytes.length
-          const lines = decoder.push(bytes)
-          if (lines._tag === "Right") recording.push(...lines.right)
-          // Only between two lines: within one it would be the same as a cut.
-          const whole = bytes.at(-1) === 0x0a
+          const messages = decoder.push(bytes)
+          const ended = messages._tag === "Right" ? messages.right : []
+          recording.push(...ended)
+          begun += bytes.length - ended.reduce((sum, { length }) => sum + Frame.headerLength + length, 0)
+          // Only between two messages: within one it would be the same as a cut.
+          const whole = begun === 0
           const sent = fresh && whole ? meddle(bytes) : bytes
           if (sent.length > 0) yield* to.write(sent)
           fresh = whole
           if (left <= 0) return yield* cut
+          const forged: Array<Uint8Array> = []
           while (whole && forging > 0) {
             forging--
             const recorded = recording[yield* Random.nextIntBetween(0, recording.length)] ?? new Uint8Array(3)
-            const noise = yield* oneOf(recorded, recorded, recorded.subarray(1), utf8("#i"))
-            yield* to.write(Frame.concat([noise, new Uint8Array([0x0a])]))
+            forged.push(Frame.message(yield* oneOf(recorded, recorded, recorded.subarray(1), utf8("#i"))))
           }
+          if (forged.length > 0) yield* to.write(Frame.concat(forged))
         }
       })
     const carry = (from: Connection) =>
@@ -304,7 +312,10 @@ const program = (scenario: Scenario, network: SimNetwork.SimNetwork) =>
     if (client === undefined || middle === undefined || server === undefined) return yield* Effect.dieMessage("no host")
     const attacker = yield* makeAttacker(middle, yield* middle.listen(middleAddress))
     const listener = yield* server.listen(address)
-    const key = yield* Effect.provide(Key.stretch(Option.some(Redacted.make("key"))), SimCrypto.layer(seed))
+    const key = yield* Effect.provide(TunnelKey.make(Option.some(Redacted.make("key"))), SimCrypto.layer(seed))
+    const salt = yield* Effect.provide(TunnelKey.saltOf(address), SimCrypto.layer(seed))
+    const psk = yield* TunnelKey.derive(key, salt)
+    const guard = yield* HelloGuard.make
     const clocks = {
       server: makeClock(clock, scenario.rates.server, scenario.ahead.server),
       client: makeClock(clock, scenario.rates.client, scenario.ahead.client)
@@ -361,7 +372,8 @@ const program = (scenario: Scenario, network: SimNetwork.SimNetwork) =>
           const before = standing.client
           const resume = before && { keys: before.keys, received: before.bus.received() }
           const agreement = yield* Handshake.accept(connection, {
-            key,
+            psk,
+            salt,
             client: "0123456789abcdef",
             tls: "plain",
             resume
@@ -383,7 +395,7 @@ const program = (scenario: Scenario, network: SimNetwork.SimNetwork) =>
       const parent = yield* Effect.scope
       const greet = (connection: Connection) =>
         Effect.gen(function* () {
-          const newcomer = yield* Handshake.receive(connection, Effect.succeed([key]))
+          const newcomer = yield* FirstMessage.receive(connection, { keys: Effect.succeed([key]), guard })
           if (newcomer._tag === "Join") return
           const candidate = yield* Handshake.challenge(connection, newcomer)
           const { dialect } = candidate

@@ -13,7 +13,10 @@ import type * as Scope from "effect/Scope"
 import * as Address from "../../../src/core/Address.js"
 import * as Deadlines from "../../../src/core/Deadlines.js"
 import * as Handshake from "../../../src/wire/Handshake.js"
-import * as Key from "../../../src/wire/Key.js"
+import type { HandshakeError } from "../../../src/wire/HandshakeError.js"
+import type * as Key from "../../../src/wire/Key.js"
+import * as PoolHandshake from "../../../src/wire/PoolHandshake.js"
+import * as TunnelKey from "../../../src/wire/TunnelKey.js"
 import * as NodeDeflate from "../../../src/node/process/NodeDeflate.js"
 import * as Refusals from "../../../src/core/Refusals.js"
 import * as Settings from "../../../src/transport/Settings.js"
@@ -75,13 +78,13 @@ export interface World {
   readonly attach: (
     host: string,
     who: string
-  ) => Effect.Effect<Attached, Handshake.HandshakeError | Transport.TransportError, Scope.Scope>
+  ) => Effect.Effect<Attached, HandshakeError | Transport.TransportError, Scope.Scope>
   /** Adds a connection to the pool of a session. */
   readonly join: (
     host: string,
     keys: Key.SessionKeys,
     count: number
-  ) => Effect.Effect<Handshake.Entered, Handshake.HandshakeError | TlsError | Transport.TransportError, Scope.Scope>
+  ) => Effect.Effect<PoolHandshake.Entered, HandshakeError | TlsError | Transport.TransportError, Scope.Scope>
   /** The messages of all log lines, oldest first. */
   readonly log: ReadonlyArray<string>
 }
@@ -138,13 +141,18 @@ const make = (options: Options, seed: number, network: SimNetwork.SimNetwork): O
   const attach: World["attach"] = (name, client) =>
     Effect.gen(function* () {
       const connection = yield* connect(name, tunnelPort)
-      const agreement = yield* Handshake.accept(connection, { key: yield* Key.stretch(key), client, tls: "plain" })
+      const salt = yield* TunnelKey.saltOf(tunnelPort)
+      const psk = yield* TunnelKey.derive(yield* TunnelKey.make(key), salt)
+      const agreement = yield* Handshake.accept(connection, { psk, salt, client, tls: "plain" })
       return agreement._tag === "New" ? { connection, ...agreement } : assert.fail("there was nothing to resume")
-    }).pipe(Effect.provide([crypto(), Deadlines.layer, Deflate.layerNone, settings]))
+    }).pipe((attaching) =>
+      // Other random bytes each time: a first message that was seen before is refused.
+      Effect.suspend(() => Effect.provide(attaching, [crypto(), Deadlines.layer, Deflate.layerNone, settings]))
+    )
   const join: World["join"] = (name, keys, count) =>
     Effect.gen(function* () {
       const connection = yield* connect(name, tunnelPort)
-      return yield* Handshake.enter(connection, { keys, count, trust: Option.none() })
+      return yield* PoolHandshake.enter(connection, { keys, count, trust: Option.none() })
     }).pipe(Effect.provide([Deadlines.layer, settings, network.host(name)]))
   const visit = Effect.gen(function* () {
     const connection = yield* connect("visitor", visitorsPort)
