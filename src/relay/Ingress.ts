@@ -1,7 +1,10 @@
 /**
  * Serves TCP visitors: each takes a slot, gets a connection towards a target, and is relayed until one of them closes.
  */
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import { constFalse } from "effect/Function"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
@@ -41,6 +44,11 @@ export interface Options<E extends RefusalError> {
   readonly listener: Transport.Listener
   /** Opens a connection for a visitor: to the other side, or directly to a target. */
   readonly open: (visit: Visit) => Effect.Effect<Transport.Connection, E, Scope.Scope>
+  /**
+   * Whether `open` waits for a client or server that is away. A visitor who ends meanwhile without having sent anything has
+   * left. Defaults to never.
+   */
+  readonly isAway?: (() => boolean) | undefined
   /** What a failure of `open` counts as. */
   readonly refusal: Kind
   /** Whether visitors send a PROXY protocol header first; a visitor without one is refused. */
@@ -55,6 +63,7 @@ export interface Options<E extends RefusalError> {
  * The caller's scope owns the visitors: interrupting this stops accepting and interrupts no visitor.
  */
 export const serve = <E extends RefusalError>({
+  isAway = constFalse,
   listener,
   maxOpening = 1024,
   open,
@@ -66,6 +75,7 @@ export const serve = <E extends RefusalError>({
     const relay = yield* Relay
     const slots = yield* Slots
     const visitOf = yield* makeVisitOf(proxyIn)
+    const whileThere = makeWhileThere(yield* Deadlines, isAway)
     const gate = yield* makeGate(listener, maxOpening)
 
     /** A launch that carries nothing is undone, and its visitor launched again. */
@@ -87,7 +97,7 @@ export const serve = <E extends RefusalError>({
         yield* opened
         return { visit, far }
       })
-      const openFor = (visit: Visit) => Effect.tapError(open(visit), count(refusal))
+      const openFor = (visit: Visit) => Effect.tapError(whileThere(visitor, open(visit)), count(refusal))
       const exchange = (visit: Visit, far: Transport.Connection): Effect.Effect<void, Failure<E>, Scope.Scope> =>
         Effect.catchAll(relay.exchange(visitor, far, { keep }), (error) =>
           error._tag === "FarSilent" && keep
@@ -132,6 +142,55 @@ const makeGate = ({ accept: next }: Transport.Listener, limit: number) =>
     }
     return { accept, leave }
   })
+
+/**
+ * Runs `open` while the visitor is there: the visitor's fiber is interrupted when the visitor resets, and when it ends
+ * without having sent anything while the other side is away.
+ */
+const makeWhileThere =
+  (deadlines: Deadlines["Type"], isAway: () => boolean) =>
+  <A, E, R>(visitor: Transport.Connection, open: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+    Effect.withFiberRuntime((fiber) => {
+      const chunks: Array<Uint8Array> = []
+      let bytes = 0
+      let watching: Fiber.RuntimeFiber<void> | undefined
+      let isDone = false
+      const leave = Effect.sync(() => fiber.unsafeInterruptAsFork(fiber.id()))
+      const receive = Effect.map(visitor.read, (chunk) => {
+        bytes += Option.match(chunk, { onNone: () => 0, onSome: ({ length }) => length })
+        if (Option.isSome(chunk)) chunks.push(chunk.value)
+      })
+      /** Reads, since a reset is seen only behind the bytes that came before it. */
+      const watch = Effect.uninterruptibleMask((restore) => {
+        const next: Effect.Effect<void> = Effect.flatMap(restore(Transport.readable(visitor)), (found) => {
+          if (found === "Failure") return leave
+          if (found === "End") return bytes === 0 && isAway() ? leave : Effect.void
+          if (bytes > maxWaitingBytes) return Effect.void
+          return Effect.zipRight(Effect.ignore(receive), next)
+        })
+        return next
+      })
+      // Most visitors do not wait so long, and cost a timer only.
+      const cancel = deadlines.after(
+        shortWait,
+        Effect.suspend(() =>
+          isDone ? Effect.void : Effect.map(Effect.forkDaemon(watch), (fiber) => (watching = fiber))
+        )
+      )
+      const stop = Effect.suspend(() => {
+        isDone = true
+        cancel()
+        if (watching === undefined) return Effect.void
+        return Effect.map(Fiber.interrupt(watching), () => {
+          for (const chunk of chunks.toReversed()) visitor.unread(chunk)
+        })
+      })
+      return Effect.ensuring(open, stop)
+    })
+
+const shortWait = Duration.millis(100)
+/** Bytes read of a visitor that waits; what comes later stays in the kernel. */
+const maxWaitingBytes = 16 * 1024
 
 /** Returns the visitor of a connection, by the addresses of the connection, or with `proxyIn` by those in its PROXY header. */
 const makeVisitOf = (proxyIn: boolean) =>

@@ -3,7 +3,6 @@
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
-import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -17,7 +16,7 @@ import { Address } from "../core/Address.js"
 import { Meter } from "./Meter.js"
 import { type Bucket, Throttle } from "./Throttle.js"
 import * as Kept from "./Kept.js"
-import type { Connection, TransportError } from "../transport/Transport.js"
+import { type Connection, readable, type TransportError } from "../transport/Transport.js"
 import { withoutStack } from "../core/WithoutStack.js"
 
 /** No byte passed in either direction for `limit`. Both connections were reset. */
@@ -285,16 +284,6 @@ const readKept = (from: Connection, kept: Kept.Kept): Connection["read"] =>
     Effect.zipRight(
       restore(readable(from)),
       Effect.tap(from.read, (chunk) => Effect.sync(() => Option.isSome(chunk) && kept.add(chunk.value)))
-    )
-  )
-
-/** Waits until a read would complete without waiting. */
-const readable = (connection: Connection): Effect.Effect<void> =>
-  Effect.flatMap(Deferred.make<void>(), (seen) =>
-    Effect.acquireUseRelease(
-      connection.watch(() => Deferred.unsafeDone(seen, Effect.void)),
-      () => Deferred.await(seen),
-      (cancel) => cancel
     )
   )
 

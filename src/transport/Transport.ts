@@ -4,6 +4,7 @@
  * of them do what is written here.
  */
 import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as ExecutionStrategy from "effect/ExecutionStrategy"
@@ -205,6 +206,16 @@ export class Transport extends Context.Tag("nodepass/Transport")<
     readonly descriptorLimit: number
   }
 >() {}
+
+/** Waits until a read would complete without waiting, and returns what it would find. Takes nothing. */
+export const readable = (connection: Connection): Effect.Effect<"Bytes" | "End" | "Failure"> =>
+  Effect.flatMap(Deferred.make<"Bytes" | "End" | "Failure">(), (seen) =>
+    Effect.acquireUseRelease(
+      connection.watch((what) => Deferred.unsafeDone(seen, Effect.succeed(what))),
+      () => Deferred.await(seen),
+      (cancel) => cancel
+    )
+  )
 
 /** The same Transport, with another default for `namesFor`. */
 export const withNamesFor = (transport: Transport["Type"], namesFor: Duration.Duration): Transport["Type"] => ({

@@ -38,6 +38,8 @@ export class Router extends Context.Tag("nodepass/Router")<
      * does not take the launch, the connection is reset later.
      */
     readonly open: (visit: Visit) => Effect.Effect<Connection, RouteTimeout, Scope.Scope>
+    /** Whether no session can serve visitors of this side now. */
+    readonly isAway: () => boolean
     /** Adds the session until the scope closes. Visitors go through it while it has a control connection. */
     readonly use: (session: Session["Type"], options?: UseOptions) => Effect.Effect<void, never, Scope.Scope>
     /** The sessions in use, the preferred first. */
@@ -102,6 +104,7 @@ export const layer = (options?: Options): Layer.Layer<Router, never, Deadlines |
           rootSpan("Router.open", () => ({ protocol: visit.protocol, visitor: String(visit.visitor) }))(
             deadlines.limit(attempt(visit), { duration: poolGetTimeout, onTimeout })
           ),
+        isAway: () => !routes.some(isRoutable),
         use: (session, { rank = 0 } = {}) =>
           Effect.asVoid(
             Effect.acquireRelease(

@@ -220,6 +220,7 @@ const throughTunnel = ({ proxyIn }: TunnelConfig) =>
     const drops = yield* DatagramChannel.makeDrops
     return {
       connect: router.open,
+      isAway: router.isAway,
       associate: (visit) =>
         Effect.map(router.open(visit), (connection) => DatagramChannel.overConnection(connection, drops)),
       refusal: "pool",
