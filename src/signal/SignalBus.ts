@@ -97,7 +97,7 @@ export class SignalBus extends Context.Tag("nodepass/SignalBus")<
   }
 >() {}
 
-/** How long `leave` and `suspend` wait for the last bytes to be written. */
+/** How long `leave` waits for the peer to close the connection, and `suspend` for the last bytes to be written. */
 const farewellTimeout = Duration.seconds(1)
 
 /** A bus that continues from a snapshot ends with `Away` when the peer does not come back within `resumeGrace`. */
@@ -117,6 +117,8 @@ export const makeWith = (
     const closed = yield* Deferred.make<never, SignalBusClosed>()
     // Done once nothing more is sent: `Bye` is written, or the bus is suspended.
     const farewell = yield* Deferred.make<void>()
+    /** The control connection that `Bye` is sent on: the peer closes it. */
+    let leaving: Attached | undefined
     const onGraceOver = (reason: Reason) => close(reason)
     const attachment = Attachment.make({ deadlines, grace: resumeGrace, onGraceOver })
     const isAttached = () => attachment.current() !== undefined
@@ -155,11 +157,12 @@ export const makeWith = (
         yield* events.publish(() => ({ _tag: "SessionUp", peer: connection.remote, resumed: received !== undefined }))
         yield* heartbeat.ping
         yield* Effect.forEach([reader.run(attached), writer.run(attached)], Effect.forkScoped, { discard: true })
-        return yield* Deferred.await(attached.lost)
+        const lost = yield* Deferred.await(attached.lost)
+        return leaving === attached ? new ControlLost({ reason: "Stopped" }) : lost
       }).pipe(
         Effect.scoped,
         Effect.tap(({ message, reason }) =>
-          attachment.detach(attached, reason)
+          leaving !== attached && attachment.detach(attached, reason)
             ? events.publish(() => ({ _tag: "SessionLost", why: message, over: false }))
             : Effect.void
         )
@@ -192,10 +195,14 @@ export const makeWith = (
           })
         ),
       leave: Effect.suspend(() => {
-        if (!isAttached()) return Effect.void
+        const attached = attachment.current()
+        if (attached === undefined) return Effect.void
+        leaving = attached
         outbox.putOnce("Bye")
+        // Closed before the peer has read it, the connection could be reset, and the peer would miss it.
+        const closed = Effect.zipRight(Deferred.await(farewell), Deferred.await(attached.lost))
         // A finalizer waits here, uninterruptible.
-        return Effect.ignore(Effect.timeoutOption(Effect.interruptible(Deferred.await(farewell)), farewellTimeout))
+        return Effect.ignore(Effect.timeoutOption(Effect.interruptible(closed), farewellTimeout))
       }),
       suspend: Effect.suspend(() => {
         const kept = { outbox: outbox.snapshot(), received: inbox.received() }

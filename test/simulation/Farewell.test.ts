@@ -34,4 +34,27 @@ describe("a side that stops", () => {
       assert.include(lines.join("\n"), "the peer ended the session")
     }
   )
+
+  it.each(["server", "client"] as const)(
+    "the %s waits for its peer to close the control connection, but not for a dead one",
+    (side) => {
+      const took = (dead: boolean) =>
+        SmallWorld.run({ link: { latency: 100 } }, ({ network, start }) =>
+          Effect.gen(function* () {
+            const scopes = { server: yield* Scope.make(), client: yield* Scope.make() }
+            yield* Scope.extend(start("server", SmallWorld.serverConfig), scopes.server)
+            yield* Scope.extend(start("client", { ...SmallWorld.clientConfig, min: 1 }), scopes.client)
+            yield* seconds(5)
+            if (dead) yield* network.swallow("client", "server")
+            const [took] = yield* Effect.timed(Scope.close(scopes[side], Exit.void))
+            yield* Effect.forEach([scopes.client, scopes.server], (scope) => Scope.close(scope, Exit.void))
+            return Duration.toMillis(took)
+          })
+        )
+      const [alive, dead] = [took(false), took(true)]
+      // There and back.
+      assert.isTrue(alive >= 200 && alive < 1000, `${alive} ms`)
+      assert.isBelow(dead, 1500)
+    }
+  )
 })
