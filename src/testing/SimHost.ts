@@ -32,8 +32,7 @@ export const transport = (world: World, machine: Machine): Transport["Type"] =>
           (!Address.isLoopback(own) || Address.isLoopback(target) || Address.isWildcard(target))
       ),
     bind: (address) => SimDatagrams.open(world, machine, { address }),
-    associate: (peer) => SimDatagrams.open(world, machine, { peer }),
-    descriptorLimit: Infinity
+    associate: (peer) => SimDatagrams.open(world, machine, { peer })
   })
 
 // internal

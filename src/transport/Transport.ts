@@ -202,8 +202,6 @@ export class Transport extends Context.Tag("nodepass/Transport")<
       peer: Address,
       options?: NameOptions
     ) => Effect.Effect<DatagramSocket, TransportError, Scope.Scope>
-    /** How many file descriptors the process may have open; `Infinity` when that is unknown. */
-    readonly descriptorLimit: number
   }
 >() {}
 

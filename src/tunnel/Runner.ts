@@ -8,6 +8,7 @@ import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import type { Address } from "../core/Address.js"
 import * as DatagramChannel from "../relay/DatagramChannel.js"
+import * as Capacity from "../relay/Capacity.js"
 import { Egress } from "../relay/Egress.js"
 import { Targets } from "../relay/Targets.js"
 import * as VisitorPort from "../relay/VisitorPort.js"
@@ -17,7 +18,6 @@ import { Transport, type TransportError } from "../transport/Transport.js"
 import type { ClientConfig, ServerConfig, TunnelConfig } from "../url/TunnelUrl.js"
 import { refuse, type UrlError } from "../url/UrlError.js"
 import * as Client from "./Client.js"
-import * as DescriptorBudget from "./DescriptorBudget.js"
 import * as Failover from "./Failover.js"
 import * as Keyring from "./Keyring.js"
 import { Peers } from "./Peers.js"
@@ -53,6 +53,7 @@ export const open = (config: TunnelConfig, visitors: Scope.Scope) =>
 
 const serve = (config: ServerConfig, visitors: Scope.Scope) =>
   Effect.gen(function* () {
+    const capacity = yield* Capacity.Capacity
     const tls = yield* certificateOf(config)
     const keyring = yield* Keyring.make(config.key)
     const port =
@@ -65,7 +66,7 @@ const serve = (config: ServerConfig, visitors: Scope.Scope) =>
               (address) =>
                 `port ${address.port} is in use, so that mode=0 makes this server send: visitors connect to the client, which listens on its own target address, and reach ${String(address)} here; for visitors on this side, free the port and set mode=1; if it is the service, set mode=2`
             )
-    const tunnelPort = yield* TunnelPort.open(config.tunnel)
+    const tunnelPort = yield* TunnelPort.open(config.tunnel, { limit: Capacity.peerLimit(capacity) })
     const { listener } = tunnelPort
     const receiver = Option.isSome(port) ? "server" : "client"
     if (receiver === "client") yield* checkTargets(config, listener.address)
@@ -84,7 +85,7 @@ const serve = (config: ServerConfig, visitors: Scope.Scope) =>
       Server.run({
         tunnelPort,
         keyring,
-        max: yield* DescriptorBudget.poolLimit(config.max),
+        max: Capacity.poolLimit(capacity, config.max),
         receiver,
         connections: visitors,
         ...tls

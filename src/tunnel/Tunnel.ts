@@ -14,7 +14,6 @@ import type { Address } from "../core/Address.js"
 import * as Deadlines from "../core/Deadlines.js"
 import * as EventBus from "../core/EventBus.js"
 import * as Refusals from "../core/Refusals.js"
-import * as DescriptorBudget from "./DescriptorBudget.js"
 import type { TunnelEvent } from "../core/TunnelEvent.js"
 import * as PoolFactory from "../pool/PoolFactory.js"
 import * as PoolPolicy from "../pool/PoolPolicy.js"
@@ -36,6 +35,7 @@ import { Transport, withNamesFor } from "../transport/Transport.js"
 import * as Parameter from "../url/Parameter.js"
 import type { TunnelConfig } from "../url/TunnelUrl.js"
 import * as Deflate from "../wire/Deflate.js"
+import * as CapacityCheck from "./CapacityCheck.js"
 import { Checkpoint, type Status } from "./Checkpoint.js"
 import type * as Keyring from "./Keyring.js"
 import * as Peers from "./Peers.js"
@@ -175,7 +175,7 @@ const make = (config: TunnelConfig) =>
       phase.isStopping = true
       return Exit.isFailure(exit) && !Exit.isInterrupted(exit) ? Effect.void : drain
     })
-    yield* DescriptorBudget.check(config)
+    yield* CapacityCheck.check(config)
     const runner = (phase.runner = yield* Runner.open(config, visitors))
     yield* Effect.logInfo(`relay: ${relay.description}`)
 

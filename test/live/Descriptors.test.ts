@@ -33,7 +33,7 @@ const answered = async (socket: Net.Socket) => {
 
 describe.skipIf(process.platform !== "linux")("a process with 128 file descriptors", () => {
   it.each(["server", "client"] as const)(
-    "serves the next visitor soon after 300 at once have left, with visitors at the %s",
+    "serves the next visitor within 2 seconds after 300 at once have left, with visitors at the %s",
     { timeout: 120_000 },
     async (receiver) => {
       const world = makeWorld()
@@ -51,18 +51,19 @@ describe.skipIf(process.platform !== "linux")("a process with 128 file descripto
         await client.line(/ connected /)
         assert.strictEqual(await answered(world.connect(port)), "question")
 
-        const crowd = Array.from({ length: 300 }, () => world.connect(port))
-        await Promise.allSettled(crowd.map((socket) => once(socket, "connect")))
-        for (const socket of crowd) socket.write("question")
-        // Some have an answer, and the others wait.
-        await Promise.any(crowd.map((socket) => once(socket, "data")))
-        for (const socket of crowd) socket.destroy()
-        // It was 32 seconds and more.
-        const lag = Lag.watch()
-        const begun = performance.now()
-        // Refused while the slots of the crowd are still held.
-        while ((await answered(world.connect(port)).catch(() => "refused")) === "refused") continue
-        assert.isAtMost(performance.now() - begun, 10_000 + lag())
+        // It was 32 seconds and more. The machine can only add to it.
+        await Lag.within(2000, async () => {
+          const crowd = Array.from({ length: 300 }, () => world.connect(port))
+          await Promise.allSettled(crowd.map((socket) => once(socket, "connect")))
+          for (const socket of crowd) socket.write("question")
+          // Some have an answer, and the others wait.
+          await Promise.any(crowd.map((socket) => once(socket, "data")))
+          for (const socket of crowd) socket.destroy()
+          const begun = performance.now()
+          // Refused while the slots of the crowd are still held.
+          while ((await answered(world.connect(port)).catch(() => "refused")) === "refused") continue
+          return performance.now() - begun
+        })
         assert.include(
           server.log(),
           "the limit of 128 file descriptors is too low for slot=1001 and max=999: it is enough for about 24 visitors"

@@ -5,7 +5,9 @@ import type * as Arr from "effect/Array"
 import * as Effect from "effect/Effect"
 import * as Scope from "effect/Scope"
 import * as Address from "../../core/Address.js"
+import * as Capacity from "../../relay/Capacity.js"
 import type { Listener, ListenOptions, Transport } from "../../transport/Transport.js"
+import * as Descriptors from "../socket/Descriptors.js"
 import * as Errno from "../socket/Errno.js"
 import * as EveryAddress from "../socket/EveryAddress.js"
 import type * as NodeHosts from "../socket/NodeHosts.js"
@@ -18,9 +20,10 @@ import * as Sockets from "./ffi/Sockets.js"
 
 /** See `Transport`. */
 export const listen =
-  (kernel: Kernel, resolver: Resolver, descriptorLimit: number): Transport["Type"]["listen"] =>
+  (kernel: Kernel, resolver: Resolver): Transport["Type"]["listen"] =>
   (address, options) => {
-    const firstReserved = options?.port === "visitors" ? descriptorLimit - reserveOf(descriptorLimit) : Infinity
+    const descriptors = Descriptors.limit()
+    const firstReserved = options?.port === "visitors" ? descriptors - Capacity.reserveOf(descriptors) : Infinity
     const open = (ipAddress: NodeHosts.IpAddress, port: number) => openPort(kernel, address, ipAddress, port)
     const everywhere = (host: string) =>
       host === ipv4Wildcard.host
@@ -46,12 +49,6 @@ const exhaustedRetryMillis = 20
 const warningIntervalMillis = 60_000
 /** Connections that a port with `admit` takes from its backlog until the other ports had their turn. */
 const admissionsPerTurn = 32
-
-/**
- * Descriptors that visitors leave to others. The system gives out the lowest number that is unused, so those with the
- * highest numbers stay unused until the others are in use.
- */
-const reserveOf = (limit: number): number => Math.floor(Math.min(256, Math.max(Math.min(64, 0.4 * limit), limit / 8)))
 
 const ipv4Wildcard: NodeHosts.IpAddress = { host: "0.0.0.0", family: 4 }
 

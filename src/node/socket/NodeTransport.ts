@@ -6,7 +6,6 @@ import * as Layer from "effect/Layer"
 import * as Net from "node:net"
 import type * as Address from "../../core/Address.js"
 import { Transport } from "../../transport/Transport.js"
-import * as Descriptors from "./Descriptors.js"
 import { destroy, fromSocket, reset, socketOptions } from "./NodeConnection.js"
 import type * as NodeBuffer from "./NodeBuffer.js"
 import * as NodeDatagrams from "./NodeDatagrams.js"
@@ -31,8 +30,7 @@ export const make = (options?: Options): Transport["Type"] => {
     secure,
     reaches: Resolver.reaches(resolver),
     bind: NodeDatagrams.bind(resolver),
-    associate: NodeDatagrams.associate(resolver),
-    descriptorLimit: Descriptors.limit()
+    associate: NodeDatagrams.associate(resolver)
   })
 }
 
