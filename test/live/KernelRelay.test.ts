@@ -156,6 +156,32 @@ describe.runIf(process.platform === "linux")("on Linux", () => {
       })
     )
 
+    it.live("threads that start, move bulk and end, again and again, leave nothing", () =>
+      Effect.gen(function* () {
+        // The poller stays open once the kernel is loaded.
+        yield* Effect.orDie(kernel)
+        const before = descriptors()
+        yield* Effect.repeatN(
+          withReactor(() =>
+            Effect.gen(function* () {
+              const isMoving = yield* Deferred.make<void>()
+              const { exchange, target, visitor } = yield* line
+              yield* Effect.fork(Effect.ignore(exchange))
+              yield* Effect.fork(Effect.ignore(Effect.forever(visitor.write(pattern(65_536)))))
+              yield* Effect.fork(
+                Effect.ignore(Effect.forever(Effect.zipRight(target.read, Deferred.succeed(isMoving, void 0))))
+              )
+              yield* Deferred.await(isMoving)
+              yield* Effect.replicateEffect(turn, 20)
+            })
+          ),
+          7
+        )
+        yield* turn
+        assert.isAtMost(descriptors(), before)
+      })
+    )
+
     it.live(
       "when a thread fails, its exchanges are reset and counted, and another thread serves the next exchange",
       () =>
@@ -180,7 +206,7 @@ describe.runIf(process.platform === "linux")("on Linux", () => {
                 )
               )
               yield* Deferred.await(isMoving)
-              yield* reactor.kill
+              yield* reactor.fail
               const failures = yield* Effect.replicateEffect(reactor.failure, 2)
               assert.strictEqual(
                 failures.reduce((sum, { exchanges }) => sum + exchanges, 0),

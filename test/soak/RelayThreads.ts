@@ -126,7 +126,7 @@ const world = Effect.fnUntraced(function* ({ seed, tls, visitors }: Options) {
   yield* server.ready
 
   const kill = Effect.zipRight(
-    reactor.kill,
+    reactor.fail,
     Effect.sync(() => kills++)
   )
   yield* Effect.forkScoped(

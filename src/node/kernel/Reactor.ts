@@ -21,7 +21,7 @@ export interface Reactor {
   /** Completes when a thread has failed: each failure is taken once. */
   readonly failure: Effect.Effect<ThreadFailure>
   /** Ends the threads as a fault in them would. For tests. */
-  readonly kill: Effect.Effect<void>
+  readonly fail: Effect.Effect<void>
 }
 
 export interface ThreadFailure {
@@ -90,7 +90,7 @@ const open = (kernel: Kernel, maxThreads: number) => {
       take()
       return Effect.sync(() => failureListeners.delete(take))
     }),
-    kill: Effect.suspend(() => Effect.forEach(threads, ({ kill }) => kill, { discard: true }))
+    fail: Effect.suspend(() => Effect.forEach(threads, ({ fail }) => fail, { discard: true }))
   }
   const close = Effect.suspend(() => {
     isClosed = true

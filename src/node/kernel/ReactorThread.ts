@@ -54,8 +54,8 @@ export interface ReactorThread {
   readonly begin: BeginExchange
   /** Resets all exchanges and ends the thread. Completes when it has exited. */
   readonly stop: Effect.Effect<void>
-  /** Ends the thread as a fault in it would. For tests. */
-  readonly kill: Effect.Effect<void>
+  /** Ends the thread as a fault in it would. Completes when it has exited. For tests. */
+  readonly fail: Effect.Effect<void>
 }
 
 export interface ThreadExit {
@@ -144,14 +144,25 @@ export const start = (kernel: Kernel, onExit: (exit: ThreadExit) => void): React
 
   // The end of the thread
 
-  const requestStop = () => {
-    if (!hasExited) end.send({ _tag: "StopWorker" })
+  /** Completes when the thread has exited. */
+  const endBy = (_tag: "FailWorker" | "StopWorker") =>
+    Effect.async<void>((resume) => {
+      if (hasExited) return resume(Effect.void)
+      worker.ref()
+      exitListeners.add(() => resume(Effect.void))
+      end.send({ _tag })
+    })
+  /** Node terminates its threads when the process exits. This one leaves its loop first: none is to end within a call of C. */
+  const stopAtExit = () => {
+    if (hasExited) return
+    end.send({ _tag: "StopWorker" })
+    if (isReady) Atomics.wait(sharedState.ended, 0, 0, exitWaitMillis)
   }
   const cleanUp = () => {
     receiveReports()
     end.close()
     hasExited = true
-    process.off("exit", requestStop)
+    process.off("exit", stopAtExit)
     const exchanges = running.size
     cause ??= new Error("the thread ended")
     for (const slot of running.keys()) finish(slot, { _tag: "ThreadExited", cause })
@@ -169,25 +180,20 @@ export const start = (kernel: Kernel, onExit: (exit: ThreadExit) => void): React
     })
     .on("exit", cleanUp)
     .unref()
-  // Node waits for its threads when the process exits. This one ends when it is stopped.
-  process.on("exit", requestStop)
+  process.on("exit", stopAtExit)
 
   return {
     load: () => running.size,
     begin,
-    stop: Effect.async<void>((resume) => {
-      if (hasExited) return resume(Effect.void)
-      worker.ref()
-      exitListeners.add(() => resume(Effect.void))
-      requestStop()
-    }),
-    kill: Effect.promise(async () => {
-      await worker.terminate()
-    })
+    stop: endBy("StopWorker"),
+    fail: endBy("FailWorker")
   }
 }
 
 // internal
+
+/** How long the exit of the process waits for a thread at most. It takes microseconds, unless the machine is busy. */
+const exitWaitMillis = 1000
 
 interface Running {
   readonly sockets: readonly [near: DetachedSocket, far: DetachedSocket]

@@ -78,5 +78,7 @@ const runCommand = (exchanges: WorkerExchanges.WorkerExchanges, command: Exclude
       return exchanges.grant(command)
     case "AbortExchange":
       return exchanges.abort(command.slot)
+    case "FailWorker":
+      throw new Error("the thread was to fail")
   }
 }

@@ -51,8 +51,13 @@ export interface StopWorker {
   readonly _tag: "StopWorker"
 }
 
+/** Ends the worker by an exception, as a fault in it would. For tests. */
+export interface FailWorker {
+  readonly _tag: "FailWorker"
+}
+
 /** From the owner to the worker. */
-export type Command = BeginExchange | GrantBytes | AbortExchange | StopWorker
+export type Command = BeginExchange | GrantBytes | AbortExchange | StopWorker | FailWorker
 
 /** How an exchange ended. `Done`: both sides half-closed, and each end was forwarded. After all others both sides are reset. */
 export type ExchangeResult =

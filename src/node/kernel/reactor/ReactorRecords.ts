@@ -38,6 +38,8 @@ export const encodeCommand = (command: Command, isAttached: boolean): ReadonlyAr
       return [kinds.abort, command.slot]
     case "StopWorker":
       return [kinds.stop]
+    case "FailWorker":
+      return [kinds.fail]
   }
 }
 
@@ -45,6 +47,7 @@ export const encodeCommand = (command: Command, isAttached: boolean): ReadonlyAr
 export const decodeCommand = (record: ReadonlyArray<number>, attachment: () => Attachment | undefined): Command => {
   const [kind = 0, slot = 0] = record
   if (kind === kinds.stop) return { _tag: "StopWorker" }
+  if (kind === kinds.fail) return { _tag: "FailWorker" }
   if (kind === kinds.abort) return { _tag: "AbortExchange", slot }
   if (kind === kinds.grant) {
     const [, , side = 0, bytes = 0] = record
@@ -79,7 +82,7 @@ export const decodeReport = ([slot = 0, kind = 0, at = 0, read = 0, errno = 0]: 
 
 // internal
 
-const kinds = { begin: 1, beginAttached: 2, abort: 3, stop: 4, grant: 5 } as const
+const kinds = { begin: 1, beginAttached: 2, abort: 3, stop: 4, grant: 5, fail: 6 } as const
 const results = ["Done", "Idle", "Aborted", "Broken"] as const
 /** Stands where a result does. */
 const grantRequested = results.length

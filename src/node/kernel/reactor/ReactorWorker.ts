@@ -35,12 +35,13 @@ if (parentPort !== null && isData(workerData)) {
     const received: { readonly message: Attachment } | undefined = receiveMessageOnPort(port)
     return received?.message
   }
+  const state = SharedState.make(sharedState)
+  const end = ReactorProtocol.workerEnd(ReactorProtocol.make(protocol), { libc, ownerWake, receiveAttachment })
   port.postMessage("Ready")
-  EpollLoop.run({
-    libc,
-    openSsl,
-    sharedState: SharedState.make(sharedState),
-    workerWake,
-    end: ReactorProtocol.workerEnd(ReactorProtocol.make(protocol), { libc, ownerWake, receiveAttachment })
-  })
+  try {
+    EpollLoop.run({ libc, openSsl, sharedState: state, workerWake, end })
+  } finally {
+    Atomics.store(state.ended, 0, 1)
+    Atomics.notify(state.ended, 0)
+  }
 }

@@ -27,13 +27,16 @@ export interface SharedState {
    * but none is closed twice.
    */
   readonly descriptors: Int32Array
+  /** One cell: `1` once the worker has left its loop. */
+  readonly ended: Int32Array
 }
 
-export const make = (memory = new SharedArrayBuffer(descriptorsOffset + places * 4)): SharedState => ({
+export const make = (memory = new SharedArrayBuffer(endedOffset + 4)): SharedState => ({
   memory,
   bytes: new Float64Array(memory, 0, maxExchanges * 2),
   bios: new BigUint64Array(memory, biosOffset, 2),
-  descriptors: new Int32Array(memory, descriptorsOffset, places)
+  descriptors: new Int32Array(memory, descriptorsOffset, places),
+  ended: new Int32Array(memory, endedOffset, 1)
 })
 
 /** The place of the epoll's descriptor in `descriptors`. */
@@ -44,3 +47,4 @@ export const epollPlace = maxPipes * 2
 const places = epollPlace + 1
 const biosOffset = maxExchanges * 16
 const descriptorsOffset = biosOffset + 16
+const endedOffset = descriptorsOffset + places * 4

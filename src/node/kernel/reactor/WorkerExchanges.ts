@@ -192,6 +192,5 @@ const interestOf = (incoming: Pump.Pump, outgoing: Pump.Pump): number => {
   return (mayRead ? epoll.in : 0) | (Pump.isFull(outgoing) ? epoll.out : 0)
 }
 
-/** Also the longest wait for events: `Worker.terminate` takes effect when the wait ends. */
 const maxSweepMillis = 1000
 const minSweepMillis = 10
