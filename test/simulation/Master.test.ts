@@ -417,7 +417,7 @@ describe("Master", () => {
         const server = yield* master.create({ url: "server://k@master:1/master:8080?mode=1", alias: "s" })
         assert.deepInclude(server, { status: "running", serving: false, reason: "no client has connected yet" })
         const since = (yield* master.events.last(1000)).length
-        yield* Effect.sleep("4 seconds")
+        yield* Effect.sleep("3 seconds")
         for (const { id } of [server, client]) {
           assert.deepInclude(yield* master.get(id), { status: "running", serving: true, reason: "" })
         }
