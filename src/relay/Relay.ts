@@ -40,7 +40,7 @@ export class RelayIdle extends withoutStack(
  */
 export class FarSilent extends Schema.TaggedError<FarSilent>()("FarSilent", { far: Address }) {
   override get message(): string {
-    return `nothing came over the pool connection with ${String(this.far)}`
+    return `the pool connection to ${String(this.far)} carried nothing`
   }
 }
 
