@@ -75,7 +75,9 @@ const perform = (action: Exclude<Action, { readonly _tag: "SaveProfile" }>, { cl
           Effect.zipRight(printInstance(instance), isStart(action.action) ? expectRunning(instance) : Effect.void)
       )
     case "Set":
-      return Effect.flatMap(change(action, client), printInstance)
+      return Effect.tap(change(action, client), printInstance).pipe(
+        Effect.flatMap((instance) => (Option.isSome(action.url) ? expectRunning(instance) : Effect.void))
+      )
     case "Remove":
       return instances.remove({ path: { id: action.id } })
     case "Logs":
@@ -88,7 +90,9 @@ const perform = (action: Exclude<Action, { readonly _tag: "SaveProfile" }>, { cl
       return Effect.flatMap(instances.versions({ path: { id: action.id } }), print(Table.versions))
     case "Rollback": {
       const { id, version } = action
-      return Effect.flatMap(instances.rollback({ path: { id }, payload: { version } }), printInstance)
+      return Effect.tap(instances.rollback({ path: { id }, payload: { version } }), printInstance).pipe(
+        Effect.flatMap(expectRunning)
+      )
     }
     case "Events":
       return Stream.runForEach(client.events, (event) => Console.log(json ? JSON.stringify(event) : eventLine(event)))

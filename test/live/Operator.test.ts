@@ -60,6 +60,9 @@ describe("the commands that operate a master", () => {
         [1, `nodepass: instance ${busyId}: listen 127.0.0.1:${used}: address already in use\n`]
       )
       assert.strictEqual((await nodepass("instances", "restart", busyId)).code, 1)
+      const busyUrl = `client://127.0.0.1:${used}/127.0.0.1:9?mode=1&slot=3`
+      assert.strictEqual((await nodepass("instances", "set", "--url", busyUrl, busyId)).code, 1)
+      assert.strictEqual((await nodepass("instances", "rollback", busyId, "1")).code, 1)
       assert.strictEqual((await nodepass("instances", "rm", busyId)).code, 0)
 
       const events = world.start(["events"], env)
