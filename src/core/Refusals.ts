@@ -30,6 +30,8 @@ export interface Options {
   readonly details?: Readonly<Record<string, string>> | undefined
   /** How many were refused. Defaults to `1`. */
   readonly times?: number | undefined
+  /** Of the line that is logged. `info` is for a refusal that may be part of what was asked for. Defaults to `warning`. */
+  readonly level?: "warning" | "info" | undefined
 }
 
 export interface RefusalError {
@@ -38,8 +40,8 @@ export interface RefusalError {
   readonly reason?: unknown
 }
 
-/** Time between two warnings of one kind. */
-const warningMillis = 60_000
+/** Time between two lines of one kind and level. */
+const lineMillis = 60_000
 
 export const make: Effect.Effect<Refusals["Type"], never, EventBus> = Effect.map(EventBus, (events) => {
   const counts: Record<Kind, number> = {
@@ -55,24 +57,24 @@ export const make: Effect.Effect<Refusals["Type"], never, EventBus> = Effect.map
     evicted: 0,
     datagram: 0
   }
-  /** The last warning of each kind, and how many refusals were logged at debug since. */
-  const warned = new Map<string, { at: number; suppressed: number }>()
+  /** The last line of each kind and level, and how many refusals were logged at debug since. */
+  const logged = new Map<string, { at: number; suppressed: number }>()
   return Refusals.of({
     count: (kind, error, options) =>
       Effect.flatMap(Clock.currentTimeMillis, (now) => {
-        const times = options?.times ?? 1
+        const { level = "warning", times = 1 } = options ?? {}
         counts[kind] += times
         const published = events.publish(() => ({ _tag: "Refused", kind, why: error.message, times }))
-        const same = `${kind} ${error._tag} ${String(error.reason)}`
-        const last = warned.get(same)
-        if (last !== undefined && now - last.at < warningMillis) {
+        const same = `${level} ${kind} ${error._tag} ${String(error.reason)}`
+        const last = logged.get(same)
+        if (last !== undefined && now - last.at < lineMillis) {
           last.suppressed += times
           const line = Effect.annotateLogs(Effect.logDebug(error.message), { refused: kind, ...options?.details })
           return Effect.zipRight(ifDebug(line), published)
         }
-        warned.set(same, { at: now, suppressed: times - 1 })
+        logged.set(same, { at: now, suppressed: times - 1 })
         const suppressed = last !== undefined && last.suppressed > 0 ? { suppressed: String(last.suppressed) } : {}
-        return Effect.logWarning(error.message).pipe(
+        return (level === "info" ? Effect.logInfo : Effect.logWarning)(error.message).pipe(
           Effect.annotateLogs({ refused: kind, ...options?.details, ...suppressed }),
           Effect.zipRight(published)
         )

@@ -101,6 +101,8 @@ const makeControl = (options: Options) =>
     /** The control connection, and the newest key when it began. */
     let current: { readonly connection: Connection; readonly newest: TunnelKey.TunnelKey } | undefined
     let replaced = false
+    /** Whether the last control connection was authenticated by a key that is not the newest. */
+    let usedPreviousKey = false
     /** What the log says of the protection of visitors' data. */
     let told = ""
 
@@ -147,6 +149,7 @@ const makeControl = (options: Options) =>
         })
         const { dialect, keys } = agreement
         current = { connection, newest: inForce[0] }
+        usedPreviousKey = key !== inForce[0]
         yield* replaceOutdated(yield* keyring.inForce)
         if (agreement._tag === "New") {
           const { session } = yield* begin(agreement, key)
@@ -171,6 +174,8 @@ const makeControl = (options: Options) =>
         replaced = false
         return was
       },
+      /** Whether the last control connection used a key that was replaced here. The server resets it when it replaces that key. */
+      usedPreviousKey: () => usedPreviousKey,
       /** Whether there is a session to resume. */
       isResumable: () => resumable() !== undefined
     }
@@ -216,14 +221,18 @@ const makeReport = ({ address }: Options, control: Control) =>
         return Effect.annotateLogs(log, { server: String(address) })
       }
       const left = error._tag === "ControlLost" && error.reason === "Left"
-      const line =
-        control.isResumable() && !left
-          ? `connection lost: ${error.message}; the session can be resumed within ${Duration.format(resumeGrace)}`
-          : `${Option.isNone(connected) ? "no session" : "session over"}: ${error.message}${otherwise(error)}`
+      const resumable = control.isResumable() && !left
+      const keyEnded =
+        resumable && error._tag === "ControlLost" && error.reason === "Reset" && control.usedPreviousKey()
+      const why = keyEnded ? `${error.message}, and used a previous tunnel key` : error.message
+      const line = resumable
+        ? `connection lost: ${why}; the session can be resumed within ${Duration.format(resumeGrace)}`
+        : `${Option.isNone(connected) ? "no session" : "session over"}: ${error.message}${otherwise(error)}`
       const isRepeated = Option.isNone(connected) && last === error.message
       last = error.message
-      // A server that ends the session does so on purpose.
-      const log = isRepeated ? Effect.logDebug(line) : left ? Effect.logInfo(line) : Effect.logWarning(line)
+      // A server that ends the session, or the time of a replaced key, does so on purpose.
+      const isWished = left || keyEnded
+      const log = isRepeated ? Effect.logDebug(line) : isWished ? Effect.logInfo(line) : Effect.logWarning(line)
       return Effect.annotateLogs(log, { server: String(address) })
     }
   })

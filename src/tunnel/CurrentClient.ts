@@ -10,9 +10,11 @@ import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
+import type { Address } from "../core/Address.js"
 import * as AcceptingPool from "../pool/AcceptingPool.js"
 import { PoolFactory } from "../pool/PoolFactory.js"
 import type * as SignalBus from "../signal/SignalBus.js"
+import * as NetworkPrefix from "../relay/NetworkPrefix.js"
 import { SignalBusFactory } from "../signal/SignalBusFactory.js"
 import { Settings } from "../transport/Settings.js"
 import type { Connection } from "../transport/Transport.js"
@@ -175,6 +177,18 @@ export const resetOutdated = ({ state }: CurrentClient, inForce: Keyring.InForce
   state._tag !== "Ending" && Option.isSome(state.control) && !inForce.includes(state.control.value.key)
     ? state.control.value.connection.reset
     : Effect.void
+
+/**
+ * Whether the client is away and was last connected from the network of this peer. If it does not come back, there is a
+ * warning: see `attach`.
+ */
+export const mayReturnFrom = ({ session, state }: CurrentClient, peer: Address): boolean =>
+  state._tag === "Serving" &&
+  !session.isAttached() &&
+  Option.exists(
+    state.control,
+    ({ connection }) => NetworkPrefix.ofTcpPeer(connection.remote) === NetworkPrefix.ofTcpPeer(peer)
+  )
 
 // internal
 

@@ -43,6 +43,8 @@ export interface Arrival {
 export interface Options<R> {
   /** The tunnel keys in force. */
   readonly keys: Effect.Effect<ReadonlyArray<TunnelKey>>
+  /** Whether this peer may be a client whose tunnel key was replaced first. It tries its newest key before the previous one. */
+  readonly mayHaveNewerKey: (peer: Address) => boolean
   /** Handles a client that has proved that it knows a tunnel key. */
   readonly onClient: (arrival: Arrival, candidate: Handshake.Candidate) => Effect.Effect<void, RefusalError, R>
   /** Handles a pool connection, which claims to belong to a session. */
@@ -70,7 +72,8 @@ export const serve = <R>(
       const authenticated = Effect.sync(() => peer.leave("authenticated"))
       const refuse = (error: RefusalError) =>
         refusals.count(error instanceof TunnelGate.PeersDropped ? "dropped" : "handshake", error, {
-          details: { peer: String(connection.remote) }
+          details: { peer: String(connection.remote) },
+          level: error.reason === "WrongKey" && options.mayHaveNewerKey(connection.remote) ? "info" : "warning"
         })
       return receive(connection).pipe(
         Effect.flatMap((newcomer) =>

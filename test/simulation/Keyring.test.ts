@@ -9,6 +9,8 @@ import { clientConfig, serverConfig } from "./worlds/SmallWorld.js"
 
 const seconds = (count: number) => Effect.sleep(Duration.seconds(count))
 const replace = ({ replaceKey }: Tunnel.Tunnel["Type"], key: string) => replaceKey(Option.some(Redacted.make(key)))
+/** A key that is the subject of no warning. */
+const strong = (letter: string) => Option.some(Redacted.make(`q3f7n5x2k6w4m2z7t5r3b6h4c${letter}`))
 
 describe("a replaced tunnel key", () => {
   it("admits pool connections to a session that it authenticated, during the grace period only", () => {
@@ -69,6 +71,34 @@ describe("a replaced tunnel key", () => {
     assert.deepStrictEqual(new Set(answers), new Set(["hi"]))
     assert.strictEqual(log.filter((line) => line === "connected").length, 1)
     assert.notInclude(log.join("\n"), "offered a pool connection for a session that is over")
+  })
+
+  it.each([
+    ["server", "client"],
+    ["client", "server"]
+  ] as const)("causes no warning, on either side, replaced on the %s first", (...sides) => {
+    const settings = { keyGrace: Duration.seconds(5) }
+    const { log, warnings } = SmallWorld.run({ link: { latency: 10 }, settings }, ({ log, start, visit, warnings }) =>
+      Effect.gen(function* () {
+        const tunnels = {
+          server: yield* start("server", { ...serverConfig, key: strong("a") }),
+          client: yield* start("client", { ...clientConfig, key: strong("a") })
+        }
+        yield* tunnels.client.ready
+        for (const [key, between] of [["b", 0] as const, ["c", 1] as const, ["d", 4] as const]) {
+          for (const side of sides) {
+            yield* tunnels[side].replaceKey(strong(key))
+            yield* seconds(between)
+            yield* visit
+          }
+          yield* seconds(8)
+          yield* visit
+        }
+        return { warnings: warnings.slice(), log: log.slice() }
+      })
+    )
+    assert.deepStrictEqual(warnings, [], log.join("\n"))
+    assert.include(log, "connected again")
   })
 
   it("is the subject of one warning when it is weak or missing, as the first key is", () => {

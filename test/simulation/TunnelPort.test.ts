@@ -322,7 +322,12 @@ describe("many unauthenticated peers on the tunnel port", () => {
           const key = yield* Effect.provide(TunnelKey.make(Option.none()), SimCrypto.layer(seed))
           const unexpected = () => Effect.die("none of them knows the key")
           yield* Effect.forkScoped(
-            TunnelPort.serve(port, { keys: Effect.succeed([key]), onClient: unexpected, onJoin: unexpected })
+            TunnelPort.serve(port, {
+              keys: Effect.succeed([key]),
+              mayHaveNewerKey: () => false,
+              onClient: unexpected,
+              onJoin: unexpected
+            })
           )
           let here = 0
           let peak = 0

@@ -7,6 +7,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
+import * as LogLevel from "effect/LogLevel"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
@@ -87,6 +88,8 @@ export interface World {
   ) => Effect.Effect<PoolHandshake.Entered, HandshakeError | TlsError | Transport.TransportError, Scope.Scope>
   /** The messages of all log lines, oldest first. */
   readonly log: ReadonlyArray<string>
+  /** The messages of those that are warnings or errors. */
+  readonly warnings: ReadonlyArray<string>
 }
 
 export interface Options {
@@ -104,12 +107,16 @@ export interface Options {
 export const run = <A, E>(options: Options, program: (world: World) => Effect.Effect<A, E, Scope.Scope>): A => {
   const { link, seed = 11, turn } = options
   const log: Array<string> = []
-  const logger = Logger.make(({ message }) => void log.push(String(message)))
+  const warnings: Array<string> = []
+  const logger = Logger.make(({ logLevel, message }) => {
+    log.push(String(message))
+    if (LogLevel.greaterThanEqual(logLevel, LogLevel.Warning)) warnings.push(String(message))
+  })
   return Simulated.run({ seed, link, turn, maxSteps: 20_000_000 }, ({ network }) =>
     Effect.gen(function* () {
       const transport = yield* Effect.provide(Transport.Transport, network.host("target"))
       yield* Effect.forkScoped(Transport.serve(yield* transport.listen(target), greet))
-      return yield* program({ ...make(options, seed, network), network, log })
+      return yield* program({ ...make(options, seed, network), network, log, warnings })
     }).pipe(Effect.provide(Logger.replace(Logger.defaultLogger, logger)))
   )
 }
@@ -118,7 +125,11 @@ export const run = <A, E>(options: Options, program: (world: World) => Effect.Ef
 const greet = (connection: Transport.Connection) =>
   connection.read.pipe(Effect.zipRight(connection.write(utf8("hi"))), Effect.zipRight(connection.end), Effect.ignore)
 
-const make = (options: Options, seed: number, network: SimNetwork.SimNetwork): Omit<World, "network" | "log"> => {
+const make = (
+  options: Options,
+  seed: number,
+  network: SimNetwork.SimNetwork
+): Omit<World, "network" | "log" | "warnings"> => {
   const settings = Settings.layer(options.settings)
   let host = 0
   const crypto = () => SimCrypto.layer(seed * 1000 + host++)
