@@ -2,14 +2,19 @@
  * The memory of both processes of a tunnel, over rounds of many visitors: each asks for an echo and leaves.
  *
  * Resident memory rises until V8's heaps have the size that the load asks for, and then rises and falls with its
- * collections. So its peak in each round is compared, after a round to warm up. What is in use shows what is kept of visitors.
+ * collections. So its peak in each round is compared, after visitors to warm up. What is in use shows what is kept of visitors.
  */
 import * as Net from "node:net"
 import * as Timers from "node:timers/promises"
 import { echoing, makeWorld, readAll, tunnel } from "../live/command/Nodepass.js"
 import * as ProcessMemory from "./ProcessMemory.js"
 
-/** After the round to warm up. */
+/**
+ * Visitors before the first round. Until then V8 compiles what visitors run, 1 MiB more, and forgets what only the start ran;
+ * afterwards nothing grows, see docs/performance.md.
+ */
+const warmUp = 8000
+/** After the warm-up. */
 const rounds = 3
 /** How much more memory the later rounds may take than the first. */
 const tolerance = 0.05
@@ -37,7 +42,7 @@ export const run = async (options: { readonly visitors: number; readonly tls: bo
     ])
     for (let round = -1; round <= rounds; round++) {
       if (round >= 0) {
-        await visitMany(port, round === 0 ? Math.ceil(perRound / 4) : perRound)
+        await visitMany(port, round === 0 ? warmUp : perRound)
         await Timers.setTimeout(pauseMillis)
       }
       for (const { bytes, read } of series) bytes.push(await read())

@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as FastCheck from "effect/FastCheck"
 import * as Option from "effect/Option"
+import * as v8 from "node:v8"
 import * as Address from "../../src/core/Address.js"
 import * as ReplayWindow from "../../src/wire/ReplayWindow.js"
 import * as Outbox from "../../src/signal/Outbox.js"
@@ -160,6 +161,35 @@ describe("ReplayWindow", () => {
       }
     }
   )
+
+  it.prop(
+    "remembers as a set does, also when numbers leap",
+    [FastCheck.array(FastCheck.tuple(FastCheck.nat(3 * ReplayWindow.window), FastCheck.nat(8)))],
+    ([leaps]) => {
+      const isNew = ReplayWindow.make()
+      const seen = new Set<number>()
+      let highest = -1
+      for (const [leap, back] of leaps) {
+        // Around the highest, around the lowest that is remembered, and far above.
+        for (const n of [highest + 1 + leap, highest - back, highest - ReplayWindow.window + 4 - back]) {
+          if (n < 0) continue
+          assert.strictEqual(isNew(n), n > highest - ReplayWindow.window && !seen.has(n))
+          seen.add(n)
+          highest = Math.max(highest, n)
+        }
+      }
+    },
+    { fastCheck: { numRuns: 40 } }
+  )
+
+  it("takes no more memory, whatever it has seen", () => {
+    const windows = Array.from({ length: 8 }, () => ReplayWindow.make())
+    const before = v8.getHeapStatistics().used_heap_size
+    for (const isNew of windows) for (let n = 0; n < ReplayWindow.window; n++) isNew(n)
+    // As sets they took 20 MiB.
+    assert.isBelow(v8.getHeapStatistics().used_heap_size - before, 2 ** 22)
+    assert.isFalse(windows.some((isNew) => isNew(0)))
+  })
 
   it("treats a number too far below the highest as seen", () => {
     const isNew = ReplayWindow.make()
