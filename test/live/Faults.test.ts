@@ -12,11 +12,11 @@ import {
   type Nodepass,
   pause,
   readAll,
-  sharedTunnel,
   tunnel,
   tunnelKey,
   type World
 } from "./command/Nodepass.js"
+import { sharedTunnel } from "./command/sharedTunnel.js"
 
 let world: World
 beforeEach(() => {

@@ -7,7 +7,6 @@ import { once } from "node:events"
 import * as Net from "node:net"
 import * as Path from "node:path"
 import nodeProcess from "node:process"
-import { afterAll, beforeAll } from "vitest"
 import { freePort } from "./freePort.js"
 
 const root = Path.join(import.meta.dirname, "../../..")
@@ -204,20 +203,4 @@ export const tunnel = async (
   const client = startClient()
   await client.line(until)
   return { server, client, port, tunnelPort, startServer, startClient }
-}
-
-/**
- * One tunnel for all tests of a `describe`, since each start of a process costs half a second. Each test says what the
- * target does with its connections.
- */
-export const sharedTunnel = (options: Omit<Parameters<typeof tunnel>[1], "target">) => {
-  const world = makeWorld()
-  let handler = echoing
-  let made: Awaited<ReturnType<typeof tunnel>>
-  beforeAll(async () => {
-    const { port: target } = await world.listen((socket) => handler(socket))
-    made = await tunnel(world, { ...options, target })
-  })
-  afterAll(() => world.close())
-  return Object.assign(() => made, { serve: (next: typeof handler) => void (handler = next) })
 }
