@@ -24,6 +24,8 @@ export interface Heartbeat {
   readonly excuse: (millis: number) => void
   /** The duration of the last ping, or `None` before the first answer. */
   readonly roundTrip: () => Option.Option<Duration.Duration>
+  /** Milliseconds of the shortest ping on this control connection: without what waited before it. `0` before the first answer. */
+  readonly leastRoundTrip: () => number
   /** Pings the peer, and returns whether it sent anything within that time. */
   readonly probe: (within: Duration.DurationInput) => Effect.Effect<boolean>
 }
@@ -40,6 +42,7 @@ export const make = ({ interval, now, outbox }: Options): Heartbeat => {
   let watched: Watched | undefined
   let pingSent = 0
   let roundTrip = Option.none<Duration.Duration>()
+  let least = Infinity
   let nextLine: Deferred.Deferred<void> | undefined
 
   const ping = Effect.sync(() => {
@@ -73,6 +76,7 @@ export const make = ({ interval, now, outbox }: Options): Heartbeat => {
     start: (attached) => {
       const liveness = Liveness.make({ interval: Duration.toMillis(interval), now: now() })
       watched = { attached, liveness, state: "alive" }
+      least = Infinity
     },
     ping,
     received: () => {
@@ -85,10 +89,12 @@ export const make = ({ interval, now, outbox }: Options): Heartbeat => {
       const time = now()
       watched?.liveness.pong(time)
       roundTrip = Option.some(Duration.millis(time - pingSent))
+      least = Math.min(least, time - pingSent)
     },
     judge,
     excuse: (millis) => watched?.liveness.excuse(millis),
     roundTrip: () => roundTrip,
+    leastRoundTrip: () => (least === Infinity ? 0 : least),
     probe: (within) =>
       Effect.suspend(() => {
         // Before the ping, or the answer could come first.

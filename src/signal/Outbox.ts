@@ -53,8 +53,8 @@ export interface Outbox {
   readonly withdraw: (pending: PendingSignal) => void
   /** The next batch, empty when there is nothing to send. */
   readonly take: (now: number) => ReadonlyArray<Numbered>
-  /** Removes what the peer has acknowledged: every number up to this one. */
-  readonly acknowledge: (number: number) => void
+  /** Removes what the peer has acknowledged: every number up to this one. It is slow if that was sent before `since`. */
+  readonly acknowledge: (number: number, since?: number) => void
   /** Resends everything that is not acknowledged: there is a new control connection. */
   readonly resendAll: () => void
   /** Resends the oldest signals that were last sent before `time`. */
@@ -85,6 +85,12 @@ export const maxBatch = 128
 /** Signals sent and not acknowledged, at most: they are ahead of a ping on a connection that hardly moves. */
 export const maxInFlight = 1024
 
+/**
+ * Batches that a slow peer has not acknowledged, at most, unless they are full. A peer that needs its time for each batch, and
+ * not for each signal, would otherwise get more and more small ones.
+ */
+export const maxForSlowPeer = 8
+
 export const make = ({ limit, snapshot }: Options): Outbox => {
   const ready = Effect.unsafeMakeLatch(false)
   const once = new Set<Once>()
@@ -94,6 +100,9 @@ export const make = ({ limit, snapshot }: Options): Outbox => {
   const sent = new Set<PendingSignal>()
   const resends = new Set<PendingSignal>()
   let next = snapshot?.next ?? 0
+  /** Batches of new signals on this control connection that are not acknowledged. */
+  let batches: Array<Batch> = []
+  let isSlow = false
 
   const put = (signal: State | Notice) => {
     const pending: PendingSignal = { signal, due: Infinity, giveUp: constVoid, number: undefined, sentAt: 0 }
@@ -123,7 +132,13 @@ export const make = ({ limit, snapshot }: Options): Outbox => {
     sent.add(pending)
     return { signal: pending.signal, number: pending.number }
   }
+  /** Whether signals wait, so that later ones share their batch. */
+  const gathers = () =>
+    isSlow &&
+    batches.length >= maxForSlowPeer &&
+    Math.min(states.size + unsent.size, maxInFlight - sent.size) < maxBatch
   const takeNew = (taken: Array<Numbered>, now: number) => {
+    const first = next
     for (const kind of stateOrder) {
       const pending = sent.size < maxInFlight ? states.get(kind) : undefined
       if (pending === undefined) continue
@@ -135,6 +150,7 @@ export const make = ({ limit, snapshot }: Options): Outbox => {
       unsent.delete(pending)
       taken.push(send(pending, now))
     }
+    if (next > first) batches.push({ last: next - 1, at: now })
   }
 
   return {
@@ -162,14 +178,22 @@ export const make = ({ limit, snapshot }: Options): Outbox => {
         taken.push(send(pending, now))
       }
       // Not before every resend is out: an acknowledgement covers all numbers up to one.
-      if (resends.size === 0) takeNew(taken, now)
+      // What shares a line with another signal waits for nothing.
+      if (resends.size === 0 && (taken.length + once.size > 0 || !gathers())) takeNew(taken, now)
       // Any line carries an acknowledgement, so `Ack` is sent only when there is no other line.
       if (once.delete("Ack") && taken.length === 0) taken.push(unnumbered.Ack)
       if (resends.size + states.size + unsent.size === 0 && once.delete("Bye")) taken.push(unnumbered.Bye)
       if (taken.length === 0) ready.unsafeClose()
       return taken
     },
-    acknowledge: (number) => {
+    acknowledge: (number, since = -Infinity) => {
+      const open = batches.filter(({ last }) => last > number)
+      const done = batches[batches.length - open.length - 1]
+      if (done !== undefined) {
+        isSlow = done.at < since
+        batches = open
+        ready.unsafeOpen()
+      }
       for (const pending of sent) {
         if (pending.number === undefined || pending.number > number) break
         remove(pending)
@@ -178,6 +202,8 @@ export const make = ({ limit, snapshot }: Options): Outbox => {
       }
     },
     resendAll: () => {
+      batches = []
+      isSlow = false
       for (const pending of sent) resends.add(pending)
       ready.unsafeOpen()
     },
@@ -209,6 +235,12 @@ export const make = ({ limit, snapshot }: Options): Outbox => {
 }
 
 // internal
+
+interface Batch {
+  /** The number of its last signal. */
+  readonly last: number
+  readonly at: number
+}
 
 const livenessOrder = ["Ping", "Pong"] as const
 const stateOrder = ["Flush", "Demand", "Keep"] as const

@@ -28,12 +28,18 @@ export interface Options {
   readonly outbox: Outbox
   /** Run when the peer ends the session. */
   readonly onBye: Effect.Effect<void>
+  /** Milliseconds on a steady clock. */
+  readonly now: () => number
 }
+
+/** A peer that keeps up acknowledges within a round trip and half a second. A slow one takes this long and a round trip. */
+const slowMillis = 1000
 
 export const make = ({
   heartbeat,
   inbox,
   launches,
+  now,
   onBye,
   outbox
 }: Options): Effect.Effect<Reader, never, Refusals | SignalCounts> =>
@@ -59,7 +65,7 @@ export const make = ({
     const receiveLine = (line: ReceivedLine): Effect.Effect<void> =>
       Effect.gen(function* () {
         if (line.acknowledged !== undefined) {
-          outbox.acknowledge(line.acknowledged - 1)
+          outbox.acknowledge(line.acknowledged - 1, now() - slowMillis - heartbeat.leastRoundTrip())
           launches.admit()
         }
         counts.received += line.signals.length

@@ -130,7 +130,7 @@ export const makeWith = (
     const heartbeat = Heartbeat.make({ outbox, interval: reportInterval, now })
     const writer = yield* Writer.make({ inbox, outbox, keyLifetime, farewell, now })
     const onBye = Effect.suspend(() => close("Left"))
-    const reader = yield* Reader.make({ heartbeat, inbox, launches, outbox, onBye })
+    const reader = yield* Reader.make({ heartbeat, inbox, launches, outbox, onBye, now })
 
     const close = (reason: Reason): Effect.Effect<void> =>
       Effect.suspend(() => {

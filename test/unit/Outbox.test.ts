@@ -23,14 +23,15 @@ const tags = (batch: ReadonlyArray<Numbered>) => batch.map(({ signal }) => signa
 type Step =
   | { readonly _tag: "Launch" }
   | { readonly _tag: "Send"; readonly arrives: boolean }
-  | { readonly _tag: "Acknowledge" }
+  | { readonly _tag: "Acknowledge"; readonly late: boolean }
   | { readonly _tag: "Resume" }
   | { readonly _tag: "Resend" }
 const step: FastCheck.Arbitrary<Step> = FastCheck.oneof(
   FastCheck.constant({ _tag: "Launch" } as const),
   FastCheck.constant({ _tag: "Launch" } as const),
   FastCheck.boolean().map((arrives) => ({ _tag: "Send", arrives }) as const),
-  FastCheck.constantFrom({ _tag: "Acknowledge" } as const, { _tag: "Resume" } as const, { _tag: "Resend" } as const)
+  FastCheck.boolean().map((late) => ({ _tag: "Acknowledge", late }) as const),
+  FastCheck.constantFrom({ _tag: "Resume" } as const, { _tag: "Resend" } as const)
 )
 
 describe("Outbox", () => {
@@ -55,7 +56,7 @@ describe("Outbox", () => {
       }
       for (const { _tag, ...rest } of [...steps, { _tag: "Resume" } as const]) {
         if (_tag === "Launch") outbox.launch(launch(count++), never)
-        else if (_tag === "Acknowledge") outbox.acknowledge(highest)
+        else if (_tag === "Acknowledge") outbox.acknowledge(highest, "late" in rest && rest.late ? 1 : 0)
         else if (_tag === "Resend") outbox.resendBefore(1)
         else if (_tag === "Resume") {
           whole = true
@@ -134,6 +135,37 @@ describe("Outbox", () => {
     assert.deepStrictEqual(outbox.take(0), [])
     outbox.close({ sent: true })
     assert.strictEqual(outbox.size(), 0)
+  })
+
+  it("waits until launches fill a batch, for a slow peer that has not acknowledged many, and for no other peer", () => {
+    const outbox = Outbox.make({ limit: 1000 })
+    let port = 0
+    const sendOne = () => {
+      outbox.launch(launch(port++), never)
+      return outbox.take(port).length
+    }
+    const inTime = Array.from({ length: 50 }, sendOne)
+    outbox.acknowledge(0, 1)
+    inTime.push(...Array.from({ length: 50 }, sendOne))
+    assert.deepStrictEqual(new Set(inTime), new Set([1]))
+    // The second was sent at 2.
+    outbox.acknowledge(1, 3)
+    assert.deepStrictEqual([sendOne(), sendOne()], [0, 0])
+    for (const kind of ["Ping", "Ack"] as const) {
+      outbox.launch(launch(port++), never)
+      outbox.putOnce(kind)
+      assert.isAbove(outbox.take(port).filter(({ signal }) => signal._tag === "Launch").length, 0)
+    }
+    const gathered = Array.from({ length: Outbox.maxBatch }, sendOne)
+    assert.deepStrictEqual(
+      gathered.filter((count) => count > 0),
+      [Outbox.maxBatch]
+    )
+    sendOne()
+    // Those that were not acknowledged are few: the next waits for nothing.
+    outbox.acknowledge(port - 2, 3)
+    assert.lengthOf(outbox.take(port), 1)
+    assert.strictEqual(outbox.size(), 1)
   })
 
   it("holds no more launches than its limit, and has no more in flight than stated", () => {
