@@ -70,8 +70,8 @@ export class SignalBus extends Context.Tag("nodepass/SignalBus")<
     ) => Effect.Effect<never, SignalBusClosed, R>
     /** Uses this control connection from now on, in place of the previous one. Completes once it is lost, with the reason. */
     readonly attach: (control: ControlConnection) => Effect.Effect<ControlLost>
-    /** Sends `Bye`, if the peer is there, and waits up to a second until it is written. */
-    readonly leave: Effect.Effect<void>
+    /** Sends `Bye`, if the peer is there, and waits up to a second until it is written, or until the peer has closed. */
+    readonly leave: (until: "written" | "closed") => Effect.Effect<void>
     /** Whether there is a control connection. */
     readonly isAttached: () => boolean
     /**
@@ -194,16 +194,18 @@ export const makeWith = (
             onRight: serve
           })
         ),
-      leave: Effect.suspend(() => {
-        const attached = attachment.current()
-        if (attached === undefined) return Effect.void
-        leaving = attached
-        outbox.putOnce("Bye")
-        // Closed before the peer has read it, the connection could be reset, and the peer would miss it.
-        const closed = Effect.zipRight(Deferred.await(farewell), Deferred.await(attached.lost))
-        // A finalizer waits here, uninterruptible.
-        return Effect.ignore(Effect.timeoutOption(Effect.interruptible(closed), farewellTimeout))
-      }),
+      leave: (until) =>
+        Effect.suspend(() => {
+          const attached = attachment.current()
+          if (attached === undefined) return Effect.void
+          leaving = attached
+          outbox.putOnce("Bye")
+          const written = Deferred.await(farewell)
+          // Closed before the peer has read it, the connection could be reset, and the peer would miss it.
+          const done = until === "written" ? written : Effect.zipRight(written, Deferred.await(attached.lost))
+          // A finalizer waits here, uninterruptible.
+          return Effect.ignore(Effect.timeoutOption(Effect.interruptible(done), farewellTimeout))
+        }),
       suspend: Effect.suspend(() => {
         const kept = { outbox: outbox.snapshot(), received: inbox.received() }
         const ended = Effect.ignore(attachment.current()?.control.connection.end ?? Effect.void)

@@ -66,7 +66,7 @@ export const open = (options: Options, initial: SessionProof, terms: Terms) =>
           return ended || !isOneOfSeveral ? end : Effect.zipRight(session.abandon, end)
         })
       )
-      yield* Effect.addFinalizer(() => session.leave)
+      yield* Effect.addFinalizer(() => session.leave("closed"))
       return {
         session,
         proof: () => proof,

@@ -50,7 +50,7 @@ const bitsPerLetterOfWords = 2.5
 
 /** Bits of a key whose characters are random, after repetitions and sequences are left out. */
 const bits = (text: string): number => {
-  const chars = [...unrepeated(text)]
+  const chars = Array.from(unrepeated(text))
   const surprising = chars.filter((char, at) => !continues(chars, at, char)).length
   if (/^\p{L}\p{Ll}{2,}(?:[ ._-]\p{L}\p{Ll}{2,}){2,}$/u.test(text)) return surprising * bitsPerLetterOfWords
   return surprising * Math.log2(alphabetOf(text))

@@ -253,7 +253,9 @@ const sessionOver = ({ message, reason }: SignalBus.SignalBusClosed) =>
 const farewell = (client: CurrentClient.CurrentClient, stored: SessionState.Stored) =>
   Effect.suspend(() => {
     const { admission, id, session, state } = client
-    if (state._tag === "Ending" || !stored.isEnabled) return session.leave
+    // Another client may wait for the place of one that no longer answers.
+    if (state._tag === "Ending") return session.leave("written")
+    if (!stored.isEnabled) return session.leave("closed")
     const [proof] = state.proofs
     return Effect.flatMap(session.suspend, (bus) => stored.save({ client: id, proof, bus, pool: admission.saved() }))
   })

@@ -54,8 +54,8 @@ export class Session extends Context.Tag("nodepass/Session")<
     /** Pings the peer; whether anything was received from it within that time. */
     readonly probe: (within: Duration.DurationInput) => Effect.Effect<boolean>
 
-    /** Sends the peer a `Bye`, if it is attached, and waits until that is on its way. */
-    readonly leave: Effect.Effect<void>
+    /** Sends the peer a `Bye`, if it is attached, and waits until that is written, or until the peer has closed. */
+    readonly leave: SignalBus.SignalBus["Type"]["leave"]
     /** Stops without a `Bye`; the snapshot is what another process needs to continue the session. */
     readonly suspend: Effect.Effect<SignalBus.Snapshot>
   }

@@ -4,7 +4,7 @@ import { once } from "node:events"
 import type * as Net from "node:net"
 import process from "node:process"
 import * as Lag from "../Lag.js"
-import { echoing, makeWorld, type World } from "./command/Nodepass.js"
+import { echoing, makeWorld, type World, tunnelKey } from "./command/Nodepass.js"
 
 /** The command with at most 128 file descriptors. Its log is complete up to the line that was waited for. */
 const start = (world: World, url: string) => {
@@ -44,10 +44,10 @@ describe.skipIf(process.platform !== "linux")("a process with 128 file descripto
         const [serverTarget, clientTarget, mode] = receiver === "server" ? [near, far, 1] : [far, near, 2]
         const server = start(
           world,
-          `server://s3cret@127.0.0.1:${tunnelPort}/${serverTarget}?mode=${mode}&max=999&slot=1001`
+          `server://${tunnelKey}@127.0.0.1:${tunnelPort}/${serverTarget}?mode=${mode}&max=999&slot=1001`
         )
         await server.line(/waiting for a client/)
-        const client = start(world, `client://s3cret@127.0.0.1:${tunnelPort}/${clientTarget}?mode=2`)
+        const client = start(world, `client://${tunnelKey}@127.0.0.1:${tunnelPort}/${clientTarget}?mode=2`)
         await client.line(/ connected /)
         assert.strictEqual(await answered(world.connect(port)), "question")
 

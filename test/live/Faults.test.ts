@@ -257,7 +257,7 @@ describe("limits", () => {
       }
       if (ended.active) return { survives: false, longest }
       assert.strictEqual(await ends.idle, "ECONNRESET")
-      const line = `INFO .*silent in both directions for read=\\S+, \\d+\\S* after it began .*visitor=127\\.0\\.0\\.1:\\d+`
+      const line = `INFO .*silent in both directions for read=\\S+, .+ after it began .*visitor=127\\.0\\.0\\.1:\\d+`
       await server.line(new RegExp(line))
       return { survives: true, longest }
     }

@@ -9,7 +9,17 @@ import type * as Net from "node:net"
 import * as Path from "node:path"
 import nodeProcess from "node:process"
 import * as ProxyHeader from "../../src/wire/ProxyHeader.js"
-import { answering, ask, echoing, fate, makeWorld, type Nodepass, tunnel, type World } from "./command/Nodepass.js"
+import {
+  answering,
+  ask,
+  echoing,
+  fate,
+  makeWorld,
+  type Nodepass,
+  tunnel,
+  type World,
+  tunnelKey
+} from "./command/Nodepass.js"
 import { begin, folder, lacks } from "./command/Program.js"
 import { listenUdp, visitUdp } from "./command/Udp.js"
 import { authority, certificate } from "./LiveCertificates.js"
@@ -156,7 +166,9 @@ describe("tls=2", () => {
     const { crt, serverQuery, write } = files()
     await write({ begins: -2e6, expires: -1e6 })
     const ports = [await world.freePort(), await world.freePort()]
-    const server = world.start([`server://k@127.0.0.1:${ports[0]}/127.0.0.1:${ports[1]}?mode=1${serverQuery}`])
+    const server = world.start([
+      `server://${tunnelKey}@127.0.0.1:${ports[0]}/127.0.0.1:${ports[1]}?mode=1${serverQuery}`
+    ])
     assert.strictEqual(await server.ended, 1)
     assert.match(server.log(), /^nodepass: crt=\S*: its certificate expired at \S+\n$/)
     assert.include(server.log(), crt)
@@ -201,9 +213,9 @@ describe("tls=2", () => {
 
 it("a client with tls=1 refuses a server with tls=0", async () => {
   const [tunnelPort, port] = [await world.freePort(), await world.freePort()]
-  const server = world.start([`server://k@127.0.0.1:${tunnelPort}/127.0.0.1:${port}?mode=1`])
+  const server = world.start([`server://${tunnelKey}@127.0.0.1:${tunnelPort}/127.0.0.1:${port}?mode=1`])
   await server.line(/waiting for a client/)
-  const client = world.start([`client://k@127.0.0.1:${tunnelPort}/127.0.0.1:1?mode=2&tls=1`])
+  const client = world.start([`client://${tunnelKey}@127.0.0.1:${tunnelPort}/127.0.0.1:1?mode=2&tls=1`])
   await client.line(
     /WARN .*no session: 127\.0\.0\.1:\d+ offers weaker TLS for pool connections than tls= requires here/
   )

@@ -68,7 +68,8 @@ describe("many subscribers of a master's events", () => {
         return socket
       }
       const made = await call("POST", "/api/v1/instances", {
-        url: "client://k@127.0.0.1:9/127.0.0.1:10?mode=2&log=none"
+        // It waits for no server, so that nothing but a rename changes it.
+        url: `client://127.0.0.1:${await world.freePort()}/127.0.0.1:10?mode=1&log=none`
       })
       const { id } = JSON.parse(made)
       const rename = (alias: string, meta?: unknown) => call("PATCH", `/api/v1/instances/${id}`, { alias, meta })

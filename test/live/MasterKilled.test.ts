@@ -4,7 +4,7 @@ import * as Fs from "node:fs"
 import * as Os from "node:os"
 import * as Path from "node:path"
 import { runs } from "../Runs.js"
-import { makeWorld } from "./command/Nodepass.js"
+import { makeWorld, tunnelKey } from "./command/Nodepass.js"
 
 /** How often the master is killed. */
 const kills = runs(3, 40)
@@ -92,7 +92,7 @@ describe("a master that is killed", () => {
             if (id === undefined || one === undefined) {
               unacknowledged = { id: "new" }
               const made = await call("POST", "/instances", {
-                url: `client://k@127.0.0.1:9/127.0.0.1:10?mode=2&slot=${step + 1}`,
+                url: `client://${tunnelKey}@127.0.0.1:9/127.0.0.1:10?mode=2&slot=${step + 1}`,
                 alias: text
               })
               assert.strictEqual(made.status, 201)

@@ -246,7 +246,10 @@ describe("the master's API", () => {
     const all = await Promise.all(
       Array.from({ length: 8 }, (_, at) => send("PUT", '"4"', { url: `${url}&slot=${20 + at}` }))
     )
-    assert.deepStrictEqual(all.map(([status]) => status).toSorted(), [200, ...Array.from({ length: 7 }, () => 412)])
+    assert.sameMembers(
+      all.map(([status]) => status),
+      [200, ...Array.from({ length: 7 }, () => 412)]
+    )
     assert.deepStrictEqual(await send("POST", '"5"', { version: 1 }, `${path}/rollback`), [200, '"6"', undefined])
 
     assert.strictEqual((await send("DELETE", '"1"', undefined, "/instances/00000000"))[0], 404)

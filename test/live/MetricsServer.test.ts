@@ -2,7 +2,7 @@ import { afterEach, assert, beforeEach, describe, it } from "vitest"
 import { once } from "node:events"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
-import { echoing, makeWorld, type Nodepass, pause, type World } from "./command/Nodepass.js"
+import { echoing, makeWorld, type Nodepass, pause, type World, tunnelKey } from "./command/Nodepass.js"
 
 const { version } = JSON.parse(Fs.readFileSync(Path.join(import.meta.dirname, "../../package.json"), "utf8")) as {
   readonly version: string
@@ -45,8 +45,8 @@ const sides = async () => {
   return {
     port,
     tunnelPort,
-    serverUrl: `server://k@127.0.0.1:${tunnelPort}/127.0.0.1:${port}?mode=1`,
-    clientUrl: `client://k@127.0.0.1:${tunnelPort}/127.0.0.1:${target}?mode=2`
+    serverUrl: `server://${tunnelKey}@127.0.0.1:${tunnelPort}/127.0.0.1:${port}?mode=1`,
+    clientUrl: `client://${tunnelKey}@127.0.0.1:${tunnelPort}/127.0.0.1:${target}?mode=2`
   }
 }
 

@@ -1,6 +1,6 @@
 import { afterEach, assert, beforeEach, describe, it } from "vitest"
 import { EventEmitter, once } from "node:events"
-import { answering, ask, fate, makeWorld, type World } from "./command/Nodepass.js"
+import { answering, ask, fate, makeWorld, type World, tunnelKey } from "./command/Nodepass.js"
 
 let world: World
 beforeEach(() => {
@@ -26,13 +26,13 @@ describe("a client with several servers", () => {
       })
       const [first, second, visitors] = [await world.freePort(), await world.freePort(), await world.freePort()]
       const start = async (port: number) => {
-        const server = world.start([`server://k@127.0.0.1:${port}/127.0.0.1:${target}?mode=2`], env)
+        const server = world.start([`server://${tunnelKey}@127.0.0.1:${port}/127.0.0.1:${target}?mode=2`], env)
         await server.line(/waiting for a client/)
         return server
       }
       const [lost] = [await start(first), await start(second)]
       const addresses = `127.0.0.1:${first},127.0.0.1:${second}`
-      const client = world.start([`client://k@${addresses}/127.0.0.1:${visitors}?log=debug`], env)
+      const client = world.start([`client://${tunnelKey}@${addresses}/127.0.0.1:${visitors}?log=debug`], env)
       await client.line(new RegExp(` connected server=127\\.0\\.0\\.1:${first}`))
       assert.strictEqual(String(await ask(world, visitors, "one")), "re:one")
       const held = world.connect(visitors)

@@ -9,7 +9,7 @@ import { dirname, join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { describe, expect, it } from "vitest"
 import { laidOut } from "../../scripts/flake.js"
-import { echoing, makeWorld, type Nodepass, readAll } from "./command/Nodepass.js"
+import { echoing, makeWorld, type Nodepass, readAll, tunnelKey } from "./command/Nodepass.js"
 import { folder } from "./command/Program.js"
 
 const root = fileURLToPath(new URL("../..", import.meta.url))
@@ -95,8 +95,8 @@ describe("flake.nix", () => {
       const [, key = ""] = /^API key: (\w+)/.exec(await master.line(/^API key: /)) ?? []
       await master.line(/API is ready/)
       for (const url of [
-        `server://s3cret@127.0.0.1:${tunnelPort}/127.0.0.1:${port}?mode=1`,
-        `client://s3cret@127.0.0.1:${tunnelPort}/127.0.0.1:${target.port}?mode=2`
+        `server://${tunnelKey}@127.0.0.1:${tunnelPort}/127.0.0.1:${port}?mode=1`,
+        `client://${tunnelKey}@127.0.0.1:${tunnelPort}/127.0.0.1:${target.port}?mode=2`
       ]) {
         const { status } = await fetch(`http://127.0.0.1:${apiPort}/api/v1/instances`, {
           method: "POST",

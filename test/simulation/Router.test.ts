@@ -53,7 +53,7 @@ const makeSession = (name: string, capacity: number, visitors: "local" | "remote
       received: () => -1,
       roundTrip: Effect.succeedNone,
       probe: () => never,
-      leave: Effect.void,
+      leave: () => Effect.void,
       suspend: never
     }
     const end = Effect.suspend(() => {

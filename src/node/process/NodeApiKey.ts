@@ -30,7 +30,11 @@ export const replace = (place: NodeState.Place): Effect.Effect<void, ApiKey.KeyN
       })
     yield* Effect.mapError(ApiKey.replace(show), (error) =>
       isShown && error._tag === "StoreError"
-        ? new StoreError({ ...error, detail: `${error.detail}; the key that was printed is not valid` })
+        ? new StoreError({
+            reason: error.reason,
+            place: error.place,
+            detail: `${error.detail}; the key that was printed is not valid`
+          })
         : error
     )
     yield* Effect.logInfo(
