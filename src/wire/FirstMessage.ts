@@ -38,7 +38,7 @@ export type FirstMessage =
     }
   | { readonly _tag: "Join"; readonly session: string; readonly line: string }
 
-/** What a server shares among all connections, so that strangers cost it little and nothing is accepted twice. */
+/** What a server shares among all connections, so that unauthenticated peers cost it little and nothing is accepted twice. */
 export interface HelloGuard {
   /** Stretches a key for this peer, or returns `None` when too many ask for that. */
   readonly stretch: <A>(peer: Address, stretching: Effect.Effect<A>) => Effect.Effect<Option.Option<A>>

@@ -87,7 +87,7 @@ export const make = (key: Option.Option<Redacted.Redacted>): Effect.Effect<Tunne
     }
   })
 
-/** The pre-shared key for a salt that was not received from a stranger. Stretches at most once. */
+/** The pre-shared key for a salt that was not received from an unauthenticated peer. Stretches at most once. */
 export const derive = (key: TunnelKey, salt: Salt): Effect.Effect<Psk> =>
   Option.match(key.find(salt), {
     onSome: Effect.succeed,

@@ -21,6 +21,7 @@ import * as NodeHost from "../../src/node/process/NodeHost.js"
 import * as NodeMaster from "../../src/node/process/NodeMaster.js"
 import * as Settings from "../../src/transport/Settings.js"
 import { freePort } from "./command/freePort.js"
+import { tunnelKey } from "./command/Nodepass.js"
 import { runs } from "../Runs.js"
 import * as Spans from "../Spans.js"
 
@@ -688,7 +689,7 @@ describe("the master's API", () => {
   })
 
   law("starts a hundred instances at once, and still responds", async ({ call }) => {
-    const url = `client://key@127.0.0.1:${await freePort()}/127.0.0.1:9?mode=2`
+    const url = `client://${tunnelKey}@127.0.0.1:${await freePort()}/127.0.0.1:9?mode=2`
     const made = await Promise.all(Array.from({ length: 100 }, () => call("POST", "/instances", { url })))
     assert.isTrue(made.every(({ json, status }) => status === 201 && json.status === "running"))
     assert.strictEqual((await call("GET", "/instances")).json.length, 101)

@@ -1,5 +1,6 @@
 import { afterEach, assert, beforeEach, describe, it } from "vitest"
 import { once } from "node:events"
+import { runs } from "../Runs.js"
 import { makeWorld, tunnel, type World } from "./command/Nodepass.js"
 
 let world: World
@@ -24,12 +25,12 @@ describe("visitors that never read", () => {
         })
       })
       const { port } = await tunnel(world, { target, receiver, query: "&read=0" })
-      for (let slow = 0; slow < 200; slow++) {
+      for (let slow = 0; slow < runs(40, 200); slow++) {
         const socket = world.connect(port)
         socket.pause()
         socket.write("flood")
       }
-      for (let honest = 0; honest < 40; honest++) {
+      for (let honest = 0; honest < 20; honest++) {
         const socket = world.connect(port)
         socket.write("question")
         const [answer] = await once(socket, "data")

@@ -668,6 +668,6 @@ describe("Master", () => {
         { seed }
       )
     },
-    { fastCheck: { numRuns: runs(6, 25) } }
+    { fastCheck: { numRuns: runs(3, 25) } }
   )
 })

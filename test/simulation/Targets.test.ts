@@ -325,7 +325,7 @@ describe("Targets", () => {
       ])
       assert.deepStrictEqual(live, [3, 3])
     },
-    { fastCheck: { numRuns: 3 } }
+    { fastCheck: { numRuns: runs(1, 3) } }
   )
 
   it.prop(

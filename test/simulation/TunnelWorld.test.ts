@@ -4,7 +4,7 @@ import { it } from "../Simulated.js"
 import * as TunnelWorld from "./worlds/TunnelWorld.js"
 
 describe("a tunnel in a simulated world", () => {
-  it.drawn("keeps every law whatever happens to it", TunnelWorld.scenario, runs(40, 600), (scenario) => {
+  it.drawn("keeps every law whatever happens to it", TunnelWorld.scenario, runs(30, 600), (scenario) => {
     const { broken, log } = TunnelWorld.run(scenario)
     assert.deepStrictEqual(broken, [], log.join("\n"))
   })
