@@ -48,6 +48,8 @@ export interface TunnelGate {
   readonly admit: (peer: Address) => boolean
   /** Counts an unauthenticated peer, until it leaves. */
   readonly enter: (peer: Address) => Peer
+  /** Whether a peer of this address has authenticated lately. */
+  readonly isKnown: (peer: Address) => boolean
   /** Whether so many peers wait that one that has sent no valid first line should make room. */
   readonly isCrowded: () => boolean
 }
@@ -129,6 +131,7 @@ export const make = (options?: Options): Effect.Effect<TunnelGate, never, Refusa
           }
         }
       },
+      isKnown: (peer) => known.has(NetworkPrefix.ofTcpPeer(peer)),
       isCrowded: () => unknownCount > limit * crowd.start
     }
   })

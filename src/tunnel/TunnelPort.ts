@@ -70,10 +70,14 @@ export const serve = <R>(
       const arrival: Arrival = { connection, scope }
       const peer = gate.enter(connection.remote)
       const authenticated = Effect.sync(() => peer.leave("authenticated"))
+      // When a session ends, its client is opening pool connections: they are closed, or come too late.
+      const isExpected = (error: RefusalError) =>
+        ((error.reason === "Ended" || error.reason === "UnknownSession") && gate.isKnown(connection.remote)) ||
+        (error.reason === "WrongKey" && options.mayHaveNewerKey(connection.remote))
       const refuse = (error: RefusalError) =>
         refusals.count(error instanceof TunnelGate.PeersDropped ? "dropped" : "handshake", error, {
           details: { peer: String(connection.remote) },
-          level: error.reason === "WrongKey" && options.mayHaveNewerKey(connection.remote) ? "info" : "warning"
+          level: isExpected(error) ? "info" : "warning"
         })
       return receive(connection).pipe(
         Effect.flatMap((newcomer) =>

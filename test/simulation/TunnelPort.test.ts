@@ -361,6 +361,25 @@ describe("many unauthenticated peers on the tunnel port", () => {
   )
 })
 
+describe("a connection that ends during its handshake", () => {
+  it("is a warning if its address is unknown, and none if a client of it has authenticated", () => {
+    const ended = world(({ attach, connect, start, warnings }) =>
+      Effect.gen(function* () {
+        yield* start("server", serverConfig)
+        yield* attach("client", who)
+        for (const host of ["client", "elsewhere"]) {
+          const connection = yield* connect(host, tunnelPort)
+          yield* connection.end
+          yield* seconds(1)
+        }
+        return warnings.filter((line) => line.includes("closed the connection during the handshake"))
+      })
+    )
+    assert.strictEqual(ended.length, 1)
+    assert.match(ended[0] ?? "", /^elsewhere/)
+  })
+})
+
 describe("a second client", () => {
   it("waits while the first is connected, does not disturb it, and gets the tunnel after it has left", () => {
     const ended = world(({ log, start, visit }) =>
