@@ -457,7 +457,7 @@ export const suite = (name: string, world: World): unknown =>
 
     it.live("exchanges leave no descriptor behind, however they end", () =>
       Effect.gen(function* () {
-        const exchanges = runs(180, 1000)
+        const exchanges = runs(100, 1000)
         const before = descriptors()
         const visit = (index: number) =>
           Effect.gen(function* () {

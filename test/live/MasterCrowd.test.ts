@@ -8,7 +8,7 @@ import process from "node:process"
 import { runs } from "../Runs.js"
 import { apiKeyOf, makeWorld, pause } from "./command/Nodepass.js"
 
-const subscribers = runs(500, 1000)
+const subscribers = runs(300, 1000)
 const readers = 100
 
 interface Listener {
