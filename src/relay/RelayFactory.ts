@@ -4,7 +4,8 @@
 import * as Context from "effect/Context"
 import * as Layer from "effect/Layer"
 import type { Meter } from "./Meter.js"
-import * as Relay from "./Relay.js"
+import * as PortableRelay from "./PortableRelay.js"
+import type * as Relay from "./Relay.js"
 import type { Throttle } from "./Throttle.js"
 
 export class RelayFactory extends Context.Tag("nodepass/RelayFactory")<
@@ -16,4 +17,4 @@ export class RelayFactory extends Context.Tag("nodepass/RelayFactory")<
 >() {}
 
 /** Relays through this process, chunk by chunk, over any `Connection`. */
-export const layerPortable: Layer.Layer<RelayFactory> = Layer.succeed(RelayFactory, { layer: Relay.layer })
+export const layerPortable: Layer.Layer<RelayFactory> = Layer.succeed(RelayFactory, { layer: PortableRelay.layer })

@@ -7,6 +7,7 @@ import * as Address from "../../src/core/Address.js"
 import * as Meter from "../../src/relay/Meter.js"
 import * as NodeConnection from "../../src/node/socket/NodeConnection.js"
 import * as NodeTransport from "../../src/node/socket/NodeTransport.js"
+import * as PortableRelay from "../../src/relay/PortableRelay.js"
 import * as Relay from "../../src/relay/Relay.js"
 import * as Throttle from "../../src/relay/Throttle.js"
 import { type Connection, Transport } from "../../src/transport/Transport.js"
@@ -19,7 +20,7 @@ const heldBytes = (connection: Connection) => {
   return { read: socket.readableLength, written: socket.writableLength }
 }
 
-const relay = Relay.layer().pipe(Layer.provideMerge(Layer.merge(Meter.layer, Throttle.layer())))
+const relay = PortableRelay.layer().pipe(Layer.provideMerge(Layer.merge(Meter.layer, Throttle.layer())))
 
 /** Relays between two plain sockets. The near one writes until it must wait, and nothing reads from the far one. */
 const writeUntilFull = (bufferLimit: number) =>

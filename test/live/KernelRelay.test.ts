@@ -10,6 +10,7 @@ import * as KernelRelay from "../../src/node/kernel/KernelRelay.js"
 import * as Reactor from "../../src/node/kernel/Reactor.js"
 import * as KernelTransport from "../../src/node/kernel/KernelTransport.js"
 import * as NodeTransport from "../../src/node/socket/NodeTransport.js"
+import * as PortableRelay from "../../src/relay/PortableRelay.js"
 import * as Relay from "../../src/relay/Relay.js"
 import { Transport } from "../../src/transport/Transport.js"
 import * as Throttle from "../../src/relay/Throttle.js"
@@ -74,7 +75,7 @@ const withReactor = <A, E>(program: (reactor: Reactor.Reactor) => Parameters<typ
     })
   )
 
-suite("Relay through this process", { transport: NodeTransport.layer, layer: Relay.layer })
+suite("Relay through this process", { transport: NodeTransport.layer, layer: PortableRelay.layer })
 
 describe.runIf(process.platform === "linux")("on Linux", () => {
   suite("Relay through the kernel", viaKernel)

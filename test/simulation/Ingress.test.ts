@@ -9,7 +9,7 @@ import * as Deadlines from "../../src/core/Deadlines.js"
 import * as Ingress from "../../src/relay/Ingress.js"
 import * as Meter from "../../src/relay/Meter.js"
 import * as Refusals from "../../src/core/Refusals.js"
-import * as Relay from "../../src/relay/Relay.js"
+import * as PortableRelay from "../../src/relay/PortableRelay.js"
 import * as Settings from "../../src/transport/Settings.js"
 import * as Slots from "../../src/relay/Slots.js"
 import * as SimNetwork from "../../src/testing/SimNetwork.js"
@@ -23,7 +23,7 @@ const services = Layer.mergeAll(
   Deadlines.layer,
   Settings.layer(),
   Slots.layer().pipe(Layer.provideMerge(Refusals.layer), Layer.provide(Capacity.layerUnlimited)),
-  Relay.layer().pipe(Layer.provide(Layer.merge(Meter.layer, Throttle.layer())))
+  PortableRelay.layer().pipe(Layer.provide(Layer.merge(Meter.layer, Throttle.layer())))
 ).pipe(Layer.provide(EventBus.layerNoop))
 
 /** The most visitors that were accepted and waited at a time, and how many were served in the end. */

@@ -8,6 +8,7 @@ import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import * as Address from "../../src/core/Address.js"
 import * as Meter from "../../src/relay/Meter.js"
+import * as PortableRelay from "../../src/relay/PortableRelay.js"
 import * as Relay from "../../src/relay/Relay.js"
 import * as Throttle from "../../src/relay/Throttle.js"
 import * as SimNetwork from "../../src/testing/SimNetwork.js"
@@ -43,7 +44,9 @@ const world = <A, E>(
     return yield* program({ visitor, target, exchange: relay.exchange(near, far) })
   }).pipe(
     Effect.scoped,
-    Effect.provide(Layer.provideMerge(Relay.layer({ idle }), Layer.merge(Meter.layer, Throttle.layer({ rate }))))
+    Effect.provide(
+      Layer.provideMerge(PortableRelay.layer({ idle }), Layer.merge(Meter.layer, Throttle.layer({ rate })))
+    )
   )
   return Simulated.run({ seed, network }, () => main)
 }
@@ -140,7 +143,7 @@ describe("Relay", () => {
       return [error, Duration.toSeconds(took)] as const
     }).pipe(
       Effect.provide(network.host("inner")),
-      Effect.provide(Layer.provide(Relay.layer({ idle: limit }), Layer.merge(Meter.layer, Throttle.layer())))
+      Effect.provide(Layer.provide(PortableRelay.layer({ idle: limit }), Layer.merge(Meter.layer, Throttle.layer())))
     )
     const [error, took] = Simulated.run({ seed: 3, network }, () => program)
     assert.instanceOf(error, Relay.RelayIdle)

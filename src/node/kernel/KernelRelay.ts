@@ -1,7 +1,7 @@
 /**
  * The `Relay` of Linux: between two sockets of `KernelTransport` the kernel moves the bytes.
  *
- * All other exchanges go through this process, chunk by chunk, as with `Relay.layer`: a connection that Node has opened, or
+ * All other exchanges go through this process, chunk by chunk, as with `PortableRelay.layer`: a connection that Node has opened, or
  * one whose writes still wait in this process.
  */
 import type * as Clock from "effect/Clock"
@@ -15,6 +15,7 @@ import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import { Meter } from "../../relay/Meter.js"
 import * as Kept from "../../relay/Kept.js"
+import * as PortableRelay from "../../relay/PortableRelay.js"
 import * as Relay from "../../relay/Relay.js"
 import { RelayFactory } from "../../relay/RelayFactory.js"
 import { type Bucket, Throttle } from "../../relay/Throttle.js"
@@ -68,7 +69,7 @@ export const make = (options: Options): Effect.Effect<Relay.Relay["Type"], never
     const { kernel, reactor, ...relayOptions } = options
     const { traffic } = yield* Meter
     const portable = Context.get(
-      yield* Layer.build(Relay.layer({ ...relayOptions, congestion: undefined })),
+      yield* Layer.build(PortableRelay.layer({ ...relayOptions, congestion: undefined })),
       Relay.Relay
     )
     const congestion = Congestion.make(options.congestion ?? "auto", Congestion.choices(kernel), (fd, name) =>
@@ -186,7 +187,7 @@ export const make = (options: Options): Effect.Effect<Relay.Relay["Type"], never
     })
   })
 
-/** Relays through this reactor what it can, and the rest as `Relay.layer` does. */
+/** Relays through this reactor what it can, and the rest as `PortableRelay.layer` does. */
 export const layer = (options: Options): Layer.Layer<Relay.Relay, never, Meter | Throttle> =>
   Layer.scoped(Relay.Relay, make(options))
 

@@ -3,7 +3,7 @@
  */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Relay from "../../relay/Relay.js"
+import * as PortableRelay from "../../relay/PortableRelay.js"
 import * as RelayFactory from "../../relay/RelayFactory.js"
 import type { Settings } from "../../transport/Settings.js"
 import { Transport } from "../../transport/Transport.js"
@@ -63,7 +63,7 @@ const transportAndRelay = ({
             Layer.mergeAll(
               NodeTransport.layerWith(options),
               Layer.succeed(RelayFactory.RelayFactory, {
-                layer: (options) => Relay.layer({ ...options, fallbackReason: message })
+                layer: (options) => PortableRelay.layer({ ...options, fallbackReason: message })
               }),
               relay === "kernel" ? Layer.effectDiscard(Effect.logWarning(`no kernel relay: ${message}`)) : Layer.empty
             )
