@@ -30,8 +30,8 @@ import type { Instances } from "./Instances.js"
 import * as ManagedInstance from "./ManagedInstance.js"
 import type { StoreHealth } from "./StoreHealth.js"
 
-/** Documented at `Master`. */
 export interface InstanceChanges {
+  /** Stores the instance, then starts it. Its status in the result shows whether it runs. */
   readonly create: (given: {
     readonly url: string
     readonly alias?: string | undefined
@@ -41,16 +41,19 @@ export interface InstanceChanges {
     patch: Patch,
     expected?: Expected
   ) => Effect.Effect<Patched, NoInstance | StoreError | VersionMismatch>
+  /** Sets the URL, as a new version, and restarts the instance. */
   readonly replace: (
     id: string,
     url: string,
     expected?: Expected
   ) => Effect.Effect<Instance, NoInstance | SameUrl | StoreError | UrlError | VersionMismatch>
+  /** Sets the URL of an earlier version again, as a new version, and restarts the instance. */
   readonly rollback: (
     id: string,
     version: number,
     expected?: Expected
   ) => Effect.Effect<Instance, NoInstance | NoVersion | SameUrl | StoreError | UrlError | VersionMismatch>
+  /** Removes the instance from the store, then stops it. */
   readonly remove: (id: string, expected?: Expected) => Effect.Effect<void, NoInstance | StoreError | VersionMismatch>
 }
 

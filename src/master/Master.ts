@@ -13,17 +13,12 @@ import { Crypto } from "../transport/Crypto.js"
 import { Settings } from "../transport/Settings.js"
 import type { ServerTls } from "../url/ServerTls.js"
 import * as TunnelUrl from "../url/TunnelUrl.js"
-import type { UrlError } from "../url/UrlError.js"
 import {
   type Event,
   type Expected,
   formatTime,
   type Instance,
   type NoInstance,
-  type NoVersion,
-  type Patch,
-  type Patched,
-  type SameUrl,
   type Version,
   type VersionMismatch
 } from "./Instance.js"
@@ -43,7 +38,7 @@ import * as TrafficSaver from "./TrafficSaver.js"
 
 export class Master extends Context.Tag("nodepass/Master")<
   Master,
-  {
+  InstanceChanges.InstanceChanges & {
     readonly identity: Effect.Effect<Identity>
     /** Stores the given fields of the identity; the others stay as they are. Changes run one after the other. */
     readonly identify: (fields: Partial<Identity>) => Effect.Effect<void, StoreError>
@@ -54,32 +49,8 @@ export class Master extends Context.Tag("nodepass/Master")<
     /** In the order of their creation. */
     readonly list: Effect.Effect<ReadonlyArray<Instance>>
     readonly get: (id: string) => Effect.Effect<Instance, NoInstance>
-    /** Stores the instance, then starts it. Its status in the result shows whether it runs. */
-    readonly create: (given: {
-      readonly url: string
-      readonly alias?: string | undefined
-    }) => Effect.Effect<Instance, StoreError | UrlError>
-    readonly patch: (
-      id: string,
-      patch: Patch,
-      expected?: Expected
-    ) => Effect.Effect<Patched, NoInstance | StoreError | VersionMismatch>
-    /** Sets the URL, as a new version, and restarts the instance. */
-    readonly replace: (
-      id: string,
-      url: string,
-      expected?: Expected
-    ) => Effect.Effect<Instance, NoInstance | SameUrl | StoreError | UrlError | VersionMismatch>
-    /** Removes the instance from the store, then stops it. */
-    readonly remove: (id: string, expected?: Expected) => Effect.Effect<void, NoInstance | StoreError | VersionMismatch>
     /** Newest first. */
     readonly versions: (id: string) => Effect.Effect<ReadonlyArray<Version>, NoInstance | StoreError>
-    /** Sets the URL of an earlier version again, as a new version, and restarts the instance. */
-    readonly rollback: (
-      id: string,
-      version: number,
-      expected?: Expected
-    ) => Effect.Effect<Instance, NoInstance | NoVersion | SameUrl | StoreError | UrlError | VersionMismatch>
     readonly logs: (id: string) => Effect.Effect<Journal.Journal<string>, NoInstance>
     readonly traffic: (id: string) => Effect.Effect<TrafficHistory, NoInstance>
     readonly events: Journal.Journal<Event>
