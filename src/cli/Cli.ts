@@ -116,13 +116,17 @@ const file = Args.text({ name: "file" }).pipe(
   )
 )
 
-const state = Options.text("state").pipe(
-  Options.withPseudoName("place"),
-  Options.withDescription(
-    "State of the master, as in its URL: a folder or postgres://...; if not given, the folder NP_STATE_DIR"
-  ),
-  Options.map(Redacted.make),
-  Options.optional
+/** Where a master has its state. */
+const stateOption = (description: string) =>
+  Options.text("state").pipe(
+    Options.withPseudoName("place"),
+    Options.withDescription(description),
+    Options.map(Redacted.make),
+    Options.optional
+  )
+
+const state = stateOption(
+  "State of the master, as in its URL: a folder or postgres://...; if not given, the folder NP_STATE_DIR"
 )
 
 const backup = Command.make("backup", { file, state }, ({ file, state }) =>
@@ -135,13 +139,8 @@ const restore = Command.make("restore", { file, state, force }, ({ file, force, 
   Effect.flatMap(Host, ({ restore }) => restore(file, state, { force }))
 ).pipe(Command.withDescription("Replace the state of a master by a backup; the master must not be running"))
 
-const keyState = Options.text("state").pipe(
-  Options.withPseudoName("place"),
-  Options.withDescription(
-    "Replace the API key of the master that has its state there (a folder or postgres://...) and print the new one"
-  ),
-  Options.map(Redacted.make),
-  Options.optional
+const keyState = stateOption(
+  "Replace the API key of the master that has its state there (a folder or postgres://...) and print the new one"
 )
 
 const key = Command.make("key", { state: keyState }, ({ state }) =>
