@@ -8,14 +8,15 @@ import * as FiberId from "effect/FiberId"
 import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import { Refusals } from "../core/Refusals.js"
+import { withoutStack } from "../core/WithoutStack.js"
 import type * as Signal from "../wire/Signal.js"
 import type { SignalBusClosed } from "./ControlConnection.js"
 import type { Outbox, PendingSignal } from "./Outbox.js"
 
 /** A launch was given up: the peer did not acknowledge it. Its pool connection is of no use any more. */
-export class LaunchRefused extends Schema.TaggedError<LaunchRefused>()("LaunchRefused", {
-  reason: Schema.Literal("Late", "Over")
-}) {
+export class LaunchRefused extends withoutStack(
+  Schema.TaggedError<LaunchRefused>()("LaunchRefused", { reason: Schema.Literal("Late", "Over") })
+) {
   override get message(): string {
     return this.reason === "Late"
       ? "the other side did not acknowledge the launch in time"
