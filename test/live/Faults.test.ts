@@ -66,22 +66,16 @@ describe.each(flows)("a tunnel of two processes, visitors at the %s", (receiver)
     let arrived: (socket: Net.Socket) => void = () => {}
     shared.serve((socket) => arrived(socket))
     const { port } = shared()
-    const arrival = () => new Promise<Net.Socket>((resolve) => (arrived = resolve))
-    const first = arrival()
-    const visitor = world.connect(port)
-    visitor.write("x")
-    const theirs = await first
-    await once(theirs, "data")
-    theirs.resetAndDestroy()
-    assert.strictEqual(await fate(visitor), "ECONNRESET")
-
-    const second = arrival()
-    const leaver = world.connect(port)
-    leaver.write("x")
-    const left = await second
-    await once(left, "data")
-    leaver.resetAndDestroy()
-    assert.strictEqual(await fate(left), "ECONNRESET")
+    for (const leaver of ["target", "visitor"] as const) {
+      const arrival = new Promise<Net.Socket>((resolve) => (arrived = resolve))
+      const visitor = world.connect(port)
+      visitor.write("x")
+      const target = await arrival
+      await once(target, "data")
+      const [leaving, other] = leaver === "target" ? [target, visitor] : [visitor, target]
+      leaving.resetAndDestroy()
+      assert.strictEqual(await fate(other), "ECONNRESET")
+    }
   })
 
   it("keeps its visitors while a process is stopped and continued", async () => {
