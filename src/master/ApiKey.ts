@@ -31,7 +31,7 @@ export class KeyRefused extends withoutStack(
   }
 }
 
-/** The new key reached nobody, so it was not stored: the previous key, if any, stays valid. */
+/** The new key could not be printed, so it was not stored: the previous key, if any, stays valid. */
 export class KeyNotShown extends Schema.TaggedError<KeyNotShown>()("KeyNotShown", {
   /** Why it could not be shown, as a clause. */
   detail: Schema.String

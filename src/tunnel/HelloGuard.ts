@@ -2,7 +2,7 @@
  * What a server shares among the first messages of all connections: the memory that refuses a replay, and the budget for
  * stretching the key for unauthenticated peers.
  *
- * A server stretches a key that a person chose once for each address that clients connect to. Whoever asks for more must wait:
+ * A server stretches a key that a person chose once for each address that clients connect to. Other addresses are limited:
  * each network has a few stretchings, all together have one a second, and one runs at a time.
  */
 import * as Effect from "effect/Effect"

@@ -33,7 +33,7 @@ export const warning = (key: Redacted.Redacted): Option.Option<string> =>
     weakness(key),
     (weakness) =>
       `the tunnel key is ${weakness === "Common" ? "one that many people use" : "short or simple"}: ` +
-      "whoever records a connection can find it by trying. `nodepass key` makes a good one"
+      "an attacker who records a connection can guess it. `nodepass key` makes a good one"
   )
 
 // internal
@@ -43,7 +43,7 @@ const base32 = "abcdefghijklmnopqrstuvwxyz234567"
 const minBits = 64
 /** More characters than this make no key weaker. */
 const maxJudged = 128
-/** A few digits or signs at the ends hide a common key from nobody. */
+/** A few digits or signs at the ends do not make a common key harder to guess. */
 const maxAround = 6
 /** What a letter of a word is worth in a key of several words: six words from a list have 77 bits in some 30 letters. */
 const bitsPerLetterOfWords = 2.5

@@ -3,7 +3,7 @@
  * process starts within the grace period, under the same terms.
  *
  * Keys, numbers and unacknowledged signals survive. Launches and pool connections end with the process. The secret of the
- * session is encrypted with the tunnel key: whoever has only the file cannot use it.
+ * session is encrypted with the tunnel key, so the file alone is of no use.
  */
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"

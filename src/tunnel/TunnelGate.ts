@@ -145,7 +145,7 @@ const crowd = { start: 1 / 8, rate: 0.3 }
 const perAddress = { capacity: 32, perSecond: 8 }
 
 /**
- * What all unknown addresses together may fail. At 0.1 ms of CPU for each it is a tenth of a core.
+ * What all unknown addresses together may fail. At some 0.3 ms of CPU for each it is a third of a core.
  *
  * Below `scarce` tokens newcomers are dropped at random, so that the last tokens are not those of the fastest.
  */

@@ -1,5 +1,5 @@
 /**
- * Authenticates control connections: both sides prove that they know the tunnel key, and agree on keys that nobody else has,
+ * Authenticates control connections: both sides prove that they know the tunnel key, and agree on keys that no third party has,
  * not even those who learn the tunnel key later.
  *
  * ```

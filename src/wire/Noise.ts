@@ -1,6 +1,6 @@
 /**
  * The Noise protocol `Noise_NNpsk0_25519_ChaChaPoly_SHA256`, revision 34: two messages after which both sides have fresh keys
- * that nobody else has, and each has proved that it knows the pre-shared key.
+ * that no third party has, and each has proved that it knows the pre-shared key.
  *
  * ```
  * initiator                                    responder
@@ -33,7 +33,7 @@ export interface Ciphers {
   readonly receiving: Cipher
 }
 
-/** The result of a handshake, equal on both sides and to nobody else. */
+/** The result of a handshake: equal on both sides, and secret. */
 export interface Agreed {
   readonly ciphers: Ciphers
   /** 32 bytes for keys of other purposes. They depend on every byte of the handshake. */
@@ -134,8 +134,8 @@ const start = (crypto: Crypto["Type"], { prologue, psk }: Options): State => {
 }
 
 /**
- * What depends on the pre-shared key alone, until that is forgotten. Strangers make a server start handshakes: without the half
- * of it that is the same in all, one costs some 50 instead of 85 µs.
+ * The part of a handshake that depends on the pre-shared key alone. Computed once, it makes the refusal of an unauthenticated
+ * peer cost some 50 instead of 85 µs.
  */
 const begun = new WeakMap<Psk, ReturnType<typeof begin>>()
 

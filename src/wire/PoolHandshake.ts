@@ -10,7 +10,7 @@
  *                              enter ◀──      //<connection id>?n=<count>&mac=#admit  ─ admit
  * ```
  *
- * The line inside TLS proves that the TLS connection ends at the client: nobody in between can seal it.
+ * The line inside TLS proves that the TLS connection ends at the client: a man in the middle cannot seal it.
  *
  * Source: docs/protocol.md §Pool connections.
  */

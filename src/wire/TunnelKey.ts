@@ -1,9 +1,9 @@
 /**
  * The tunnel key, which a URL or a file has and which is never sent, and the pre-shared keys that are derived from it.
  *
- * A key that a person chose is stretched, so that whoever recorded a handshake tries one key for the price of one scrypt.
+ * A key that a person chose is stretched, so that each guess at a recorded handshake costs one scrypt.
  * The salt is the address that the client connects to, so that no table of stretched words serves for two tunnels. A key
- * that a generator made has 128 bits: nobody tries that many, and it is not stretched. Source: docs/protocol.md §Keys.
+ * that a generator made has 128 bits, too many to guess, and is not stretched. Source: docs/protocol.md §Keys.
  */
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"

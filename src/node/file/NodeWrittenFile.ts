@@ -46,7 +46,7 @@ const follow = async (named: string): Promise<string | undefined> => {
   throw new Error("too many symbolic links")
 }
 
-/** Writes a new file beside it and renames that: nobody sees a part of the text. */
+/** Writes a new file beside it and renames that: no reader sees a part of the text. */
 const replace = async (path: string, text: string): Promise<void> => {
   Directory.make(Path.dirname(path))
   const temporary = `${path}.${NodeCrypto.randomBytes(6).toString("hex")}`

@@ -18,7 +18,7 @@ export interface Options {
   readonly limit: number
 }
 
-/** Up to the first line feed, or the end. Logs that it waits for somebody who types. */
+/** Up to the first line feed, or the end. Logs that it waits when standard input is a terminal. */
 export const line = (options: Options): Effect.Effect<Uint8Array, InputError> =>
   Effect.zipRight(
     process.stdin.isTTY ? Effect.logInfo("reading a line from the terminal") : Effect.void,
