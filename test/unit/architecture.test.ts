@@ -10,6 +10,7 @@ const rooms = new Map<string, ReadonlyArray<string>>([
   ["wire", ["core", "transport"]],
   ["signal", ["core", "transport", "wire"]],
   ["pool", ["core", "transport", "wire", "signal"]],
+  ["stream", ["core", "transport", "wire"]],
   ["relay", ["core", "transport", "wire", "pool"]],
   ["tunnel", ["core", "transport", "url", "wire", "signal", "pool", "relay"]],
   ["master", ["core", "transport", "url", "tunnel"]],

@@ -1,0 +1,326 @@
+/**
+ * A carrier: an ordered flow of frames in each direction, which outlives its connections. When one is lost, the flow goes on
+ * over the next, from where the other side has come to. Streams do not notice.
+ */
+import type * as NonBlocking from "./NonBlocking.js"
+import { broken, nothing } from "./NonBlocking.js"
+import * as FrameReader from "./FrameReader.js"
+import { SendBuffer } from "./SendBuffer.js"
+import * as StreamFrame from "./StreamFrame.js"
+
+/** What a carrier tells its owner, the multiplexer. `S`: its streams. */
+export interface Events<S> {
+  /** Frames were added: `flush` is to be called soon. */
+  readonly dirty: (carrier: Carrier<S>) => void
+  /** There is more to read: `receive` is to be called in the next turn. */
+  readonly again: (carrier: Carrier<S>) => void
+  /** A stream that waited for room may continue. */
+  readonly unparked: (stream: S) => void
+  readonly data: (
+    carrier: Carrier<S>,
+    stream: number,
+    bytes: Uint8Array,
+    at: number,
+    size: number
+  ) => string | undefined
+  readonly control: (
+    carrier: Carrier<S>,
+    type: number,
+    stream: number,
+    view: DataView,
+    at: number,
+    size: number
+  ) => string | undefined
+  /** The connection is lost; another may be attached. */
+  readonly lost: (carrier: Carrier<S>) => void
+  /** The carrier cannot go on: the other side broke the protocol, or has given it up. `problem` is a sentence for the log. */
+  readonly failed: (carrier: Carrier<S>, problem: string) => void
+}
+
+/** The most unacknowledged bytes before streams wait. */
+export const windowBytes = 1024 * 1024
+/** The most bytes that the connection has not taken before bulk waits. */
+export const bulkUnsentBytes = 64 * 1024
+
+export class Carrier<S> implements NonBlocking.Owner {
+  readonly number: number
+  readonly buffer = new SendBuffer()
+  /** How many connections were attached so far. */
+  attempt = 0
+  /** `Greeting`: the other side has not said yet where it has come to. */
+  state: "Detached" | "Greeting" | "Attached" | "Over" = "Detached"
+  /** How many streams it has. */
+  streams = 0
+  isDirty = false
+  private readonly events: Events<S>
+  private readonly reader: FrameReader.FrameReader
+  private connection: NonBlocking.Connection | undefined
+  /** Bytes received, of all connections; and how far that was told to the other side. */
+  private received = 0
+  private told = 0
+  /** Something was received that the other side waits to see acknowledged; and that has waited for a sweep. */
+  private owes = false
+  private isDue = false
+  /** Behind the last frame that the other side has to acknowledge, which is every frame but `ack`. */
+  private awaited = 0
+  /** Streams that wait for room, those with little traffic first. */
+  private readonly parked: Array<S> = []
+  private readonly parkedBulk: Array<S> = []
+  /** The `attach` frames of the present connection: what was not written of ours, and what has come of theirs. */
+  private greeting: Uint8Array = noBytes
+  private readonly heard = new Uint8Array(StreamFrame.attachBytes)
+  private heardBytes = 0
+  /** Since which sweep nothing was acknowledged, in milliseconds, and up to where all was acknowledged then. */
+  private waitsSince: number | undefined
+  private waitsFrom = 0
+
+  constructor(number: number, events: Events<S>) {
+    this.number = number
+    this.events = events
+    this.reader = new FrameReader.FrameReader({
+      data: (stream, bytes, at, size) => {
+        this.owes = true
+        return events.data(this, stream, bytes, at, size)
+      },
+      control: (type, stream, view, at, size) => this.control(type, stream, view, at, size)
+    })
+  }
+
+  // Writing frames
+
+  /** A segment with room for a `data` frame of so many bytes, and where its payload begins. */
+  roomForData(bytes: number) {
+    return this.buffer.room(StreamFrame.headerBytes + bytes)
+  }
+  /** The payload of a `data` frame is in the segment, behind room for its header. */
+  commitData(segment: ReturnType<SendBuffer["room"]>, stream: number, bytes: number) {
+    StreamFrame.setHeader(segment.view, segment.used, StreamFrame.types.data, bytes, stream)
+    this.commit(segment, StreamFrame.headerBytes + bytes)
+  }
+  /** A frame whose payload is `payload`. */
+  send(type: number, stream: number, payload: Uint8Array = noBytes) {
+    const segment = this.begin(type, payload.length, stream)
+    segment.bytes.set(payload, segment.used + StreamFrame.headerBytes)
+    this.commit(segment, StreamFrame.headerBytes + payload.length)
+  }
+  /** A frame whose payload is a number of `size` bytes: 1, 4 or 6. */
+  sendNumber(type: number, stream: number, value: number, size: 1 | 4 | 6) {
+    const segment = this.begin(type, size, stream)
+    const at = segment.used + StreamFrame.headerBytes
+    if (size === 1) segment.view.setUint8(at, value)
+    else if (size === 4) segment.view.setUint32(at, value)
+    else StreamFrame.setUint48(segment.view, at, value)
+    this.commit(segment, StreamFrame.headerBytes + size)
+  }
+  private begin(type: number, size: number, stream: number) {
+    const segment = this.buffer.room(StreamFrame.headerBytes + size)
+    StreamFrame.setHeader(segment.view, segment.used, type, size, stream)
+    return segment
+  }
+  private commit(segment: ReturnType<SendBuffer["room"]>, bytes: number) {
+    this.buffer.commit(segment, bytes)
+    this.awaited = this.buffer.end
+    this.touch()
+  }
+  private touch() {
+    if (this.isDirty || this.state === "Over") return
+    this.isDirty = true
+    this.events.dirty(this)
+  }
+
+  // Room
+
+  /** Whether a stream may add data now. Bulk leaves the connection free for streams with little traffic. */
+  hasRoom(isBulk: boolean) {
+    return this.buffer.unacknowledged() < windowBytes && !(isBulk && this.buffer.unsent() >= bulkUnsentBytes)
+  }
+  /** The stream waits for room. */
+  park(stream: S, isBulk: boolean) {
+    const list = isBulk ? this.parkedBulk : this.parked
+    list.push(stream)
+  }
+  private unpark() {
+    while (this.parked.length > 0 && this.hasRoom(false)) this.unparkFirst(this.parked)
+    while (this.parkedBulk.length > 0 && this.hasRoom(true)) this.unparkFirst(this.parkedBulk)
+  }
+  private unparkFirst(list: Array<S>) {
+    const stream = list.shift()
+    if (stream !== undefined) this.events.unparked(stream)
+  }
+  /** The lower, the sooner a new stream is served. */
+  load() {
+    return this.buffer.unsent() + this.streams * loadOfStream + (this.state === "Attached" ? 0 : loadOfDetached)
+  }
+
+  // Connections
+
+  /**
+   * Continues over this connection, and resets the present one. `attempt` is that of the other side's signal; by default it
+   * is the next. Returns `false`, and resets the connection, when a later one was attached before.
+   */
+  attach(connection: NonBlocking.Connection, attempt = this.attempt + 1): boolean {
+    if (attempt <= this.attempt || this.state === "Over") {
+      connection.reset()
+      return false
+    }
+    this.connection?.reset()
+    this.connection = connection
+    this.attempt = attempt
+    this.state = "Greeting"
+    this.greeting = StreamFrame.encodeAttach({ carrier: this.number, attempt, received: this.received })
+    this.heardBytes = 0
+    this.waitsSince = undefined
+    connection.setOwner(this)
+    this.ready(true, true)
+    return true
+  }
+  ready(readable: boolean, writable: boolean) {
+    if (readable) this.receive()
+    if (writable) this.touch()
+  }
+  /** The connection is lost, or is to be replaced. */
+  lose() {
+    const { connection } = this
+    if (connection === undefined) return
+    this.connection = undefined
+    this.state = "Detached"
+    connection.reset()
+    this.events.lost(this)
+  }
+  /** Ends the carrier. Its streams are to be reset before. */
+  end() {
+    if (this.state === "Over") return
+    this.state = "Over"
+    this.connection?.reset()
+    this.connection = undefined
+    this.buffer.free()
+  }
+  private fail(problem: string) {
+    if (this.state !== "Over") this.events.failed(this, problem)
+  }
+
+  // Sending
+
+  /** Writes what the connection takes: all frames of a turn at once. */
+  flush() {
+    this.isDirty = false
+    const { buffer, connection } = this
+    if (connection === undefined || !this.flushGreeting(connection) || this.state !== "Attached") return
+    this.acknowledge()
+    const left = buffer.flush(connection)
+    if (left === broken) return this.lose()
+    if (left === 0) this.unpark()
+    if (buffer.unacknowledged() > maxKeptBytes) this.fail("the other side acknowledges nothing")
+  }
+  private flushGreeting(connection: NonBlocking.Connection): boolean {
+    if (this.greeting.length === 0) return true
+    const taken = connection.write(this.greeting, 0, this.greeting.length)
+    if (taken < 0) this.lose()
+    else this.greeting = this.greeting.subarray(taken)
+    return taken >= 0 && this.greeting.length === 0
+  }
+  /** Adds an `ack` frame: for much that was received, for less along with other frames, for the rest after a while. */
+  private acknowledge() {
+    const news = this.received - this.told
+    const along = this.buffer.unsent() > 0 && news >= acknowledgeAlongBytes
+    if (!along && !this.isDue && news < acknowledgeBytes) return
+    this.owes = false
+    this.isDue = false
+    this.told = this.received
+    const { awaited } = this
+    this.isDirty = true
+    this.sendNumber(StreamFrame.types.ack, 0, this.received, 6)
+    this.awaited = awaited
+    this.isDirty = false
+  }
+
+  // Receiving
+
+  receive() {
+    for (let round = 0; this.connection !== undefined; round++) {
+      if (round === roundsPerTurn) return this.events.again(this)
+      const count = this.connection.read(received, 0, received.length)
+      if (count === nothing) break
+      if (count <= 0) return this.lose()
+      const problem = this.readFrames(count)
+      if (problem !== undefined) return this.fail(problem)
+    }
+    if (this.received - this.told >= acknowledgeBytes) this.touch()
+  }
+  private readFrames(count: number): string | undefined {
+    let from = 0
+    if (this.state === "Greeting") {
+      const size = Math.min(count, this.heard.length - this.heardBytes)
+      this.heard.set(received.subarray(0, size), this.heardBytes)
+      this.heardBytes += size
+      from = size
+      if (this.heardBytes < this.heard.length) return undefined
+      const problem = this.greet()
+      if (problem !== undefined) return problem
+    }
+    if (from === count) return undefined
+    this.received += count - from
+    if (from > 0) received.copyWithin(0, from, count)
+    return this.reader.read(received, receivedView, count - from)
+  }
+  /** The other side's `attach` frame has come. */
+  private greet(): string | undefined {
+    const heard = StreamFrame.decodeAttach(this.heard)
+    if (heard === undefined || heard.carrier !== this.number || heard.attempt !== this.attempt) {
+      return "another frame where an attach frame was expected"
+    }
+    if (heard.received === undefined) return "the other side has given it up"
+    if (!this.buffer.rewind(heard.received)) return `an attach frame with the offset ${heard.received}`
+    this.state = "Attached"
+    this.waitsSince = undefined
+    this.told = this.received
+    this.touch()
+    return undefined
+  }
+  private control(type: number, stream: number, view: DataView, at: number, size: number): string | undefined {
+    if (type === StreamFrame.types.ack) {
+      const offset = StreamFrame.getUint48(view, at)
+      if (!this.buffer.acknowledge(offset)) return `an ack frame with the offset ${offset}`
+      this.unpark()
+      return undefined
+    }
+    this.owes = true
+    return this.events.control(this, type, stream, view, at, size)
+  }
+
+  // Periodic work
+
+  /** Acknowledges what was received a while ago. Gives up a connection by which nothing was acknowledged for the limit. */
+  sweep(now: number, limitMillis: number) {
+    if (this.connection === undefined) return
+    if (this.owes) {
+      this.isDue = true
+      this.touch()
+    }
+    const { acknowledged } = this.buffer
+    if (this.state === "Attached" && acknowledged >= this.awaited) this.waitsSince = undefined
+    else if (this.waitsSince === undefined || acknowledged > this.waitsFrom) {
+      this.waitsSince = now
+      this.waitsFrom = acknowledged
+    } else if (now - this.waitsSince >= limitMillis) this.lose()
+  }
+}
+
+// internal
+
+const noBytes = new Uint8Array(0)
+
+/** What was read last, of all carriers of this thread. */
+const received = new Uint8Array(256 * 1024)
+const receivedView = new DataView(received.buffer)
+/** Reads in a row before it is the turn of others. */
+const roundsPerTurn = 8
+
+const acknowledgeBytes = 64 * 1024
+const acknowledgeAlongBytes = 4 * 1024
+
+/** Beyond this the other side takes frames and acknowledges none. */
+const maxKeptBytes = windowBytes + 4 * 1024 * 1024
+
+const loadOfStream = 64
+const loadOfDetached = 1e12
