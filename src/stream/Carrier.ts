@@ -2,8 +2,8 @@
  * A carrier: an ordered flow of frames in each direction, which outlives its connections. When one is lost, the flow goes on
  * over the next, from where the other side has come to. Streams do not notice.
  */
-import type * as NonBlocking from "./NonBlocking.js"
-import { broken, nothing } from "./NonBlocking.js"
+import type * as NonBlocking from "../transport/NonBlocking.js"
+import { broken, nothing } from "../transport/NonBlocking.js"
 import * as FrameReader from "./FrameReader.js"
 import { SendBuffer } from "./SendBuffer.js"
 import * as StreamFrame from "./StreamFrame.js"

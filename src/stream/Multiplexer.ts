@@ -5,7 +5,7 @@
  * unless that is full. Credit keeps what a slow reader leaves here within its window, so that it holds up no other stream.
  */
 import * as Carrier from "./Carrier.js"
-import { type Connection, nothing } from "./NonBlocking.js"
+import { type Connection, nothing } from "../transport/NonBlocking.js"
 import type { Segment } from "./SendBuffer.js"
 import * as SendBuffer from "./SendBuffer.js"
 import * as StreamFrame from "./StreamFrame.js"

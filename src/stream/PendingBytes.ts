@@ -2,7 +2,7 @@
  * Bytes that a connection has not taken yet, in order. They take little more memory than there are bytes, also when they
  * come one by one.
  */
-import { type Connection, broken } from "./NonBlocking.js"
+import { type Connection, broken } from "../transport/NonBlocking.js"
 
 export class PendingBytes {
   size = 0

@@ -2,7 +2,7 @@
  * The frames that one side of a carrier has written, until the other side has acknowledged them. So they can be sent again
  * over another connection, from any offset that is not acknowledged.
  */
-import { type Connection, broken } from "./NonBlocking.js"
+import { type Connection, broken } from "../transport/NonBlocking.js"
 
 /** A piece of the flow. Bytes are read from a socket straight into it. */
 export interface Segment {

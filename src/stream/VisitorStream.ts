@@ -2,7 +2,7 @@
  * One visitor on a carrier: what was said about it in each direction, and its connection on this side.
  */
 import type * as Carrier from "./Carrier.js"
-import type * as NonBlocking from "./NonBlocking.js"
+import type * as NonBlocking from "../transport/NonBlocking.js"
 import { PendingBytes } from "./PendingBytes.js"
 
 /** How a stream ended. `code`: see `StreamFrame.resets`. */

@@ -1,6 +1,6 @@
 /**
- * Connections that do not block, as streams use them: every call does what is possible now and returns. No call calls the
- * owner.
+ * Connections that do not block, which streams use in place of `Transport.Connection`: every call does what is possible now
+ * and returns. No call calls the owner.
  */
 
 export interface Connection {
