@@ -1,5 +1,6 @@
 import { afterEach, assert, beforeEach, describe, it } from "vitest"
 import { once } from "node:events"
+import type { Socket } from "node:net"
 import { runs } from "../Runs.js"
 import { makeWorld, tunnel, type World } from "./command/Nodepass.js"
 
@@ -11,12 +12,14 @@ afterEach(() => world.close())
 
 describe("visitors that never read", () => {
   it.each(["server", "client"] as const)(
-    "do not keep other visitors from being served: visitors at the %s",
+    "hold a few megabytes of the kernel each, and keep no other visitor from being served: visitors at the %s",
     async (receiver) => {
+      const slowTargets: Array<Socket> = []
       // Endless bytes for a visitor that asks for them, one answer for any other.
       const { port: target } = await world.listen((socket) => {
         socket.once("data", (question) => {
           if (String(question) !== "flood") return void socket.end("answer")
+          slowTargets.push(socket)
           const flood = () => {
             while (socket.write(Buffer.alloc(65_536)));
           }
@@ -25,17 +28,27 @@ describe("visitors that never read", () => {
         })
       })
       const { port } = await tunnel(world, { target, receiver, query: "&read=0" })
-      for (let slow = 0; slow < runs(40, 200); slow++) {
+      const crowd = runs(40, 200)
+      for (let slow = 0; slow < crowd; slow++) {
         const socket = world.connect(port)
         socket.pause()
         socket.write("flood")
       }
-      for (let honest = 0; honest < 20; honest++) {
+      /** Bytes that the targets have given to the kernel. */
+      const given = () =>
+        slowTargets.reduce((sum, { bytesWritten, writableLength }) => sum + bytesWritten - writableLength, 0)
+      // Until nothing has moved during twenty visits.
+      for (let honest = 0, before = -1; honest < 20; honest++) {
+        if (given() !== before) honest = 0
+        before = given()
         const socket = world.connect(port)
         socket.write("question")
         const [answer] = await once(socket, "data")
         assert.strictEqual(String(answer), "answer")
       }
+      // The target's own socket has up to 4 MiB of them. Without a limit a visitor has more than 20 MB here.
+      assert.strictEqual(slowTargets.length, crowd)
+      assert.isAtMost(given() / crowd, 12 * 1024 * 1024)
     }
   )
 })

@@ -11,6 +11,7 @@ import * as DatagramBatch from "./ffi/DatagramBatch.js"
 import * as OpenSsl from "./tls/OpenSsl.js"
 import * as Package from "../Package.js"
 import * as Poller from "./Poller.js"
+import * as ReceiveBuffers from "./ReceiveBuffers.js"
 import * as Sockets from "./ffi/Sockets.js"
 
 export interface Kernel {
@@ -20,6 +21,7 @@ export interface Kernel {
   /** `undefined` when Node has no OpenSSL that can be called. */
   readonly openSsl: OpenSsl.OpenSsl | undefined
   readonly poller: Poller.Poller
+  readonly receiveBuffers: ReceiveBuffers.ReceiveBuffers
   /** The file of the relay threads: `ReactorWorker.js`. */
   readonly worker: string
 }
@@ -62,5 +64,6 @@ const load = async () => {
     DatagramBatch.load(),
     OpenSsl.load().catch(() => undefined)
   ])
-  return { libc, sockets, datagramBatch, openSsl, poller: Poller.make(libc) }
+  const receiveBuffers = ReceiveBuffers.make(sockets)
+  return { libc, sockets, datagramBatch, openSsl, poller: Poller.make(libc), receiveBuffers }
 }

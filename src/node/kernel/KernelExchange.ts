@@ -7,6 +7,7 @@ import type { Kernel } from "./Kernel.js"
 import type { Side } from "./reactor/ReactorMessages.js"
 import type { Reactor } from "./Reactor.js"
 import type * as ReactorThread from "./ReactorThread.js"
+import type { Buffers } from "./ReceiveBuffers.js"
 import * as TcpInfo from "./TcpInfo.js"
 
 /** How an exchange ended. `Undone`: nothing had come from `far`, see `Relay.undo`. */
@@ -57,7 +58,11 @@ export const make = ({
     let idleForMillis = 0
     let path: Path | undefined
     const far = sockets[1].descriptor
+    /** Once it has lasted. */
+    let buffers: Buffers | undefined
+    let bytesAtTick = 0
     const onClosing = () => {
+      buffers?.close()
       path = TcpInfo.read(kernel.sockets, far)
     }
     const onEnd = (how: Result) => {
@@ -70,6 +75,7 @@ export const make = ({
       onEnd,
       requestGrant,
       findSuccessor: () => {
+        buffers ??= kernel.receiveBuffers.add(sockets[0].descriptor, far)
         const begin = reactor.pickThread()
         if (begin === undefined) return undefined
         return ([near, far]) => {
@@ -77,11 +83,17 @@ export const make = ({
         }
       }
     })
+    const bytes = () => {
+      const [first, then] = [inline.bytes(), inThread?.bytes()]
+      return { tx: first.tx + (then?.tx ?? 0), rx: first.rx + (then?.rx ?? 0) }
+    }
+    const tickBuffers = (buffers: Buffers) => {
+      const { rx, tx } = bytes()
+      buffers.tick(rx + tx !== bytesAtTick)
+      bytesAtTick = rx + tx
+    }
     return {
-      bytes: () => {
-        const [first, then] = [inline.bytes(), inThread?.bytes()]
-        return { tx: first.tx + (then?.tx ?? 0), rx: first.rx + (then?.rx ?? 0) }
-      },
+      bytes,
       grant: (side, bytes) => {
         if (inThread === undefined) inline.grant(side, bytes)
         else inThread.grant(side, bytes)
@@ -110,8 +122,10 @@ export const make = ({
         else inThread.abort()
       },
       tick: (millis) => {
+        if (result !== undefined) return
+        if (buffers !== undefined) tickBuffers(buffers)
         // A relay thread looks at its exchanges itself.
-        if (inThread !== undefined || result !== undefined) return
+        if (inThread !== undefined) return
         idleForMillis = inline.wasActive() ? 0 : idleForMillis + millis
         if (idleForMillis >= idleMillis) inline.end({ _tag: "Idle" })
       }

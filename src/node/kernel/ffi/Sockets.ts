@@ -49,6 +49,8 @@ export const options = {
   info: [tcpLevel, 11],
   congestion: [tcpLevel, 13],
   userTimeout: [tcpLevel, 18],
+  notSentLowWater: [tcpLevel, 25],
+  bufferLock: [socketLevel, 72],
   onlyIPv6: [ipv6Level, 26]
 } satisfies Record<string, Option>
 
@@ -115,6 +117,7 @@ export const setDefaults = (sockets: Sockets, fd: number): void => {
   sockets.set(fd, options.noDelay, 1)
   sockets.set(fd, options.keepAlive, 1)
   sockets.set(fd, options.keepIdle, liveness.carrying.silence)
+  sockets.set(fd, options.notSentLowWater, maxUnsentBytes)
   // When this process is killed its peers must see a reset. They would take an end for a complete transfer.
   sockets.resetOnClose(fd)
 }
@@ -133,6 +136,12 @@ export const setLiveness = (sockets: Sockets, fd: number, state: "idle" | "carry
 }
 
 // internal
+
+/**
+ * Bytes that the kernel holds for a peer that does not take them, beside those on their way to it. By default it is all of
+ * `tcp_wmem`, 4 MiB. Bulk costs as much CPU with 512 KiB, and 10 % more with 256 KiB.
+ */
+const maxUnsentBytes = 512 * 1024
 
 /** Seconds of silence before the first keep-alive probe, and between two; and milliseconds until data must be acknowledged. */
 const liveness = {
