@@ -10,23 +10,23 @@ import { capture, isMain, run, tool } from "./tool.js"
  */
 
 /**
- * The checks by name. `types` has the diagnostics of Effect too.
+ * The checks by name, those that take longest first. `types` has the diagnostics of Effect too.
  *
  * @type {Record<string, () => Promise<Result>>}
  */
 const all = {
   types: () => checkTypes(),
-  page: () => capture([tool("typescript", "tsc"), "-p", "src/page"]),
   lint: () => capture([tool("oxlint"), "--type-aware", "--report-unused-disable-directives-severity=error"]),
-  format: () => capture([tool("oxfmt"), "--check"]),
-  unused: () => capture([tool("knip"), "--no-progress"])
+  unused: () => capture([tool("knip"), "--no-progress"]),
+  page: () => capture([tool("typescript", "tsc"), "-p", "src/page"]),
+  format: () => capture([tool("oxfmt"), "--check"])
 }
 
 /** Runs the compiler of @effect/tsgo, whose warnings fail the check. Machines without a binary of it use TypeScript's compiler. */
 const checkTypes = async () => {
   const compiler = await capture([tool("@effect/tsgo"), "get-exe-path"])
   if (compiler.ok) {
-    const { ok, output } = await capture(["-p", "."], compiler.output.trim())
+    const { ok, output } = await capture(["-p", ".", "--checkers", "1"], compiler.output.trim())
     return { ok: ok && !output.includes("warning TS"), output }
   }
   console.log(`--  types (without Effect's: @effect/tsgo has no program for ${process.platform} ${process.arch})`)
