@@ -12,7 +12,7 @@ import * as StreamFrame from "./StreamFrame.js"
 export interface Events<S> {
   /** Frames were added: `flush` is to be called soon. */
   readonly dirty: (carrier: Carrier<S>) => void
-  /** There is more to read: `receive` is to be called in the next turn. */
+  /** There is more to read: `resume` is to be called in the next turn. */
   readonly again: (carrier: Carrier<S>) => void
   /** A stream that waited for room may continue. */
   readonly unparked: (stream: S) => void
@@ -51,7 +51,9 @@ export class Carrier<S> implements NonBlocking.Owner {
   state: "Detached" | "Greeting" | "Attached" | "Over" = "Detached"
   /** How many streams it has. */
   streams = 0
+  /** `flush`, or `resume`, is to be called. */
   isDirty = false
+  private isAgain = false
   private readonly events: Events<S>
   private readonly reader: FrameReader.FrameReader
   private connection: NonBlocking.Connection | undefined
@@ -64,25 +66,30 @@ export class Carrier<S> implements NonBlocking.Owner {
   /** Behind the last frame that the other side has to acknowledge, which is every frame but `ack`. */
   private awaited = 0
   /** Streams that wait for room, those with little traffic first. */
-  private readonly parked: Array<S> = []
-  private readonly parkedBulk: Array<S> = []
+  private readonly parked = new Set<S>()
+  private readonly parkedBulk = new Set<S>()
   /** The `attach` frames of the present connection: what was not written of ours, and what has come of theirs. */
   private greeting: Uint8Array = noBytes
   private readonly heard = new Uint8Array(StreamFrame.attachBytes)
   private heardBytes = 0
-  /** Since which sweep nothing was acknowledged, in milliseconds, and up to where all was acknowledged then. */
-  private waitsSince: number | undefined
-  private waitsFrom = 0
+  /** Since when the other side has to acknowledge something and nothing has come of it, and how much had come then. */
+  private silentSince: number | undefined
+  private silentFrom = 0
+  /** Since when it has acknowledged nothing, and up to where it had. */
+  private deafSince = 0
+  private deafFrom = 0
 
   constructor(number: number, events: Events<S>) {
     this.number = number
     this.events = events
     this.reader = new FrameReader.FrameReader({
       data: (stream, bytes, at, size) => {
+        if (this.state === "Over") return isOver
         this.owes = true
         return events.data(this, stream, bytes, at, size)
       },
-      control: (type, stream, view, at, size) => this.control(type, stream, view, at, size)
+      control: (type, stream, view, at, size) =>
+        this.state === "Over" ? isOver : this.control(type, stream, view, at, size)
     })
   }
 
@@ -99,12 +106,14 @@ export class Carrier<S> implements NonBlocking.Owner {
   }
   /** A frame whose payload is `payload`. */
   send(type: number, stream: number, payload: Uint8Array = noBytes) {
+    if (this.state === "Over") return
     const segment = this.begin(type, payload.length, stream)
     segment.bytes.set(payload, segment.used + StreamFrame.headerBytes)
     this.commit(segment, StreamFrame.headerBytes + payload.length)
   }
   /** A frame whose payload is a number of `size` bytes: 1, 4 or 6. */
   sendNumber(type: number, stream: number, value: number, size: 1 | 4 | 6) {
+    if (this.state === "Over") return
     const segment = this.begin(type, size, stream)
     const at = segment.used + StreamFrame.headerBytes
     if (size === 1) segment.view.setUint8(at, value)
@@ -134,18 +143,33 @@ export class Carrier<S> implements NonBlocking.Owner {
   hasRoom(isBulk: boolean) {
     return this.buffer.unacknowledged() < windowBytes && !(isBulk && this.buffer.unsent() >= bulkUnsentBytes)
   }
+  /** Whether so much waits for the other side that no stream should be added. */
+  isFull() {
+    return this.buffer.unacknowledged() >= maxKeptBytes / 2
+  }
   /** The stream waits for room. */
   park(stream: S, isBulk: boolean) {
     const list = isBulk ? this.parkedBulk : this.parked
-    list.push(stream)
+    list.add(stream)
+  }
+  parkedStreams() {
+    return this.parked.size + this.parkedBulk.size
+  }
+  /** The stream is over. */
+  leave(stream: S) {
+    this.streams--
+    this.parked.delete(stream)
+    this.parkedBulk.delete(stream)
   }
   private unpark() {
-    while (this.parked.length > 0 && this.hasRoom(false)) this.unparkFirst(this.parked)
-    while (this.parkedBulk.length > 0 && this.hasRoom(true)) this.unparkFirst(this.parkedBulk)
+    while (this.parked.size > 0 && this.hasRoom(false)) this.unparkFirst(this.parked)
+    while (this.parkedBulk.size > 0 && this.hasRoom(true)) this.unparkFirst(this.parkedBulk)
   }
-  private unparkFirst(list: Array<S>) {
-    const stream = list.shift()
-    if (stream !== undefined) this.events.unparked(stream)
+  private unparkFirst(list: Set<S>) {
+    for (const stream of list) {
+      list.delete(stream)
+      return this.events.unparked(stream)
+    }
   }
   /** The lower, the sooner a new stream is served. */
   load() {
@@ -169,14 +193,27 @@ export class Carrier<S> implements NonBlocking.Owner {
     this.state = "Greeting"
     this.greeting = StreamFrame.encodeAttach({ carrier: this.number, attempt, received: this.received })
     this.heardBytes = 0
-    this.waitsSince = undefined
+    this.silentSince = undefined
     connection.setOwner(this)
-    this.ready(true, true)
+    // Not at once: this may be called while another carrier is read.
+    this.readAgain()
+    this.touch()
     return true
   }
-  ready(readable: boolean, writable: boolean) {
-    if (readable) this.receive()
+  /** A connection that is broken is read too: the other side may have said why. */
+  ready(readable: boolean, writable: boolean, isBroken = false) {
+    if (readable || isBroken) this.receive()
     if (writable) this.touch()
+  }
+  private readAgain() {
+    if (this.isAgain) return
+    this.isAgain = true
+    this.events.again(this)
+  }
+  /** Reads what was left for this turn. */
+  resume() {
+    this.isAgain = false
+    this.receive()
   }
   /** The connection is lost, or is to be replaced. */
   lose() {
@@ -193,6 +230,8 @@ export class Carrier<S> implements NonBlocking.Owner {
     this.state = "Over"
     this.connection?.reset()
     this.connection = undefined
+    this.parked.clear()
+    this.parkedBulk.clear()
     this.buffer.free()
   }
   private fail(problem: string) {
@@ -209,7 +248,7 @@ export class Carrier<S> implements NonBlocking.Owner {
     this.acknowledge()
     const left = buffer.flush(connection)
     if (left === broken) return this.lose()
-    if (left === 0) this.unpark()
+    this.unpark()
     if (buffer.unacknowledged() > maxKeptBytes) this.fail("the other side acknowledges nothing")
   }
   private flushGreeting(connection: NonBlocking.Connection): boolean {
@@ -236,9 +275,12 @@ export class Carrier<S> implements NonBlocking.Owner {
 
   // Receiving
 
-  receive() {
+  private receive() {
     for (let round = 0; this.connection !== undefined; round++) {
-      if (round === roundsPerTurn) return this.events.again(this)
+      if (round === roundsPerTurn) {
+        this.readAgain()
+        break
+      }
       const count = this.connection.read(received, 0, received.length)
       if (count === nothing) break
       if (count <= 0) return this.lose()
@@ -270,16 +312,20 @@ export class Carrier<S> implements NonBlocking.Owner {
       return "another frame where an attach frame was expected"
     }
     if (heard.received === undefined) return "the other side has given it up"
-    if (!this.buffer.rewind(heard.received)) return `an attach frame with the offset ${heard.received}`
+    const offset = StreamFrame.nextTo(this.buffer.acknowledged, heard.received)
+    if (!this.buffer.rewind(offset)) return `an attach frame with the offset ${offset}`
     this.state = "Attached"
-    this.waitsSince = undefined
+    this.silentSince = undefined
+    // Our frame has told them.
     this.told = this.received
+    this.owes = false
+    this.isDue = false
     this.touch()
     return undefined
   }
   private control(type: number, stream: number, view: DataView, at: number, size: number): string | undefined {
     if (type === StreamFrame.types.ack) {
-      const offset = StreamFrame.getUint48(view, at)
+      const offset = StreamFrame.nextTo(this.buffer.acknowledged, StreamFrame.getUint48(view, at))
       if (!this.buffer.acknowledge(offset)) return `an ack frame with the offset ${offset}`
       this.unpark()
       return undefined
@@ -290,7 +336,10 @@ export class Carrier<S> implements NonBlocking.Owner {
 
   // Periodic work
 
-  /** Acknowledges what was received a while ago. Gives up a connection by which nothing was acknowledged for the limit. */
+  /**
+   * Acknowledges what was received a while ago. Gives up a connection by which nothing has come for the limit although an
+   * acknowledgement has to; or, where something comes, no acknowledgement for much longer: it waits behind other frames.
+   */
   sweep(now: number, limitMillis: number) {
     if (this.connection === undefined) return
     if (this.owes) {
@@ -298,17 +347,32 @@ export class Carrier<S> implements NonBlocking.Owner {
       this.touch()
     }
     const { acknowledged } = this.buffer
-    if (this.state === "Attached" && acknowledged >= this.awaited) this.waitsSince = undefined
-    else if (this.waitsSince === undefined || acknowledged > this.waitsFrom) {
-      this.waitsSince = now
-      this.waitsFrom = acknowledged
-    } else if (now - this.waitsSince >= limitMillis) this.lose()
+    if (this.state === "Attached" && acknowledged >= this.awaited) {
+      this.silentSince = undefined
+      return
+    }
+    if (this.silentSince === undefined || acknowledged > this.deafFrom) {
+      this.deafSince = now
+      this.deafFrom = acknowledged
+    }
+    const come = this.received + this.heardBytes
+    if (this.silentSince === undefined || come > this.silentFrom) {
+      this.silentSince = now
+      this.silentFrom = come
+    }
+    if (now - this.silentSince >= limitMillis || now - this.deafSince >= limitMillis * deafLimits) this.lose()
   }
 }
 
 // internal
 
 const noBytes = new Uint8Array(0)
+
+/** What is wrong with frames that come after the end. Nobody is told: the carrier has failed. */
+const isOver = "the carrier is over"
+
+/** How many limits the other side has to acknowledge something while it sends. */
+const deafLimits = 16
 
 /** What was read last, of all carriers of this thread. */
 const received = new Uint8Array(256 * 1024)

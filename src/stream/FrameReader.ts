@@ -45,7 +45,9 @@ export class FrameReader {
         this.keep(bytes, at, count)
         return undefined
       } else {
-        const [type, size, stream] = [view.getUint8(at), view.getUint16(at + 2), view.getUint32(at + 4)]
+        const type = view.getUint8(at)
+        const size = view.getUint16(at + 2)
+        const stream = view.getUint32(at + 4)
         problem = problemOf(type, size)
         if (problem !== undefined) return problem
         if (type === types.data) {
@@ -74,7 +76,9 @@ export class FrameReader {
   /** A header is whole, or a frame is. */
   private readHead(): string | undefined {
     const { headView } = this
-    const [type, size, stream] = [headView.getUint8(0), headView.getUint16(2), headView.getUint32(4)]
+    const type = headView.getUint8(0)
+    const size = headView.getUint16(2)
+    const stream = headView.getUint32(4)
     if (this.headSize === headerBytes) {
       const problem = problemOf(type, size)
       if (problem !== undefined) return problem

@@ -26,7 +26,7 @@ export class PendingBytes {
   /** Writes what the connection takes. Returns how much that was, or `broken`. */
   flush(connection: Connection): number {
     let flushed = 0
-    for (let [first] = this.chunks; first !== undefined; [first] = this.chunks) {
+    for (let first = this.chunks[0]; first !== undefined; first = this.chunks[0]) {
       const size = first.to - first.from
       const taken = connection.write(first.bytes, first.from, size)
       if (taken < 0) return broken

@@ -15,6 +15,9 @@ export interface Segment {
 
 export const segmentBytes = 64 * 1024
 
+/** How many segments the buffers of this thread hold. */
+export const heldSegments = () => held
+
 export class SendBuffer {
   /** The offset behind the last byte. */
   end = 0
@@ -67,13 +70,13 @@ export class SendBuffer {
     if (offset > this.sent) return false
     if (offset <= this.acknowledged) return true
     this.acknowledged = offset
-    for (let [first] = this.segments; first !== undefined && this.segments.length > 1; [first] = this.segments) {
-      if (first.start + first.used > offset) break
+    let first = this.segments[0]
+    while (first !== undefined && this.segments.length > 1 && first.start + first.used <= offset) {
       this.segments.shift()
       this.at = Math.max(0, this.at - 1)
       release(first)
+      first = this.segments[0]
     }
-    const [first] = this.segments
     // The same memory again, which is in the cache of the processor.
     if (first !== undefined && offset === this.end) {
       first.start = offset
@@ -103,8 +106,10 @@ export class SendBuffer {
 /** Segments that can be used again, of all carriers of this thread. */
 const unused: Array<Segment> = []
 const maxUnused = 64
+let held = 0
 
 const acquire = (start: number): Segment => {
+  held++
   const segment = unused.pop()
   if (segment === undefined) {
     const bytes = new Uint8Array(segmentBytes)
@@ -116,5 +121,6 @@ const acquire = (start: number): Segment => {
 }
 
 const release = (segment: Segment) => {
+  held--
   if (unused.length < maxUnused) unused.push(segment)
 }

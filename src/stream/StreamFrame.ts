@@ -52,14 +52,22 @@ export const resets = {
 export const maxStream = 0xffff_ffff
 
 const high = 0x1_0000_0000
+/** How many numbers of 48 bits there are. */
+export const uint48s = high * 0x1_0000
 
-/** Writes a number of 48 bits. */
+/** Writes the lowest 48 bits of a number. */
 export const setUint48 = (view: DataView, at: number, value: number): void => {
   view.setUint16(at, Math.floor(value / high))
   view.setUint32(at + 2, value % high)
 }
 
 export const getUint48 = (view: DataView, at: number): number => view.getUint16(at) * high + view.getUint32(at + 2)
+
+/** The number whose lowest 48 bits are `low`, next to `base`. */
+export const nextTo = (base: number, low: number): number => {
+  const ahead = (low - (base % uint48s) + uint48s) % uint48s
+  return base + (ahead < uint48s / 2 ? ahead : ahead - uint48s)
+}
 
 export const setHeader = (view: DataView, at: number, type: number, size: number, stream: number): void => {
   view.setUint8(at, type)

@@ -59,7 +59,8 @@ export class VisitorStream implements NonBlocking.Owner {
   isOver = false
   /** Bytes of both directions, halved every second: whether it is bulk. */
   recentBytes = 0
-  mayMove = true
+  /** Whether it may be moved: not before the next second where no pool connection was idle, and asked for once. */
+  move: "May" | "Later" | "Never" = "May"
   pooled: Pooled | undefined
   /** Something passed since the last sweep; and for how long nothing has. */
   isActive = true
@@ -71,7 +72,9 @@ export class VisitorStream implements NonBlocking.Owner {
     this.pumps = pumps
   }
 
-  ready(readable: boolean, writable: boolean) {
+  ready(readable: boolean, writable: boolean, isBroken = false) {
+    if (this.isOver) return
+    if (isBroken) return this.pumps.broken(this)
     if (readable) {
       this.readable = true
       if (this.out === "Ended") this.pumps.look(this)
@@ -87,6 +90,8 @@ export interface Pumps {
   readonly pump: (stream: VisitorStream) => void
   /** The stream's connection has ended in our direction: it may have been reset since. */
   readonly look: (stream: VisitorStream) => void
+  /** The stream's connection was reset, or failed. */
+  readonly broken: (stream: VisitorStream) => void
   /** From what the stream's connection has not taken, to that connection. */
   readonly drain: (stream: VisitorStream) => void
 }

@@ -28,8 +28,11 @@ export interface Connection {
 }
 
 export interface Owner {
-  /** Something may be read, or the connection is over; there may be room to write. */
-  ready(readable: boolean, writable: boolean): void
+  /**
+   * Something may be read, or the connection is over; there may be room to write. `isBroken`: the connection was reset or
+   * failed, told without a read by connections that can.
+   */
+  ready(readable: boolean, writable: boolean, isBroken?: boolean): void
 }
 
 /** There is nothing to read now. */

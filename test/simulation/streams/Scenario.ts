@@ -1,0 +1,110 @@
+/**
+ * Worlds of streams as values, so that a failing one shrinks.
+ */
+import * as FastCheck from "effect/FastCheck"
+import type { Path } from "./Link.js"
+import type { Plan } from "./Peer.js"
+
+export interface StreamPlan {
+  /** When the visitor comes. */
+  readonly atMillis: number
+  /** How long the target takes to be connected; `undefined`: it is refused. */
+  readonly dialMillis: number | undefined
+  readonly visitor: Plan
+  readonly target: Plan
+  readonly reset:
+    | { readonly by: "Visitor" | "Target" | "VisitorSide" | "TargetSide"; readonly atMillis: number }
+    | undefined
+}
+
+/** What happens to a carrier. Numbers of carriers count modulo how many there are. */
+export interface Fault {
+  readonly kind: "Cut" | "Freeze" | "Pause" | "Attach" | "CutPooled"
+  readonly carrier: number
+  readonly atMillis: number
+}
+
+export interface Scenario {
+  readonly seed: number
+  readonly path: Path
+  /** Of the connections of visitors and targets. */
+  readonly local: Path
+  readonly carriers: number
+  /** Which side dials the carriers' connections. */
+  readonly dialler: "Visitors" | "Targets"
+  /** How long a new connection of a carrier takes, at most, until each side has it. */
+  readonly attachMillis: number
+  readonly streams: ReadonlyArray<StreamPlan>
+  readonly faults: ReadonlyArray<Fault>
+  /** How many pool connections there are to move streams to, and after how many bytes. */
+  readonly pooled: number
+  readonly moveAfterBytes: number
+}
+
+const nat = (max: number) => FastCheck.integer({ min: 0, max })
+
+const path = (bufferBytes: FastCheck.Arbitrary<number>): FastCheck.Arbitrary<Path> =>
+  FastCheck.record({
+    latencyMillis: nat(30),
+    bufferBytes,
+    shortness: FastCheck.constantFrom(0, 0, 0.2, 0.7),
+    refusals: FastCheck.constantFrom(0, 0, 0.1, 0.3),
+    tells: FastCheck.boolean()
+  })
+
+const bytes = (most: number) =>
+  FastCheck.oneof(
+    { weight: 2, arbitrary: FastCheck.constantFrom(0, 1) },
+    { weight: 4, arbitrary: nat(3000) },
+    { weight: 2, arbitrary: nat(most) }
+  )
+
+const plan = (most: number): FastCheck.Arbitrary<Plan> =>
+  FastCheck.record({
+    bytes: bytes(most),
+    chunkBytes: FastCheck.constantFrom(65_536, 4096, 100, 7000),
+    reads: FastCheck.constantFrom("Fast", "Fast", "Fast", "Slowly", "Never"),
+    ends: FastCheck.constantFrom("Sent", "Sent", "AfterTheirEnd")
+  })
+
+const stream = (most: number): FastCheck.Arbitrary<StreamPlan> =>
+  FastCheck.record({
+    atMillis: nat(300),
+    dialMillis: FastCheck.option(nat(80), { freq: 20, nil: undefined }),
+    visitor: plan(most),
+    target: plan(most),
+    reset: FastCheck.option(
+      FastCheck.record({
+        by: FastCheck.constantFrom("Visitor", "Target", "VisitorSide", "TargetSide"),
+        atMillis: nat(600)
+      }),
+      { freq: 3, nil: undefined }
+    )
+  })
+
+const fault: FastCheck.Arbitrary<Fault> = FastCheck.record({
+  kind: FastCheck.constantFrom("Cut", "Cut", "Freeze", "Pause", "Attach", "CutPooled"),
+  carrier: nat(3),
+  atMillis: nat(1000)
+})
+
+export interface Size {
+  readonly streams: number
+  readonly faults: number
+  /** The most bytes of a stream, each way. */
+  readonly bytes: number
+}
+
+export const scenario = ({ bytes, faults, streams }: Size): FastCheck.Arbitrary<Scenario> =>
+  FastCheck.record({
+    seed: FastCheck.nat(),
+    path: path(FastCheck.oneof(FastCheck.constantFrom(65_536, 300_000), FastCheck.integer({ min: 100, max: 20_000 }))),
+    local: path(FastCheck.oneof(FastCheck.constantFrom(65_536), FastCheck.integer({ min: 1, max: 20_000 }))),
+    carriers: FastCheck.integer({ min: 1, max: 3 }),
+    dialler: FastCheck.constantFrom("Visitors", "Targets"),
+    attachMillis: nat(200),
+    streams: FastCheck.array(stream(bytes), { maxLength: streams, size: "max" }),
+    faults: FastCheck.array(fault, { maxLength: faults, size: "max" }),
+    pooled: nat(3),
+    moveAfterBytes: FastCheck.constantFrom(1, 2000, 20_000, 262_144)
+  })

@@ -1,0 +1,387 @@
+/**
+ * Two multiplexers with carriers between them, visitors at one and targets at the other, and what may go wrong.
+ */
+import { assert } from "@effect/vitest"
+import type { Carrier } from "../../../src/stream/Carrier.js"
+import { Multiplexer } from "../../../src/stream/Multiplexer.js"
+import * as StreamFrame from "../../../src/stream/StreamFrame.js"
+import type { Listener, Pooled, Result, VisitorStream } from "../../../src/stream/VisitorStream.js"
+import { Clock } from "./Clock.js"
+import { type End, Link } from "./Link.js"
+import { Peer } from "./Peer.js"
+import type { Fault, Scenario, StreamPlan } from "./Scenario.js"
+import { splice } from "./Splice.js"
+
+const sweepMillis = 250
+const lostAfterMillis = 1000
+/** Visits that may hang have come to where they hang. */
+const hangMillis = 5000
+/** Everything is over by then. */
+const patienceMillis = 3_600_000
+
+export class World {
+  readonly scenario: Scenario
+  readonly clock: Clock
+  readonly visits: ReadonlyArray<Visit>
+  readonly visitors: Side
+  readonly targets: Side
+  /** The present connection of each carrier, and all of them. */
+  readonly present = new Map<number, Link>()
+  readonly links: Array<Link> = []
+  readonly pool = new Map<number, PoolLink>()
+  private attaching = 0
+
+  constructor(scenario: Scenario) {
+    this.scenario = scenario
+    this.clock = new Clock(scenario.seed)
+    this.visitors = new Side(this, "local")
+    this.targets = new Side(this, "remote")
+    for (let id = 1; id <= scenario.pooled; id++) this.pool.set(id, new PoolLink(new Link(this.clock, scenario.path)))
+    this.visits = scenario.streams.map((plan, at) => new Visit(this, plan, at + 1))
+    for (let number = 1; number <= scenario.carriers; number++) {
+      this.side("dialler").multiplexer.carrier(number)
+      this.attach(number)
+    }
+    for (const fault of scenario.faults) this.clock.at(fault.atMillis, () => this.strike(fault))
+    for (const side of [this.visitors, this.targets]) side.sweep()
+  }
+
+  private side(role: "dialler" | "acceptor"): Side {
+    return (this.scenario.dialler === "Visitors") === (role === "dialler") ? this.visitors : this.targets
+  }
+
+  /** Dials a connection for a carrier. Each side gets its end after a while. */
+  attach(number: number) {
+    const { attachMillis, path } = this.scenario
+    const delay = () => this.clock.below(attachMillis + 1)
+    this.attaching++
+    this.clock.after(delay(), () => {
+      const carrier = this.side("dialler").multiplexer.carrier(number)
+      const link = new Link(this.clock, path)
+      this.links.push(link)
+      this.present.set(number, link)
+      const attempt = carrier.attempt + 1
+      carrier.attach(link.near)
+      this.clock.after(delay(), () => {
+        this.attaching--
+        this.side("acceptor").multiplexer.attach(number, attempt, link.far)
+      })
+    })
+  }
+  /** A side has lost the connection of a carrier. The dialler dials another. */
+  lost(side: Side, number: number, attempt: number) {
+    const dialler = this.side("dialler")
+    this.clock.after(side === dialler ? 0 : this.scenario.path.latencyMillis, () => {
+      if (dialler.multiplexer.carrier(number).attempt === attempt) this.attach(number)
+    })
+  }
+
+  private strike({ carrier, kind }: Fault) {
+    if (kind === "CutPooled") {
+      for (const pooled of this.pool.values()) if (pooled.isTaken) pooled.cut()
+      return
+    }
+    const number = (carrier % this.scenario.carriers) + 1
+    const link = this.present.get(number)
+    if (kind === "Attach") this.attach(number)
+    else if (kind === "Cut") link?.cut(this.clock.below(50), this.clock.below(50))
+    else link?.freeze()
+    if (kind === "Pause") this.clock.after(this.clock.below(1500), () => link?.thaw())
+  }
+
+  /** Runs to the end, and checks the laws. */
+  run() {
+    const { clock } = this
+    this.runUntil(() => this.visits.every((visit) => visit.isOver() || visit.mayHang()), "visits hang")
+    for (const visit of this.visits) visit.giveUp()
+    this.runUntil(() => this.visits.every((visit) => visit.isOver()) && this.streams() === 0, "streams are left")
+    this.runUntil(() => this.attaching === 0, "attaches hang")
+    for (const visit of this.visits) visit.check()
+    this.checkQuiet()
+    for (const side of [this.visitors, this.targets]) side.check()
+    return clock.events
+  }
+  private runUntil(isDone: () => boolean, problem: string) {
+    const { clock } = this
+    let next = clock.now
+    for (;;) {
+      if (clock.now >= next) {
+        if (isDone()) return
+        next = clock.now + sweepMillis
+      }
+      if (clock.now > patienceMillis || !clock.step()) assert.fail(`${problem}: ${this.describe()}`)
+      this.visitors.checkBounds()
+      this.targets.checkBounds()
+    }
+  }
+  private runFor(millis: number) {
+    const end = this.clock.now + millis
+    while (this.clock.now < end) this.clock.step()
+  }
+  private checkQuiet() {
+    // A connection that froze just now is given up, the next one attached, and the last frame acknowledged.
+    this.runFor(8000)
+    const before = this.links.map((link) => link.near.writtenBytes + link.far.writtenBytes)
+    this.runFor(3000)
+    const after = this.links.map((link) => link.near.writtenBytes + link.far.writtenBytes)
+    assert.deepStrictEqual(after, before, "an idle carrier sends")
+  }
+  private streams() {
+    return this.visitors.multiplexer.counts().streams + this.targets.multiplexer.counts().streams
+  }
+  describe() {
+    const visits = this.visits.filter((visit) => !visit.isOver()).map((visit) => visit.describe())
+    const sides = [this.visitors, this.targets].map((side) => side.describe())
+    return [`at ${this.clock.now}`, ...visits, ...sides].join("\n  ")
+  }
+}
+
+export class Side {
+  readonly multiplexer: Multiplexer
+  private readonly world: World
+  readonly failures: Array<string> = []
+
+  constructor(world: World, visitors: "local" | "remote") {
+    this.world = world
+    const { clock } = world
+    this.multiplexer = new Multiplexer({
+      visitors,
+      maxStreams: 1000,
+      idleMillis: Infinity,
+      wake: () => clock.after(0, () => this.multiplexer.turn()),
+      opened: (stream, payload) => world.visits[(payload[0] ?? 0) - 1]?.opened(stream),
+      lost: (carrier) => world.lost(this, carrier.number, carrier.attempt),
+      failed: (_, problem) => this.failures.push(problem),
+      moveAfterBytes: world.scenario.moveAfterBytes,
+      takePooled: () => {
+        for (const [id, pooled] of world.pool) {
+          if (!pooled.isTaken) {
+            pooled.isTaken = true
+            return { id, pooled: pooled.near }
+          }
+        }
+        return undefined
+      },
+      findPooled: (id) => {
+        const pooled = world.pool.get(id)
+        return pooled === undefined || pooled.isCut || pooled.far.end.isOver ? undefined : pooled.far
+      }
+    })
+  }
+  sweep() {
+    this.multiplexer.sweep(this.world.clock.now, lostAfterMillis)
+    this.world.clock.after(sweepMillis, () => this.sweep())
+  }
+  checkBounds() {
+    const { grownBytes, pendingBytes, streams } = this.multiplexer.counts()
+    const most = streams * 64 * 1024 + grownBytes
+    if (pendingBytes > most) assert.fail(`${pendingBytes} bytes pending, and ${most} allowed`)
+    if (grownBytes > 64 * 1024 * 1024) assert.fail(`windows have grown by ${grownBytes} bytes`)
+    for (const carrier of this.multiplexer.carriers.values()) {
+      const bytes = carrier.buffer.unacknowledged()
+      if (bytes > 1024 * 1024 + 64 * 1024) assert.fail(`${bytes} bytes unacknowledged`)
+    }
+  }
+  check() {
+    const { grownBytes, pendingBytes, streams } = this.multiplexer.counts()
+    assert.deepStrictEqual({ grownBytes, pendingBytes, streams }, { grownBytes: 0, pendingBytes: 0, streams: 0 })
+    assert.deepStrictEqual(this.failures, [])
+    for (const carrier of this.multiplexer.carriers.values()) {
+      assert.deepStrictEqual(waiting(carrier), { parked: 0, streams: 0, unsent: 0, state: "Attached" })
+    }
+  }
+  describe() {
+    return JSON.stringify({
+      ...this.multiplexer.counts(),
+      carriers: [...this.multiplexer.carriers.values()].map((carrier) => ({
+        ...waiting(carrier),
+        attempt: carrier.attempt,
+        unacknowledged: carrier.buffer.unacknowledged()
+      })),
+      streams: [...this.multiplexer.table.byId.values()].map(
+        ({ credit, id, into, isParked, out, pending, readable }) => ({
+          id,
+          into,
+          out,
+          credit,
+          isParked,
+          readable,
+          pending: pending.size
+        })
+      )
+    })
+  }
+}
+
+const waiting = (carrier: Carrier<VisitorStream>) => ({
+  parked: carrier.parkedStreams(),
+  streams: carrier.streams,
+  unsent: carrier.buffer.unsent(),
+  state: carrier.state
+})
+
+class PoolLink {
+  private readonly link: Link
+  readonly near: PoolEnd
+  readonly far: PoolEnd
+  isTaken = false
+  isCut = false
+
+  constructor(link: Link) {
+    this.link = link
+    this.near = new PoolEnd(link.near)
+    this.far = new PoolEnd(link.far)
+  }
+  cut() {
+    this.isCut = true
+    this.link.cut(1, 10)
+  }
+}
+
+class PoolEnd implements Pooled {
+  readonly end: End
+  constructor(end: End) {
+    this.end = end
+  }
+  reset() {
+    this.end.reset()
+  }
+}
+
+/** A visitor, the stream, and its target. */
+class Visit {
+  private readonly world: World
+  private readonly plan: StreamPlan
+  private readonly number: number
+  private readonly visitor: Peer
+  private target: Peer | undefined
+  private near: VisitorStream | undefined
+  private far: VisitorStream | undefined
+  private readonly results: { near?: Result; far?: Result } = {}
+  private readonly moved: { near?: Pooled; far?: Pooled } = {}
+  private isRefused = false
+
+  constructor(world: World, plan: StreamPlan, number: number) {
+    const { clock, scenario } = world
+    const most = Math.min(300 * scenario.local.bufferBytes, 50 * scenario.path.bufferBytes)
+    this.world = world
+    this.number = number
+    this.plan = {
+      ...plan,
+      visitor: { ...plan.visitor, bytes: Math.min(most, plan.visitor.bytes) },
+      target: { ...plan.target, bytes: Math.min(most, plan.target.bytes) }
+    }
+    const link = new Link(clock, scenario.local)
+    this.visitor = new Peer(`visitor ${number}`, clock, link.far, this.plan.visitor, 2 * number, 2 * number + 1)
+    clock.at(plan.atMillis, () => {
+      this.visitor.start()
+      this.open(link.near)
+    })
+    if (plan.reset !== undefined) {
+      const { atMillis, by } = plan.reset
+      clock.at(Math.max(plan.atMillis + 1, atMillis), () => {
+        if (by === "Visitor") this.visitor.reset()
+        else if (by === "Target") this.target?.reset()
+        else if (by === "VisitorSide" && this.near !== undefined) world.visitors.multiplexer.reset(this.near)
+        else if (by === "TargetSide" && this.far !== undefined) world.targets.multiplexer.reset(this.far)
+      })
+    }
+  }
+  private open(connection: End) {
+    const { clock, visitors } = this.world
+    this.near = visitors.multiplexer.open(connection, Uint8Array.of(this.number), this.listener("near"))
+    // There is no carrier yet, where the other side dials them.
+    if (this.near === undefined) clock.after(5, () => this.open(connection))
+  }
+  private listener(side: "near" | "far"): Listener {
+    return {
+      ended: (result) => {
+        if (this.results[side] !== undefined || this.moved[side] !== undefined) throw new Error("ended twice")
+        this.results[side] = result
+      },
+      moved: (connection, pooled, unwritten) => {
+        if (this.results[side] !== undefined || this.moved[side] !== undefined) throw new Error("ended and moved")
+        this.moved[side] = pooled
+        if (!(pooled instanceof PoolEnd)) throw new Error("another connection than was taken")
+        splice(connection, pooled.end, unwritten)
+      }
+    }
+  }
+  opened(stream: VisitorStream) {
+    const { clock, scenario, targets } = this.world
+    if (this.far !== undefined) throw new Error("opened twice")
+    this.far = stream
+    stream.listener = this.listener("far")
+    if (this.plan.dialMillis === undefined) {
+      this.isRefused = true
+      clock.after(1, () => targets.multiplexer.reset(stream, StreamFrame.resets.target))
+      return
+    }
+    clock.after(this.plan.dialMillis, () => {
+      const link = new Link(clock, scenario.local)
+      const { number, plan } = this
+      this.target = new Peer(`target ${number}`, clock, link.far, plan.target, 2 * number + 1, 2 * number)
+      targets.multiplexer.connect(stream, link.near)
+      this.target.start()
+    })
+  }
+
+  isOver() {
+    return (
+      this.visitor.isOver() &&
+      (this.target === undefined ? this.results.far !== undefined || this.isLost() : this.target.isOver())
+    )
+  }
+  /** It was reset before the other side knew of it. */
+  private isLost() {
+    return this.far === undefined && this.results.near !== undefined
+  }
+  /** Whether nobody can expect that it ends by itself. */
+  mayHang() {
+    if (this.world.clock.now < hangMillis) return false
+    const { target, visitor } = this.plan
+    return (
+      visitor.reads === "Never" ||
+      target.reads === "Never" ||
+      (visitor.ends === "AfterTheirEnd" && target.ends === "AfterTheirEnd")
+    )
+  }
+  giveUp() {
+    this.visitor.reset()
+    this.target?.reset()
+  }
+  check() {
+    const { target, visitor } = this
+    if (target === undefined) return assert.isTrue(visitor.sawReset || visitor.hasReset, "an end where nobody was")
+    // An end is the end of all, and a reset no end.
+    if (visitor.sawEnd) assert.strictEqual(visitor.received, target.sent)
+    if (target.sawEnd) assert.strictEqual(target.received, visitor.sent)
+    if (visitor.sawEnd) assert.isTrue(target.hasEnded, "the visitor saw an end that the target did not send")
+    if (target.sawEnd) assert.isTrue(visitor.hasEnded, "the target saw an end that the visitor did not send")
+    const isDisturbed = this.plan.reset !== undefined || this.isRefused || this.mayHang() || this.wasCut()
+    if (!isDisturbed) {
+      assert.isTrue(visitor.sawEnd && target.sawEnd, `undisturbed, but reset: ${this.describe()}`)
+      if (this.moved.near === undefined)
+        assert.deepStrictEqual(this.results, { near: { _tag: "Done" }, far: { _tag: "Done" } })
+    }
+  }
+  private wasCut() {
+    return this.moved.near !== undefined && this.world.scenario.faults.some(({ kind }) => kind === "CutPooled")
+  }
+  describe() {
+    const { number, plan, results, target, visitor } = this
+    const peers = [visitor, target].map((peer) =>
+      peer === undefined
+        ? undefined
+        : {
+            sent: peer.sent,
+            received: peer.received,
+            sawEnd: peer.sawEnd,
+            hasEnded: peer.hasEnded,
+            over: peer.isOver()
+          }
+    )
+    const moved = { near: this.moved.near !== undefined, far: this.moved.far !== undefined }
+    return JSON.stringify({ number, plan, results, moved, peers })
+  }
+}
