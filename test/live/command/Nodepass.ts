@@ -3,7 +3,7 @@
  */
 import { type ChildProcess, spawn } from "node:child_process"
 import * as Crypto from "node:crypto"
-import { once } from "node:events"
+import { EventEmitter, once } from "node:events"
 import * as Net from "node:net"
 import * as Path from "node:path"
 import nodeProcess from "node:process"
@@ -11,18 +11,55 @@ import { freePort } from "./freePort.js"
 
 const root = Path.join(import.meta.dirname, "../../..")
 
-export interface Nodepass {
-  readonly child: ChildProcess
-  readonly pid: number
+/** A command that runs: here a process, in `Here` in the process of the tests. */
+export interface Run {
   /** Its standard error so far. */
   readonly log: () => string
   /** Its standard output so far. */
   readonly out: () => string
-  /** Waits for the first line, of either output, that matches. Fails when the process ends before. */
+  /** Waits for the first line, of either output, that matches. Fails when the command ends before. */
   readonly line: (pattern: RegExp) => Promise<string>
+  /** Waits until the log, past lines included, matches. Fails when the command ends before. */
+  readonly logged: (pattern: RegExp) => Promise<RegExpExecArray>
+  /** Stops it gracefully and waits for the end: its exit code. */
+  readonly stop: () => Promise<number | string>
+  readonly ended: Promise<number | string>
+}
+
+export interface Nodepass extends Run {
+  readonly child: ChildProcess
+  readonly pid: number
   /** Sends the signal and waits for the end: its exit code, or the signal that ended it. */
   readonly stop: (signal?: NodeJS.Signals) => Promise<number | string>
-  readonly ended: Promise<number | string>
+}
+
+/** The outputs of a command, to which `write` adds. `end` is called once no more comes. */
+export const makeOutputs = () => {
+  const texts = { log: "", out: "" }
+  const changes = new EventEmitter().setMaxListeners(0)
+  let isOver = false
+  const until = async <A>(find: () => A | null | undefined, pattern: RegExp): Promise<A> => {
+    for (let found = find(); ; found = find()) {
+      if (found !== null && found !== undefined) return found
+      if (isOver) throw new Error(`ended without ${pattern}:\n${texts.log}`)
+      await once(changes, "change")
+    }
+  }
+  return {
+    write: (to: "log" | "out", text: string) => {
+      texts[to] += text
+      changes.emit("change")
+    },
+    end: () => {
+      isOver = true
+      changes.emit("change")
+    },
+    log: () => texts.log,
+    out: () => texts.out,
+    line: (pattern: RegExp) =>
+      until(() => `${texts.log}${texts.out}`.split("\n").find((line) => pattern.test(line)), pattern),
+    logged: (pattern: RegExp) => until(() => pattern.exec(texts.log), pattern)
+  }
 }
 
 /** The key of `tunnel`: no start warns of it. */
@@ -30,8 +67,8 @@ export const tunnelKey = "q3f7n5x2k6w4m2z7t5r3b6h4cd"
 
 /** The processes and sockets of one test. `close` ends all of them. */
 export const makeWorld = () => {
-  const closers: Array<() => void> = []
-  const own = <A>(value: A, close: (value: A) => void): A => {
+  const closers: Array<() => unknown> = []
+  const own = <A>(value: A, close: (value: A) => unknown): A => {
     closers.push(() => close(value))
     return value
   }
@@ -49,27 +86,19 @@ export const makeWorld = () => {
       }),
       (child) => child.kill("SIGKILL")
     )
-    let log = ""
-    let out = ""
+    const { end, write, ...outputs } = makeOutputs()
     const ended = new Promise<number | string>((resolve) =>
-      child.once("close", (code, signal) => resolve(code ?? signal ?? -1))
+      child.once("close", (code, signal) => {
+        resolve(code ?? signal ?? -1)
+        end()
+      })
     )
-    child.stdout.setEncoding("utf8").on("data", (text: string) => (out += text))
-    child.stderr.setEncoding("utf8").on("data", (text: string) => (log += text))
-    const line = async (pattern: RegExp): Promise<string> => {
-      const find = () => `${log}${out}`.split("\n").find((line) => pattern.test(line))
-      for (let found = find(); ; found = find()) {
-        if (found !== undefined) return found
-        if (child.exitCode !== null || child.signalCode !== null) throw new Error(`ended without ${pattern}:\n${log}`)
-        await Promise.race([once(child.stderr, "data"), once(child.stdout, "data"), ended])
-      }
-    }
+    child.stdout.setEncoding("utf8").on("data", (text: string) => write("out", text))
+    child.stderr.setEncoding("utf8").on("data", (text: string) => write("log", text))
     return {
+      ...outputs,
       child,
       pid: child.pid ?? 0,
-      log: () => log,
-      out: () => out,
-      line,
       ended,
       stop: (signal = "SIGTERM") => {
         child.kill(signal)
@@ -105,7 +134,11 @@ export const makeWorld = () => {
     return socket.on("error", () => {})
   }
 
-  return { own, start, listen, connect, freePort, close: () => closers.toReversed().forEach((close) => close()) }
+  const close = async () => {
+    await Promise.all(closers.toReversed().map((close) => close()))
+  }
+
+  return { own, start, listen, connect, freePort, close }
 }
 
 export type World = ReturnType<typeof makeWorld>
@@ -169,26 +202,31 @@ export const ask = (world: World, port: number, question: string | Buffer): Prom
 
 export const digest = (bytes: Buffer): string => Crypto.createHash("sha256").update(bytes).digest("hex")
 
+export interface TunnelOptions {
+  /** A loopback port, or the text of the URL. */
+  readonly target: number | string
+  readonly receiver: "server" | "client"
+  /** Parameters of both sides or of one, each with a leading `&`. */
+  readonly query?: string
+  readonly serverQuery?: string
+  readonly clientQuery?: string
+  readonly env?: Readonly<Record<string, string>>
+  /** The line of the client to wait for. Defaults to the one that it is connected. */
+  readonly until?: RegExp
+  /** Starts a proxy in front of the tunnel port, and gives the port that the client connects to. Defaults to none. */
+  readonly through?: (tunnelPort: number) => Promise<number>
+}
+
+/** Starts a command with these arguments and environment variables. */
+export type Start<A extends Run> = (args: ReadonlyArray<string>, env?: Readonly<Record<string, string>>) => A
+
 /** Starts a server and a client, waits until they are connected, and gives the port that visitors connect to. */
-export const tunnel = async (
-  world: World,
-  options: {
-    /** A loopback port, or the text of the URL. */
-    readonly target: number | string
-    readonly receiver: "server" | "client"
-    /** Parameters of both sides or of one, each with a leading `&`. */
-    readonly query?: string
-    readonly serverQuery?: string
-    readonly clientQuery?: string
-    readonly env?: Readonly<Record<string, string>>
-    /** The line of the client to wait for. Defaults to the one that it is connected. */
-    readonly until?: RegExp
-    /** Starts a proxy in front of the tunnel port, and gives the port that the client connects to. Defaults to none. */
-    readonly through?: (tunnelPort: number) => Promise<number>
-  }
+export const tunnelOf = async <Server extends Run, Client extends Run>(
+  options: TunnelOptions,
+  starts: { readonly server: Start<Server>; readonly client: Start<Client> }
 ) => {
-  const tunnelPort = await world.freePort()
-  const port = await world.freePort()
+  const tunnelPort = await freePort()
+  const port = await freePort()
   const { clientQuery = "", env, query = "", receiver, serverQuery = "", target, until = / connected / } = options
   const reachedBy = (await options.through?.(tunnelPort)) ?? tunnelPort
   const visitors = `127.0.0.1:${port}`
@@ -196,11 +234,15 @@ export const tunnel = async (
   const [serverTarget, clientTarget, mode] = receiver === "server" ? [visitors, dialled, 1] : [dialled, visitors, 2]
   const serverUrl = `server://${tunnelKey}@127.0.0.1:${tunnelPort}/${serverTarget}?mode=${mode}${query}${serverQuery}`
   const clientUrl = `client://${tunnelKey}@127.0.0.1:${reachedBy}/${clientTarget}?mode=2${query}${clientQuery}`
-  const startServer = () => world.start([serverUrl], env)
-  const startClient = () => world.start([clientUrl], env)
+  const startServer = () => starts.server([serverUrl], env)
+  const startClient = () => starts.client([clientUrl], env)
   const server = startServer()
   await server.line(/waiting for a client/)
   const client = startClient()
   await client.line(until)
-  return { server, client, port, tunnelPort, startServer, startClient }
+  return { server, client, port, tunnelPort, serverUrl, clientUrl, startServer, startClient }
 }
+
+/** A tunnel of two processes. */
+export const tunnel = (world: World, options: TunnelOptions) =>
+  tunnelOf(options, { server: world.start, client: world.start })
