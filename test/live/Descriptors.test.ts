@@ -71,7 +71,7 @@ describe.skipIf(process.platform !== "linux")("a process with 128 file descripto
         const log = receiver === "server" ? server.log() : client.log()
         assert.isAtMost(log.match(new RegExp(`port 127.0.0.1:${port}: cannot accept`, "g"))?.length ?? 0, 1)
       } finally {
-        world.close()
+        await world.close()
       }
     }
   )

@@ -64,7 +64,7 @@ describe.skipIf(process.platform !== "linux")("a flood of garbage on the tunnel 
       assert.isAtMost(server.log().match(/WARN .* refused=handshake/g)?.length ?? 0, 4)
       assert.notMatch(client.log(), /WARN .*keys differ/)
     } finally {
-      world.close()
+      await world.close()
     }
   })
 })

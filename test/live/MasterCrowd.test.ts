@@ -116,7 +116,7 @@ describe("many subscribers of a master's events", () => {
       assert.isBelow(await metric("nodepass_memory_bytes"), 500_000_000)
       assert.strictEqual(await master.stop(), 0)
     } finally {
-      world.close()
+      await world.close()
       Fs.rmSync(folder, { recursive: true })
     }
   })

@@ -121,7 +121,7 @@ describe("a master that is killed", () => {
         await dead
       }
     } finally {
-      world.close()
+      await world.close()
       Fs.rmSync(folder, { recursive: true })
     }
   })

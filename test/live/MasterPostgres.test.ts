@@ -3,6 +3,7 @@ import * as Fs from "node:fs"
 import * as Os from "node:os"
 import * as Path from "node:path"
 import * as Postgres from "./command/Postgres.js"
+import * as Here from "./command/Here.js"
 import { apiKeyOf, makeWorld, pause } from "./command/Nodepass.js"
 
 describe.skipIf(Postgres.programs === undefined)("a master with its state in PostgreSQL", () => {
@@ -48,7 +49,8 @@ describe.skipIf(Postgres.programs === undefined)("a master with its state in Pos
       const patch = (alias: string) => call("PATCH", `/instances/${id}`, { alias })
 
       // A second master exits.
-      const second = world.start([`master://127.0.0.1:${await world.freePort()}?state=${postgres.url}`], env)
+      const here = Here.starter(world)
+      const second = here([`master://127.0.0.1:${await world.freePort()}?state=${postgres.url}`], env)
       assert.strictEqual(await second.ended, 1)
       assert.match(second.log(), /^nodepass: state postgres:\/\/\S+: another master uses it$/m)
 
@@ -75,7 +77,7 @@ describe.skipIf(Postgres.programs === undefined)("a master with its state in Pos
       assert.deepStrictEqual([moved.status, moved.json.version], [200, 2])
 
       await first.stop("SIGKILL")
-      const again = world.start([url], env)
+      const again = here([url], env)
       await again.line(/the API is ready/)
       assert.deepStrictEqual(await aliases(), ["saved 2"])
       assert.strictEqual((await call("GET", `/instances/${id}`)).json.url, moved.json.url)
@@ -85,12 +87,12 @@ describe.skipIf(Postgres.programs === undefined)("a master with its state in Pos
       // Its backup has another name than that of a folder.
       const backup = Path.join(folder, "postgres-backup.json")
       assert.deepStrictEqual(Fs.readdirSync(folder), [Path.basename(backup)])
-      const restore = world.start(["restore", backup, "--state", postgres.url], env)
+      const restore = here(["restore", backup, "--state", postgres.url], env)
       assert.strictEqual(await restore.ended, 1)
       assert.match(restore.log(), /^nodepass: state postgres:\/\/\S+: it has 1 instances; use --force to replace them/m)
-      assert.strictEqual(await world.start(["restore", backup, "--force", "--state", postgres.url], env).ended, 0)
+      assert.strictEqual(await here(["restore", backup, "--force", "--state", postgres.url], env).ended, 0)
     } finally {
-      world.close()
+      await world.close()
       Fs.rmSync(folder, { recursive: true })
     }
   })

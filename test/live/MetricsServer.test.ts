@@ -2,20 +2,23 @@ import { afterEach, assert, beforeEach, describe, it } from "vitest"
 import { once } from "node:events"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
-import { echoing, makeWorld, type Nodepass, pause, type World, tunnelKey } from "./command/Nodepass.js"
+import * as Here from "./command/Here.js"
+import { echoing, makeWorld, pause, type Run, type Start, type World, tunnelKey } from "./command/Nodepass.js"
 
 const { version } = JSON.parse(Fs.readFileSync(Path.join(import.meta.dirname, "../../package.json"), "utf8")) as {
   readonly version: string
 }
 
 let world: World
+let start: Start<Here.HereRun>
 beforeEach(() => {
   world = makeWorld()
+  start = Here.starter(world)
 })
 afterEach(() => world.close())
 
 /** Where a process serves its metrics, as its log has it. */
-const metricsOf = async (process: Nodepass) => {
+const metricsOf = async (process: Run) => {
   const [, address = ""] = / address=(\S+)/.exec(await process.line(/serving \/metrics and \/health/)) ?? []
   return `http://${address}`
 }
@@ -53,7 +56,7 @@ const sides = async () => {
 describe("--metrics", () => {
   it("serves the metrics of a tunnel by itself, and its health: waiting, serving, stopping", async () => {
     const { clientUrl, port, serverUrl, tunnelPort } = await sides()
-    const server = world.start(["--metrics=0", serverUrl])
+    const server = start(["--metrics=0", serverUrl])
     const base = await metricsOf(server)
     assert.match(base, /^http:\/\/127\.0\.0\.1:[1-9]\d*$/)
     assert.deepStrictEqual(await healthUntil(base, "waiting"), {
@@ -61,7 +64,7 @@ describe("--metrics", () => {
       status: "waiting",
       reason: "no client has connected yet"
     })
-    const client = world.start([clientUrl])
+    const client = start([clientUrl])
     assert.deepStrictEqual(await healthUntil(base, "serving"), {
       code: 200,
       status: "serving",
@@ -123,7 +126,7 @@ describe("--metrics", () => {
   it("at a port in use is one line and exit code 1, before the tunnel opens", async () => {
     const { serverUrl } = await sides()
     const { port } = await world.listen(() => {})
-    const server = world.start([`--metrics=${port}`, serverUrl])
+    const server = start([`--metrics=${port}`, serverUrl])
     assert.strictEqual(await server.ended, 1)
     assert.strictEqual(server.log(), `nodepass: listen 127.0.0.1:${port}: address already in use\n`)
   })
@@ -149,7 +152,7 @@ describe("--metrics", () => {
   ] as ReadonlyArray<readonly [ReadonlyArray<string>, Record<string, string>, RegExp]>)(
     "refuses %j %j in one line",
     async (args, env, line) => {
-      const { ended, log, out } = world.start(args, env)
+      const { ended, log, out } = start(args, env)
       assert.deepStrictEqual([await ended, out()], [2, ""])
       assert.match(log(), line)
       assert.lengthOf(log().trimEnd().split("\n"), 1)

@@ -2,7 +2,8 @@ import { assert, describe, it } from "vitest"
 import * as Fs from "node:fs"
 import * as Os from "node:os"
 import * as Path from "node:path"
-import { apiKeyOf, makeWorld } from "./command/Nodepass.js"
+import * as Here from "./command/Here.js"
+import { apiKeyOf, makeWorld, type Run } from "./command/Nodepass.js"
 
 describe("the commands that operate a master", () => {
   it("call the API, print tables or JSON, and find the master in a saved profile", async () => {
@@ -13,12 +14,11 @@ describe("the commands that operate a master", () => {
       const master = world.start([`master://127.0.0.1:${port}?log=none&state=${folder}/state`])
       const key = await apiKeyOf(master, port)
       const env = { XDG_CONFIG_HOME: folder, NP_MASTER: "", NP_API_KEY: "" }
-      const nodepass = async (...args: ReadonlyArray<string>) => {
-        const { ended, log, out } = world.start(args, env)
-        return { code: await ended, out: out(), error: log() }
-      }
+      const here = Here.starter(world)
+      const outcome = async ({ ended, log, out }: Run) => ({ code: await ended, out: out(), error: log() })
+      const nodepass = (...args: ReadonlyArray<string>) => outcome(here(args, env))
 
-      const unknown = await nodepass("info")
+      const unknown = await outcome(world.start(["info"], env))
       assert.deepStrictEqual([unknown.code, unknown.out], [1, ""])
       assert.match(
         unknown.error,
@@ -65,7 +65,7 @@ describe("the commands that operate a master", () => {
       assert.strictEqual((await nodepass("instances", "rollback", busyId, "1")).code, 1)
       assert.strictEqual((await nodepass("instances", "rm", busyId)).code, 0)
 
-      const events = world.start(["events"], env)
+      const events = here(["events"], env)
       await events.line(/ initial {2}/)
       assert.deepStrictEqual(await nodepass("instances", "rm", "--if-version=3", id), { code: 0, out: "", error: "" })
       await events.line(new RegExp(` delete {2}${id}`))
@@ -77,7 +77,7 @@ describe("the commands that operate a master", () => {
       assert.strictEqual(away.code, 1)
       assert.match(away.error, new RegExp(`^nodepass: no response from http://127.0.0.1:${port}: `))
     } finally {
-      world.close()
+      await world.close()
       Fs.rmSync(folder, { recursive: true })
     }
   })

@@ -4,7 +4,8 @@ import * as Fs from "node:fs"
 import * as Http from "node:http"
 import * as Os from "node:os"
 import * as Path from "node:path"
-import { apiKeyOf, answering, ask, makeWorld, tunnel, type World } from "./command/Nodepass.js"
+import * as Here from "./command/Here.js"
+import { apiKeyOf, answering, ask, makeWorld, tunnelOf, type World } from "./command/Nodepass.js"
 import * as Lag from "../Lag.js"
 
 interface Attribute {
@@ -135,7 +136,7 @@ describe("an OpenTelemetry collector", () => {
   it("receives a trace of each handshake, session and visitor, from both sides", async () => {
     const { env, next } = await makeCollector(world)
     const { port: target } = await world.listen(answering)
-    const { client, port, server } = await tunnel(world, { target, receiver: "server", env })
+    const { client, port, server } = await Here.tunnel(world, { target, receiver: "server", env })
     assert.strictEqual(String(await ask(world, port, "hello")), "re:hello")
     const missing = new Map([
       ["ClientHandshake.open", "server"],
@@ -166,7 +167,11 @@ describe("an OpenTelemetry collector", () => {
       OTEL_RESOURCE_ATTRIBUTES: "deployment.environment=test%20bed,service.name=ignored",
       OTEL_SERVICE_NAME: "edge"
     }
-    const { client, port, server } = await tunnel(world, { target, receiver: "server", env: standard })
+    const here = Here.starter(world)
+    const { client, port, server } = await tunnelOf(
+      { target, receiver: "server", env: standard },
+      { server: world.start, client: (args) => here(args) }
+    )
     assert.strictEqual(String(await ask(world, port, "hello")), "re:hello")
 
     const bytes = await next((received) => {
@@ -248,7 +253,7 @@ describe("an OpenTelemetry collector", () => {
     const { env, next, received, state } = await makeCollector(world)
     state.status = 503
     const url = `client://127.0.0.1:${await world.freePort()}/127.0.0.1:9?mode=1`
-    const forward = world.start([url], env)
+    const forward = Here.starter(world)([url], env)
     await forward.line(/ WARN .*cannot export telemetry: status 503; trying again/)
     while (received.length < 3) await next(() => true)
     const lag = Lag.watch()
@@ -260,7 +265,7 @@ describe("an OpenTelemetry collector", () => {
 
   it("receives nothing when a variable is wrong, and one log line has the reason", async () => {
     const url = `client://127.0.0.1:${await world.freePort()}/127.0.0.1:9?mode=1`
-    const forward = world.start([url], {
+    const forward = Here.starter(world)([url], {
       OTEL_EXPORTER_OTLP_ENDPOINT: "http://127.0.0.1:4317",
       OTEL_EXPORTER_OTLP_PROTOCOL: "grpc"
     })

@@ -26,7 +26,7 @@ describe.skipIf(program === undefined)("the master's page, in a browser", () => 
   })
   afterAll(async () => {
     await browser.close()
-    world.close()
+    await world.close()
   })
   beforeEach(() => {
     windows = []

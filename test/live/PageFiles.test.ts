@@ -81,7 +81,7 @@ describe("the files of the master's page", () => {
       const head = await get(`${at}/over/there/v1/`, {}, "HEAD")
       assert.deepStrictEqual([head.status, head.body.length], [200, 0])
     } finally {
-      world.close()
+      await world.close()
     }
   })
 })

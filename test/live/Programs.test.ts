@@ -6,7 +6,8 @@ import * as Http from "node:http"
 import type * as Net from "node:net"
 import * as Os from "node:os"
 import * as Path from "node:path"
-import { digest, makeWorld, readAll, tunnel, type World } from "./command/Nodepass.js"
+import * as Here from "./command/Here.js"
+import { digest, makeWorld, readAll, type World } from "./command/Nodepass.js"
 import { folder, lacks, run, serve } from "./command/Program.js"
 import { listenUdp } from "./command/Udp.js"
 
@@ -32,7 +33,7 @@ const title = "visitors at the %s, tls=%i"
 
 /** Uses a pool that has to grow. */
 const through = (target: number, receiver: "server" | "client", tls: number) =>
-  tunnel(world, { target, receiver, query: `&tls=${tls}`, clientQuery: "&min=8" })
+  Here.tunnel(world, { target, receiver, query: `&tls=${tls}`, clientQuery: "&min=8" })
 
 describe.skipIf(lacks("iperf3"))("iperf3", () => {
   interface Sum {

@@ -140,7 +140,7 @@ describe("README", () => {
       assert.strictEqual(await visit(ports.get(8080) ?? 0), "hello from the target")
       assert.strictEqual(await master.stop(), 0)
     } finally {
-      world.close()
+      await world.close()
       Fs.rmSync(folder, { recursive: true })
     }
   })
@@ -153,7 +153,7 @@ describe("README", () => {
       assert.match(await (await fetch(url, { headers: { connection: "close" } })).text(), /through the tunnel/)
       assert.strictEqual(await stop("SIGINT"), 0)
     } finally {
-      world.close()
+      await world.close()
     }
   })
 

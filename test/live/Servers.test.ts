@@ -1,6 +1,7 @@
 import { afterEach, assert, beforeEach, describe, it } from "vitest"
 import { EventEmitter, once } from "node:events"
-import { answering, ask, fate, makeWorld, type World, tunnelKey } from "./command/Nodepass.js"
+import * as Here from "./command/Here.js"
+import { answering, ask, fate, makeWorld, type Run, type Start, type World, tunnelKey } from "./command/Nodepass.js"
 
 let world: World
 beforeEach(() => {
@@ -25,14 +26,16 @@ describe("a client with several servers", () => {
         answering(socket.on("error", () => {}))
       })
       const [first, second, visitors] = [await world.freePort(), await world.freePort(), await world.freePort()]
-      const start = async (port: number) => {
-        const server = world.start([`server://${tunnelKey}@127.0.0.1:${port}/127.0.0.1:${target}?mode=2`], env)
+      const here = Here.starter(world)
+      const start = async <A extends Run>(port: number, by: Start<A>) => {
+        const server = by([`server://${tunnelKey}@127.0.0.1:${port}/127.0.0.1:${target}?mode=2`], env)
         await server.line(/waiting for a client/)
         return server
       }
-      const [lost] = [await start(first), await start(second)]
+      const lost = await start(first, world.start)
+      await start(second, here)
       const addresses = `127.0.0.1:${first},127.0.0.1:${second}`
-      const client = world.start([`client://${tunnelKey}@${addresses}/127.0.0.1:${visitors}?log=debug`], env)
+      const client = here([`client://${tunnelKey}@${addresses}/127.0.0.1:${visitors}?log=debug`], env)
       await client.line(new RegExp(` connected server=127\\.0\\.0\\.1:${first}`))
       assert.strictEqual(String(await ask(world, visitors, "one")), "re:one")
       const held = world.connect(visitors)
@@ -46,7 +49,7 @@ describe("a client with several servers", () => {
       const killedByNode = signal === "SIGKILL" && !lost.log().includes("relay: kernel")
       assert.strictEqual(await ending, killedByNode ? "end" : "ECONNRESET")
 
-      if (signal === "SIGKILL") await start(first)
+      if (signal === "SIGKILL") await start(first, here)
       else lost.child.kill("SIGCONT")
       await client.line(/an earlier server is back/)
       assert.strictEqual(String(await ask(world, visitors, "three")), "re:three")

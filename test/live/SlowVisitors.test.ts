@@ -2,7 +2,8 @@ import { afterEach, assert, beforeEach, describe, it } from "vitest"
 import { once } from "node:events"
 import type { Socket } from "node:net"
 import { runs } from "../Runs.js"
-import { makeWorld, tunnel, type World } from "./command/Nodepass.js"
+import * as Here from "./command/Here.js"
+import { makeWorld, type World } from "./command/Nodepass.js"
 
 let world: World
 beforeEach(() => {
@@ -27,8 +28,8 @@ describe("visitors that never read", () => {
           flood()
         })
       })
-      const { port } = await tunnel(world, { target, receiver, query: "&read=0" })
-      const crowd = runs(40, 200)
+      const { port } = await Here.tunnel(world, { target, receiver, query: "&read=0" })
+      const crowd = runs(10, 200)
       for (let slow = 0; slow < crowd; slow++) {
         const socket = world.connect(port)
         socket.pause()

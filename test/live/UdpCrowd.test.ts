@@ -2,7 +2,8 @@ import { afterEach, assert, beforeEach, describe, it } from "vitest"
 import { once } from "node:events"
 import type * as Net from "node:net"
 import { runs } from "../Runs.js"
-import { echoing, makeWorld, tunnel, type World } from "./command/Nodepass.js"
+import * as Here from "./command/Here.js"
+import { echoing, makeWorld, type World } from "./command/Nodepass.js"
 import { listenUdp, visitUdp } from "./command/Udp.js"
 
 let world: World
@@ -23,7 +24,7 @@ describe("a crowd of UDP visitors", () => {
     async (receiver) => {
       const { port: target } = await world.listen(echoing, await world.freePort())
       await listenUdp(world, undefined, target)
-      const { client, port, server } = await tunnel(world, { target, receiver })
+      const { client, port, server } = await Here.tunnel(world, { target, receiver })
       const beside = world.connect(port)
       await echoes(beside, "hello")
       const crowd = runs(100, 5000)

@@ -4,6 +4,7 @@ import * as FastCheck from "effect/FastCheck"
 import * as TunnelUrl from "../../src/url/TunnelUrl.js"
 import { runs, seed } from "../Runs.js"
 import * as WrongUrl from "../simulation/worlds/WrongUrl.js"
+import * as Here from "./command/Here.js"
 import { makeWorld, type World } from "./command/Nodepass.js"
 
 let world: World
@@ -17,6 +18,7 @@ describe("a URL with one thing wrong in it", () => {
   it.each(["server", "client"] as const)(
     "is refused by check and by a run alike, which open nothing: %s",
     async (role) => {
+      const start = Here.starter(world)
       let visitors = 0
       const listeners = [await world.listen(() => visitors++), await world.listen(() => visitors++)]
       const [tunnel = "", target = ""] = listeners.map(({ port }) => `127.0.0.1:${port}`)
@@ -27,8 +29,8 @@ describe("a URL with one thing wrong in it", () => {
       for (const { text } of FastCheck.sample(wrong, { numRuns: runs(2, 20), seed })) {
         const { message } = Either.getOrThrow(Either.flip(TunnelUrl.parse(text)))
         const outcomes = [["check", text], [text]].map(async (args) => {
-          const process = world.start(args)
-          return { code: await process.ended, log: process.log(), out: process.out() }
+          const command = start(args)
+          return { code: await command.ended, log: command.log(), out: command.out() }
         })
         const refused = { code: 2, log: `nodepass: ${message}\n`, out: "" }
         assert.deepStrictEqual(await Promise.all(outcomes), [refused, refused], text)

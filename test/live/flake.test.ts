@@ -116,7 +116,7 @@ describe("flake.nix", () => {
       await master.stop()
       await visit(startMaster())
     } finally {
-      world.close()
+      await world.close()
     }
   })
 

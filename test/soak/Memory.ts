@@ -58,7 +58,7 @@ export const run = async (options: { readonly visitors: number; readonly tls: bo
       })
       .every((isFlat) => isFlat)
   } finally {
-    world.close()
+    await world.close()
   }
 }
 

@@ -49,7 +49,7 @@ export const run = async (sessions: number): Promise<boolean> => {
       try {
         await visitMany(own, port, sessions)
       } finally {
-        own.close()
+        await own.close()
       }
       await Timers.setTimeout(endedMillis)
       await measure()
@@ -67,7 +67,7 @@ export const run = async (sessions: number): Promise<boolean> => {
     console.log(`${peers.size} sessions for ${crowds * sessions} visitors`)
     return isBounded.every((is) => is) && peers.size <= crowds * sessions
   } finally {
-    world.close()
+    await world.close()
   }
 }
 

@@ -147,15 +147,17 @@ export type World = ReturnType<typeof makeWorld>
 export const pause = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 20))
 
 /** The API key that a master prints at its first start, before it listens. Returned once the API answers at the port. */
-export const apiKeyOf = async ({ child, line, log }: Nodepass, port: number): Promise<string> => {
+export const apiKeyOf = async ({ ended, line, log }: Run, port: number): Promise<string> => {
   const [, key = ""] = /^API key: (\w+)/.exec(await line(/^API key: /)) ?? []
   const answers = () =>
     fetch(`http://127.0.0.1:${port}/health`).then(
       () => true,
       () => false
     )
+  let isOver = false
+  void ended.then(() => (isOver = true))
   while (!(await answers())) {
-    if (child.exitCode !== null) throw new Error(log())
+    if (isOver) throw new Error(log())
     await pause()
   }
   return key
