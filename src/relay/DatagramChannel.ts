@@ -33,6 +33,10 @@ export interface DatagramChannel {
   readonly send: (datagrams: ReadonlyArray<Uint8Array>) => Effect.Effect<void, TransportError>
   /** Bytes that a slow connection has not taken yet. */
   readonly unsent: () => number
+  /** The pool connection that carries the datagrams. */
+  readonly connection?: Connection | undefined
+  /** Puts datagrams back: the next `receive` returns them first. Without it, they are lost. */
+  readonly unreceive?: ((datagrams: ReadonlyArray<Uint8Array>) => void) | undefined
 }
 
 type Sized = Uint8Array | { readonly bytes: Uint8Array }
@@ -79,7 +83,7 @@ export const overConnection = (connection: Connection, drops: Drops): DatagramCh
       datagrams.length === 0 ? receive : Effect.succeedSome(datagrams)
     )
   })
-  return { receive, send: (datagrams) => connection.write(encode(datagrams)), unsent: connection.unsent }
+  return { connection, receive, send: (datagrams) => connection.write(encode(datagrams)), unsent: connection.unsent }
 }
 
 /** Over a UDP port of its own, which sends to the target. A target that refuses is counted; it may listen later. */

@@ -10,10 +10,12 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import type { DatagramChannel } from "./DatagramChannel.js"
+import * as Kept from "./Kept.js"
 import { Meter } from "./Meter.js"
+import { FarSilent, type Progress, type Relay } from "./Relay.js"
 import type { UdpSlot } from "./Slots.js"
 import { Throttle } from "./Throttle.js"
-import type { TransportError } from "../transport/Transport.js"
+import type { Connection, TransportError } from "../transport/Transport.js"
 
 export class DatagramRelay extends Context.Tag("nodepass/DatagramRelay")<
   DatagramRelay,
@@ -21,13 +23,18 @@ export class DatagramRelay extends Context.Tag("nodepass/DatagramRelay")<
     /**
      * Copies datagrams both ways until one channel ends or both were silent for the idle limit. Fails as a channel does.
      *
-     * `near` is the visitor or the target, `far` the other end of the tunnel.
+     * `near` is the visitor or the target, `far` the other end of the tunnel. Fails with `FarSilent` after `undo`: the far
+     * connection was reset, and with `keep` the near channel has its datagrams back.
      */
     readonly exchange: (
       near: DatagramChannel,
       far: DatagramChannel,
       options: ExchangeOptions
-    ) => Effect.Effect<void, TransportError>
+    ) => Effect.Effect<void, FarSilent | TransportError>
+    /** As in `Relay`, of datagrams, by the connection of the far channel. */
+    readonly progress: (far: Connection) => Progress | undefined
+    readonly undo: Relay["Type"]["undo"]
+    readonly commit: Relay["Type"]["commit"]
     /** Sessions now (`live`), and started so far. */
     readonly count: Effect.Effect<{ readonly live: number; readonly total: number }>
   }
@@ -38,6 +45,8 @@ export interface ExchangeOptions {
   readonly visitor: "near" | "far"
   /** The slot of the session. */
   readonly slot: UdpSlot
+  /** As in `Relay`: whether to keep what comes from `near` until something comes from `far`. Defaults to `false`. */
+  readonly keep?: boolean | undefined
   /** Added to the idle limit on a side that leaves it to the other side to end the session. Defaults to zero. */
   readonly idleMargin?: Duration.Duration | undefined
 }
@@ -54,9 +63,12 @@ export const layer = (options?: Options): Layer.Layer<DatagramRelay, never, Mete
   Layer.scoped(
     DatagramRelay,
     Effect.gen(function* () {
-      const pump = makePump(yield* Meter, yield* Throttle)
+      const meter = yield* Meter
+      const { traffic } = meter
+      const pump = makePump(meter, yield* Throttle)
       const limit = options?.idle ?? Duration.infinity
       const exchanges = new Set<Exchange>()
+      const byConnection = new Map<Connection, Exchange>()
       let total = 0
       yield* Effect.forkScoped(endIdle(exchanges, Duration.min(Duration.times(limit, 0.25), Duration.seconds(1))))
 
@@ -64,31 +76,54 @@ export const layer = (options?: Options): Layer.Layer<DatagramRelay, never, Mete
         Effect.acquireRelease(
           Effect.sync(() => {
             exchanges.add(exchange)
+            if (exchange.far.connection !== undefined) byConnection.set(exchange.far.connection, exchange)
             total++
           }),
           () => {
             exchanges.delete(exchange)
+            if (exchange.far.connection !== undefined) byConnection.delete(exchange.far.connection)
             return Effect.whenLogLevel(logEnd(exchange), "Debug")
           }
         )
 
       return DatagramRelay.of({
-        exchange: (near, far, { idleMargin = Duration.zero, slot, visitor }) =>
+        exchange: (near, far, { idleMargin = Duration.zero, keep = false, slot, visitor }) =>
           Effect.gen(function* () {
-            const ended = yield* Deferred.make<void, TransportError>()
+            const ended = yield* Deferred.make<void, FarSilent | TransportError>()
             const startedAt = yield* Clock.currentTimeMillis
             const millis = (limit: Duration.Duration) => Duration.toMillis(limit) + Duration.toMillis(idleMargin)
             const limits = { oneWayMillis: millis(Duration.min(limit, oneWayLimit)), twoWayMillis: millis(limit) }
             const datagrams = { rx: 0, tx: 0 }
-            const activity = { active: true, unsent: 0, silentMillis: 0 }
+            const activity = { active: true, unsent: 0, silentMillis: 0, undone: false }
             const fromVisitor = visitor === "near" ? "tx" : "rx"
-            const ends = { near, far, ended, slot, fromVisitor, startedAt } as const
+            const kept = keep ? Kept.make() : undefined
+            const ends = { near, far, ended, slot, fromVisitor, startedAt, kept } as const
             const exchange: Exchange = { ...ends, state: "unanswered", ...limits, datagrams, ...activity }
             yield* enter(exchange)
             yield* Effect.forkScoped(pump(exchange, "rx"))
             yield* Effect.forkScoped(pump(exchange, "tx"))
             yield* Deferred.await(ended)
-          }).pipe(Effect.scoped),
+          }).pipe(
+            Effect.scoped,
+            Effect.tapErrorTag("FarSilent", () => far.connection?.reset ?? Effect.void)
+          ),
+        progress: (far) => {
+          const exchange = byConnection.get(far)
+          return exchange && { sent: exchange.datagrams.tx > 0, received: exchange.datagrams.rx > 0 }
+        },
+        undo: (far) =>
+          Effect.suspend(() => {
+            const exchange = byConnection.get(far)
+            if (exchange === undefined || exchange.undone || exchange.datagrams.rx > 0) return Effect.succeed(false)
+            const { ended, kept, near } = exchange
+            const chunks = kept?.chunks()
+            if (kept !== undefined && chunks === undefined) return Effect.succeed(false)
+            exchange.undone = true
+            for (const { length } of chunks ?? []) traffic.udpTx -= length
+            if (chunks !== undefined) near.unreceive?.(chunks)
+            return Deferred.fail(ended, new FarSilent({ far: far.remote }))
+          }),
+        commit: (far) => byConnection.get(far)?.kept?.drop(),
         count: Effect.sync(() => ({ live: exchanges.size, total }))
       })
     })
@@ -102,7 +137,8 @@ const oneWayLimit = Duration.seconds(30)
 interface Exchange {
   readonly near: DatagramChannel
   readonly far: DatagramChannel
-  readonly ended: Deferred.Deferred<void, TransportError>
+  readonly ended: Deferred.Deferred<void, FarSilent | TransportError>
+  readonly kept: Kept.Kept | undefined
   readonly slot: UdpSlot
   /** The direction of the visitor's datagrams. */
   readonly fromVisitor: "rx" | "tx"
@@ -116,6 +152,8 @@ interface Exchange {
   /** Bytes that the channels had not sent at the last check. */
   unsent: number
   silentMillis: number
+  /** It ends as `FarSilent`. */
+  undone: boolean
   readonly datagrams: { rx: number; tx: number }
 }
 
@@ -136,7 +174,7 @@ const logEnd = (exchange: Exchange) =>
 const makePump =
   ({ traffic }: Meter["Type"], throttle: Throttle["Type"]) =>
   (exchange: Exchange, direction: "rx" | "tx"): Effect.Effect<void> => {
-    const { datagrams, ended, far, near } = exchange
+    const { datagrams, ended, far, kept, near } = exchange
     const [from, to] = direction === "rx" ? [far, near] : [near, far]
     const counter = direction === "rx" ? "udpRx" : "udpTx"
     const bucket = throttle[direction]
@@ -149,9 +187,15 @@ const makePump =
             })
     const step: Effect.Effect<void, TransportError> = Effect.flatMap(from.receive, (received) => {
       if (Option.isNone(received)) return Effect.asVoid(Deferred.succeed(ended, undefined))
+      if (exchange.undone) {
+        if (direction === "tx") near.unreceive?.(received.value)
+        return Effect.never
+      }
       exchange.active = true
       updateState(exchange, direction)
       datagrams[direction] += received.value.length
+      if (direction === "rx") kept?.drop()
+      else if (kept?.isKeeping() === true) for (const bytes of received.value) kept.add(bytes)
       for (const { length } of received.value) traffic[counter] += length
       return Effect.zipRight(send(received.value), step)
     })

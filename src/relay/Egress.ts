@@ -35,15 +35,20 @@ export class Egress extends Context.Tag("nodepass/Egress")<
     /**
      * Serves a launch in the background. Completes at once; while 1024 launches are being dialled, it waits.
      *
-     * `take` takes from the pool of the session that received the launch. When no target answers within the dial
-     * timeout, the pool connection is reset, and with it the visitor; the refusal is counted and logged.
+     * When no target answers within the dial timeout, the pool connection is reset, and with it the visitor; the refusal is
+     * counted and logged.
      */
-    readonly launch: (
-      launch: Launch,
-      take: (id: Launch["id"]) => Effect.Effect<Connection, NotPooled, Scope.Scope>
-    ) => Effect.Effect<void>
+    readonly launch: (launch: Launch, from: LaunchSource) => Effect.Effect<void>
   }
 >() {}
+
+/** The session that received a launch. */
+export interface LaunchSource {
+  /** Takes the pool connection that the launch names. */
+  readonly take: Effect.Effect<Connection, NotPooled, Scope.Scope>
+  /** Run when the launch has failed at a target: `now` when none was reached, `later` when the target broke the exchange. */
+  readonly refuse: (when: "now" | "later") => Effect.Effect<void>
+}
 
 export interface Options {
   /** The PROXY protocol header that a TCP target is sent first. Defaults to none. */
@@ -105,27 +110,34 @@ const makeLaunch = (
         slots.acquireUdp({ visitor, evict: () => fiber.unsafeInterruptAsFork(FiberId.none) })
       )
 
-    const serve = (launch: Launch, take: Parameters<Egress["Type"]["launch"]>[1]) => {
+    const serve = (launch: Launch, { refuse, take }: LaunchSource) => {
       const details = { visitor: String(launch.visitor) }
       const count = (kind: Kind) => (error: RefusalError) => refusals.count(kind, error, { details })
       // Not `withPermits`: the permit goes back when the dial has ended, not the exchange.
       const dialled = once(dials.release(1))
       let reset: Effect.Effect<void> = Effect.void
-      const taken = Effect.tap(Effect.tapError(take(launch.id), count("launch")), (far) => {
+      const taken = Effect.tap(Effect.tapError(take, count("launch")), (far) => {
         reset = far.reset
       })
+      const refused = (kind: Kind) => (error: RefusalError) => Effect.zipRight(refuse("now"), count(kind)(error))
       const tcp = (far: Connection) =>
         Effect.flatMap(
           Effect.zipRight(
-            Effect.tapError(slots.acquire, count("slot")),
-            Effect.tapError(connect(launch), count("target"))
+            Effect.tapError(slots.acquire, refused("slot")),
+            Effect.tapError(connect(launch), refused("target"))
           ),
-          (near) => Effect.zipRight(dialled, relay.exchange(near, far))
+          (near) =>
+            Effect.zipRight(
+              dialled,
+              Effect.tapError(relay.exchange(near, far), (error) =>
+                error._tag === "TransportError" && error.address === near.remote ? refuse("later") : Effect.void
+              )
+            )
         )
       const udp = (far: Connection) =>
         Effect.gen(function* () {
-          const slot = yield* Effect.tapError(acquireUdp(launch.visitor), count("slot"))
-          const near = yield* Effect.tapError(associate(launch), count("target"))
+          const slot = yield* Effect.tapError(acquireUdp(launch.visitor), refused("slot"))
+          const near = yield* Effect.tapError(associate(launch), refused("target"))
           const tunnel = DatagramChannel.overConnection(far, drops)
           yield* dialled
           const exchange = datagramRelay.exchange(near, tunnel, { visitor: "far", slot, idleMargin })
@@ -148,13 +160,13 @@ const makeLaunch = (
       })
     }
 
-    const launch: Egress["Type"]["launch"] = (launch, take) =>
+    const launch: Egress["Type"]["launch"] = (launch, from) =>
       Effect.uninterruptibleMask((restore) =>
         Effect.zipRight(
           restore(dials.take(1)),
           FiberSet.run(
             exchanges,
-            Effect.suspend(() => serve(launch, take))
+            Effect.suspend(() => serve(launch, from))
           )
         )
       )

@@ -16,7 +16,8 @@ import { type Kind, type RefusalError, Refusals } from "../core/Refusals.js"
 import type { Settings } from "../transport/Settings.js"
 import type { Visit } from "../wire/Signal.js"
 import { Slots, type UdpSlot } from "./Slots.js"
-import type { Datagram, DatagramSocket } from "../transport/Transport.js"
+import type { FarSilent } from "./Relay.js"
+import type { Datagram, DatagramSocket, TransportError } from "../transport/Transport.js"
 
 export interface Options<E extends RefusalError> {
   readonly socket: DatagramSocket
@@ -92,15 +93,22 @@ const makeSessions = <E extends RefusalError>({ open, refusal, socket }: Options
     const run = (session: UdpSession, slot: UdpSlot, scope: Scope.CloseableScope): Effect.Effect<void> => {
       const { visitor } = session
       const details = { visitor: String(visitor), protocol: "udp" }
-      return Effect.tapError(open({ protocol: "udp", visitor, entry: Option.some(socket.address) }), (error) =>
-        refusals.count(refusal, error, { details })
-      ).pipe(
+      const near = channelOf(session, socket, queues, drops)
+      const opened = Effect.tapError(open({ protocol: "udp", visitor, entry: Option.some(socket.address) }), (error) =>
         // The datagrams of a refused visitor are dropped with it; what an open session left goes to the next session.
-        Effect.tapError(() => Effect.sync(() => queues.takeAll(session))),
-        Effect.flatMap((far) => {
-          const near = channelOf(session, socket, queues, drops)
-          return Effect.annotateLogs(relay.exchange(near, far, { visitor: "near", slot }), details)
-        }),
+        Effect.zipRight(
+          refusals.count(refusal, error, { details }),
+          Effect.sync(() => queues.takeAll(session))
+        )
+      )
+      const served: Effect.Effect<void, E | FarSilent | TransportError, Scope.Scope> = Effect.flatMap(opened, (far) =>
+        Effect.catchIf(
+          Effect.annotateLogs(relay.exchange(near, far, { visitor: "near", slot, keep }), details),
+          ({ _tag }) => _tag === "FarSilent" && keep,
+          () => served
+        )
+      )
+      return served.pipe(
         Effect.catchAll(({ message }) =>
           Effect.annotateLogs(Effect.logDebug(`UDP session failed: ${message}`), details)
         ),
@@ -113,6 +121,9 @@ const makeSessions = <E extends RefusalError>({ open, refusal, socket }: Options
         Effect.onInterrupt(() => Effect.sync(() => queues.takeAll(session)))
       )
     }
+
+    /** A launch that carries nothing is undone, and its visitor launched again. */
+    const keep = refusal === "pool"
 
     /** Starts a session if there is a slot for it. */
     const start = (key: string, visitor: Address) =>
@@ -181,6 +192,15 @@ const makeQueues = () => {
       session.resume?.()
       return true
     },
+    /** Puts back what was taken, whether there is room or not: it was counted before. */
+    putBack: (session: UdpSession, datagrams: ReadonlyArray<Uint8Array>) => {
+      for (const bytes of datagrams) {
+        const weight = Math.max(bytes.length, minDatagramBytes)
+        session.queuedBytes += weight
+        queuedBytes += weight
+      }
+      session.queue.unshift(...datagrams)
+    },
     takeAll: (session: UdpSession): ReadonlyArray<Uint8Array> => {
       const { queue } = session
       queuedBytes -= session.queuedBytes
@@ -215,6 +235,7 @@ const channelOf = (
   return {
     receive,
     unsent: () => 0,
+    unreceive: (datagrams) => queues.putBack(session, datagrams),
     send: (datagrams) =>
       Effect.flatMap(socket.send(datagrams.map((bytes) => ({ peer: visitor, bytes }))), (refused) =>
         drops.countFull(refused, maxQueueBytes.session, details)

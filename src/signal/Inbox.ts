@@ -11,7 +11,14 @@ import type { Outbox } from "./Outbox.js"
 /** A signal for the session. The bus handles the others itself. */
 export type Delivered = Extract<
   Signal.Signal,
-  Signal.Demand | Signal.Flush | Signal.Keep | Signal.Launch | Signal.Silent | Signal.Terms | Signal.Withdrawn
+  | Signal.Demand
+  | Signal.Flush
+  | Signal.Keep
+  | Signal.Launch
+  | Signal.Refused
+  | Signal.Silent
+  | Signal.Terms
+  | Signal.Withdrawn
 >
 
 export interface Inbox {

@@ -16,7 +16,7 @@ export type Lasting = State | Signal.Launch | Notice
 export type State = Signal.Demand | Signal.Flush | Signal.Keep
 
 /** What became of a launch. It is sent behind the launches. */
-export type Notice = Signal.Silent | Signal.Withdrawn
+export type Notice = Signal.Silent | Signal.Withdrawn | Signal.Refused
 
 /** A signal that is sent once, with no number, and not acknowledged. */
 export type Once = "Ping" | "Pong" | "Ack" | "Bye"
@@ -106,12 +106,12 @@ export const make = ({ limit, snapshot }: Options): Outbox => {
 
   const put = (signal: State | Notice) => {
     const pending: PendingSignal = { signal, due: Infinity, giveUp: constVoid, number: undefined, sentAt: 0 }
-    if (signal._tag === "Silent" || signal._tag === "Withdrawn") unsent.add(pending)
-    else states.set(signal._tag, pending)
+    if (isState(signal)) states.set(signal._tag, pending)
+    else unsent.add(pending)
     ready.unsafeOpen()
   }
   for (const { number, signal } of snapshot?.signals ?? []) {
-    if (signal._tag !== "Demand" && signal._tag !== "Flush" && signal._tag !== "Keep") continue
+    if (!isState(signal)) continue
     if (number === undefined) put(signal)
     else sent.add({ signal, due: Infinity, giveUp: constVoid, number, sentAt: 0 })
   }
@@ -228,7 +228,7 @@ export const make = ({ limit, snapshot }: Options): Outbox => {
     snapshot: () => ({
       next,
       signals: [...sent, ...states.values()]
-        .filter(({ signal: { _tag } }) => _tag !== "Launch" && _tag !== "Silent" && _tag !== "Withdrawn")
+        .filter(({ signal }) => isState(signal))
         .map(({ number, signal }) => ({ number, signal }))
     })
   }
@@ -244,6 +244,8 @@ interface Batch {
 
 const livenessOrder = ["Ping", "Pong"] as const
 const stateOrder = ["Flush", "Demand", "Keep"] as const
+
+const isState = (signal: Signal.Signal): signal is State => stateOrder.some((kind) => kind === signal._tag)
 
 const withoutNumber = (signal: Signal.Signal): Numbered => ({ signal, number: undefined })
 const unnumbered = {

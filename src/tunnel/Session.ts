@@ -12,6 +12,7 @@ import type { Deadlines } from "../core/Deadlines.js"
 import { EventBus } from "../core/EventBus.js"
 import { type PoolClosed, PeerAway } from "../pool/IdleConnections.js"
 import * as Pool from "../pool/Pool.js"
+import type { DatagramRelay } from "../relay/DatagramRelay.js"
 import { Egress } from "../relay/Egress.js"
 import type { Relay } from "../relay/Relay.js"
 import * as SignalBus from "../signal/SignalBus.js"
@@ -70,7 +71,11 @@ export interface Options {
 
 export const layer = (
   options: Options
-): Layer.Layer<Session, never, Deadlines | Egress | EventBus | Pool.Pool | Relay | SignalBus.SignalBus> =>
+): Layer.Layer<
+  Session,
+  never,
+  DatagramRelay | Deadlines | Egress | EventBus | Pool.Pool | Relay | SignalBus.SignalBus
+> =>
   Layer.scoped(
     Session,
     Effect.gen(function* () {
@@ -121,10 +126,15 @@ const makeVisitors = ({ tracksVisitors = false, visitors }: Options) =>
             () => Effect.sync(() => served.delete(connection))
           )
         : Effect.void
-    const take = (id: Signal.ConnectionId) =>
-      pool.take(id).pipe(
-        Effect.tapError(() => silent.withdraw(id)),
-        Effect.tap((connection) => Effect.zipRight(silent.add(id, connection), track(connection)))
+    const take = (launch: Signal.Launch) =>
+      pool.take(launch.id).pipe(
+        Effect.tapError(() => silent.withdraw(launch.id)),
+        Effect.tap((connection) => Effect.zipRight(silent.add(launch, connection), track(connection)))
+      )
+    const serve = (launch: Signal.Launch) =>
+      Effect.zipRight(
+        launched("received", launch),
+        egress.launch(launch, { take: take(launch), refuse: (when) => silent.refuse(launch.id, when) })
       )
     const launched = (direction: "sent" | "received", { protocol, visitor }: Signal.Visit) =>
       events.publish(() => ({ _tag: "Launched", direction, protocol, visitor }))
@@ -145,7 +155,7 @@ const makeVisitors = ({ tracksVisitors = false, visitors }: Options) =>
       switch (signal._tag) {
         case "Launch":
           return visitors === "remote"
-            ? Effect.zipRight(launched("received", signal), egress.launch(signal, take))
+            ? serve(signal)
             : Effect.logWarning("ignored a launch from the peer: in this tunnel visitors connect to this side")
         case "Demand":
           return pool.warm(signal.count)
@@ -157,6 +167,8 @@ const makeVisitors = ({ tracksVisitors = false, visitors }: Options) =>
           return silent.onSilent(signal)
         case "Withdrawn":
           return silent.onWithdrawn(signal)
+        case "Refused":
+          return silent.onRefused(signal)
         case "Terms":
           return Effect.logDebug("ignored terms from the peer: they are agreed on in the handshake")
       }
@@ -169,8 +181,8 @@ const makeVisitors = ({ tracksVisitors = false, visitors }: Options) =>
           Effect.tapError(launch(visit, taken), () => taken.connection.reset).pipe(
             Effect.zipRight(launched("sent", visit)),
             Effect.zipRight(track(taken.connection)),
-            Effect.zipRight(silent.add(taken.id, taken.connection)),
-            Effect.zipRight(visit.protocol === "tcp" ? silent.watch(taken.id) : Effect.void),
+            Effect.zipRight(silent.add({ id: taken.id, protocol: visit.protocol }, taken.connection)),
+            Effect.zipRight(silent.watch(taken.id)),
             Effect.as(taken.connection)
           )
         ),

@@ -10,6 +10,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import { Deadlines } from "../core/Deadlines.js"
+import { DatagramRelay } from "../relay/DatagramRelay.js"
 import { Relay } from "../relay/Relay.js"
 import { SignalBus } from "../signal/SignalBus.js"
 import type { Connection } from "../transport/Transport.js"
@@ -17,7 +18,10 @@ import * as Signal from "../wire/Signal.js"
 
 export interface SilentLaunches {
   /** The pool connection of this launch is in use until the scope closes. */
-  readonly add: (id: Signal.ConnectionId, connection: Connection) => Effect.Effect<void, never, Scope.Scope>
+  readonly add: (
+    launch: Pick<Signal.Launch, "id" | "protocol">,
+    connection: Connection
+  ) => Effect.Effect<void, never, Scope.Scope>
   /** Sends the peer a `Silent` signal about this launch a few times, while its connection receives nothing. */
   readonly watch: (id: Signal.ConnectionId) => Effect.Effect<void>
   /** On the side of the target: undoes the launch if its connection is dead. */
@@ -26,6 +30,10 @@ export interface SilentLaunches {
   readonly onWithdrawn: (signal: Signal.Withdrawn) => Effect.Effect<void>
   /** On the side of the target: nothing of this launch has reached a target, or will. */
   readonly withdraw: (id: Signal.ConnectionId) => Effect.Effect<void>
+  /** On the side of the target: the launch has failed. A reset on a dead connection does not arrive. */
+  readonly refuse: (id: Signal.ConnectionId, when: "now" | "later") => Effect.Effect<void>
+  /** On the side of the visitor: resets it, unless something has come from the connection. */
+  readonly onRefused: (signal: Signal.Refused) => Effect.Effect<void>
 }
 
 export interface Options {
@@ -33,20 +41,22 @@ export interface Options {
   readonly flush: Effect.Effect<void>
 }
 
-export const make = ({ flush }: Options): Effect.Effect<SilentLaunches, never, Deadlines | Relay | SignalBus> =>
+export const make = ({
+  flush
+}: Options): Effect.Effect<SilentLaunches, never, DatagramRelay | Deadlines | Relay | SignalBus> =>
   Effect.gen(function* () {
     const bus = yield* SignalBus
     const deadlines = yield* Deadlines
-    const relay = yield* Relay
+    const relays = { tcp: yield* Relay, udp: yield* DatagramRelay }
     const launches = new Map<Signal.ConnectionId, Launch>()
 
     const ask = (id: Signal.ConnectionId, launch: Launch, delay: Duration.Duration): Effect.Effect<void> =>
       Effect.suspend(() => {
-        const progress = relay.progress(launch.connection)
+        const { connection, relay, sent } = launch
+        const progress = relay.progress(connection)
         if (progress === undefined || progress.received || launches.get(id) !== launch) return Effect.void
-        const { sent } = launch
         launch.sent = progress.sent
-        if (launch.asked++ === maxQuestions) return Effect.sync(() => relay.commit(launch.connection))
+        if (launch.asked++ === maxQuestions) return Effect.sync(() => relay.commit(connection))
         deadlines.after(delay, ask(id, launch, Duration.times(delay, 2)))
         return Effect.ignore(bus.send(new Signal.Silent({ id, sent })))
       })
@@ -54,9 +64,9 @@ export const make = ({ flush }: Options): Effect.Effect<SilentLaunches, never, D
     const withdraw = (id: Signal.ConnectionId) => Effect.ignore(bus.send(new Signal.Withdrawn({ id })))
 
     return {
-      add: (id, connection) =>
+      add: ({ id, protocol }, connection) =>
         Effect.scopeWith((scope) => {
-          const launch: Launch = { connection, sent: false, asked: 0, unanswered: 0 }
+          const launch: Launch = { connection, relay: relays[protocol], sent: false, asked: 0, unanswered: 0 }
           launches.set(id, launch)
           return Scope.addFinalizer(
             scope,
@@ -75,7 +85,7 @@ export const make = ({ flush }: Options): Effect.Effect<SilentLaunches, never, D
       onSilent: ({ id, sent }) =>
         Effect.suspend(() => {
           const launch = launches.get(id)
-          const progress = launch && relay.progress(launch.connection)
+          const progress = launch?.relay.progress(launch.connection)
           if (launch === undefined || progress === undefined || progress.received) return Effect.void
           // The visitor's bytes were sent before the previous `Silent`. That has arrived, and they have not.
           // If only the target has sent, its bytes must be missing for eight round trips: a visitor that has received
@@ -83,13 +93,13 @@ export const make = ({ flush }: Options): Effect.Effect<SilentLaunches, never, D
           const isDead = sent || launch.unanswered >= 3
           if (progress.sent) launch.unanswered++
           if (!isDead) return Effect.void
-          return Effect.flatMap(relay.undo(launch.connection), (undone) => (undone ? withdraw(id) : Effect.void))
+          return Effect.flatMap(launch.relay.undo(launch.connection), (undone) => (undone ? withdraw(id) : Effect.void))
         }),
       onWithdrawn: ({ id }) =>
         Effect.suspend(() => {
           const launch = launches.get(id)
           if (launch === undefined) return Effect.void
-          const { connection } = launch
+          const { connection, relay } = launch
           return Effect.flatMap(relay.undo(connection), (undone) =>
             Effect.zipRight(
               undone ? flush : connection.reset,
@@ -104,7 +114,17 @@ export const make = ({ flush }: Options): Effect.Effect<SilentLaunches, never, D
             )
           )
         }),
-      withdraw
+      withdraw,
+      refuse: (id, when) => {
+        const refuse = Effect.ignore(bus.send(new Signal.Refused({ id })))
+        return when === "now" ? refuse : Effect.sync(() => void deadlines.after(resetTime, refuse))
+      },
+      onRefused: ({ id }) =>
+        Effect.suspend(() => {
+          const launch = launches.get(id)
+          if (launch === undefined || launch.relay.progress(launch.connection)?.received === true) return Effect.void
+          return launch.connection.reset
+        })
     }
   })
 
@@ -112,6 +132,7 @@ export const make = ({ flush }: Options): Effect.Effect<SilentLaunches, never, D
 
 interface Launch {
   readonly connection: Connection
+  readonly relay: Pick<Relay["Type"], "commit" | "progress" | "undo">
   /** On the side of the visitor: something had been passed on to the connection at the last question. */
   sent: boolean
   /** Questions so far. */
@@ -123,3 +144,5 @@ interface Launch {
 /** A question is asked after a round trip, but not sooner than this: a lost segment is sent again after 200 ms. */
 const shortestDelay = Duration.millis(100)
 const maxQuestions = 8
+/** Within this time a reset arrives, behind the bytes that were sent before it, on a connection that is alive. */
+const resetTime = Duration.seconds(2)

@@ -70,6 +70,9 @@ export class Silent extends Schema.TaggedClass<Silent>()("Silent", { id: Connect
 /** The launch was undone: nothing of its visitor has reached a target, or will. The visitor may be launched again. */
 export class Withdrawn extends Schema.TaggedClass<Withdrawn>()("Withdrawn", { id: ConnectionId }) {}
 
+/** The launch has ended on the side of the target, without an end of its bytes. Its visitor is reset. */
+export class Refused extends Schema.TaggedClass<Refused>()("Refused", { id: ConnectionId }) {}
+
 export class Ping extends Schema.TaggedClass<Ping>()("Ping", {}) {}
 
 export class Pong extends Schema.TaggedClass<Pong>()("Pong", {}) {}
@@ -94,6 +97,7 @@ export const Signal = Schema.Union(
   Flush,
   Silent,
   Withdrawn,
+  Refused,
   Ping,
   Pong,
   Ack,
@@ -127,7 +131,8 @@ export const toText = (signal: Signal): string => {
     case "Silent":
       return `//${signal.id}?sent=${signal.sent ? 1 : 0}#${kinds.Silent}`
     case "Withdrawn":
-      return `//${signal.id}#${kinds.Withdrawn}`
+    case "Refused":
+      return `//${signal.id}#${kinds[signal._tag]}`
     case "Unknown":
       return `#${signal.kind}`
     default:
@@ -187,6 +192,7 @@ const kinds = {
   Flush: "0",
   Silent: "s",
   Withdrawn: "w",
+  Refused: "x",
   Ping: "i",
   Pong: "o",
   Ack: "a",
@@ -216,6 +222,8 @@ const otherFrom = (text: string, path: string, kind: string): Either.Either<Sign
       })
     case kinds.Withdrawn:
       return Either.map(idFrom(path), (id) => new Withdrawn({ id }))
+    case kinds.Refused:
+      return Either.map(idFrom(path), (id) => new Refused({ id }))
     case kinds.Ping:
       return Either.right(new Ping())
     case kinds.Pong:

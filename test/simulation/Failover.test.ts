@@ -139,7 +139,7 @@ const within = (millis: number) => (asking: Effect.Effect<string | undefined>) =
 /** A change of a server or of the keys. A server that is away returns, instead of crashing or being cut off again. */
 const change = FastCheck.record({
   name: FastCheck.constantFrom(...names),
-  kind: FastCheck.constantFrom("crash", "crash", "crash", "partition", "partition", "partition", "rekey", "rekey"),
+  kind: FastCheck.constantFrom("crash", "crash", "partition", "partition", "swallow", "swallow", "rekey", "rekey"),
   first: FastCheck.constantFrom("client" as const, "servers" as const),
   apartMillis: FastCheck.nat(3000),
   pauseMillis: FastCheck.nat(3000)
@@ -316,6 +316,10 @@ describe("a client of several servers", () => {
               if (kind === "partition") {
                 away.add(name)
                 yield* network.partition("client", name)
+              } else if (kind === "swallow") {
+                // All that this server has, its control connection too, or its pool connections only.
+                const pooled = { seen: apartMillis % 2 === 0 }
+                yield* network.swallow("client", name, { where: () => pooled.seen || !(pooled.seen = true) })
               } else {
                 yield* network.crash(name)
                 yield* start(name)

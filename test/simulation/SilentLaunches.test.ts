@@ -24,10 +24,28 @@ interface Visit {
   readonly dead: boolean
 }
 
+/** A tunnel with idle pool connections, which `lose` kills in silence: all except the control connection, which is the oldest. */
+const open = ({ network, start }: SmallWorld.World, receiver: "server" | "client") =>
+  Effect.gen(function* () {
+    const visitors = Address.make(receiver, 8080)
+    const server = yield* start("server", {
+      ...serverConfig,
+      mode: receiver === "server" ? "receive" : "send",
+      targets: [receiver === "server" ? visitors : target]
+    })
+    yield* start("client", { ...clientConfig, min: 3, targets: [receiver === "client" ? visitors : target] })
+    yield* server.ready
+    yield* Effect.sleep("5 seconds")
+    const first = { seen: false }
+    const lose = network.swallow("server", "client", { where: () => first.seen || !(first.seen = true) })
+    return { lose, visitors }
+  })
+
 /** One visit to a target of its own; what the visitor got, in how many round trips, and what each connection of the target got. */
 const visit = ({ dead, greeting, latency, question, receiver, thinkingMillis }: Visit) =>
-  SmallWorld.run({ link: { latency: Duration.millis(latency) } }, ({ connect, network, start }) =>
+  SmallWorld.run({ link: { latency: Duration.millis(latency) } }, (world) =>
     Effect.gen(function* () {
+      const { connect, network } = world
       const questions: Array<string> = []
       const answer = (connection: Connection) =>
         Effect.gen(function* () {
@@ -40,18 +58,8 @@ const visit = ({ dead, greeting, latency, question, receiver, thinkingMillis }: 
         }).pipe(Effect.ignore)
       const host = yield* Effect.provide(Transport, network.host("target"))
       yield* Effect.forkScoped(serve(yield* host.listen(target), answer))
-      const visitors = Address.make(receiver, 8080)
-      const server = yield* start("server", {
-        ...serverConfig,
-        mode: receiver === "server" ? "receive" : "send",
-        targets: [receiver === "server" ? visitors : target]
-      })
-      yield* start("client", { ...clientConfig, min: 3, targets: [receiver === "client" ? visitors : target] })
-      yield* server.ready
-      yield* Effect.sleep("5 seconds")
-      const first = { seen: false }
-      // All except the control connection, which is the oldest.
-      if (dead) yield* network.swallow("server", "client", { where: () => first.seen || !(first.seen = true) })
+      const { lose, visitors } = yield* open(world, receiver)
+      if (dead) yield* lose
 
       const [took, got] = yield* Effect.timed(
         Effect.gen(function* () {
@@ -77,6 +85,74 @@ const visits = FastCheck.record({
 const numRuns = runs(6, 60)
 const expected = ({ greeting, question }: Pick<Visit, "greeting" | "question">) =>
   greeting === "" ? `re:${question}` : `${greeting} re:${question}`
+
+interface Datagrams {
+  readonly latency: number
+  readonly receiver: "server" | "client"
+  /** When the visitor sends each datagram. */
+  readonly atMillis: ReadonlyArray<number>
+  readonly answers: boolean
+  readonly dead: boolean
+}
+
+/** A UDP visitor who sends each datagram once: what the target got, and what the visitor got. */
+const visitByDatagrams = ({ answers, atMillis, dead, latency, receiver }: Datagrams) =>
+  SmallWorld.run({ link: { latency: Duration.millis(latency) } }, (world) =>
+    Effect.gen(function* () {
+      const { network } = world
+      const arrived: Array<string> = []
+      const answered: Array<string> = []
+      const port = yield* (yield* Effect.provide(Transport, network.host("target"))).bind(target)
+      yield* Effect.forkScoped(
+        Effect.forever(
+          Effect.flatMap(port.receive, (datagrams) => {
+            arrived.push(...datagrams.map(({ bytes }) => textOf(bytes)))
+            return answers ? port.send(datagrams) : Effect.void
+          })
+        )
+      )
+      const { lose, visitors } = yield* open(world, receiver)
+      const socket = yield* (yield* Effect.provide(Transport, network.host("visitor"))).associate(visitors)
+      yield* Effect.forkScoped(
+        Effect.forever(
+          Effect.map(socket.receive, (datagrams) => answered.push(...datagrams.map(({ bytes }) => textOf(bytes))))
+        )
+      )
+      if (dead) yield* lose
+      yield* Effect.forEach(
+        atMillis,
+        (millis, number) =>
+          Effect.delay(socket.send([{ peer: visitors, bytes: utf8(String(number)) }]), Duration.millis(millis)),
+        { concurrency: "unbounded", discard: true }
+      )
+      yield* Effect.sleep("10 seconds")
+      return { arrived, answered }
+    }).pipe(Effect.scoped)
+  )
+
+/** How long a visitor hangs whose pool connection is dead, and whose target refuses, or resets what it has accepted. */
+const refuse = (how: "refuses" | "resets", receiver: "server" | "client") =>
+  SmallWorld.run({ link: { latency: Duration.millis(20) } }, (world) =>
+    Effect.gen(function* () {
+      const { connect, network } = world
+      const host = yield* Effect.provide(Transport, network.host("target"))
+      if (how === "resets") {
+        yield* Effect.forkScoped(serve(yield* host.listen(target), ({ reset }) => Effect.delay(reset, "200 millis")))
+      }
+      const { lose, visitors } = yield* open(world, receiver)
+      yield* lose
+      const [took, got] = yield* Effect.timed(
+        Effect.gen(function* () {
+          // It sends nothing: a launch that the target has refused is not tried again.
+          return yield* Effect.flip((yield* connect("visitor", visitors)).read)
+        }).pipe(
+          Effect.scoped,
+          Effect.timeoutTo({ duration: "5 minutes", onSuccess: ({ reason }) => reason, onTimeout: () => "hung" })
+        )
+      )
+      return { got, seconds: Duration.toSeconds(took) }
+    }).pipe(Effect.scoped)
+  )
 
 describe("a launch whose pool connection died in silence", () => {
   it.prop(
@@ -106,4 +182,34 @@ describe("a launch whose pool connection died in silence", () => {
     },
     { fastCheck: { numRuns } }
   )
+
+  it.prop(
+    "of a UDP visitor is tried again as well: each datagram arrives once",
+    [
+      FastCheck.record({
+        latency: FastCheck.constantFrom(25, 50, 150),
+        receiver: FastCheck.constantFrom("server" as const, "client" as const),
+        atMillis: FastCheck.array(FastCheck.nat(3000), { minLength: 1, maxLength: 6 }),
+        answers: FastCheck.boolean(),
+        dead: FastCheck.boolean()
+      })
+    ],
+    ([drawn]) => {
+      const { answered, arrived } = visitByDatagrams(drawn)
+      const expected = drawn.atMillis.map((_, number) => String(number))
+      assert.deepStrictEqual(arrived.toSorted(), expected)
+      assert.deepStrictEqual(answered.toSorted(), drawn.answers ? expected : [])
+    },
+    { fastCheck: { numRuns } }
+  )
+
+  it.each(
+    (["server", "client"] as const).flatMap((receiver) =>
+      (["refuses", "resets"] as const).map((how) => [how, receiver] as const)
+    )
+  )("leaves no visitor hanging when the target %s it: visitors at the %s", (how, receiver) => {
+    const { got, seconds } = refuse(how, receiver)
+    assert.strictEqual(got, "Reset")
+    assert.isAtMost(seconds, 5)
+  })
 })

@@ -21,6 +21,7 @@ const signal: FastCheck.Arbitrary<Signal.Signal> = FastCheck.oneof(
   FastCheck.constantFrom(new Signal.Flush(), new Signal.Ping(), new Signal.Pong()),
   FastCheck.integer({ min: 1, max: 1e6 }).map((count) => new Signal.Demand({ count })),
   id.map((id) => new Signal.Withdrawn({ id })),
+  id.map((id) => new Signal.Refused({ id })),
   FastCheck.record({ id, sent: FastCheck.boolean() }).map((fields) => new Signal.Silent(fields)),
   FastCheck.record({
     max: FastCheck.integer({ min: 1, max: 65535 }),
