@@ -2,7 +2,6 @@
  * The entry of the command: runs `Program` in this process, and turns signals and its exit code into those of the process.
  */
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
-import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import process from "node:process"
 import * as CliHost from "./CliHost.js"
@@ -34,7 +33,7 @@ Effect.flatMap(NodeLog.hasColors(process.stdout), (colors) =>
     argv: process.argv,
     host: CliHost.host,
     write: StandardOutput.write,
-    writeError: Console.error,
+    writeError: (line) => Effect.sync(() => console.error(line)),
     colors
   })
 ).pipe(
