@@ -2,12 +2,14 @@
  * The network of an address: what one holder of addresses can send from. IPv4 /24, IPv6 /64.
  *
  * Who completes a TCP handshake has the address: there the network is one IPv4 address, or an IPv6 /64.
+ *
+ * Loopback is a network as any other: a program of this machine that passes others' connections or datagrams on is one
+ * holder of an address, whose own visitors it has to limit.
  */
-import * as Address from "../core/Address.js"
+import type * as Address from "../core/Address.js"
 
-/** The prefix as a key. `undefined` for a loopback address, which no other machine can forge, and for a name. */
+/** The prefix as a key. `undefined` for a name. */
 export const of = (address: Address.Address): string | undefined => {
-  if (Address.isLoopback(address)) return undefined
   const host = unmapped(address)
   return host.includes(":") ? ipv6Prefix(host) : /^(\d+\.\d+\.\d+)\.\d+$/.exec(host)?.[1]
 }

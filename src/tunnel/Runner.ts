@@ -66,7 +66,10 @@ const serve = (config: ServerConfig, visitors: Scope.Scope) =>
               (address) =>
                 `port ${address.port} is in use, so that mode=0 makes this server send: visitors connect to the client, which listens on its own target address, and reach ${String(address)} here; for visitors on this side, free the port and set mode=1; if it is the service, set mode=2`
             )
-    const tunnelPort = yield* TunnelPort.open(config.tunnel, { limit: Capacity.peerLimit(capacity) })
+    const tunnelPort = yield* TunnelPort.open(config.tunnel, {
+      limit: Capacity.peerLimit(capacity),
+      pool: config.max
+    })
     const { listener } = tunnelPort
     const receiver = Option.isSome(port) ? "server" : "client"
     if (receiver === "client") yield* checkTargets(config, listener.address)

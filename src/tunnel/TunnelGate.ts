@@ -63,6 +63,8 @@ export interface Peer {
 export interface Options {
   /** The most unauthenticated peers at a time. Defaults to `512`. */
   readonly limit?: number | undefined
+  /** The most idle pool connections, which a client may open at once. Defaults to `1024`. */
+  readonly pool?: number | undefined
 }
 
 /** How long a peer may take to send its first line while there is a crowd. A client sends it with its first packet. */
@@ -76,7 +78,7 @@ export const make = (options?: Options): Effect.Effect<TunnelGate, never, Refusa
     const draw = Random.nextIntBetween(1, 2 ** 31)
     const random = new PCGRandom(yield* draw)
     const limit = options?.limit ?? 512
-    const known = makeKnown(now)
+    const known = makeKnown(now, Math.max(minKnownTokens, options?.pool ?? 0))
     const failures = TokenBuckets.make({ ...perAddress, now, seed: yield* draw })
     const effort = makeEffort(now)
     const drops = yield* makeDrops
@@ -151,8 +153,12 @@ const perAddress = { capacity: 32, perSecond: 8 }
  */
 const together = { capacity: 1000, perSecond: 1000, scarce: 500 }
 
-/** What a known address may fail; the rest competes with those of unknown ones. A pool may open so many at once. */
-const perKnown = { capacity: 1024, perSecond: 100 }
+/**
+ * What a known address may fail: so often at once, or as often as its pool has connections, which it may open at once; and
+ * so often a second. The rest competes with those of unknown ones.
+ */
+const minKnownTokens = 1024
+const knownPerSecond = 100
 const maxKnown = 1024
 const knownMillis = 10 * 60_000
 
@@ -189,7 +195,7 @@ interface Known {
 }
 
 /** The addresses that have authenticated lately, each with a bucket of its own. */
-const makeKnown = (now: () => number) => {
+const makeKnown = (now: () => number, capacity: number) => {
   const entries = new Map<string, RecencyList.Entry<Known>>()
   const list = RecencyList.make<Known>()
   const remove = (entry: RecencyList.Entry<Known>) => {
@@ -210,7 +216,7 @@ const makeKnown = (now: () => number) => {
       const one = find(key)
       if (one === undefined) return false
       const at = now()
-      one.tokens = Math.min(perKnown.capacity, one.tokens + ((at - one.filledAt) / 1000) * perKnown.perSecond)
+      one.tokens = Math.min(capacity, one.tokens + ((at - one.filledAt) / 1000) * knownPerSecond)
       one.filledAt = at
       if (one.tokens < 1) return false
       one.tokens--
@@ -221,13 +227,13 @@ const makeKnown = (now: () => number) => {
       const entry = entries.get(key)
       if (entry !== undefined) {
         entry.value.seenAt = now()
-        entry.value.tokens = Math.min(perKnown.capacity, entry.value.tokens + 1)
+        entry.value.tokens = Math.min(capacity, entry.value.tokens + 1)
         return list.touch(entry)
       }
       const oldest = entries.size < maxKnown ? undefined : list.oldest()
       const last = oldest && entries.get(oldest.key)
       if (last !== undefined) remove(last)
-      entries.set(key, list.add({ key, tokens: perKnown.capacity, filledAt: now(), seenAt: now() }))
+      entries.set(key, list.add({ key, tokens: capacity, filledAt: now(), seenAt: now() }))
     }
   }
 }

@@ -112,6 +112,18 @@ describe("TunnelGate", () => {
     assert.deepStrictEqual([pool, clients], [1024, 500])
   })
 
+  it("admits a pool of any size at once", () => {
+    const admitted = simulated(
+      1,
+      Effect.gen(function* () {
+        const gate = yield* TunnelGate.make({ pool: 5000 })
+        authenticate(gate, home)
+        return Array.from({ length: 5000 }, () => gate.admit(home)).filter(Boolean).length
+      })
+    )
+    assert.strictEqual(admitted, 5000)
+  })
+
   it("limits the failures of a known address, which stays known", () => {
     const [admitted, after] = simulated(
       1,

@@ -244,7 +244,7 @@ describe("many unauthenticated peers on the tunnel port", () => {
     "that come from as many hosts keep no client out and delay no visitor, and few of them are held",
     [
       FastCheck.integer(),
-      FastCheck.integer({ min: 500, max: 1500 }),
+      FastCheck.integer({ min: 500, max: 2000 }),
       FastCheck.constantFrom("GET /some/garbage HTTP/1.1\n", "GET /some/garbage HTTP/1.1", "")
     ],
     ([seed, perSecond, text]) => {
@@ -260,7 +260,7 @@ describe("many unauthenticated peers on the tunnel port", () => {
             )
           })
           const flood = yield* Effect.forkScoped(Effect.repeat(one, Schedule.spaced(Duration.millis(1000 / perSecond))))
-          yield* seconds(0.5)
+          yield* seconds(0.3)
           const start = Effect.flatMap(world.start("client", clientConfig), ({ ready }) => ready)
           const [connected] = yield* Effect.timed(start)
           const served = yield* Effect.timed(world.visit)

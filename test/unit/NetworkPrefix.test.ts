@@ -13,8 +13,8 @@ describe("NetworkPrefix", () => {
     ["fe80::1%eth0", "fe80:0:0:0"],
     ["64:ff9b::192.0.2.1", "64:ff9b:0:0"],
     ["::", "0:0:0:0"],
-    ["127.0.0.9", undefined],
-    ["::1", undefined],
+    ["127.0.0.9", "127.0.0"],
+    ["::1", "0:0:0:0"],
     ["example.org", undefined]
   ])("of %s is %s", (host, prefix) => {
     assert.strictEqual(NetworkPrefix.of(Address.make(host, 1)), prefix)

@@ -49,6 +49,11 @@ const exhaustedRetryMillis = 20
 const warningIntervalMillis = 60_000
 /** Connections that a port with `admit` takes from its backlog until the other ports had their turn. */
 const admissionsPerTurn = 32
+/**
+ * Milliseconds that a port with `admit` rests after it has reset peers and found no other. In a flood that takes a fraction of the CPU
+ * of waking up for each of them; those who come meanwhile wait in the backlog.
+ */
+const restMillis = 2
 
 const ipv4Wildcard: NodeHosts.IpAddress = { host: "0.0.0.0", family: 4 }
 
@@ -112,7 +117,7 @@ const make = (kernel: Kernel, ports: Arr.NonEmptyArray<Port>, acceptance: Accept
   Effect.gen(function* () {
     const { libc, poller } = kernel
     const [{ address }] = ports
-    const { accept: acceptNow, nextTurn } = makeAccept(kernel, ports, acceptance)
+    const { accept: acceptNow, hasReset, nextTurn } = makeAccept(kernel, ports, acceptance)
     const waiting = new Set<() => void>()
     const wake = () => {
       for (const resume of waiting) resume()
@@ -121,29 +126,42 @@ const make = (kernel: Kernel, ports: Arr.NonEmptyArray<Port>, acceptance: Accept
     /** Found without a fiber, for the next who accepts. */
     let found: Found | undefined
     let immediate: NodeJS.Immediate | undefined
+    let rest: NodeJS.Timeout | undefined
     const find = () => {
       immediate = undefined
       nextTurn()
       if (found !== undefined || waiting.size === 0) return
       const next = acceptNow()
       if (next._tag === "Turn") findLater()
+      if (next._tag === "None" && hasReset()) rest ??= restNow()
       if (next._tag === "None" || next._tag === "Turn") return
       found = next
       wake()
     }
     /** After the handlers of all other descriptors, and what they wake. A peer that is dropped wakes no fiber. */
     const findLater = () => {
-      immediate ??= setImmediate(find)
+      if (rest === undefined) immediate ??= setImmediate(find)
     }
     const onReady = acceptance.admit === undefined ? wake : findLater
-    for (const port of ports) {
-      poller.watch(port.fd, () => {
-        port.isReady = true
-        onReady()
-      })
+    const watch = () => {
+      for (const port of ports) {
+        poller.watch(port.fd, () => {
+          port.isReady = true
+          onReady()
+        })
+      }
     }
+    const restNow = () => {
+      for (const { fd } of ports) poller.unwatch(fd)
+      return setTimeout(() => {
+        rest = undefined
+        watch()
+      }, restMillis)
+    }
+    watch()
     yield* Effect.addFinalizer(() =>
       Effect.sync(() => {
+        clearTimeout(rest)
         if (found?._tag === "Connection") libc.close(found.fd)
       })
     )
@@ -183,6 +201,7 @@ const makeAccept = (
 ) => {
   const peer = new Uint8Array(SocketAddress.maxBytes)
   let takenThisTurn = 0
+  let resetThisTurn = 0
   let lastIndex = 0
   /** A port that may have a connection, beginning behind the one that was used last. */
   const nextPort = () => {
@@ -216,12 +235,15 @@ const makeAccept = (
       if (admit(remote)) return { _tag: "Connection", fd, remote }
       // A reset: the descriptor has this option from its listener.
       libc.close(fd)
+      resetThisTurn++
     }
   }
   return {
     accept,
+    hasReset: () => resetThisTurn > 0,
     nextTurn: () => {
       takenThisTurn = 0
+      resetThisTurn = 0
     }
   }
 }
