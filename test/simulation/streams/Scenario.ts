@@ -85,7 +85,7 @@ const stream = (most: number): FastCheck.Arbitrary<StreamPlan> =>
 const fault: FastCheck.Arbitrary<Fault> = FastCheck.record({
   kind: FastCheck.constantFrom("Cut", "Cut", "Freeze", "Pause", "Attach", "CutPooled"),
   carrier: nat(3),
-  atMillis: nat(1000)
+  atMillis: nat(700)
 })
 
 export interface Size {
@@ -105,6 +105,6 @@ export const scenario = ({ bytes, faults, streams }: Size): FastCheck.Arbitrary<
     attachMillis: nat(200),
     streams: FastCheck.array(stream(bytes), { maxLength: streams, size: "max" }),
     faults: FastCheck.array(fault, { maxLength: faults, size: "max" }),
-    pooled: nat(3),
-    moveAfterBytes: FastCheck.constantFrom(1, 2000, 20_000, 262_144)
+    pooled: nat(6),
+    moveAfterBytes: FastCheck.constantFrom(262_144, 1, 300, 3000, 20_000)
   })
