@@ -43,36 +43,39 @@ export interface Scenario {
 
 const nat = (max: number) => FastCheck.integer({ min: 0, max })
 
-const path = (bufferBytes: FastCheck.Arbitrary<number>): FastCheck.Arbitrary<Path> =>
+const path = ({ buffers, leastBuffer }: Size): FastCheck.Arbitrary<Path> =>
   FastCheck.record({
     latencyMillis: nat(30),
-    bufferBytes,
+    bufferBytes: FastCheck.oneof(
+      FastCheck.constantFrom(...buffers),
+      FastCheck.integer({ min: leastBuffer, max: Math.max(leastBuffer, 20_000) })
+    ),
     shortness: FastCheck.constantFrom(0, 0, 0.2, 0.7),
     refusals: FastCheck.constantFrom(0, 0, 0.1, 0.3),
     tells: FastCheck.boolean()
   })
 
-const bytes = (most: number) =>
+const bytes = ({ bytes, few }: Size) =>
   FastCheck.oneof(
-    { weight: 2, arbitrary: FastCheck.constantFrom(0, 1) },
-    { weight: 4, arbitrary: nat(3000) },
-    { weight: 2, arbitrary: nat(most) }
+    { weight: few, arbitrary: FastCheck.constantFrom(0, 1) },
+    { weight: few, arbitrary: nat(3000) },
+    { weight: 2, arbitrary: nat(bytes) }
   )
 
-const plan = (most: number): FastCheck.Arbitrary<Plan> =>
+const plan = (size: Size): FastCheck.Arbitrary<Plan> =>
   FastCheck.record({
-    bytes: bytes(most),
+    bytes: bytes(size),
     chunkBytes: FastCheck.constantFrom(65_536, 4096, 100, 7000),
     reads: FastCheck.constantFrom("Fast", "Fast", "Fast", "Slowly", "Never"),
     ends: FastCheck.constantFrom("Sent", "Sent", "AfterTheirEnd")
   })
 
-const stream = (most: number): FastCheck.Arbitrary<StreamPlan> =>
+const stream = (size: Size): FastCheck.Arbitrary<StreamPlan> =>
   FastCheck.record({
     atMillis: nat(300),
     dialMillis: FastCheck.option(nat(80), { freq: 20, nil: undefined }),
-    visitor: plan(most),
-    target: plan(most),
+    visitor: plan(size),
+    target: plan(size),
     reset: FastCheck.option(
       FastCheck.record({
         by: FastCheck.constantFrom("Visitor", "Target", "VisitorSide", "TargetSide"),
@@ -88,23 +91,40 @@ const fault: FastCheck.Arbitrary<Fault> = FastCheck.record({
   atMillis: nat(700)
 })
 
+/** How large a world may be. */
 export interface Size {
   readonly streams: number
   readonly faults: number
-  /** The most bytes of a stream, each way. */
+  /** The most bytes of a stream, each way; and how often it has few. */
   readonly bytes: number
+  readonly few: number
+  /** Of connections: the usual ones, and the smallest. */
+  readonly buffers: ReadonlyArray<number>
+  readonly leastBuffer: number
 }
 
-export const scenario = ({ bytes, faults, streams }: Size): FastCheck.Arbitrary<Scenario> =>
+/** Many streams of few bytes, over connections that take and give them one by one. */
+export const small: Size = { streams: 6, faults: 6, bytes: 60_000, few: 3, buffers: [65_536], leastBuffer: 1 }
+/** Streams that fill windows, segments and what a carrier keeps. */
+export const large: Size = {
+  streams: 4,
+  faults: 10,
+  bytes: 1_500_000,
+  few: 1,
+  buffers: [65_536, 300_000, 2_000_000],
+  leastBuffer: 20_000
+}
+
+export const scenario = (size: Size): FastCheck.Arbitrary<Scenario> =>
   FastCheck.record({
     seed: FastCheck.nat(),
-    path: path(FastCheck.oneof(FastCheck.constantFrom(65_536, 300_000), FastCheck.integer({ min: 100, max: 20_000 }))),
-    local: path(FastCheck.oneof(FastCheck.constantFrom(65_536), FastCheck.integer({ min: 1, max: 20_000 }))),
+    path: path({ ...size, leastBuffer: Math.max(size.leastBuffer, 100) }),
+    local: path(size),
     carriers: FastCheck.integer({ min: 1, max: 3 }),
     dialler: FastCheck.constantFrom("Visitors", "Targets"),
     attachMillis: nat(200),
-    streams: FastCheck.array(stream(bytes), { maxLength: streams, size: "max" }),
-    faults: FastCheck.array(fault, { maxLength: faults, size: "max" }),
+    streams: FastCheck.array(stream(size), { maxLength: size.streams, size: "max" }),
+    faults: FastCheck.array(fault, { maxLength: size.faults, size: "max" }),
     pooled: nat(6),
-    moveAfterBytes: FastCheck.constantFrom(262_144, 1, 300, 3000, 20_000)
+    moveAfterBytes: FastCheck.constantFrom(262_144, 1, 300, 3000, 20_000, 1_000_000)
   })
