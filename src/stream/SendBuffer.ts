@@ -90,8 +90,8 @@ export class SendBuffer {
   rewind(offset: number): boolean {
     if (offset < this.acknowledged || !this.acknowledge(offset)) return false
     this.sent = offset
-    const index = this.segments.findIndex(({ start, used }) => offset < start + used)
-    this.at = index === -1 ? this.segments.length - 1 : index
+    // Segments before it were given back.
+    this.at = 0
     return true
   }
 

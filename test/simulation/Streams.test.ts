@@ -1,7 +1,7 @@
 import { describe } from "@effect/vitest"
 import { runs } from "../Runs.js"
 import { it } from "../Simulated.js"
-import { large, scenario, small } from "./streams/Scenario.js"
+import { large, moving, scenario, small } from "./streams/Scenario.js"
 import { World } from "./streams/World.js"
 
 describe("Streams", () => {
@@ -9,6 +9,13 @@ describe("Streams", () => {
     "bytes arrive whole, in order, once, whatever befalls the carriers, and nothing is left",
     scenario(small),
     runs(2000, 200_000),
+    (drawn) => void new World(drawn).run()
+  )
+
+  it.drawn(
+    "the same for streams that are moved to a connection of their own, at any byte",
+    scenario(moving),
+    runs(400, 40_000),
     (drawn) => void new World(drawn).run()
   )
 

@@ -68,7 +68,9 @@ export class End implements NonBlocking.Connection {
   peer!: End
   private owner: NonBlocking.Owner | undefined
   /** What has arrived and was not read. */
-  private readonly arrived: Array<Uint8Array> = []
+  private arrived: Array<Uint8Array> = []
+  /** How many of these were read: to shift an array of thousands takes long. */
+  private at = 0
   private arrivedBytes = 0
   /** Bytes that this end may write now. */
   private room: number
@@ -117,13 +119,17 @@ export class End implements NonBlocking.Connection {
   private take(bytes: Uint8Array, at: number, count: number) {
     this.arrivedBytes -= count
     for (let left = count; left > 0;) {
-      const [first] = this.arrived
+      const first = this.arrived[this.at]
       if (first === undefined) throw new Error("bytes were miscounted")
       const part = Math.min(left, first.length)
       bytes.set(first.subarray(0, part), at + count - left)
       left -= part
-      if (part === first.length) this.arrived.shift()
-      else this.arrived[0] = first.subarray(part)
+      if (part === first.length) this.at++
+      else this.arrived[this.at] = first.subarray(part)
+    }
+    if (this.arrivedBytes === 0 || this.at >= 1000) {
+      this.arrived = this.arrived.slice(this.at)
+      this.at = 0
     }
   }
   private giveRoom(bytes: number) {
@@ -205,7 +211,8 @@ export class End implements NonBlocking.Connection {
     if (this.isBroken) return
     this.isBroken = true
     if (this.link.clock.chance(0.5)) {
-      this.arrived.length = 0
+      this.arrived = []
+      this.at = 0
       this.arrivedBytes = 0
     }
     if (this.isOver) return

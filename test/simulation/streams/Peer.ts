@@ -10,6 +10,8 @@ export interface Plan {
   /** How many bytes it sends, and how many at a time. */
   readonly bytes: number
   readonly chunkBytes: number
+  /** How long it waits between two chunks. */
+  readonly pauseMillis: number
   readonly reads: "Fast" | "Slowly" | "Never"
   /** When it half-closes, once all is sent. */
   readonly ends: "Sent" | "AfterTheirEnd"
@@ -24,6 +26,7 @@ export class Peer implements NonBlocking.Owner {
   private readonly sends: number
   private readonly expects: number
   sent = 0
+  private pausesUntil = 0
   received = 0
   hasEnded = false
   /** It has received the other's end, or a reset. */
@@ -82,12 +85,17 @@ export class Peer implements NonBlocking.Owner {
     }
   }
   private writeAll() {
-    const { bytes, chunkBytes } = this.plan
+    const { bytes, chunkBytes, pauseMillis } = this.plan
     while (!this.isOver() && this.sent < bytes) {
-      const size = Math.min(chunkBytes, bytes - this.sent)
+      if (pauseMillis > 0 && this.clock.now < this.pausesUntil) return
+      const size = Math.min(bytes - this.sent, pauseMillis === 0 ? chunkBytes : Math.max(chunkBytes, bytes >> 6))
       const taken = this.end.write(contentAt(this.sends, this.sent, size), 0, size)
       if (taken === NonBlocking.broken) return this.seeReset()
       this.sent += taken
+      if (pauseMillis > 0) {
+        this.pausesUntil = this.clock.now + pauseMillis
+        this.clock.after(pauseMillis, () => this.writeAll())
+      }
       if (taken < size) return
     }
     if (this.isOver() || this.hasEnded || (this.plan.ends === "AfterTheirEnd" && !this.sawEnd)) return

@@ -8,10 +8,12 @@ import type { Plan } from "./Peer.js"
 export interface StreamPlan {
   /** When the visitor comes. */
   readonly atMillis: number
-  /** How long the target takes to be connected; `undefined`: it is refused. */
+  /** How long the target takes to be connected, which may be at once; `undefined`: it is refused. */
   readonly dialMillis: number | undefined
   readonly visitor: Plan
   readonly target: Plan
+  /** Whether a side, once told that it has ended, resets the next one at once. */
+  readonly resetsNext: boolean
   readonly reset:
     | { readonly by: "Visitor" | "Target" | "VisitorSide" | "TargetSide"; readonly atMillis: number }
     | undefined
@@ -19,7 +21,7 @@ export interface StreamPlan {
 
 /** What happens to a carrier. Numbers of carriers count modulo how many there are. */
 export interface Fault {
-  readonly kind: "Cut" | "Freeze" | "Pause" | "Attach" | "CutPooled"
+  readonly kind: "Cut" | "Freeze" | "Pause" | "Attach" | "CutPooled" | "EndByVisitors" | "EndByTargets"
   readonly carrier: number
   readonly atMillis: number
 }
@@ -62,10 +64,11 @@ const bytes = ({ bytes, few }: Size) =>
     { weight: 2, arbitrary: nat(bytes) }
   )
 
-const plan = (size: Size): FastCheck.Arbitrary<Plan> =>
+const plan = ({ pauses, ...size }: Size): FastCheck.Arbitrary<Plan> =>
   FastCheck.record({
-    bytes: bytes(size),
+    bytes: bytes({ pauses, ...size }),
     chunkBytes: FastCheck.constantFrom(65_536, 4096, 100, 7000),
+    pauseMillis: FastCheck.constantFrom(...pauses),
     reads: FastCheck.constantFrom("Fast", "Fast", "Fast", "Slowly", "Never"),
     ends: FastCheck.constantFrom("Sent", "Sent", "AfterTheirEnd")
   })
@@ -73,9 +76,10 @@ const plan = (size: Size): FastCheck.Arbitrary<Plan> =>
 const stream = (size: Size): FastCheck.Arbitrary<StreamPlan> =>
   FastCheck.record({
     atMillis: nat(300),
-    dialMillis: FastCheck.option(nat(80), { freq: 20, nil: undefined }),
+    dialMillis: FastCheck.option(FastCheck.oneof(FastCheck.constant(0), nat(80)), { freq: 20, nil: undefined }),
     visitor: plan(size),
     target: plan(size),
+    resetsNext: FastCheck.constantFrom(false, false, false, false, false, false, false, true),
     reset: FastCheck.option(
       FastCheck.record({
         by: FastCheck.constantFrom("Visitor", "Target", "VisitorSide", "TargetSide"),
@@ -86,7 +90,10 @@ const stream = (size: Size): FastCheck.Arbitrary<StreamPlan> =>
   })
 
 const fault: FastCheck.Arbitrary<Fault> = FastCheck.record({
-  kind: FastCheck.constantFrom("Cut", "Cut", "Freeze", "Pause", "Attach", "CutPooled"),
+  kind: FastCheck.constantFrom(
+    ...(["Cut", "Cut", "Freeze", "Pause", "Attach", "CutPooled"] as const),
+    ...(["Cut", "Cut", "Freeze", "Pause", "EndByVisitors", "EndByTargets"] as const)
+  ),
   carrier: nat(3),
   atMillis: nat(700)
 })
@@ -101,10 +108,24 @@ export interface Size {
   /** Of connections: the usual ones, and the smallest. */
   readonly buffers: ReadonlyArray<number>
   readonly leastBuffer: number
+  /** How long peers wait between two chunks, and after how many bytes streams are moved. */
+  readonly pauses: ReadonlyArray<number>
+  readonly moves: ReadonlyArray<number>
 }
 
 /** Many streams of few bytes, over connections that take and give them one by one. */
-export const small: Size = { streams: 6, faults: 6, bytes: 60_000, few: 3, buffers: [65_536], leastBuffer: 1 }
+export const small: Size = {
+  streams: 6,
+  faults: 6,
+  bytes: 60_000,
+  few: 3,
+  buffers: [65_536],
+  leastBuffer: 1,
+  pauses: [0, 0, 1, 10],
+  moves: [262_144, 1, 300, 3000, 20_000]
+}
+/** Streams that are moved while both sides send. */
+export const moving: Size = { ...small, few: 1, leastBuffer: 100, pauses: [1, 10], moves: [1, 300, 3000, 20_000] }
 /** Streams that fill windows, segments and what a carrier keeps. */
 export const large: Size = {
   streams: 4,
@@ -112,7 +133,9 @@ export const large: Size = {
   bytes: 1_500_000,
   few: 1,
   buffers: [65_536, 300_000, 2_000_000],
-  leastBuffer: 20_000
+  leastBuffer: 20_000,
+  pauses: [0, 0, 1],
+  moves: [262_144, 20_000, 1_000_000, 1]
 }
 
 export const scenario = (size: Size): FastCheck.Arbitrary<Scenario> =>
@@ -126,5 +149,5 @@ export const scenario = (size: Size): FastCheck.Arbitrary<Scenario> =>
     streams: FastCheck.array(stream(size), { maxLength: size.streams, size: "max" }),
     faults: FastCheck.array(fault, { maxLength: size.faults, size: "max" }),
     pooled: nat(6),
-    moveAfterBytes: FastCheck.constantFrom(262_144, 1, 300, 3000, 20_000, 1_000_000)
+    moveAfterBytes: FastCheck.constantFrom(...size.moves)
   })

@@ -25,6 +25,8 @@ export const splice = (near: NonBlocking.Connection, far: NonBlocking.Connection
 
 // internal
 
+const buffer = new Uint8Array(16_384)
+
 class Direction {
   isDone = false
   private readonly from: NonBlocking.Connection
@@ -52,12 +54,11 @@ class Direction {
         this.to.shutdown()
         return true
       }
-      const bytes = new Uint8Array(16_384)
-      const count = this.from.read(bytes, 0, bytes.length)
+      const count = this.from.read(buffer, 0, buffer.length)
       if (count === NonBlocking.nothing) return true
       if (count < 0) return false
       if (count === 0) this.hasEnded = true
-      else this.pending = bytes.subarray(0, count)
+      else this.pending = buffer.slice(0, count)
     }
     return true
   }

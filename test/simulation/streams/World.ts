@@ -4,6 +4,7 @@
 import { assert } from "@effect/vitest"
 import type { Carrier } from "../../../src/stream/Carrier.js"
 import { Multiplexer } from "../../../src/stream/Multiplexer.js"
+import * as SendBuffer from "../../../src/stream/SendBuffer.js"
 import * as StreamFrame from "../../../src/stream/StreamFrame.js"
 import type { Listener, Pooled, Result, VisitorStream } from "../../../src/stream/VisitorStream.js"
 import { Clock } from "./Clock.js"
@@ -14,6 +15,7 @@ import { splice } from "./Splice.js"
 
 const sweepMillis = 250
 const lostAfterMillis = 1000
+const graceMillis = 3000
 /** Visits that may hang have come to where they hang. */
 const hangMillis = 5000
 /** Everything is over by then. */
@@ -29,7 +31,12 @@ export class World {
   readonly present = new Map<number, Link>()
   readonly links: Array<Link> = []
   readonly pool = new Map<number, PoolLink>()
+  /** Carriers that a side has ended. */
+  readonly ended = new Set<number>()
+  private lastCarrier: number
   private attaching = 0
+
+  private readonly segments = SendBuffer.heldSegments()
 
   constructor(scenario: Scenario) {
     this.scenario = scenario
@@ -38,10 +45,8 @@ export class World {
     this.targets = new Side(this, "remote")
     for (let id = 1; id <= scenario.pooled; id++) this.pool.set(id, new PoolLink(new Link(this.clock, scenario.path)))
     this.visits = scenario.streams.map((plan, at) => new Visit(this, plan, at + 1))
-    for (let number = 1; number <= scenario.carriers; number++) {
-      this.side("dialler").multiplexer.carrier(number)
-      this.attach(number)
-    }
+    this.lastCarrier = 0
+    for (let count = 0; count < scenario.carriers; count++) this.addCarrier()
     for (const fault of scenario.faults) this.clock.at(fault.atMillis, () => this.strike(fault))
     for (const side of [this.visitors, this.targets]) side.sweep()
   }
@@ -50,13 +55,22 @@ export class World {
     return (this.scenario.dialler === "Visitors") === (role === "dialler") ? this.visitors : this.targets
   }
 
+  private addCarrier() {
+    const number = ++this.lastCarrier
+    this.side("dialler").multiplexer.carrier(number)
+    this.attach(number)
+  }
   /** Dials a connection for a carrier. Each side gets its end after a while. */
   attach(number: number) {
     const { attachMillis, path } = this.scenario
     const delay = () => this.clock.below(attachMillis + 1)
     this.attaching++
     this.clock.after(delay(), () => {
-      const carrier = this.side("dialler").multiplexer.carrier(number)
+      const carrier = this.side("dialler").multiplexer.carriers.get(number)
+      if (carrier === undefined) {
+        this.attaching--
+        return
+      }
       const link = new Link(this.clock, path)
       this.links.push(link)
       this.present.set(number, link)
@@ -71,9 +85,18 @@ export class World {
   /** A side has lost the connection of a carrier. The dialler dials another. */
   lost(side: Side, number: number, attempt: number) {
     const dialler = this.side("dialler")
-    this.clock.after(side === dialler ? 0 : this.scenario.path.latencyMillis, () => {
-      if (dialler.multiplexer.carrier(number).attempt === attempt) this.attach(number)
+    const delay = side === dialler ? 0 : this.scenario.path.latencyMillis
+    this.clock.after(delay, () => {
+      const carrier = dialler.multiplexer.carriers.get(number)
+      if (carrier?.attempt === attempt) this.attach(number)
     })
+  }
+  /** A side has ended a carrier: the other does so too when it hears nothing. The dialler begins another. */
+  failed(side: Side, number: number) {
+    this.ended.add(number)
+    const other = side === this.visitors ? this.targets : this.visitors
+    this.clock.after(graceMillis, () => other.end(number))
+    if (side === this.side("dialler")) this.addCarrier()
   }
 
   private strike({ carrier, kind }: Fault) {
@@ -81,7 +104,9 @@ export class World {
       for (const pooled of this.pool.values()) if (pooled.isTaken) pooled.cut()
       return
     }
-    const number = (carrier % this.scenario.carriers) + 1
+    const number = this.lastCarrier - (carrier % this.scenario.carriers)
+    if (kind === "EndByVisitors") return this.visitors.end(number)
+    if (kind === "EndByTargets") return this.targets.end(number)
     const link = this.present.get(number)
     if (kind === "Attach") this.attach(number)
     else if (kind === "Cut") link?.cut(this.clock.below(50), this.clock.below(50))
@@ -99,6 +124,8 @@ export class World {
     for (const visit of this.visits) visit.check()
     this.checkQuiet()
     for (const side of [this.visitors, this.targets]) side.check()
+    for (const side of [this.visitors, this.targets]) side.stop()
+    assert.strictEqual(SendBuffer.heldSegments(), this.segments, "segments were not given back")
     return clock.events
   }
   private runUntil(isDone: () => boolean, problem: string) {
@@ -110,6 +137,7 @@ export class World {
         next = clock.now + sweepMillis
       }
       if (clock.now > patienceMillis || !clock.step()) assert.fail(`${problem}: ${this.describe()}`)
+      if (clock.events % 16 !== 0) continue
       this.visitors.checkBounds()
       this.targets.checkBounds()
     }
@@ -151,7 +179,11 @@ export class Side {
       wake: () => clock.after(0, () => this.multiplexer.turn()),
       opened: (stream, payload) => world.visits[(payload[0] ?? 0) - 1]?.opened(stream),
       lost: (carrier) => world.lost(this, carrier.number, carrier.attempt),
-      failed: (_, problem) => this.failures.push(problem),
+      failed: (carrier, problem) => {
+        // The other side has ended it. No other problem is expected.
+        if (!world.ended.has(carrier.number)) this.failures.push(problem)
+        world.failed(this, carrier.number)
+      },
       moveAfterBytes: world.scenario.moveAfterBytes,
       takePooled: () => {
         for (const [id, pooled] of world.pool) {
@@ -171,6 +203,18 @@ export class Side {
   sweep() {
     this.multiplexer.sweep(this.world.clock.now, lostAfterMillis)
     this.world.clock.after(sweepMillis, () => this.sweep())
+  }
+  /** Ends a carrier with its streams. */
+  end(number: number) {
+    const carrier = this.multiplexer.carriers.get(number)
+    if (carrier === undefined) return
+    this.multiplexer.endCarrier(carrier, StreamFrame.resets.broken)
+    this.world.failed(this, number)
+  }
+  stop() {
+    for (const carrier of this.multiplexer.carriers.values()) {
+      this.multiplexer.endCarrier(carrier, StreamFrame.resets.stopped)
+    }
   }
   checkBounds() {
     const { grownBytes, pendingBytes, streams } = this.multiplexer.counts()
@@ -260,6 +304,7 @@ class Visit {
   private readonly results: { near?: Result; far?: Result } = {}
   private readonly moved: { near?: Pooled; far?: Pooled } = {}
   private isRefused = false
+  private isResetByOther = false
 
   constructor(world: World, plan: StreamPlan, number: number) {
     const { clock, scenario } = world
@@ -291,13 +336,16 @@ class Visit {
     const { clock, visitors } = this.world
     this.near = visitors.multiplexer.open(connection, Uint8Array.of(this.number), this.listener("near"))
     // There is no carrier yet, where the other side dials them.
-    if (this.near === undefined) clock.after(5, () => this.open(connection))
+    if (this.near !== undefined) return
+    if (this.visitor.isOver()) connection.reset()
+    else clock.after(5, () => this.open(connection))
   }
   private listener(side: "near" | "far"): Listener {
     return {
       ended: (result) => {
         if (this.results[side] !== undefined || this.moved[side] !== undefined) throw new Error("ended twice")
         this.results[side] = result
+        if (this.plan.resetsNext) this.world.visits[this.number]?.resetBy(side)
       },
       moved: (connection, pooled, unwritten) => {
         if (this.results[side] !== undefined || this.moved[side] !== undefined) throw new Error("ended and moved")
@@ -317,16 +365,26 @@ class Visit {
       clock.after(1, () => targets.multiplexer.reset(stream, StreamFrame.resets.target))
       return
     }
-    clock.after(this.plan.dialMillis, () => {
+    const connect = () => {
       const link = new Link(clock, scenario.local)
       const { number, plan } = this
       this.target = new Peer(`target ${number}`, clock, link.far, plan.target, 2 * number + 1, 2 * number)
-      targets.multiplexer.connect(stream, link.near)
       this.target.start()
-    })
+      targets.multiplexer.connect(stream, link.near)
+    }
+    if (this.plan.dialMillis === 0) connect()
+    else clock.after(this.plan.dialMillis, connect)
+  }
+
+  resetBy(side: "near" | "far") {
+    this.isResetByOther = true
+    const { targets, visitors } = this.world
+    if (side === "near" && this.near !== undefined) visitors.multiplexer.reset(this.near)
+    if (side === "far" && this.far !== undefined) targets.multiplexer.reset(this.far)
   }
 
   isOver() {
+    if (this.near === undefined && this.visitor.isOver()) return true
     return (
       this.visitor.isOver() &&
       (this.target === undefined ? this.results.far !== undefined || this.isLost() : this.target.isOver())
@@ -358,7 +416,14 @@ class Visit {
     if (target.sawEnd) assert.strictEqual(target.received, visitor.sent)
     if (visitor.sawEnd) assert.isTrue(target.hasEnded, "the visitor saw an end that the target did not send")
     if (target.sawEnd) assert.isTrue(visitor.hasEnded, "the target saw an end that the visitor did not send")
-    const isDisturbed = this.plan.reset !== undefined || this.isRefused || this.mayHang() || this.wasCut()
+    const hadCarrier = [this.near, this.far].every((stream) => !this.world.ended.has(stream?.carrier.number ?? 0))
+    const isDisturbed =
+      this.plan.reset !== undefined ||
+      this.isRefused ||
+      this.isResetByOther ||
+      !hadCarrier ||
+      this.mayHang() ||
+      this.wasCut()
     if (!isDisturbed) {
       assert.isTrue(visitor.sawEnd && target.sawEnd, `undisturbed, but reset: ${this.describe()}`)
       if (this.moved.near === undefined)
