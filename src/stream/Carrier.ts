@@ -249,7 +249,6 @@ export class Carrier<S> implements NonBlocking.Owner {
     const left = buffer.flush(connection)
     if (left === broken) return this.lose()
     this.unpark()
-    if (buffer.unacknowledged() > maxKeptBytes) this.fail("the other side acknowledges nothing")
   }
   private flushGreeting(connection: NonBlocking.Connection): boolean {
     if (this.greeting.length === 0) return true
@@ -284,7 +283,8 @@ export class Carrier<S> implements NonBlocking.Owner {
       const count = this.connection.read(received, 0, received.length)
       if (count === nothing) break
       if (count <= 0) return this.lose()
-      const problem = this.readFrames(count)
+      let problem = this.readFrames(count)
+      if (this.buffer.unacknowledged() > maxKeptBytes) problem ??= "the other side acknowledges nothing"
       if (problem !== undefined) return this.fail(problem)
     }
     if (this.received - this.told >= acknowledgeBytes) this.touch()
@@ -383,7 +383,7 @@ const roundsPerTurn = 8
 const acknowledgeBytes = 64 * 1024
 const acknowledgeAlongBytes = 4 * 1024
 
-/** Beyond this the other side takes frames and acknowledges none. */
+/** Beyond this the other side sends frames that need an answer, and acknowledges none. */
 const maxKeptBytes = windowBytes + 4 * 1024 * 1024
 
 const loadOfStream = 64
