@@ -4,6 +4,7 @@
 import * as Effect from "effect/Effect"
 import type * as Tls from "../../transport/Tls.js"
 import { type Connection, type Transport, TransportError } from "../../transport/Transport.js"
+import * as SystemAuthorities from "../socket/SystemAuthorities.js"
 import type { Kernel } from "./Kernel.js"
 import * as KernelConnection from "./KernelConnection.js"
 import type { KernelSocket } from "./KernelSocket.js"
@@ -18,7 +19,7 @@ import * as TlsWire from "./tls/TlsWire.js"
 export const secure =
   (kernel: Kernel, openSsl: OpenSsl): Transport["Type"]["secure"] =>
   (connection, as) =>
-    Effect.suspend(() => {
+    Effect.flatMap(SystemAuthorities.load(as), () => {
       const socket = KernelConnection.socketOf(connection)
       if (socket === undefined) return Effect.dieMessage("not a connection of this Transport")
       return socket.canDetach() ? handshake(socket, { kernel, openSsl, as }) : Effect.fail(closed(connection))

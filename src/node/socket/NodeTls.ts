@@ -4,9 +4,7 @@
 import * as Effect from "effect/Effect"
 import * as Predicate from "effect/Predicate"
 import * as Redacted from "effect/Redacted"
-import * as Fs from "node:fs"
 import * as Net from "node:net"
-import process from "node:process"
 import * as NodeTls from "node:tls"
 import type * as Address from "../../core/Address.js"
 import type { Certificate } from "../../transport/Certificates.js"
@@ -15,10 +13,11 @@ import { type Transport, TransportError } from "../../transport/Transport.js"
 import * as Errno from "./Errno.js"
 import { fromSocket, socketOptions, underlying } from "./NodeConnection.js"
 import { fingerprintOf, namesOf } from "./NodeCertificates.js"
+import * as SystemAuthorities from "./SystemAuthorities.js"
 
 /** See `Transport`. When it fails, the caller resets the connection. */
 export const secure: Transport["Type"]["secure"] = (connection, as) =>
-  Effect.suspend(() => {
+  Effect.flatMap(SystemAuthorities.load(as), () => {
     const found = underlying(connection)
     if (found === undefined) return Effect.dieMessage("not a connection of this Transport")
     const { buffer, detach, socket, tcp } = found
@@ -34,19 +33,6 @@ export const secure: Transport["Type"]["secure"] = (connection, as) =>
           )
     return Effect.map(secured, (tls) => fromSocket(tls, remote, { buffer, tcp }))
   })
-
-/** PEM texts of the authorities that the system trusts: where OpenSSL and curl look for them, and what the environment adds. */
-export const systemAuthorities = (): ReadonlyArray<string> =>
-  [process.env["SSL_CERT_FILE"] ?? "/etc/ssl/certs/ca-certificates.crt", process.env["NODE_EXTRA_CA_CERTS"]].flatMap(
-    (file) => {
-      try {
-        return file === undefined ? [] : [Fs.readFileSync(file, "utf8")]
-      } catch {
-        // The file may be missing.
-        return []
-      }
-    }
-  )
 
 // internal
 
@@ -151,7 +137,8 @@ const clientContext = (trust: Tls.Trust): NodeTls.SecureContext => {
   const id = authorities?.join("\n") ?? "pinned"
   const known = clientContexts.get(id)
   if (known !== undefined) return known
-  const ca = authorities === undefined ? [] : [...NodeTls.rootCertificates, ...systemAuthorities(), ...authorities]
+  const ca =
+    authorities === undefined ? [] : [...NodeTls.rootCertificates, ...SystemAuthorities.texts(), ...authorities]
   const made = NodeTls.createSecureContext({ ...versions, ca })
   clientContexts.set(id, made)
   return made

@@ -1,13 +1,17 @@
 /**
- * `SessionStore` in a folder: one file per tunnel, written atomically, readable by its user only.
+ * `SessionStore` in a folder: one file per tunnel, written atomically, readable by its user only. A file system that does not
+ * answer delays the start or the end of a tunnel by ten seconds.
  */
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
 import { SessionStore, SessionStoreError, type Store } from "../../tunnel/SessionStore.js"
-import * as Directory from "../file/Directory.js"
+import * as RegularFile from "../../core/RegularFile.js"
+import * as NodeRegularFile from "../file/NodeRegularFile.js"
+import * as NodeWrittenFile from "../file/NodeWrittenFile.js"
 
 /** The folder is created by the first write. */
 export const layer = (folder: string): Layer.Layer<SessionStore> =>
@@ -15,27 +19,48 @@ export const layer = (folder: string): Layer.Layer<SessionStore> =>
 
 // internal
 
+const deadline = Duration.seconds(10)
+
 const storeIn = (folder: string): Store => {
   const fileOf = (tunnel: string) => Path.join(folder, `session-${encodeURIComponent(tunnel)}.json`)
-  const attempt = <A>(operation: "read" | "write", file: string, evaluate: () => A) =>
-    Effect.try({ try: evaluate, catch: (cause) => new SessionStoreError({ operation, file, cause }) })
+  /** Also in a finalizer, where nothing is interruptible. */
+  const attempt = <A, E>(operation: "read" | "write", file: string, self: Effect.Effect<A, E>) =>
+    Effect.disconnect(Effect.interruptible(self)).pipe(
+      Effect.timeoutFail({
+        duration: deadline,
+        onTimeout: () => new Error(`no answer within ${Duration.format(deadline)}`)
+      }),
+      Effect.mapError((cause) => new SessionStoreError({ operation, file, cause }))
+    )
   return {
     take: (tunnel) => {
       const file = fileOf(tunnel)
-      return attempt("read", file, () => {
-        if (!Fs.existsSync(file)) return Option.none()
-        const text = Fs.readFileSync(file, "utf8")
-        Fs.rmSync(file)
-        return Option.some(text)
-      })
+      const taken = Effect.zipLeft(
+        NodeRegularFile.read(file),
+        Effect.tryPromise({ try: () => Fs.promises.rm(file), catch: (cause) => cause })
+      )
+      return attempt(
+        "read",
+        file,
+        taken.pipe(
+          Effect.map((content) => Option.some(RegularFile.text(content))),
+          Effect.catchAll((error) =>
+            error instanceof RegularFile.RegularFileError
+              ? error.reason === "NotFound"
+                ? Effect.succeedNone
+                : Effect.fail(new Error(error.detail))
+              : Effect.fail(error)
+          )
+        )
+      )
     },
     put: (tunnel, text) => {
       const file = fileOf(tunnel)
-      return attempt("write", file, () => {
-        Directory.make(folder)
-        Fs.writeFileSync(`${file}.new`, text, { mode: 0o600 })
-        Fs.renameSync(`${file}.new`, file)
-      })
+      return attempt(
+        "write",
+        file,
+        Effect.mapError(NodeWrittenFile.write(file, text), ({ detail }) => new Error(detail))
+      )
     }
   }
 }

@@ -5,13 +5,13 @@ import * as Redacted from "effect/Redacted"
 import { isIP } from "node:net"
 import { rootCertificates } from "node:tls"
 import type * as Tls from "../../../transport/Tls.js"
-import { systemAuthorities } from "../../socket/NodeTls.js"
+import * as SystemAuthorities from "../../socket/SystemAuthorities.js"
 import type { OpenSsl } from "./OpenSsl.js"
 import type { DetachedSession } from "./TlsSession.js"
 import { noBytes } from "./TlsWire.js"
 
 export interface TlsContexts {
-  /** A new session, which reads `received` first. The caller frees it. Throws when OpenSSL cannot use the certificate or the name. */
+  /** A new session, which reads `received` first, once `SystemAuthorities` are loaded. The caller frees it. Throws when OpenSSL cannot use the certificate or the name. */
   readonly newSession: (as: Tls.Side, received?: Uint8Array) => DetachedSession
   /** Frees the contexts. Sessions stay valid. */
   readonly free: () => void
@@ -50,7 +50,7 @@ export const make = (openSsl: OpenSsl): TlsContexts => {
     return cached(authorities?.join("\n") ?? "pinned", (context) => {
       if (authorities === undefined) return
       // Some 50 ms: OpenSSL parses every authority that the system has.
-      openSsl.trust(context, [...rootCertificates, ...systemAuthorities(), ...authorities].join("\n"))
+      openSsl.trust(context, [...rootCertificates, ...SystemAuthorities.texts(), ...authorities].join("\n"))
     })
   }
   const setHost = (session: bigint, host: string) => {
