@@ -1,11 +1,25 @@
 import { afterEach, assert, beforeEach, describe, it } from "vitest"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
-import { answering, ask, fate, makeWorld, pause, tunnel, tunnelKey, type World } from "./command/Nodepass.js"
+import * as Here from "./command/Here.js"
+import {
+  answering,
+  ask,
+  fate,
+  makeWorld,
+  pause,
+  type Run,
+  type Start,
+  tunnel,
+  tunnelKey,
+  type World
+} from "./command/Nodepass.js"
 
 let world: World
+let here: Start<Here.HereRun>
 beforeEach(() => {
   world = makeWorld()
+  here = Here.starter(world)
 })
 afterEach(() => world.close())
 
@@ -13,16 +27,18 @@ const { version } = JSON.parse(Fs.readFileSync(Path.join(import.meta.dirname, ".
   readonly version: string
 }
 
-/** Runs until the process exits. */
-const run = async (args: ReadonlyArray<string>, env?: Readonly<Record<string, string>>) => {
-  const { ended, log, out } = world.start(args, env)
+/** Waits for the end of the command. */
+const outcome = async ({ ended, log, out }: Run) => {
   const code = await ended
   return { code, out: out(), log: log() }
 }
 
+/** Runs a process until it exits. */
+const run = (args: ReadonlyArray<string>) => outcome(world.start(args))
+
 /** Asserts exit code 2 and one line on standard error. */
-const refuses = async (args: ReadonlyArray<string>, line: RegExp, env?: Readonly<Record<string, string>>) => {
-  const { code, log, out } = await run(args, env)
+const refuses = async (command: Run, line: RegExp) => {
+  const { code, log, out } = await outcome(command)
   assert.match(log, line)
   assert.strictEqual(log.trimEnd().split("\n").length, 1, log)
   assert.deepStrictEqual([code, out], [2, ""])
@@ -41,7 +57,7 @@ describe("the command", () => {
   })
 
   it("prints a completion script", async () => {
-    assert.match((await run(["--completions", "bash"])).out, /complete .*nodepass/)
+    assert.match((await outcome(here(["--completions", "bash"]))).out, /complete .*nodepass/)
   })
 
   it("check prints the URL with every default, and opens nothing", async () => {
@@ -52,7 +68,7 @@ describe("the command", () => {
   })
 
   it("key prints a fresh key, and nothing else", async () => {
-    const { code, log, out } = await run(["key"])
+    const { code, log, out } = await outcome(here(["key"]))
     assert.match(out, /^[a-z2-7]{26}\n$/)
     assert.deepStrictEqual([code, log], [0, ""])
   })
@@ -66,13 +82,16 @@ describe("the command", () => {
     [["server://k@h:1/h:2?maks=3"], /maks is not a parameter \(did you mean max\?\); server:\/\/ accepts/],
     [["server://s3%zz@h:1/h:2"], /key=\*\*\*: expected/],
     [["--log-level", "loud", "server://k@h:1/h:2"], /--log-level=loud: expected one of/]
-  ] as ReadonlyArray<readonly [ReadonlyArray<string>, RegExp]>)("refuses %j", (args, line) => refuses(args, line))
+  ] as ReadonlyArray<readonly [ReadonlyArray<string>, RegExp]>)("refuses %j", (args, line) => refuses(here(args), line))
 
   it("check refuses what run refuses", () =>
-    refuses(["check", "client://k@h:1/h:2?min=0"], /^nodepass: min=0: expected/))
+    refuses(world.start(["check", "client://k@h:1/h:2?min=0"]), /^nodepass: min=0: expected/))
 
   it("refuses an invalid environment variable", () =>
-    refuses(["client://k@h:1/h:2"], /NP_POOL_GET_TIMEOUT=soon: expected a duration/, { NP_POOL_GET_TIMEOUT: "soon" }))
+    refuses(
+      world.start(["client://k@h:1/h:2"], { NP_POOL_GET_TIMEOUT: "soon" }),
+      /NP_POOL_GET_TIMEOUT=soon: expected a duration/
+    ))
 
   it("an address in use is one line and exit code 1", async () => {
     const { port } = await world.listen(() => {})
@@ -84,7 +103,7 @@ describe("the command", () => {
   it("forwards without a server with mode=1", async () => {
     const { port: target } = await world.listen(answering)
     const port = await world.freePort()
-    const forward = world.start([`client://127.0.0.1:${port}/127.0.0.1:${target}?mode=1`])
+    const forward = here([`client://127.0.0.1:${port}/127.0.0.1:${target}?mode=1`])
     await forward.line(/forwarding/)
     assert.strictEqual(String(await ask(world, port, "hello")), "re:hello")
     assert.strictEqual(await forward.stop(), 0)
@@ -105,13 +124,11 @@ describe("the command", () => {
 })
 
 describe("the log", () => {
-  const start = async (query: string, env?: Readonly<Record<string, string>>, flags: ReadonlyArray<string> = []) => {
-    const url = `server://${tunnelKey}@127.0.0.1:${await world.freePort()}/127.0.0.1:${await world.freePort()}?mode=1${query}`
-    return world.start([...flags, url], env)
-  }
+  const url = async (query: string) =>
+    `server://${tunnelKey}@127.0.0.1:${await world.freePort()}/127.0.0.1:${await world.freePort()}?mode=1${query}`
 
   it("has one line per record: time, level, message, key=value", async () => {
-    const server = await start("")
+    const server = world.start([await url("")])
     assert.match(
       await server.line(/waiting/),
       /^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}Z {2}INFO {2}waiting for a client mode=1 tunnel=\S+ visitors=\S+$/
@@ -119,7 +136,7 @@ describe("the log", () => {
   })
 
   it("log=event adds checkpoints in the format that dashboards parse", async () => {
-    const server = await start("&log=event", { NP_REPORT_INTERVAL: "50ms" })
+    const server = here([await url("&log=event")], { NP_REPORT_INTERVAL: "50ms" })
     assert.match(
       await server.line(/CHECK_POINT/),
       /CHECK_POINT\|MODE=1\|PING=0ms\|POOL=0\|TCPS=0\|UDPS=0\|TCPRX=0\|TCPTX=0\|UDPRX=0\|UDPTX=0$/
@@ -127,7 +144,7 @@ describe("the log", () => {
   })
 
   it("NP_LOG_FORMAT=json makes each line a JSON object", async () => {
-    const server = await start("", { NP_LOG_FORMAT: "json" })
+    const server = world.start([await url("")], { NP_LOG_FORMAT: "json" })
     const record = JSON.parse(await server.line(/waiting/)) as Record<string, unknown>
     assert.deepInclude(record, { level: "info", message: "waiting for a client", mode: 1 })
   })
@@ -141,17 +158,7 @@ describe("the log", () => {
   })
 
   it("--log-level takes precedence over the URL's log", async () => {
-    const server = await start("&log=none", {}, ["--log-level", "info"])
+    const server = world.start(["--log-level", "info", await url("&log=none")])
     await server.line(/waiting for a client/)
-  })
-})
-
-describe("the demo", () => {
-  it("serves its page through a tunnel, and exits with 0", async () => {
-    const demo = world.start(["demo"])
-    const [, url = ""] = /(http:\S+)/.exec(await demo.line(/Open it:/)) ?? []
-    assert.match(await (await fetch(url)).text(), /You reached the demo target through the tunnel/)
-    await demo.line(/visitors \d+ \(\d+ tcp, \d+ udp now\) .* pool \d+ ready/)
-    assert.strictEqual(await demo.stop("SIGINT"), 0)
   })
 })

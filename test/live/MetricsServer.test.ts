@@ -114,13 +114,13 @@ describe("--metrics", () => {
   })
 
   it("is the demo's as well", async () => {
-    const demo = world.start(["demo", "--metrics=0"])
+    const demo = start(["demo", "--metrics=0"])
     const [, base = ""] = /(http:\S+)\/metrics/.exec(await demo.line(/Metrics:/)) ?? []
     assert.strictEqual((await health(base)).code, 200)
     const text = await (await fetch(`${base}/metrics`)).text()
     assert.match(text, /^nodepass_instance_up\{type="client",.*\} 1$/m)
     assert.match(text, /^nodepass_instance_up\{type="server",.*\} 1$/m)
-    assert.strictEqual(await demo.stop("SIGINT"), 0)
+    assert.strictEqual(await demo.stop(), 0)
   })
 
   it("at a port in use is one line and exit code 1, before the tunnel opens", async () => {

@@ -4,7 +4,18 @@ import { once } from "node:events"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
 import nodeProcess from "node:process"
-import { echoing, makeWorld, tunnel, type Nodepass, pause, tunnelKey, type World } from "./command/Nodepass.js"
+import * as Here from "./command/Here.js"
+import {
+  echoing,
+  makeWorld,
+  type Nodepass,
+  pause,
+  type Run,
+  type Start,
+  tunnelKey,
+  tunnelOf,
+  type World
+} from "./command/Nodepass.js"
 import * as Program from "./command/Program.js"
 
 const root = Path.join(import.meta.dirname, "../..")
@@ -130,10 +141,14 @@ describe("the key in NP_KEY", () => {
 describe("a stop on request", () => {
   it.each(["server", "client"] as const)("is no warning: Ctrl-C on the %s", async (side) => {
     const { port: target } = await world.listen(echoing)
-    const { client, server } = await tunnel(world, { target, receiver: "server" })
+    const here = Here.starter(world)
+    let process: Nodepass | undefined
+    const start: Start<Run> = (args) => (process = world.start(args))
+    const starts = side === "server" ? { server: start, client: here } : { server: here, client: start }
+    const { client, server } = await tunnelOf<Run, Run>({ target, receiver: "server" }, starts)
     await server.line(/client connected/)
     const [stopped, other] = side === "server" ? [server, client] : [client, server]
-    assert.strictEqual(await stopped.stop("SIGINT"), 0)
+    assert.strictEqual(await process?.stop("SIGINT"), 0)
     assert.match(await other.line(/the peer ended the session/), / INFO /)
     assert.notMatch(stopped.log(), /WARN|ERROR/, stopped.log())
     assert.match(stopped.log(), /INFO {2}stopped\n$/)
@@ -141,7 +156,7 @@ describe("a stop on request", () => {
 })
 
 describe("standard output", () => {
-  it.skipIf(!Fs.existsSync("/dev/full")).each(["--version", "--help", `check ${url}`, "--completions bash"])(
+  it.skipIf(!Fs.existsSync("/dev/full")).each(["--version", "--help", `check ${url}`])(
     "that is full makes nodepass %s fail",
     async (args) => {
       const { code, log } = await shell(`nodepass ${args} > /dev/full`)
@@ -162,7 +177,8 @@ describe("standard output", () => {
 
 describe("folders that cannot be used", () => {
   const master = "master://127.0.0.1:0"
-  const profile = "nodepass profile --master http://127.0.0.1:9/api/v1 --key k"
+  const profileArgs = ["profile", "--master", "http://127.0.0.1:9/api/v1", "--key", "k"]
+  const profile = `nodepass ${profileArgs.join(" ")}`
   const isRoot = nodeProcess.getuid?.() === 0
   // A user that the system does not know, without a home.
   const asNobody = `setpriv --reuid 4242 --regid 4242 --clear-groups env -u HOME -u NP_STATE_DIR -u XDG_STATE_HOME -u XDG_CONFIG_HOME`
@@ -171,39 +187,56 @@ describe("folders that cannot be used", () => {
 
   it.each([
     [inDeleted(`nodepass '${master}?state=x'`), /^nodepass: state x: x is relative to the working folder, which does/],
-    [inDeleted(`NP_STATE_DIR=x nodepass ${master}`), /^nodepass: state x: x is relative to the working folder/],
     [inDeleted("nodepass 'server://k@127.0.0.1:9/127.0.0.1:8?tls=2&crt=c&key=k'"), /^nodepass: crt=c: cannot be read/],
     [inDeleted(`XDG_CONFIG_HOME=x ${profile}`), /^nodepass: profile x\/nodepass\/profile.json: cannot be saved/],
-    [`HOME="$T/file" nodepass ${master}`, /file\/\.local: its parent is not a folder$/],
-    [`nodepass "${master}?state=$T/file"`, /^nodepass: state \S+: \S+\/file is not a folder$/],
-    [`XDG_CONFIG_HOME="$T/file" ${profile}`, /^nodepass: profile \S+: cannot be saved: its parent is not a folder$/],
-    [
-      `env -u HOME -u XDG_CONFIG_HOME ${profile}`,
-      /^nodepass: profile: expected the folder for it in XDG_CONFIG_HOME or/
-    ]
-  ] as const)("make %j fail with one sentence and exit code 1", (line, message) => fails(line, message))
+    [`HOME="$T/file" nodepass ${master}`, /file\/\.local: its parent is not a folder$/]
+  ] as const)("make %j fail with one sentence and exit code 1", (line, message) => fails(shellIn(line), message))
 
+  const inFile = { XDG_CONFIG_HOME: "$T/file" }
+  it.each([
+    [[`${master}?state=$T/file`], {}, /^nodepass: state \S+: \S+\/file is not a folder$/],
+    [profileArgs, inFile, /^nodepass: profile \S+: cannot be saved: its parent is not a folder$/],
+    [profileArgs, {}, /^nodepass: profile: expected the folder for it in XDG_CONFIG_HOME or/]
+  ] as ReadonlyArray<Attempt>)("make %j fail with %j", (...attempt) => fails(runHere(attempt), attempt[2]))
+
+  const inProc = { XDG_CONFIG_HOME: "/proc/x" }
   it.skipIf(!Fs.existsSync("/proc/self")).each([
-    [`nodepass '${master}?state=/proc/x/y'`, /^nodepass: state \/proc\/x\/y: cannot make the folder \/proc\/x: /],
-    [`HOME=/proc nodepass ${master}`, /^nodepass: state \S+: cannot make the folder \/proc\/.local: /],
+    [[`${master}?state=/proc/x/y`], {}, /^nodepass: state \/proc\/x\/y: cannot make the folder \/proc\/x: /],
+    [[master], { NP_STATE_DIR: "/proc/x" }, /^nodepass: state \S+: cannot make the folder \/proc\/x: /],
     [
-      `XDG_CONFIG_HOME=/proc/x ${profile}`,
+      profileArgs,
+      inProc,
       /^nodepass: profile \S+: cannot be saved: cannot make the folder \/proc\/x: this file system cannot hold it$/
     ]
-  ] as const)("in /proc make %j fail instead of trying for ever", (line, message) => fails(line, message))
+  ] as ReadonlyArray<Attempt>)("in /proc make %j fail with %j instead of trying for ever", (...attempt) =>
+    fails(runHere(attempt), attempt[2])
+  )
 
   it.skipIf(!isRoot || Program.lacks("setpriv")).each([
     [`${asNobody} nodepass ${master}`, /^nodepass: state in the home folder: user 4242 has no home; set HOME/],
     [`${asNobody} nodepass '${master}?state=/root/x/y'`, /: no permission$/],
     [`${asNobody} XDG_CONFIG_HOME=/root ${profile}`, /^nodepass: profile \S+: cannot be saved: .*no permission$/],
     [`mkdir "$T/s"; ${asNobody} nodepass "${master}?state=$T/s"`, /: cannot write to the folder \S+: no permission$/]
-  ] as const)("make %j fail for a user without rights or home", (line, message) => fails(line, message))
+  ] as const)("make %j fail for a user without rights or home", (line, message) => fails(shellIn(line), message))
 
-  const fails = async (line: string, message: RegExp) => {
+  type Attempt = readonly [args: ReadonlyArray<string>, env: Readonly<Record<string, string>>, message: RegExp]
+
+  const shellIn = (line: string) => (folder: string) => shell(`T='${folder}'; ${line}`)
+
+  const runHere =
+    ([args, env]: Attempt) =>
+    async (folder: string) => {
+      const inFolder = (text: string) => text.replace("$T", folder)
+      const own = Object.entries(env).map(([name, value]) => [name, inFolder(value)])
+      const { ended, log, out } = Here.starter(world)(args.map(inFolder), Object.fromEntries(own))
+      return { code: await ended, out: out(), log: log() }
+    }
+
+  const fails = async (run: (folder: string) => ReturnType<typeof shell>, message: RegExp) => {
     const folder = Program.folder(world)
     Fs.chmodSync(folder, 0o755)
     Fs.writeFileSync(Path.join(folder, "file"), "")
-    const { code, log, out } = await shell(`T='${folder}'; ${line}`)
+    const { code, log, out } = await run(folder)
     assert.match(log.trimEnd(), message)
     assert.strictEqual(log.trimEnd().split("\n").length, 1, log)
     assert.deepStrictEqual([code, out], [1, ""])

@@ -150,7 +150,9 @@ describe("README", () => {
     try {
       const { line, stop } = world.start([], {}, "scripts/start.js")
       const [, url = ""] = /(http:\S+)/.exec(await line(/Open it:/)) ?? []
-      assert.match(await (await fetch(url, { headers: { connection: "close" } })).text(), /through the tunnel/)
+      const page = await (await fetch(url, { headers: { connection: "close" } })).text()
+      assert.match(page, /You reached the demo target through the tunnel/)
+      await line(/visitors \d+ \(\d+ tcp, \d+ udp now\) .* pool \d+ ready/)
       assert.strictEqual(await stop("SIGINT"), 0)
     } finally {
       await world.close()

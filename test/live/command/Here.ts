@@ -15,6 +15,7 @@ import * as Cli from "../../../src/cli/Cli.js"
 import type { Host } from "../../../src/cli/Host.js"
 import * as LogLine from "../../../src/core/LogLine.js"
 import * as CliHost from "../../../src/node/process/CliHost.js"
+import * as Demo from "../../../src/node/process/Demo.js"
 import * as Program from "../../../src/node/process/Program.js"
 import * as Telemetry from "../../../src/node/process/Telemetry.js"
 import { makeOutputs, type Run, type Start, type TunnelOptions, tunnelOf, type World } from "./Nodepass.js"
@@ -24,25 +25,31 @@ export interface HereRun extends Run {
   readonly reload: () => void
 }
 
+const { version } = CliHost.host
+
 /** Starts commands in a world. The environment of each has the given variables only. */
 export const starter =
   (world: World): Start<HereRun> =>
   (args, env = {}) => {
     const argv = ["node", "nodepass", ...args]
     const { end, write, ...outputs } = makeOutputs()
+    const writeOut = (text: string) => Effect.sync(() => write("out", text))
     const reloads = Effect.runSync(Queue.sliding<void>(1))
     const host: Host["Type"] = {
       ...CliHost.host,
       reloads: Stream.fromQueue(reloads),
       logReloads: Effect.never,
+      demo: (metrics) =>
+        Demo.run({ metrics, version, write: writeOut, isTerminal: false }).pipe(
+          Effect.provide(Telemetry.layer({ version }))
+        ),
       prepare: ({ log }) =>
         Layer.provideMerge(
-          Telemetry.layer({ version: CliHost.host.version }),
+          Telemetry.layer({ version }),
           Cli.logLevelOf(argv) === undefined ? Logger.minimumLogLevel(LogLine.minimum(log)) : Layer.empty
         )
     }
 
-    const writeOut = (text: string) => Effect.sync(() => write("out", text))
     const writeLine = (line: string) => write("log", `${line}\n`)
     const loggers = Layer.mergeAll(
       Logger.remove(Logger.defaultLogger),
