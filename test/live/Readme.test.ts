@@ -12,6 +12,7 @@ import * as Results from "../../bench/Results.js"
 import * as Parameter from "../../src/url/Parameter.js"
 import { isLong, runs } from "../Runs.js"
 import { freePort } from "./command/freePort.js"
+import * as Here from "./command/Here.js"
 import { apiKeyOf, makeWorld, pause } from "./command/Nodepass.js"
 
 const root = Path.join(import.meta.dirname, "../..")
@@ -47,8 +48,18 @@ const visit = (port: number): Promise<string> =>
     socket.on("error", again).on("end", () => (text === "" ? again() : resolve(text)))
   })
 
-/** Starts the commands with free ports, visits port 8080 of the README, and stops them. */
-const serves = async (name: string) => {
+/** The words of a command of the shell. */
+const wordsOf = async (command: string) => {
+  const { stdout } = await run("sh", ["-c", `printf '%s\\0' ${command}`])
+  return stdout.split("\0").slice(0, -1)
+}
+
+/**
+ * Starts the commands with free ports, visits port 8080 of the README, and stops them. Those that only start `nodepass`
+ * run here unless `by` is the shell.
+ */
+const serves = async ([name, by]: readonly [name: string, by: "shell" | "here"]) => {
+  const world = makeWorld()
   const target = Net.createServer((socket) => socket.on("error", () => {}).end("hello from the target"))
   const ports = new Map([["3000", await listen(target)]])
   const started: Array<ChildProcess> = []
@@ -63,6 +74,11 @@ const serves = async (name: string) => {
         .replaceAll(/\w+\.example/g, "127.0.0.1")
         .replaceAll(/:(\d+)/g, (_, port: string) => `:${ports.get(port)}`)
       if (command.includes("> /etc")) await run("sh", ["-c", own], { cwd: root })
+      else if (by === "here") {
+        const [node, program, ...args] = await wordsOf(own)
+        assert.deepStrictEqual([node, program], ["node", "bin/nodepass.js"])
+        Here.starter(world)(args)
+      }
       // A group of its own: the shell may not be replaced by the command.
       else started.push(spawn("sh", ["-c", own], { cwd: root, stdio: "ignore", detached: true }))
     }
@@ -72,6 +88,7 @@ const serves = async (name: string) => {
   } finally {
     for (const { pid } of started) if (pid !== undefined) process.kill(-pid, "SIGKILL")
     target.close()
+    await world.close()
     Fs.rmSync(folder, { recursive: true })
   }
 }
@@ -109,10 +126,15 @@ describe("README", () => {
     assert.strictEqual(fences.filter((info) => info === "sh").length, 1)
   })
 
-  it.each(["reverse", "send", "forward", "tls", "targets", "servers", "key"])(
-    "the commands of %s serve a visitor",
-    serves
-  )
+  it.each([
+    ["reverse", "shell"],
+    ["send", "here"],
+    ["forward", "here"],
+    ["tls", "here"],
+    ["targets", "here"],
+    ["servers", "here"],
+    ["key", "shell"]
+  ] as const)("the commands of %s serve a visitor, run by %s", (...snippet) => serves(snippet))
 
   it("the master's commands start a master and create a tunnel that serves", async () => {
     const world = makeWorld()
