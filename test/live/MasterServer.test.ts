@@ -20,6 +20,7 @@ import * as MasterUrl from "../../src/url/MasterUrl.js"
 import * as NodeHost from "../../src/node/process/NodeHost.js"
 import * as NodeMaster from "../../src/node/process/NodeMaster.js"
 import * as Settings from "../../src/transport/Settings.js"
+import { bundle } from "./command/Bundle.js"
 import { freePort } from "./command/freePort.js"
 import { tunnelKey } from "./command/Nodepass.js"
 import { runs } from "../Runs.js"
@@ -550,7 +551,9 @@ describe("the master's API", () => {
       const port = await freePort()
       const own = snippet.replace("http://127.0.0.1:9090/api/v1", base).replace('"KEY"', `"${key}"`)
       Fs.writeFileSync(file, own.replace(":8080", `:${port}`))
-      const { stdout } = await promisify(execFile)(process.execPath, ["--import", "tsx", file])
+      const program = Path.join(folder, "client.mjs")
+      await bundle(file, program)
+      const { stdout } = await promisify(execFile)(process.execPath, [program])
       assert.strictEqual(stdout, "running client\n")
     } finally {
       Fs.rmSync(folder, { recursive: true })

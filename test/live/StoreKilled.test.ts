@@ -14,10 +14,11 @@ import { isDeepStrictEqual } from "node:util"
 import * as InstanceStore from "../../src/master/InstanceStore.js"
 import * as NodeState from "../../src/node/store/NodeState.js"
 import { runs } from "../Runs.js"
+import { bundle } from "./command/Bundle.js"
 import { all, apply, type Change } from "./command/StoreChange.js"
 
 /** How often the process is stopped at a random instant. Every `stopsPerProcess` times it is killed instead of continued. */
-const stops = runs(35, 960)
+const stops = runs(32, 960)
 const stopsPerProcess = 30
 
 /** In memory where possible: faster, and what a process has written survives it as on a disk. */
@@ -38,6 +39,8 @@ const freeze = (child: ChildProcess) => {
 describe.skipIf(process.platform !== "linux")("a store whose process is killed", () => {
   it("has every acknowledged change, and the unfinished one completely or not at all", async () => {
     const root = Fs.mkdtempSync(Path.join(place, "nodepass-stopped-"))
+    const programs = Fs.mkdtempSync(Path.join(import.meta.dirname, "../../dist/store-"))
+    const program = Path.join(programs, "StoreChange.mjs")
     const [own, copy, journal] = ["own", "copy", "journal"].map((name) => Path.join(root, name)) as [
       string,
       string,
@@ -45,6 +48,7 @@ describe.skipIf(process.platform !== "linux")("a store whose process is killed",
     ]
     let child: ChildProcess | undefined
     try {
+      await bundle(Path.join(import.meta.dirname, "command/StoreChange.ts"), program)
       const model = InstanceStore.make()
       let read = 0
       let pending: Change | undefined
@@ -65,18 +69,9 @@ describe.skipIf(process.platform !== "linux")("a store whose process is killed",
       }
       for (let stop = 0; stop < stops; stop++) {
         if (child === undefined) {
-          child = spawn(
-            process.execPath,
-            [
-              "--import",
-              "tsx",
-              Path.join(import.meta.dirname, "command/StoreChange.ts"),
-              own,
-              journal,
-              `${stop * 100_000}`
-            ],
-            { stdio: ["ignore", "inherit", "inherit"] }
-          )
+          child = spawn(process.execPath, [program, own, journal, `${stop * 100_000}`], {
+            stdio: ["ignore", "inherit", "inherit"]
+          })
           const before = read
           while (read === before) {
             if (child.exitCode !== null) throw new Error("the process has exited")
@@ -119,7 +114,7 @@ describe.skipIf(process.platform !== "linux")("a store whose process is killed",
       console.log("acknowledged", acknowledged, "stored but not acknowledged", unacknowledged)
     } finally {
       child?.kill("SIGKILL")
-      Fs.rmSync(root, { recursive: true })
+      for (const folder of [root, programs]) Fs.rmSync(folder, { recursive: true })
     }
   })
 })

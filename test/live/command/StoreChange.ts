@@ -61,7 +61,7 @@ export const all = (store: InstanceStore["Type"]) =>
   }))
 
 const [, program = "", folder = "", journal = "", first = "0"] = nodeProcess.argv
-if (program.endsWith("StoreChange.ts")) {
+if (program.endsWith("StoreChange.mjs")) {
   // Written synchronously: the lines are in the file even if this process is killed next.
   const file = Fs.openSync(journal, "a")
   const write = (line: string) => Effect.sync(() => Fs.writeSync(file, `${line}\n`))
