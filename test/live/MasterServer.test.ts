@@ -366,9 +366,10 @@ describe("the master's API", () => {
   law("refuses bidirectional controls in names", async ({ call }) => {
     const { id } = (await call("POST", "/instances", { url: forwardAt(await freePort()) })).json
     const path = `/instances/${id}`
-    for (const control of "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069") {
+    const controls = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+    for (const [at, control] of [...controls].entries()) {
       const name = `a${control}b`
-      for (const [method, path_, body, field] of [
+      const attempts = [
         ["POST", "/info", { alias: name }, "alias"],
         ["POST", "/instances", { url: "client://h:1/h:2", alias: name }, "alias"],
         ["PATCH", path, { alias: name }, "alias"],
@@ -377,7 +378,9 @@ describe("the master's API", () => {
         ["PATCH", path, { meta: { peer: { alias: name } } }, "meta.peer.alias"],
         ["PATCH", path, { meta: { tags: { zone: name } } }, "meta.tags.zone"],
         ["PATCH", path, { meta: { tags: { [name]: "eu" } } }, `meta.tags.${name}`]
-      ] as const) {
+      ] as const
+      // Every field refuses the first control, and some field each of the others.
+      for (const [method, path_, body, field] of attempts.filter((_, field) => at === 0 || field === at % 8)) {
         const { json, status } = await call(method, path_, body)
         const shown = `${method} ${field} ${control.charCodeAt(0).toString(16)}`
         assert.strictEqual(status, 400, shown)
@@ -691,10 +694,11 @@ describe("the master's API", () => {
     assert.strictEqual((await call("GET", "/health")).status, 200)
   })
 
-  law("starts a hundred instances at once, and still responds", async ({ call }) => {
+  law("starts many instances at once, and still responds", async ({ call }) => {
     const url = `client://${tunnelKey}@127.0.0.1:${await freePort()}/127.0.0.1:9?mode=2`
-    const made = await Promise.all(Array.from({ length: 100 }, () => call("POST", "/instances", { url })))
+    const count = runs(30, 100)
+    const made = await Promise.all(Array.from({ length: count }, () => call("POST", "/instances", { url })))
     assert.isTrue(made.every(({ json, status }) => status === 201 && json.status === "running"))
-    assert.strictEqual((await call("GET", "/instances")).json.length, 101)
+    assert.strictEqual((await call("GET", "/instances")).json.length, count + 1)
   })
 })
