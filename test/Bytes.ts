@@ -12,8 +12,7 @@ const decoder = new TextDecoder()
 export const utf8 = (text: string): Uint8Array => encoder.encode(text)
 export const textOf = (bytes: Uint8Array): string => decoder.decode(bytes)
 
-export const equal = (left: Uint8Array, right: Uint8Array): boolean =>
-  left.length === right.length && left.every((byte, at) => byte === right[at])
+export const equal = (left: Uint8Array, right: Uint8Array): boolean => Buffer.compare(left, right) === 0
 
 /** Reads until the peer half-closes. */
 export const readAll = (connection: Connection): Effect.Effect<Uint8Array, TransportError> =>

@@ -192,7 +192,7 @@ export const suite = (name: string, world: World): unknown =>
       Effect.gen(function* () {
         const lines = yield* Effect.replicateEffect(line, 40)
         const transfers = lines.map((_, index): Transfer => ({
-          bytes: index * 40_009,
+          bytes: index * 12_007,
           cuts: [[9973, 0]],
           waitsForEnd: index % 3 === 0,
           readPause: 0
@@ -457,7 +457,7 @@ export const suite = (name: string, world: World): unknown =>
 
     it.live("exchanges leave no descriptor behind, however they end", () =>
       Effect.gen(function* () {
-        const exchanges = runs(100, 1000)
+        const exchanges = runs(60, 1000)
         const before = descriptors()
         const visit = (index: number) =>
           Effect.gen(function* () {

@@ -48,8 +48,11 @@ const connected: Effect.Effect<Ends, TransportError, Scope.Scope | Transport> = 
 })
 
 /** Bytes whose values depend on their position. */
-const pattern = (length: number): Uint8Array =>
-  Uint8Array.from({ length }, (_, index) => (index * 31 + (index >> 8)) & 255)
+const pattern = (length: number): Uint8Array => {
+  const bytes = new Uint8Array(length)
+  for (let index = 0; index < length; index++) bytes[index] = (index * 31 + (index >> 8)) & 255
+  return bytes
+}
 
 const readAll = (connection: Connection): Effect.Effect<Uint8Array, TransportError> =>
   Effect.gen(function* () {
@@ -95,7 +98,7 @@ const failureOf = <A, R>(effect: Effect.Effect<A, TransportError, R>): Effect.Ef
   Effect.matchEffect(effect, { onFailure: Effect.succeed, onSuccess: () => Effect.dieMessage("it succeeded") })
 
 /** Writes until a write fails, and returns why. */
-const writeOn = (connection: Connection) => reasonOf(Effect.forever(connection.write(pattern(100))))
+const writeOn = (connection: Connection) => reasonOf(Effect.forever(connection.write(pattern(10_000))))
 
 /** Reads until a read fails or the stream ends, and returns which. */
 const readOn = (connection: Connection) => reasonOf(readAll(connection))

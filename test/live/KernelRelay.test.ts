@@ -127,7 +127,7 @@ describe.runIf(process.platform === "linux")("on Linux", () => {
             })
           )
         }),
-      { fastCheck: { numRuns: runs(4, 12) } }
+      { fastCheck: { numRuns: runs(2, 12) } }
     )
 
     it.live("without a grant only the initial credit passes in one direction, and the other direction is open", () =>

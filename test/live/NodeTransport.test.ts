@@ -46,7 +46,7 @@ const runIn =
       )
     })
 
-const flood: World["flood"] = { chunks: 1000, bytes: 65_536, limit: 32 * 1024 * 1024 }
+const flood: World["flood"] = { chunks: 560, bytes: 65_536, limit: 32 * 1024 * 1024 }
 const certificate = Effect.runSync(
   Effect.cached(LiveCertificates.certificate({ issuer: "itself", names: ["nodepass"] }))
 )
