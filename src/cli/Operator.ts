@@ -38,7 +38,9 @@ export const operate = ({
     const profile = yield* Profile.load(options)
     if (action._tag === "SaveProfile") return yield* Profile.save(profile)
     const expectedVersion = "ifVersion" in action ? Option.getOrUndefined(action.ifVersion) : undefined
-    return yield* perform(action, { client: yield* MasterClient.make({ ...profile, expectedVersion }), json })
+    const client = (expectedVersion?: number) => MasterClient.make({ ...profile, expectedVersion })
+    const next = (version: number) => client(expectedVersion === undefined ? undefined : version)
+    return yield* perform(action, { client: yield* client(expectedVersion), next, json })
   }).pipe(
     Effect.mapError((error) =>
       error instanceof OperatorError ? error : new OperatorError({ problem: problemOf(error) })
@@ -49,10 +51,12 @@ export const operate = ({
 
 interface Options {
   readonly client: MasterClient.MasterClient["Type"]
+  /** The client for a second change, when the first has made the instance one of this version. */
+  readonly next: (version: number) => ReturnType<typeof MasterClient.make>
   readonly json: boolean
 }
 
-const perform = (action: Exclude<Action, { readonly _tag: "SaveProfile" }>, { client, json }: Options) => {
+const perform = (action: Exclude<Action, { readonly _tag: "SaveProfile" }>, { client, json, next }: Options) => {
   const { instances, master } = client
   const print =
     <A>(toText: (value: A) => string) =>
@@ -75,9 +79,7 @@ const perform = (action: Exclude<Action, { readonly _tag: "SaveProfile" }>, { cl
           Effect.zipRight(printInstance(instance), isStart(action.action) ? expectRunning(instance) : Effect.void)
       )
     case "Set":
-      return Effect.tap(change(action, client), printInstance).pipe(
-        Effect.flatMap((instance) => (Option.isSome(action.url) ? expectRunning(instance) : Effect.void))
-      )
+      return Effect.tap(change(action, { client, next }), printInstance).pipe(Effect.flatMap(expectRunning))
     case "Remove":
       return instances.remove({ path: { id: action.id } })
     case "Logs":
@@ -119,7 +121,7 @@ const expectRunning = ({ error, id, status }: Instance): Effect.Effect<void, Ope
 /** Changes alias and restart policy, then the URL. */
 const change = (
   { alias, id, restart, url }: Extract<Action, { readonly _tag: "Set" }>,
-  { instances }: Options["client"]
+  { client: { instances }, next }: Omit<Options, "json">
 ) =>
   Effect.gen(function* () {
     const path = { id }
@@ -128,8 +130,10 @@ const change = (
       ...Option.match(restart, { onNone: () => ({}), onSome: (restart) => ({ restart }) })
     }
     if (Option.isSome(url)) {
-      if (Object.keys(fields).length > 0) yield* instances.patch({ path, payload: fields })
-      return yield* instances.put({ path, payload: { url: url.value } })
+      const payload = { url: url.value }
+      if (Object.keys(fields).length === 0) return yield* instances.put({ path, payload })
+      const { version } = yield* instances.patch({ path, payload: fields })
+      return yield* (yield* next(version)).instances.put({ path, payload })
     }
     if (Object.keys(fields).length > 0) return yield* instances.patch({ path, payload: fields })
     return yield* new OperatorError({ problem: "set: expected --url, --alias or --restart" })

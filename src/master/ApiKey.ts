@@ -10,6 +10,7 @@ import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import { Crypto } from "../transport/Crypto.js"
 import type { Ticket } from "./ApiPayloads.js"
+import type { Expected, VersionMismatch } from "./Instance.js"
 import { InstanceStore, type StoreError } from "./InstanceStore.js"
 import { Master } from "./Master.js"
 import * as MasterIdentity from "./MasterIdentity.js"
@@ -50,8 +51,11 @@ export class ApiKey extends Context.Tag("nodepass/ApiKey")<
      * The right key is always accepted: many clients may have one address, that of a proxy.
      */
     readonly verify: (given: Redacted.Redacted, address: string) => Effect.Effect<void, KeyRefused>
-    /** Replaces the key by a new one, 32 hex digits. The previous key and all tickets are invalid from then on. */
-    readonly renew: Effect.Effect<Redacted.Redacted, StoreError>
+    /**
+     * Replaces the key by a new one, 32 hex digits, if its entity tag is one that the caller expects. The previous key and all
+     * tickets are invalid from then on.
+     */
+    readonly renew: (expected?: Expected) => Effect.Effect<Redacted.Redacted, StoreError | VersionMismatch>
     /** Whether no key was created yet. */
     readonly isMissing: Effect.Effect<boolean>
     /** Completes when the present key is replaced. */
@@ -96,11 +100,12 @@ export const layer: Layer.Layer<ApiKey, never, Crypto | Master> = Layer.effect(
           const { keyHash } = yield* master.identity
           yield* accept(isEqual(hash(given), keyHash), yield* Clock.currentTimeMillis, address)
         }),
-      renew: Effect.gen(function* () {
-        const key = yield* generate(crypto)
-        yield* master.identify({ keyHash: hash(key) })
-        return key
-      }),
+      renew: (expected) =>
+        Effect.gen(function* () {
+          const key = yield* generate(crypto)
+          yield* master.identify({ keyHash: hash(key) }, expected)
+          return key
+        }),
       isMissing: Effect.map(master.identity, ({ keyHash }) => keyHash === ""),
       renewed: master.keyReplaced,
       issue: (key) =>

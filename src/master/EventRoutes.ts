@@ -32,9 +32,9 @@ export const layer = (api: ReturnType<typeof withPrefix>) =>
         .handleRaw("subscribe", ({ request }) =>
           Effect.gen(function* () {
             const { key } = yield* Caller
-            const { mid } = yield* master.identity
+            const identity = yield* master.identity
             const lastId = Option.fromNullable(request.headers["last-event-id"])
-            return HttpServerResponse.stream(streams.subscribe({ lastId, keyEntry: keyEntry(key, mid) }), {
+            return HttpServerResponse.stream(streams.subscribe({ lastId, keyEntry: keyEntry(key, identity) }), {
               contentType: "text/event-stream",
               headers: { "cache-control": "no-cache", "x-accel-buffering": "no" }
             })

@@ -155,18 +155,24 @@ export const Instance = Schema.Struct({
   refused: Schema.Record({ key: Schema.String, value: Schema.Number }).annotations({
     description: "what could not be served since the instance started, by kind; kinds without any are left out"
   }),
-  version: Schema.Number.annotations({ description: "version of the URL, counted from 1" })
+  version: Schema.Number.annotations({
+    description:
+      "counts the changes of URL, alias, restart and meta, from 1; of the API key, a number that changes with it"
+  })
 }).annotations({ identifier: "Instance" })
 export type Instance = typeof Instance.Type
 
 /** The list entry that represents the API key. */
-export const keyEntry = (key: Redacted.Redacted, masterId: string): Instance => ({
+export const keyEntry = (
+  key: Redacted.Redacted,
+  { keyHash, mid }: { readonly keyHash: string; readonly mid: string }
+): Instance => ({
   id: keyId,
   alias: "",
   type: "",
   status: "",
   url: Redacted.value(key),
-  config: masterId,
+  config: mid,
   restart: false,
   meta: noMeta,
   mode: 0,
@@ -179,8 +185,11 @@ export const keyEntry = (key: Redacted.Redacted, masterId: string): Instance => 
   serving: false,
   reason: "",
   refused: {},
-  version: 1
+  version: keyVersion(keyHash)
 })
+
+/** Other for another key. Who has the key learns nothing by it. */
+export const keyVersion = (keyHash: string): number => Number.parseInt(keyHash.slice(0, 8), 16) || 1
 
 /**
  * `initial`: an instance that existed when the subscription started. `log`: `logs` is a line of the instance's log.

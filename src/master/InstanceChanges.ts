@@ -6,6 +6,8 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Encoding from "effect/Encoding"
 import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import * as Struct from "effect/Struct"
 import type { Crypto } from "../transport/Crypto.js"
 import * as TunnelUrl from "../url/TunnelUrl.js"
 import type { UrlError } from "../url/UrlError.js"
@@ -25,7 +27,7 @@ import {
   SameUrl,
   VersionMismatch
 } from "./Instance.js"
-import type { InstanceStore, StoreError } from "./InstanceStore.js"
+import { type InstanceStore, Stored, type StoreError } from "./InstanceStore.js"
 import type { Instances } from "./Instances.js"
 import * as ManagedInstance from "./ManagedInstance.js"
 import type { StoreHealth } from "./StoreHealth.js"
@@ -161,9 +163,12 @@ export const make = ({ complete, crypto, health, instances, store }: Options): I
               restart: restart ?? stored.restart,
               meta: { peer: patchedPeer(stored.meta.peer, meta?.peer), tags: meta?.tags ?? stored.meta.tags }
             }
-            yield* health.track(store.save(instance.id, fields))
-            instance.stored = { ...stored, ...fields }
-            instances.publish("update", instance)
+            if (!isSame(fields, stored)) {
+              const saved = { ...fields, version: stored.version + 1 }
+              yield* health.track(store.save(instance.id, saved))
+              instance.stored = { ...stored, ...saved }
+              instances.publish("update", instance)
+            }
           }
           const note = action === undefined ? Option.none<string>() : yield* act(instance, action)
           return { instance: yield* ManagedInstance.read(instance), note }
@@ -190,6 +195,11 @@ export const make = ({ complete, crypto, health, instances, store }: Options): I
 }
 
 // internal
+
+/** Compares in any order of the tags. */
+const isSame = Schema.equivalence(
+  Schema.typeSchema(Schema.Struct(Struct.pick(Stored.fields, "alias", "meta", "restart")))
+)
 
 const patchedPeer = (
   peer: Meta["peer"],

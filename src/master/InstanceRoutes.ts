@@ -9,7 +9,7 @@ import * as Stream from "effect/Stream"
 import { BadRequest, badUrl, Forbidden, notFound, notStored, sameUrl } from "./ApiErrors.js"
 import { ApiKey } from "./ApiKey.js"
 import * as IfMatch from "./IfMatch.js"
-import { type Instance, keyEntry, keyId, VersionMismatch } from "./Instance.js"
+import { type Instance, keyEntry, keyId } from "./Instance.js"
 import type * as Journal from "./Journal.js"
 import { Master } from "./Master.js"
 import { Caller, type withPrefix } from "./MasterApi.js"
@@ -22,14 +22,16 @@ export const layer = (api: ReturnType<typeof withPrefix>) =>
       const apiKey = yield* ApiKey
       const callersKey = Effect.gen(function* () {
         const { key } = yield* Caller
-        const { mid } = yield* master.identity
-        return keyEntry(key, mid)
+        return keyEntry(key, yield* master.identity)
       })
-      const newKey = Effect.gen(function* () {
-        const key = yield* Effect.catchAll(apiKey.renew, notStored)
-        const { mid } = yield* master.identity
-        return keyEntry(key, mid)
-      })
+      const newKey = (expects: IfMatch.Condition) =>
+        Effect.gen(function* () {
+          const key = yield* Effect.catchTags(apiKey.renew({ expects }), {
+            StoreError: notStored,
+            VersionMismatch: IfMatch.notMet
+          })
+          return keyEntry(key, yield* master.identity)
+        })
 
       return handlers
         .handle("list", () => Effect.zipWith(master.list, callersKey, (list, key) => [...list, key]))
@@ -54,10 +56,7 @@ export const layer = (api: ReturnType<typeof withPrefix>) =>
                 if (!isRestart) {
                   return yield* new BadRequest({ error: "action: expected restart and no other field for the API key" })
                 }
-                const { version } = yield* callersKey
-                const tag = IfMatch.tagOf(version)
-                if (!expects(tag)) return yield* IfMatch.notMet(new VersionMismatch({ what: "the API key", tag }))
-                return yield* Effect.tap(newKey, setTag)
+                return yield* Effect.tap(newKey(expects), setTag)
               }
               const patched = master.patch(id, payload, { expects })
               const { instance, note } = yield* Effect.catchTags(patched, {

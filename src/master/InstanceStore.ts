@@ -29,7 +29,7 @@ export const Stored = Schema.Struct({
   restart: Schema.Boolean,
   meta: Meta,
   traffic: Traffic,
-  /** The version of the URL, counted from 1. */
+  /** Counts the changes, from 1. */
   version: Schema.Number,
   /** Epoch milliseconds. */
   created: Schema.Number
@@ -39,6 +39,7 @@ export type Stored = typeof Stored.Type
 /** A URL of an instance. The present one has the highest version. */
 export const StoredVersion = Schema.Struct({
   id: Id,
+  /** That of the instance when it got this URL. */
   version: Schema.Number,
   url: Schema.String,
   /** Epoch milliseconds. */
@@ -83,9 +84,12 @@ export class InstanceStore extends Context.Tag("nodepass/InstanceStore")<
     readonly list: Effect.Effect<ReadonlyArray<Stored>, StoreError>
     /** Adds an instance; its URL is version 1. */
     readonly insert: (stored: Stored) => Effect.Effect<void, StoreError>
-    /** Sets the fields that have no versions. Has no effect for an unknown id. */
-    readonly save: (id: Id, fields: Pick<Stored, "alias" | "meta" | "restart">) => Effect.Effect<void, StoreError>
-    /** Sets the URL, as a new version. */
+    /** Sets the fields of which the store has the last value only. Has no effect for an unknown id. */
+    readonly save: (
+      id: Id,
+      fields: Pick<Stored, "alias" | "meta" | "restart" | "version">
+    ) => Effect.Effect<void, StoreError>
+    /** Sets the URL, and keeps the earlier ones. */
     readonly saveUrl: (version: StoredVersion) => Effect.Effect<void, StoreError>
     readonly saveTraffic: (traffic: ReadonlyMap<Id, Traffic>) => Effect.Effect<void, StoreError>
     /** Removes the instance with its versions. Has no effect for an unknown id. */

@@ -40,8 +40,8 @@ export class Master extends Context.Tag("nodepass/Master")<
   Master,
   InstanceChanges.InstanceChanges & {
     readonly identity: Effect.Effect<Identity>
-    /** Stores the given fields of the identity; the others stay as they are. Changes run one after the other. */
-    readonly identify: (fields: Partial<Identity>) => Effect.Effect<void, StoreError>
+    /** See `MasterIdentity.update`. */
+    readonly identify: MasterIdentity.MasterIdentity["update"]
     /** Sets the master's alias. The entity tag is that of the present alias. */
     readonly rename: (alias: string, expected?: Expected) => Effect.Effect<void, StoreError | VersionMismatch>
     /** Completes when the API key is replaced the next time: by this process, or in the store by another one. */
@@ -122,12 +122,7 @@ const make = (options: Options) =>
       versions: (id) =>
         Effect.flatMap(instances.find(id), ({ stored }) =>
           Effect.map(health.trackRead(store.versions(stored.id)), (versions) =>
-            versions.map(({ time, url, version }) => ({
-              version,
-              url,
-              time: formatTime(time),
-              current: version === stored.version
-            }))
+            versions.map(({ time, url, version }, at) => ({ version, url, time: formatTime(time), current: at === 0 }))
           )
         ),
       logs: (id) => Effect.map(instances.find(id), ({ log }) => log.journal),

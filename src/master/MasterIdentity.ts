@@ -6,14 +6,17 @@ import * as Effect from "effect/Effect"
 import * as Encoding from "effect/Encoding"
 import * as Option from "effect/Option"
 import { Crypto } from "../transport/Crypto.js"
-import { type Expected, VersionMismatch } from "./Instance.js"
+import { type Expected, keyVersion, VersionMismatch } from "./Instance.js"
 import { type Identity, InstanceStore, type StoreError } from "./InstanceStore.js"
 import type { StoreHealth } from "./StoreHealth.js"
 
 export interface MasterIdentity {
   readonly get: Effect.Effect<Identity>
-  /** Stores the given fields; the others stay as they are. Changes run one after the other. */
-  readonly update: (fields: Partial<Identity>) => Effect.Effect<void, StoreError>
+  /**
+   * Stores the given fields; the others stay as they are. Changes run one after the other. `expects` is called with the
+   * entity tag of the present API key.
+   */
+  readonly update: (fields: Partial<Identity>, expected?: Expected) => Effect.Effect<void, StoreError | VersionMismatch>
   /** Stores the alias. `expects` is called with the entity tag of the present one: see `tagOf`. */
   readonly rename: (alias: string, expected?: Expected) => Effect.Effect<void, StoreError | VersionMismatch>
   /** Reads the identity from the store again: `nodepass key` may have replaced the key. */
@@ -24,6 +27,9 @@ export interface MasterIdentity {
 
 /** The entity tag of what callers can change: the alias. */
 export const tagOf = ({ alias }: Pick<Identity, "alias">): string => `"${Encoding.encodeBase64Url(alias)}"`
+
+/** The entity tag of the API key. */
+export const keyTagOf = ({ keyHash }: Pick<Identity, "keyHash">): string => `"${keyVersion(keyHash)}"`
 
 /** The identity in the store. Creates one with a random id when the store is new. */
 export const open: Effect.Effect<Identity, StoreError, Crypto | InstanceStore> = Effect.gen(function* () {
@@ -53,6 +59,11 @@ export const make = (health: StoreHealth): Effect.Effect<MasterIdentity, StoreEr
       })
     const lock = yield* Effect.makeSemaphore(1)
     const inTurn = <A, E>(self: Effect.Effect<A, E>) => lock.withPermits(1)(Effect.uninterruptible(self))
+    /** Runs the change if what it changes has a tag that the caller expects. */
+    const ifExpected = <A, E>(what: string, tag: string, expected: Expected | undefined, change: Effect.Effect<A, E>) =>
+      Effect.suspend((): Effect.Effect<A, E | VersionMismatch> =>
+        expected?.expects?.(tag) === false ? new VersionMismatch({ what, tag }) : change
+      )
     const save = (fields: Partial<Identity>) =>
       Effect.gen(function* () {
         updates.started++
@@ -61,16 +72,10 @@ export const make = (health: StoreHealth): Effect.Effect<MasterIdentity, StoreEr
       }).pipe(Effect.ensuring(Effect.sync(() => updates.ended++)))
     return {
       get: Effect.sync(() => identity),
-      update: (fields) => inTurn(save(fields)),
+      update: (fields, expected) =>
+        inTurn(Effect.suspend(() => ifExpected("the API key", keyTagOf(identity), expected, save(fields)))),
       rename: (alias, expected) =>
-        inTurn(
-          Effect.suspend((): Effect.Effect<void, StoreError | VersionMismatch> => {
-            const tag = tagOf(identity)
-            return expected?.expects?.(tag) === false
-              ? new VersionMismatch({ what: "the master", tag })
-              : save({ alias })
-          })
-        ),
+        inTurn(Effect.suspend(() => ifExpected("the master", tagOf(identity), expected, save({ alias })))),
       refresh: Effect.gen(function* () {
         const { ended } = updates
         const stored = yield* health.trackRead(store.identity)

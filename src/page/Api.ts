@@ -30,7 +30,7 @@ export interface Api {
 }
 
 interface SendOptions {
-  /** The instance as the user saw it: the master refuses the change if its URL is of another version by now. */
+  /** The instance as the user saw it: the master refuses the change if it is of another version by now. */
   readonly seen?: Pick<Instance, "version"> | undefined
 }
 

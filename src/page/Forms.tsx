@@ -92,39 +92,43 @@ const tagsFrom = (text: string): Record<string, string> =>
       })
   )
 
-export const Edit = ({ api, instance, onClose, onDone }: InstanceProps) => (
-  <Dialog
-    title={`Edit ${nameOf(instance)}`}
-    action="Save"
-    onClose={onClose}
-    onSubmit={async (fields) => {
-      const path = `instances/${instance.id}`
-      const url = textOf(fields, "url")
-      const meta = { tags: tagsFrom(textOf(fields, "tags")) }
-      const body = { alias: textOf(fields, "alias"), restart: fields.get("restart") === "on", meta }
-      const options = { seen: instance }
-      // The URL last: the master refuses a PUT of the current URL, so a retry after a refused PUT must not repeat it first.
-      const { value } = await api.send<Instance>("PATCH", path, body, options)
-      if (url !== instance.url) await api.send("PUT", path, { url }, options)
-      onDone(value, "was saved")
-    }}
-  >
-    <Field
-      name="url"
-      label="URL"
-      rows={3}
-      required
-      value={instance.url}
-      hint="a change restarts the instance and adds a version"
-    />
-    <Field name="alias" label="Name" value={instance.alias} />
-    <Field name="tags" label="Tags" rows={2} value={tagsText(instance.meta.tags)} hint="name=value, one per line" />
-    <label class="check">
-      <input type="checkbox" name="restart" defaultChecked={instance.restart} /> start with the master and after a
-      failure
-    </label>
-  </Dialog>
-)
+export const Edit = ({ api, instance, onClose, onDone }: InstanceProps) => {
+  /** As the last change has left it. */
+  const seen = useRef(instance)
+  return (
+    <Dialog
+      title={`Edit ${nameOf(instance)}`}
+      action="Save"
+      onClose={onClose}
+      onSubmit={async (fields) => {
+        const path = `instances/${instance.id}`
+        const url = textOf(fields, "url")
+        const meta = { tags: tagsFrom(textOf(fields, "tags")) }
+        const body = { alias: textOf(fields, "alias"), restart: fields.get("restart") === "on", meta }
+        // The URL last: the master refuses a PUT of the current URL, so a retry after a refused PUT must not repeat it first.
+        const { value } = await api.send<Instance>("PATCH", path, body, { seen: seen.current })
+        seen.current = value
+        if (url !== instance.url) await api.send("PUT", path, { url }, { seen: value })
+        onDone(value, "was saved")
+      }}
+    >
+      <Field
+        name="url"
+        label="URL"
+        rows={3}
+        required
+        value={instance.url}
+        hint="a change restarts the instance; the earlier one can be set again"
+      />
+      <Field name="alias" label="Name" value={instance.alias} />
+      <Field name="tags" label="Tags" rows={2} value={tagsText(instance.meta.tags)} hint="name=value, one per line" />
+      <label class="check">
+        <input type="checkbox" name="restart" defaultChecked={instance.restart} /> start with the master and after a
+        failure
+      </label>
+    </Dialog>
+  )
+}
 
 export const Delete = ({ api, instance, onClose, onDone }: InstanceProps) => (
   <Dialog

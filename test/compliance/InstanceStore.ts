@@ -97,7 +97,8 @@ export const suite = (
                     yield* both((store) => store.insert(given))
                   } else if (change.kind === "save") {
                     const meta: Meta = { ...noMeta, tags: { [clean(change.text)]: "x" } }
-                    const fields = { alias: clean(change.text), meta, restart: change.flag }
+                    if (known !== undefined) versions.set(change.at, known + 1)
+                    const fields = { alias: clean(change.text), meta, restart: change.flag, version: (known ?? 0) + 1 }
                     yield* both((store) => store.save(id(change.at), fields))
                   } else if (change.kind === "url") {
                     if (known === undefined) continue

@@ -64,7 +64,7 @@ describe("a master that is killed", () => {
           assert.oneOf(instance.alias, [alias, next?.alias ?? alias])
           assert.oneOf(instance.url, [url, next?.url ?? url])
           assert.oneOf(instance.version, [version, next === undefined ? version : version + 1])
-          assert.strictEqual(instance.version === version, instance.url === url)
+          assert.strictEqual(instance.version === version, instance.url === url && instance.alias === alias)
           assert.oneOf(JSON.stringify(instance.meta.tags), [JSON.stringify(tags), JSON.stringify(next?.tags ?? tags)])
         }
         for (const { id, alias, meta, url, version } of list) {
@@ -104,8 +104,9 @@ describe("a master that is killed", () => {
             } else if (step % 2 === 0) {
               unacknowledged = { id, alias: text, tags: { text } }
               const meta = { tags: { text } }
-              assert.strictEqual((await call("PATCH", `/instances/${id}`, { alias: text, meta })).status, 200)
-              Object.assign(one, { alias: text, tags: { text } })
+              const patch = await call("PATCH", `/instances/${id}`, { alias: text, meta })
+              assert.strictEqual(patch.status, 200)
+              Object.assign(one, { alias: text, tags: { text }, version: patch.json.version })
             } else {
               const url = one.url.replace(/slot=\d+/, `slot=${life * 1000 + step + 2000}`)
               unacknowledged = { id, url }

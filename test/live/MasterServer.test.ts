@@ -65,7 +65,7 @@ const withMaster = (program: (world: World) => Promise<void>, query = "") => {
         )
       ])
     )
-    const key = Redacted.value(yield* Context.get(services, ApiKey.ApiKey).renew)
+    const key = Redacted.value(yield* Context.get(services, ApiKey.ApiKey).renew())
     const { address } = Context.get(services, HttpServer.HttpServer)
     const base = `http://127.0.0.1:${address._tag === "TcpAddress" ? address.port : 0}/api/v1`
     const call: World["call"] = async (method, path, body, headers = {}) => {
@@ -241,18 +241,41 @@ describe("the master's API", () => {
     for (const [at, tag] of ['"1"', "*", ' , "9",,W/"3" ,"3"'].entries()) {
       const next = `"${at + 2}"`
       assert.deepStrictEqual(await send("PUT", tag, { url: `${url}&slot=${at + 5}` }), [200, next, undefined])
-      assert.deepStrictEqual(await send("PATCH", next, { alias: `a${at}` }), [200, next, undefined])
+      for (const action of ["stop", "start"]) {
+        assert.deepStrictEqual(await send("PATCH", next, { action, alias: "" }), [200, next, undefined])
+      }
       assert.strictEqual((await call("GET", path)).headers.get("etag"), next)
     }
     // Of changes that expect one version, one is made.
-    const all = await Promise.all(
-      Array.from({ length: 8 }, (_, at) => send("PUT", '"4"', { url: `${url}&slot=${20 + at}` }))
+    const changes = Array.from({ length: 8 }, (_, at) =>
+      at % 2 === 0 ? send("PUT", '"4"', { url: `${url}&slot=${20 + at}` }) : send("PATCH", '"4"', { alias: `b${at}` })
     )
+    const all = await Promise.all(changes)
     assert.sameMembers(
       all.map(([status]) => status),
       [200, ...Array.from({ length: 7 }, () => 412)]
     )
     assert.deepStrictEqual(await send("POST", '"5"', { version: 1 }, `${path}/rollback`), [200, '"6"', undefined])
+    // Every field that a caller can set has a part in the version, and nothing else.
+    const [tags, peer] = [
+      { a: "1", b: "2" },
+      { sid: "s", type: "t", alias: "p" }
+    ]
+    const fields = [{ alias: "other" }, { restart: false }, { meta: { tags } }, { meta: { peer } }]
+    for (const [at, field] of fields.entries()) {
+      assert.deepStrictEqual(await send("PATCH", `"${at + 6}"`, field), [200, `"${at + 7}"`, undefined])
+      assert.deepStrictEqual(await send("PATCH", `"${at + 7}"`, field), [200, `"${at + 7}"`, undefined])
+    }
+    const kept = { action: "reset", meta: { tags: { b: "2", a: "1" } } }
+    assert.deepStrictEqual(await send("PATCH", '"10"', kept), [200, '"10"', undefined])
+    const urls: ReadonlyArray<{ readonly current: boolean; readonly version: number }> = (
+      await call("GET", `${path}/versions`)
+    ).json
+    assert.deepStrictEqual(
+      urls.map(({ current }) => current),
+      urls.map((_, at) => at === 0)
+    )
+    assert.strictEqual(urls[0]?.version, 6)
 
     assert.strictEqual((await send("DELETE", '"1"', undefined, "/instances/00000000"))[0], 404)
     assert.strictEqual((await send("DELETE", '"9"', undefined, `/instances/${keyId}`))[0], 403)
@@ -275,7 +298,7 @@ describe("the master's API", () => {
     assert.match(preflight.headers.get("access-control-allow-headers") ?? "", /If-Match/)
     const answer = await call("GET", path, undefined, { origin: "http://x" })
     assert.match(answer.headers.get("access-control-expose-headers") ?? "", /ETag/)
-    assert.deepStrictEqual(await send("DELETE", '"6"'), [204, null, undefined])
+    assert.deepStrictEqual(await send("DELETE", '"10"'), [204, null, undefined])
   })
 
   law(
@@ -462,7 +485,14 @@ describe("the master's API", () => {
 
       const entry = (await call("GET", `/instances/${keyId}`)).json
       assert.strictEqual(entry.url, key)
-      const renewed = (await call("PATCH", `/instances/${keyId}`, { action: "restart" })).json.url
+      const renew = (headers: Record<string, string>) =>
+        call("PATCH", `/instances/${keyId}`, { action: "restart" }, { "if-match": `"${entry.version}"`, ...headers })
+      const renewal = await renew({})
+      const renewed = renewal.json.url
+      assert.notStrictEqual(renewal.json.version, entry.version)
+      assert.strictEqual(renewal.headers.get("etag"), `"${renewal.json.version}"`)
+      const stale = await renew({ "x-api-key": renewed })
+      assert.deepStrictEqual([stale.status, stale.headers.get("etag")], [412, renewal.headers.get("etag")])
       assert.match(renewed, /^[0-9a-f]{32}$/)
       assert.notStrictEqual(renewed, key)
       assert.strictEqual((await call("GET", "/info")).status, 401)

@@ -35,9 +35,19 @@ describe("the commands that operate a master", () => {
       assert.strictEqual(JSON.parse((await nodepass("instances", "get", "--json", id)).out).url, `${url}&log=none`)
 
       assert.match((await nodepass("instances", "stop", id)).out, /web +stopped/)
-      const set = await nodepass("instances", "set", "--alias", "api", "--url", `${url}&slot=3`, id)
+      const set = await nodepass(
+        "instances",
+        "set",
+        "--if-version",
+        "1",
+        "--alias",
+        "api",
+        "--url",
+        `${url}&slot=3`,
+        id
+      )
       assert.match(set.out, /api +serving .*slot=3/)
-      assert.match((await nodepass("instances", "versions", id)).out, /^2 \* .*slot=3.*\n1 /m)
+      assert.match((await nodepass("instances", "versions", id)).out, /^3 \* .*slot=3.*\n1 /m)
       assert.notMatch((await nodepass("instances", "rollback", id, "1")).out, /slot=3/)
       assert.match((await nodepass("tcping", `127.0.0.1:${port}`)).out, /^connected +true$/m)
 
@@ -49,7 +59,7 @@ describe("the commands that operate a master", () => {
       const changed = await nodepass("instances", "rm", "--if-version", "2", id)
       assert.deepStrictEqual(
         [changed.code, changed.error],
-        [1, `nodepass: If-Match: instance ${id} has changed; its version is "3" now\n`]
+        [1, `nodepass: If-Match: instance ${id} has changed; its version is "4" now\n`]
       )
 
       const { port: used } = await world.listen(() => {})
@@ -63,11 +73,13 @@ describe("the commands that operate a master", () => {
       const busyUrl = `client://127.0.0.1:${used}/127.0.0.1:9?mode=1&slot=3`
       assert.strictEqual((await nodepass("instances", "set", "--url", busyUrl, busyId)).code, 1)
       assert.strictEqual((await nodepass("instances", "rollback", busyId, "1")).code, 1)
+      const renamed = await nodepass("instances", "set", "--alias", "busy", "--if-version", "3", busyId)
+      assert.deepStrictEqual([renamed.code, /^nodepass: .* address already in use$/m.test(renamed.error)], [1, true])
       assert.strictEqual((await nodepass("instances", "rm", busyId)).code, 0)
 
       const events = here(["events"], env)
       await events.line(/ initial {2}/)
-      assert.deepStrictEqual(await nodepass("instances", "rm", "--if-version=3", id), { code: 0, out: "", error: "" })
+      assert.deepStrictEqual(await nodepass("instances", "rm", "--if-version=4", id), { code: 0, out: "", error: "" })
       await events.line(new RegExp(` delete {2}${id}`))
       const gone = await nodepass("instances", "get", id)
       assert.deepStrictEqual([gone.code, gone.error], [1, `nodepass: instance ${id}: not found\n`])

@@ -143,9 +143,9 @@ describe.skipIf(program === undefined)("the master's page, in a browser", () => 
     await versions.getByRole("button", { name: "Roll back to version 1" }).click()
     await dialog.getByRole("button", { name: "Roll back" }).click()
     await page.getByText("was rolled back to version 1").waitFor()
-    await versions.getByRole("listitem").filter({ hasText: "current" }).getByText("3", { exact: true }).waitFor()
+    await versions.getByRole("listitem").filter({ hasText: "current" }).getByText("4", { exact: true }).waitFor()
     const [instance] = await call("GET", "instances")
-    assert.deepInclude(instance, { alias: "bridge", url: `${url}&log=info`, restart: false, version: 3 })
+    assert.deepInclude(instance, { alias: "bridge", url: `${url}&log=info`, restart: false, version: 4 })
     assert.deepStrictEqual(instance.meta.tags, { env: "prod", team: "net" })
 
     await page.getByRole("button", { name: "Reset counters" }).click()

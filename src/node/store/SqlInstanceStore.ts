@@ -75,10 +75,10 @@ export const layer = ({ place }: Options): Layer.Layer<InstanceStore, StoreError
               insertVersion({ id: stored.id, version: stored.version, url: stored.url, time: stored.created })
             )
           ),
-        save: (id, { alias, meta, restart }) =>
+        save: (id, { alias, meta, restart, version }) =>
           transaction(
             "save",
-            sql`UPDATE instances SET alias = ${alias}, restart = ${restart ? 1 : 0}, meta = ${encodeMeta(meta)} WHERE id = ${id}`
+            sql`UPDATE instances SET alias = ${alias}, restart = ${restart ? 1 : 0}, meta = ${encodeMeta(meta)}, version = ${version} WHERE id = ${id}`
           ),
         saveUrl: (given) =>
           transaction(

@@ -45,7 +45,7 @@ export const apply = (store: InstanceStore["Type"], { at, kind, number }: Change
     }
     if (kind === "save") {
       const meta = { ...noMeta, tags: { [text.slice(0, 200)]: text.slice(0, 200) } }
-      return yield* store.save(id, { alias: text, meta, restart: number % 2 === 0 })
+      return yield* store.save(id, { alias: text, meta, restart: number % 2 === 0, version: known.version + 1 })
     }
     // Of all instances at once: an incomplete transaction would show.
     const traffic = (yield* store.list).map((stored) => [stored.id, { ...noTraffic, tcprx: number }] as const)
