@@ -179,16 +179,19 @@ export const resetOutdated = ({ state }: CurrentClient, inForce: Keyring.InForce
     : Effect.void
 
 /**
- * Whether the client is away and was last connected from the network of this peer. If it does not come back, there is a
- * warning: see `attach`.
+ * Tells, when it is called, whether the client has connected again since, from the network of this peer. `undefined` when the
+ * client cannot be the peer.
  */
-export const mayReturnFrom = ({ session, state }: CurrentClient, peer: Address): boolean =>
-  state._tag === "Serving" &&
-  !session.isAttached() &&
-  Option.exists(
-    state.control,
-    ({ connection }) => NetworkPrefix.ofTcpPeer(connection.remote) === NetworkPrefix.ofTcpPeer(peer)
-  )
+export const returnsFrom = (client: CurrentClient, peer: Address): (() => boolean) | undefined => {
+  const connectionOf = ({ state }: CurrentClient) =>
+    state._tag === "Serving" ? Option.getOrUndefined(state.control)?.connection : undefined
+  const before = connectionOf(client)
+  if (before === undefined) return undefined
+  return () => {
+    const now = connectionOf(client)
+    return now !== undefined && now !== before && NetworkPrefix.ofTcpPeer(now.remote) === NetworkPrefix.ofTcpPeer(peer)
+  }
+}
 
 // internal
 

@@ -71,7 +71,7 @@ export const run = (options: Options) =>
     yield* Effect.forkScoped(Stream.runForEach(keyring.changes, (inForce) => resetOutdated(server, inForce)))
     return yield* TunnelPort.serve(tunnelPort, {
       keys: keyring.inForce,
-      mayHaveNewerKey: (peer) => server.current !== undefined && CurrentClient.mayReturnFrom(server.current, peer),
+      mayHaveNewerKey: (peer) => server.current && CurrentClient.returnsFrom(server.current, peer),
       onClient: (arrival, candidate) => onClient(server, arrival, candidate),
       onJoin: (arrival, join) => onJoin(server, arrival, join)
     }).pipe(Effect.provideService(Scope.Scope, options.connections))

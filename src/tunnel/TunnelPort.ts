@@ -2,6 +2,7 @@
  * The tunnel port of a server. A connection is an unauthenticated peer until its handshake: such peers are limited in
  * number and time, and none delays another.
  */
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
@@ -43,8 +44,11 @@ export interface Arrival {
 export interface Options<R> {
   /** The tunnel keys in force. */
   readonly keys: Effect.Effect<ReadonlyArray<TunnelKey>>
-  /** Whether this peer may be a client whose tunnel key was replaced first. It tries its newest key before the previous one. */
-  readonly mayHaveNewerKey: (peer: Address) => boolean
+  /**
+   * A client whose tunnel key was replaced first tries its newest key before the previous one. The returned function tells,
+   * a little later, whether a peer with a wrong key was such a client. `undefined` when there is none that it could be.
+   */
+  readonly mayHaveNewerKey: (peer: Address) => (() => boolean) | undefined
   /** Handles a client that has proved that it knows a tunnel key. */
   readonly onClient: (arrival: Arrival, candidate: Handshake.Candidate) => Effect.Effect<void, RefusalError, R>
   /** Handles a pool connection, which claims to belong to a session. */
@@ -64,6 +68,7 @@ export const serve = <R>(
   options: Options<R>
 ): Effect.Effect<never, never, Crypto | Deadlines | Deflate | R | Refusals | Scope.Scope | Settings> =>
   Effect.gen(function* () {
+    const deadlines = yield* Deadlines
     const refusals = yield* Refusals
     const receive = yield* makeReceive(gate, { keys: options.keys, guard: yield* HelloGuard.make })
     return yield* Transport.serveOwning(listener, (connection, scope) => {
@@ -72,12 +77,21 @@ export const serve = <R>(
       const authenticated = Effect.sync(() => peer.leave("authenticated"))
       // When a session ends, its client is opening pool connections: they are closed, or come too late.
       const isExpected = (error: RefusalError) =>
-        ((error.reason === "Ended" || error.reason === "UnknownSession") && gate.isKnown(connection.remote)) ||
-        (error.reason === "WrongKey" && options.mayHaveNewerKey(connection.remote))
-      const refuse = (error: RefusalError) =>
+        (error.reason === "Ended" || error.reason === "UnknownSession") && gate.isKnown(connection.remote)
+      const count = (error: RefusalError, level: "info" | "warning") =>
         refusals.count(error instanceof TunnelGate.PeersDropped ? "dropped" : "handshake", error, {
           details: { peer: String(connection.remote) },
-          level: isExpected(error) ? "info" : "warning"
+          level
+        })
+      const refuse = (error: RefusalError) =>
+        Effect.suspend(() => {
+          const hadNewerKey = error.reason === "WrongKey" ? options.mayHaveNewerKey(connection.remote) : undefined
+          if (hadNewerKey === undefined) return count(error, isExpected(error) ? "info" : "warning")
+          deadlines.after(
+            returnTime,
+            Effect.suspend(() => count(error, hadNewerKey() ? "info" : "warning"))
+          )
+          return Effect.void
         })
       return receive(connection).pipe(
         Effect.flatMap((newcomer) =>
@@ -99,6 +113,9 @@ export const serve = <R>(
   })
 
 // internal
+
+/** Within this time a client whose newest key is not known yet has authenticated with the previous one. */
+const returnTime = Duration.seconds(2)
 
 /** Reads the first message of a connection, and resets the connection if there is none to be served. */
 const makeReceive = (gate: TunnelGate.TunnelGate, options: FirstMessage.Options) =>

@@ -3,9 +3,11 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
+import * as Address from "../../src/core/Address.js"
+import { type Connection, serve, Transport } from "../../src/transport/Transport.js"
 import type * as Tunnel from "../../src/tunnel/Tunnel.js"
 import * as SmallWorld from "./worlds/SmallWorld.js"
-import { clientConfig, serverConfig } from "./worlds/SmallWorld.js"
+import { clientConfig, serverConfig, tunnelPort } from "./worlds/SmallWorld.js"
 
 const seconds = (count: number) => Effect.sleep(Duration.seconds(count))
 const replace = ({ replaceKey }: Tunnel.Tunnel["Type"], key: string) => replaceKey(Option.some(Redacted.make(key)))
@@ -98,6 +100,51 @@ describe("a replaced tunnel key", () => {
       })
     )
     assert.deepStrictEqual(warnings, [], log.join("\n"))
+    assert.include(log, "connected again")
+  })
+
+  it("causes no warning when its client, which has it first, comes from another address", () => {
+    const nat = Address.make("nat", 1)
+    const { log, warnings } = SmallWorld.run(
+      { link: { latency: 10 }, settings: { keyGrace: Duration.seconds(5) } },
+      ({ connect, log, network, start, warnings }) =>
+        Effect.gen(function* () {
+          let host = "first"
+          const copy = (from: Connection, to: Connection): Effect.Effect<void> =>
+            Effect.matchEffect(from.read, {
+              onFailure: () => to.reset,
+              onSuccess: Option.match({
+                onNone: () => Effect.ignore(to.end),
+                onSome: (bytes) =>
+                  Effect.matchEffect(to.write(bytes), { onFailure: () => from.reset, onSuccess: () => copy(from, to) })
+              })
+            })
+          const listener = yield* (yield* Effect.provide(Transport, network.host("nat"))).listen(nat)
+          yield* Effect.forkScoped(
+            serve(listener, (near) =>
+              Effect.gen(function* () {
+                const far = yield* connect(host, tunnelPort)
+                yield* Effect.all([copy(near, far), copy(far, near)], { concurrency: 2 })
+              }).pipe(Effect.scoped, Effect.ignore)
+            )
+          )
+          const server = yield* start("server", { ...serverConfig, key: strong("a") })
+          const client = yield* start("client", { ...clientConfig, min: 2, tunnel: nat, key: strong("a") })
+          yield* client.ready
+          host = "second"
+          yield* client.replaceKey(strong("b"))
+          yield* seconds(3)
+          yield* server.replaceKey(strong("b"))
+          yield* seconds(8)
+          const quiet = warnings.slice()
+          // A stranger is one line, from the address of the client too.
+          yield* start("stranger", { ...clientConfig, tunnel: nat, key: strong("c") })
+          yield* seconds(3)
+          return { warnings: [quiet, warnings.filter((line) => line.startsWith("second:"))], log: log.slice() }
+        }).pipe(Effect.scoped)
+    )
+    assert.deepStrictEqual(warnings[0], [], log.join("\n"))
+    assert.isAtLeast(warnings[1]?.length ?? 0, 1, log.join("\n"))
     assert.include(log, "connected again")
   })
 

@@ -324,7 +324,7 @@ describe("many unauthenticated peers on the tunnel port", () => {
           yield* Effect.forkScoped(
             TunnelPort.serve(port, {
               keys: Effect.succeed([key]),
-              mayHaveNewerKey: () => false,
+              mayHaveNewerKey: () => undefined,
               onClient: unexpected,
               onJoin: unexpected
             })
