@@ -154,7 +154,7 @@ export class StreamPump implements Pumps {
 // internal
 
 /** A stream with more recent bytes than this waits for streams with fewer. */
-const bulkBytes = 64 * 1024
+const bulkBytes = 16 * 1024
 
 /** Reads of a stream before it is the turn of others. */
 const roundsPerTurn = 2

@@ -88,7 +88,9 @@ export class Peer implements NonBlocking.Owner {
     const { bytes, chunkBytes, pauseMillis } = this.plan
     while (!this.isOver() && this.sent < bytes) {
       if (pauseMillis > 0 && this.clock.now < this.pausesUntil) return
-      const size = Math.min(bytes - this.sent, pauseMillis === 0 ? chunkBytes : Math.max(chunkBytes, bytes >> 6))
+      // So many chunks and pauses at most.
+      const least = pauseMillis === 0 ? bytes >> 9 : bytes >> 6
+      const size = Math.min(bytes - this.sent, Math.max(chunkBytes, least))
       const taken = this.end.write(contentAt(this.sends, this.sent, size), 0, size)
       if (taken === NonBlocking.broken) return this.seeReset()
       this.sent += taken

@@ -30,6 +30,8 @@ export class World {
   /** The present connection of each carrier, and all of them. */
   readonly present = new Map<number, Link>()
   readonly links: Array<Link> = []
+  /** How many connections each carrier had. */
+  readonly attempts = new Map<number, number>()
   readonly pool = new Map<number, PoolLink>()
   /** Carriers that a side has ended. */
   readonly ended = new Set<number>()
@@ -57,7 +59,8 @@ export class World {
 
   private addCarrier() {
     const number = ++this.lastCarrier
-    this.side("dialler").multiplexer.carrier(number)
+    this.side("dialler").begin(number)
+    if (this.scenario.passedBytes > 0) this.side("acceptor").begin(number)
     this.attach(number)
   }
   /** Dials a connection for a carrier. Each side gets its end after a while. */
@@ -75,6 +78,7 @@ export class World {
       this.links.push(link)
       this.present.set(number, link)
       const attempt = carrier.attempt + 1
+      this.attempts.set(number, attempt)
       carrier.attach(link.near)
       this.clock.after(delay(), () => {
         this.attaching--
@@ -118,11 +122,16 @@ export class World {
   run() {
     const { clock } = this
     this.runUntil(() => this.visits.every((visit) => visit.isOver() || visit.mayHang()), "visits hang")
-    for (const visit of this.visits) visit.giveUp()
-    this.runUntil(() => this.visits.every((visit) => visit.isOver()) && this.streams() === 0, "streams are left")
+    this.runUntil(() => {
+      for (const visit of this.visits) visit.giveUp()
+      return this.visits.every((visit) => visit.isOver()) && this.streams() === 0
+    }, "streams are left")
     this.runUntil(() => this.attaching === 0, "attaches hang")
     for (const visit of this.visits) visit.check()
     this.checkQuiet()
+    for (const pooled of this.pool.values()) {
+      assert.strictEqual(pooled.near.end.isOver, pooled.isTaken, "a pool connection is left, or was not taken")
+    }
     for (const side of [this.visitors, this.targets]) side.check()
     for (const side of [this.visitors, this.targets]) side.stop()
     assert.strictEqual(SendBuffer.heldSegments(), this.segments, "segments were not given back")
@@ -142,7 +151,7 @@ export class World {
       this.targets.checkBounds()
     }
   }
-  private runFor(millis: number) {
+  runFor(millis: number) {
     const end = this.clock.now + millis
     while (this.clock.now < end) this.clock.step()
   }
@@ -203,6 +212,13 @@ export class Side {
   sweep() {
     this.multiplexer.sweep(this.world.clock.now, lostAfterMillis)
     this.world.clock.after(sweepMillis, () => this.sweep())
+  }
+  begin(number: number) {
+    const carrier = this.multiplexer.carrier(number)
+    const { passedBytes } = this.world.scenario
+    Object.assign(carrier, { received: passedBytes, told: passedBytes, awaited: passedBytes, deafFrom: passedBytes })
+    Object.assign(carrier.buffer, { end: passedBytes, sent: passedBytes, acknowledged: passedBytes })
+    carrier.buffer.room(0).start = passedBytes
   }
   /** Ends a carrier with its streams. */
   end(number: number) {
@@ -383,6 +399,10 @@ class Visit {
     if (side === "far" && this.far !== undefined) targets.multiplexer.reset(this.far)
   }
 
+  /** How long the visitor was served. */
+  millis(): number {
+    return (this.visitor.doneAt ?? Infinity) - this.plan.atMillis
+  }
   isOver() {
     if (this.near === undefined && this.visitor.isOver()) return true
     return (
