@@ -147,7 +147,7 @@ const eventLine = ({ instance, logs, time, type }: Event): string =>
 const described = (instance: Instance): string =>
   [
     Table.statusOf(instance),
-    ...(instance.reason === "" || instance.status === "stopped" ? [] : [instance.reason])
+    ...(instance.reason === "" || instance.reason === "stopped" ? [] : [instance.reason])
   ].join("  ")
 
 const problemOf = (error: unknown): string => {

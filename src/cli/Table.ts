@@ -21,7 +21,7 @@ export const instances = (instances: ReadonlyArray<Instance>): string =>
         String(one.pool),
         String(one.tcprx + one.udprx),
         String(one.tcptx + one.udptx),
-        masked(one.url) + (one.status === "stopped" || one.reason === "" ? "" : `  (${one.reason})`)
+        masked(one.url) + (one.reason === "stopped" || one.reason === "" ? "" : `  (${one.reason})`)
       ])
   ])
 

@@ -90,7 +90,7 @@ export const read = (managed: ManagedInstance): Effect.Effect<Instance> =>
 
 /** The instance as the API shows it, with the statistics read last. */
 export const toInstance = ({ config, stored, tunnel }: ManagedInstance): Instance => {
-  const { checkpoint, error, status, traffic } = tunnel.state()
+  const { checkpoint, error, isStarting, status, traffic } = tunnel.state()
   const now = Option.getOrUndefined(checkpoint)
   return {
     id: stored.id,
@@ -117,7 +117,8 @@ export const toInstance = ({ config, stored, tunnel }: ManagedInstance): Instanc
     ...traffic,
     error,
     serving: now?.status === "serving",
-    reason: now?.reason ?? (status === "error" ? error : status === "stopped" ? "stopped" : ""),
+    reason:
+      now?.reason ?? (status === "error" ? error : isStarting ? "starting" : status === "stopped" ? "stopped" : ""),
     refused: Record.filter(now?.refused ?? {}, (count) => count > 0),
     version: stored.version
   }

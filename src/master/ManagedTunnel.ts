@@ -35,6 +35,8 @@ export interface ManagedTunnel {
   /** Returns `false` when the tunnel was stopped. Visitors may finish within the shutdown timeout. */
   readonly stop: Effect.Effect<boolean>
   readonly restart: Effect.Effect<void>
+  /** It will be started soon: until then, it is stopped because it is starting. */
+  readonly announce: () => void
   /** Sets the traffic to zero. */
   readonly reset: Effect.Effect<void>
   readonly state: () => TunnelState.State
@@ -71,6 +73,7 @@ export const make = (options: Options): Effect.Effect<ManagedTunnel, never, Envi
       return running === undefined ? Effect.void : Fiber.interrupt(running)
     })
     const startFiber = Effect.gen(function* () {
+      state.beginStart()
       const firstAttempt = yield* Deferred.make<void>()
       const level = Either.match(options.config(), { onLeft: () => "info" as const, onRight: ({ log }) => log })
       fiber = yield* supervise(options, state, firstAttempt).pipe(
@@ -107,6 +110,7 @@ export const make = (options: Options): Effect.Effect<ManagedTunnel, never, Envi
           })
         })
       ),
+      announce: state.beginStart,
       restart: operation("restart", Effect.zipRight(stopFiber, startFiber)),
       reset: operation("reset", state.resetTraffic),
       state: state.read,

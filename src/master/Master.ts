@@ -152,6 +152,7 @@ const startInstances = (
 ): Effect.Effect<Effect.Effect<number>, never, Scope.Scope> =>
   Effect.gen(function* () {
     let pending = instances.length
+    for (const { tunnel } of instances) tunnel.announce()
     yield* Effect.forkScoped(
       Effect.forEach(instances, ({ tunnel }) => Effect.map(tunnel.start, () => pending--), {
         concurrency: maxConcurrentStarts,

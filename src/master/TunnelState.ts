@@ -13,6 +13,8 @@ export interface State {
   readonly status: Status
   /** Why the status is `error`, otherwise empty. */
   readonly error: string
+  /** Its first attempt to start has not ended, or has not begun. */
+  readonly isStarting: boolean
   /** `None` while the tunnel does not run. */
   readonly checkpoint: Option.Option<Checkpoint>
   /** Bytes over all runs. */
@@ -21,7 +23,10 @@ export interface State {
 
 export interface TunnelState {
   readonly read: () => State
+  /** Ends the start. */
   readonly setStatus: (status: Status, error?: string) => void
+  /** The tunnel is being started, or will be. */
+  readonly beginStart: () => void
   /** Reads the statistics of the running tunnel. */
   readonly refresh: Effect.Effect<void>
   /** Reads the statistics, and calls `onChange` if the tunnel serves no longer, or again. */
@@ -46,6 +51,7 @@ export const make = ({ onChange, traffic }: Options): TunnelState => {
   let tunnel: Tunnel["Type"] | undefined
   let status: Status = "stopped"
   let error = ""
+  let isStarting = false
   let checkpoint: Option.Option<Checkpoint> = Option.none()
 
   const refresh = Effect.suspend(() => {
@@ -56,8 +62,12 @@ export const make = ({ onChange, traffic }: Options): TunnelState => {
     })
   })
   return {
-    read: () => ({ status, error, checkpoint, traffic: total.read(checkpoint) }),
+    read: () => ({ status, error, isStarting, checkpoint, traffic: total.read(checkpoint) }),
+    beginStart: () => {
+      isStarting = true
+    },
     setStatus: (nextStatus, nextError = "") => {
+      isStarting = false
       if (nextStatus === status && nextError === error) return
       status = nextStatus
       error = nextError

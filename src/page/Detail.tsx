@@ -39,7 +39,7 @@ export const Detail = ({ api, onAct, onDelete, onEdit, onReset, onRollBack, show
         </h2>
         <Status instance={instance} />
       </div>
-      {instance.reason === "" || instance.status === "stopped" ? undefined : (
+      {instance.reason === "" || instance.reason === "stopped" ? undefined : (
         <p class={instance.status === "error" ? "problem" : "reason"}>{instance.reason}</p>
       )}
       <div class="actions">

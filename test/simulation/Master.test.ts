@@ -12,7 +12,7 @@ import * as Random from "effect/Random"
 import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import * as Address from "../../src/core/Address.js"
-import type { Action, Event, Instance } from "../../src/master/Instance.js"
+import { type Action, type Event, Id, type Instance, noMeta, noTraffic } from "../../src/master/Instance.js"
 import * as InstanceStore from "../../src/master/InstanceStore.js"
 import * as Master from "../../src/master/Master.js"
 import * as Settings from "../../src/transport/Settings.js"
@@ -340,6 +340,36 @@ describe("Master", () => {
           ]
         )
       })
+    ))
+
+  it("shows an instance as starting until its first attempt has ended", () =>
+    inWorld(
+      ({ start, store }) =>
+        Effect.gen(function* () {
+          const stored = { alias: "", meta: noMeta, traffic: noTraffic, version: 1, created: 1 }
+          for (const [at, port, restart] of [[1, 8080, true] as const, [2, 8081, false] as const]) {
+            yield* store.insert({ ...stored, id: Id.make(`0000000${at}`), url: forward(port), restart })
+          }
+          const master = yield* start
+          const shown = Effect.map(master.list, (list) => list.map(({ reason, status }) => `${status}: ${reason}`))
+          assert.deepStrictEqual(yield* shown, ["stopped: starting", "stopped: stopped"])
+          yield* Effect.sleep("4 seconds")
+          assert.deepStrictEqual(yield* shown, ["stopped: starting", "stopped: stopped"])
+          yield* Effect.sleep("2 seconds")
+          assert.deepStrictEqual(yield* shown, ["running: ", "stopped: stopped"])
+          yield* Effect.forkScoped(master.patch("00000001", { action: "restart" }))
+          yield* Effect.sleep("4 seconds")
+          assert.deepStrictEqual(yield* shown, ["running: starting", "stopped: stopped"])
+          yield* Effect.sleep("2 seconds")
+          yield* master.patch("00000001", { action: "stop" })
+          assert.deepStrictEqual(yield* shown, ["stopped: stopped", "stopped: stopped"])
+        }),
+      {
+        over: (transport) => ({
+          ...transport,
+          listen: (...given) => Effect.delay(transport.listen(...given), "5 seconds")
+        })
+      }
     ))
 
   it("draws an id again that another instance has, or that is being created", () => {
