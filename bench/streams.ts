@@ -101,7 +101,9 @@ class Peer implements Owner {
     this.end = end
     this.left = bytes
     this.over = over
-    end.setOwner(this)
+  }
+  start() {
+    this.end.setOwner(this)
     this.ready(true, true)
   }
   ready(readable: boolean, writable: boolean) {
@@ -150,7 +152,7 @@ const measure = (name: string, streams: number, atOnce: number, bytes: number, c
   const targets = side("remote", (stream) => {
     const [near, far] = pair(capacity)
     stream.listener = ignore
-    new Peer(far, bytes, () => targetsOver++)
+    new Peer(far, bytes, () => targetsOver++).start()
     targets.connect(stream, near)
   })
   const visitors = side("local", () => {})
@@ -168,7 +170,7 @@ const measure = (name: string, streams: number, atOnce: number, bytes: number, c
     new Peer(far, bytes, () => {
       over++
       begin()
-    })
+    }).start()
     visitors.open(near, payload, ignore)
   }
   const before = nodeProcess.cpuUsage()

@@ -16,7 +16,7 @@ export interface Path {
   readonly refusals: number
   /** Whether an end tells its owner of a reset without being asked. */
   readonly tells: boolean
-  /** How likely a piece is lost on the way; it and all after it arrive a round trip and `lossMillis` later. */
+  /** How likely a packet is lost on the way: it and all after it arrive a round trip and `lossMillis` later. */
   readonly loss?: number | undefined
   readonly lossMillis?: number | undefined
 }
@@ -171,12 +171,13 @@ export class End implements NonBlocking.Connection {
     this.room -= count
     this.writtenBytes += count
     const chunk = bytes.slice(at, at + count)
-    this.arrive(() => this.peer.receive(chunk))
+    this.arrive(() => this.peer.receive(chunk), Math.ceil(count / packetBytes))
     return count
   }
-  private arrive(event: () => void) {
+  private arrive(event: () => void, packets = 1) {
     const { clock, path } = this.link
-    const lost = clock.chance(path.loss ?? 0) ? 2 * path.latencyMillis + (path.lossMillis ?? 0) : 0
+    const isLost = clock.chance(1 - (1 - (path.loss ?? 0)) ** packets)
+    const lost = isLost ? 2 * path.latencyMillis + (path.lossMillis ?? 0) : 0
     this.lastArrival = Math.max(this.lastArrival, clock.now + path.latencyMillis + lost)
     clock.at(this.lastArrival, () => this.link.pass(event))
   }
@@ -242,3 +243,7 @@ export class End implements NonBlocking.Connection {
     if (this.isOver) throw new Error(`${call} of a connection that is closed`)
   }
 }
+
+// internal
+
+const packetBytes = 1400
