@@ -4,6 +4,7 @@
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
+import * as Runtime from "effect/Runtime"
 import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import { Deadlines } from "../core/Deadlines.js"
@@ -40,6 +41,11 @@ export interface IdleConnections {
   readonly takeAny: Effect.Effect<PoolConnection, PoolClosed | PeerAway, Scope.Scope>
   /** Takes the named connection; waits up to `arrivalTimeout` until it arrives. The caller's scope owns it. */
   readonly take: (id: ConnectionId) => Effect.Effect<PoolConnection, NotArrived | PoolClosed, Scope.Scope>
+  /**
+   * Takes a connection without waiting: the named one, or the one that has been idle longest; `undefined` when there is none.
+   * The caller closes its scope.
+   */
+  readonly takeNow: (id?: ConnectionId) => PoolConnection | undefined
   /** Fails every taker that waits for any connection with `PeerAway`. */
   readonly rejectWaiting: () => void
   /** Closes the connections that have been idle longest until `limit` remain. Takers go on waiting. */
@@ -64,6 +70,7 @@ export const make = (options: Options): Effect.Effect<IdleConnections, never, De
   Effect.gen(function* () {
     const stock = yield* WatchedConnections.make(options)
     const waiters = makeWaiters(yield* Deadlines, options.arrivalTimeout)
+    const run = Runtime.runFork(yield* Effect.runtime())
     let closed = false
     let taken = 0
 
@@ -93,6 +100,14 @@ export const make = (options: Options): Effect.Effect<IdleConnections, never, De
       return Effect.as(watched.unwatch, watched.pooled)
     }
 
+    const takeNow = (id?: ConnectionId) => {
+      if (closed || (id === undefined && waiters.count() > 0)) return undefined
+      const watched = id === undefined ? stock.oldest() : stock.get(id)
+      // What ends the watch runs at once.
+      if (watched !== undefined) run(handOut(watched))
+      return watched?.pooled
+    }
+
     const takeBy = <E>(find: () => Watched | undefined, wait: Wait<E | PoolClosed>) =>
       owned(handOut, (own, restore): Effect.Effect<PoolConnection, E | PoolClosed> => {
         if (closed) return new PoolClosed()
@@ -104,6 +119,7 @@ export const make = (options: Options): Effect.Effect<IdleConnections, never, De
       add,
       takeAny: takeBy(stock.oldest, waiters.waitForAny),
       take: (id) => takeBy(() => stock.get(id), waiters.waitFor(id)),
+      takeNow,
       rejectWaiting: waiters.reject,
       trim: stock.trim,
       open: stock.open,

@@ -14,6 +14,7 @@ import type { Settings } from "../transport/Settings.js"
 import type * as IdleConnections from "./IdleConnections.js"
 import { ConnectionId } from "../wire/Signal.js"
 import type { Connection } from "../transport/Transport.js"
+import type { PoolConnection } from "./WatchedConnections.js"
 import { withoutStack } from "../core/WithoutStack.js"
 
 /** The launched connection failed, was flushed or did not arrive in time. */
@@ -49,6 +50,11 @@ export class Pool extends Context.Tag("nodepass/Pool")<
      * A launch may arrive before its connection, so this waits up to `handshakeTimeout`, then fails with `NotPooled`.
      */
     readonly take: (id: ConnectionId) => Effect.Effect<Connection, NotPooled, Scope.Scope>
+    /**
+     * Takes a connection without waiting: the one that the peer launched, or without an id the one that has been idle longest.
+     * `undefined` when there is none. The caller closes its scope.
+     */
+    readonly takeNow: (id?: ConnectionId) => PoolConnection | undefined
     /** Opens this many connections now, as far as `max` allows; does nothing on the accepting side. */
     readonly warm: (count: number) => Effect.Effect<void>
     /** Closes idle connections until `limit` remain; does nothing where visitors connect to the other side. */
@@ -105,8 +111,9 @@ export const makeLevel = (
 export const operations = (
   connections: IdleConnections.IdleConnections,
   { visitors }: Options
-): Pick<Pool["Type"], "take" | "takeAny" | "trim" | "rejectWaiting"> => ({
+): Pick<Pool["Type"], "take" | "takeAny" | "takeNow" | "trim" | "rejectWaiting"> => ({
   takeAny: connections.takeAny,
+  takeNow: connections.takeNow,
   rejectWaiting: connections.rejectWaiting,
   take: (id) =>
     Effect.mapBoth(connections.take(id), {

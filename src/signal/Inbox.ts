@@ -11,6 +11,7 @@ import type { Outbox } from "./Outbox.js"
 /** A signal for the session. The bus handles the others itself. */
 export type Delivered = Extract<
   Signal.Signal,
+  | Signal.Carry
   | Signal.Demand
   | Signal.Flush
   | Signal.Keep

@@ -15,8 +15,8 @@ export type Lasting = State | Signal.Launch | Notice
 /** The state of the pool: a newer signal of a kind replaces an older one. */
 export type State = Signal.Demand | Signal.Flush | Signal.Keep
 
-/** What became of a launch. It is sent behind the launches. */
-export type Notice = Signal.Silent | Signal.Withdrawn | Signal.Refused
+/** What becomes of a launch, or of a pool connection. It is sent behind the launches. */
+export type Notice = Signal.Carry | Signal.Silent | Signal.Withdrawn | Signal.Refused
 
 /** A signal that is sent once, with no number, and not acknowledged. */
 export type Once = "Ping" | "Pong" | "Ack" | "Bye"

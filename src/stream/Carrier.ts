@@ -334,6 +334,11 @@ export class Carrier<S> implements NonBlocking.Owner {
     return this.events.control(this, type, stream, view, at, size)
   }
 
+  /** Whether all that it has sent is acknowledged. */
+  isSettled() {
+    return this.buffer.acknowledged >= this.awaited
+  }
+
   // Periodic work
 
   /**

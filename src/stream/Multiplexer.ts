@@ -171,10 +171,11 @@ export class Multiplexer {
     this.connect(stream, connection)
     return stream
   }
-  /** The stream's connection on this side is there. It is reset when the stream is over. */
+  /** The stream's connection on this side is there, or takes the place of another. It is reset when the stream is over. */
   connect(stream: VisitorStream, connection: Connection) {
     if (stream.isOver) return connection.reset()
     stream.connection = connection
+    stream.readable = true
     connection.setOwner(stream)
     if (stream.pending.size > 0 || stream.into === "Ended") this.pump.drain(stream)
     this.pump.pump(stream)

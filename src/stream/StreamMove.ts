@@ -39,6 +39,7 @@ export class StreamMove {
   }
   private ask(stream: VisitorStream) {
     if (stream.isOver || stream.out !== "Open" || stream.into !== "Open") return
+    if (stream.listener?.moved === undefined) return
     const taken = this.options.takePooled?.()
     if (taken === undefined) {
       stream.move = "Later"
@@ -60,7 +61,7 @@ export class StreamMove {
     if (offset !== stream.receivedBytes % StreamFrame.uint48s || stream.into !== "Open") {
       return `a move of stream ${stream.id} at ${offset}`
     }
-    const canMove = stream.out === "Open" && stream.connection !== undefined && stream.listener !== undefined
+    const canMove = stream.out === "Open" && stream.connection !== undefined && stream.listener?.moved !== undefined
     const pooled = canMove ? this.options.findPooled?.(poolId) : undefined
     if (pooled === undefined) stream.carrier.send(StreamFrame.types.stay, stream.id)
     else {
@@ -94,7 +95,7 @@ export class StreamMove {
     const unwritten = pending.takeAll()
     this.table.leave(stream)
     this.table.moved++
-    if (connection !== undefined && listener !== undefined) return listener.moved(connection, pooled, unwritten)
+    if (connection !== undefined && listener?.moved !== undefined) return listener.moved(connection, pooled, unwritten)
     pooled.reset()
     connection?.reset()
   }

@@ -19,8 +19,11 @@ export interface Pooled {
 export interface Listener {
   /** The stream has ended, and its connection is closed or reset. Called once, unless the stream was moved. */
   readonly ended: (result: Result) => void
-  /** The stream goes on over this pool connection. `unwritten` came before, and its connection has not taken it yet. */
-  readonly moved: (connection: NonBlocking.Connection, pooled: Pooled, unwritten: Uint8Array) => void
+  /**
+   * The stream goes on over this pool connection. `unwritten` came before, and its connection has not taken it yet. Without it
+   * the stream is never moved.
+   */
+  readonly moved?: ((connection: NonBlocking.Connection, pooled: Pooled, unwritten: Uint8Array) => void) | undefined
 }
 
 /** Bytes that a side may send before the other side has granted more, at first and at most. */

@@ -13,6 +13,7 @@ import type * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import { Address } from "../core/Address.js"
+import type * as NonBlocking from "./NonBlocking.js"
 import type { Side, TlsError } from "./Tls.js"
 import { withoutStack } from "../core/WithoutStack.js"
 
@@ -103,6 +104,11 @@ export interface Connection {
   readonly end: Effect.Effect<void, TransportError>
   /** Resets the connection. Both sides fail with `Reset` or `Closed` from then on. */
   readonly reset: Effect.Effect<void>
+  /**
+   * The connection without fibers, where its Transport can do that. From then on use it in place of this one, whose owner
+   * still closes it.
+   */
+  readonly nonBlocking?: (() => NonBlocking.Connection) | undefined
 }
 
 /** An open port. Closing the scope that opened it closes the port and the connections that were not accepted yet. */

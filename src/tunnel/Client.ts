@@ -33,6 +33,8 @@ export interface Options extends ClientSession.Options {
   readonly keyring: Keyring
   /** The weakest mode that the server may secure pool connections with. */
   readonly tls: TlsMode
+  /** Whether this side serves visitors by streams. */
+  readonly streams: boolean
   /** Called when the status of the server changes. */
   readonly report: (status: Failover.ServerStatus) => void
   /** Opens or closes this side's port for visitors, as the terms of each new session require. */
@@ -93,7 +95,7 @@ type Control = Effect.Effect.Success<ReturnType<typeof makeControl>>
 /** The session with the server, and the control connection that it uses now. */
 const makeControl = (options: Options) =>
   Effect.gen(function* () {
-    const { address, keyring, tls } = options
+    const { address, keyring, streams, tls } = options
     const client = Encoding.encodeHex(yield* Effect.flatMap(Crypto, ({ randomBytes }) => randomBytes(8)))
     const salt = yield* TunnelKey.saltOf(address)
     const tunnel = yield* Effect.scope
@@ -122,7 +124,7 @@ const makeControl = (options: Options) =>
       })
 
     /** Opens a session in place of the previous one. */
-    const begin = ({ keys, terms }: Extract<Handshake.Agreement, { _tag: "New" }>, key: TunnelKey.TunnelKey) =>
+    const begin = ({ keys, streams, terms }: Extract<Handshake.Agreement, { _tag: "New" }>, key: TunnelKey.TunnelKey) =>
       Effect.gen(function* () {
         const previous = active
         active = undefined
@@ -131,7 +133,7 @@ const makeControl = (options: Options) =>
         const protection = Protection.sentenceOf(terms)
         if (protection !== told) yield* Effect.annotateLogs(Effect.logInfo(protection), { server: String(address) })
         told = protection
-        active = yield* Scope.extend(ClientSession.open(options, { key, keys, salt }, terms), tunnel)
+        active = yield* Scope.extend(ClientSession.open({ ...options, streams }, { key, keys, salt }, terms), tunnel)
         return active
       })
 
@@ -145,6 +147,7 @@ const makeControl = (options: Options) =>
           salt,
           client,
           tls,
+          streams,
           resume
         })
         const { dialect, keys } = agreement

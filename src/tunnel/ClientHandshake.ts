@@ -17,7 +17,7 @@ import type { HandshakeError } from "../wire/HandshakeError.js"
 import * as TunnelKey from "../wire/TunnelKey.js"
 import type { InForce } from "./Keyring.js"
 
-export interface Options {
+export interface Options extends Handshake.Offer {
   /** The server's tunnel address. */
   readonly address: Address
   /** See `TunnelKey.saltOf`. */
@@ -53,10 +53,10 @@ const attempt = (
   options: Options
 ): Effect.Effect<Opened, HandshakeError | TransportError, Environment> =>
   Effect.gen(function* () {
-    const { address, client, resume, salt, tls } = options
+    const { address, client, resume, salt, streams, tls } = options
     const psk = yield* TunnelKey.derive(key, salt)
     const connection = yield* connect(address)
-    const agreement = yield* Handshake.accept(connection, { psk, salt, client, tls, resume }).pipe(
+    const agreement = yield* Handshake.accept(connection, { psk, salt, client, tls, resume, streams }).pipe(
       Effect.tapError(() => connection.reset)
     )
     return { connection, agreement, key }

@@ -38,6 +38,8 @@ export interface Options {
   readonly isOneOfSeveral: boolean
   /** The fewest idle pool connections. */
   readonly min: number
+  /** Whether both sides serve visitors by streams. */
+  readonly streams: boolean
   /** Reads the PEM texts of authorities that are trusted besides the system's. */
   readonly authorities: Effect.Effect<ReadonlyArray<string>>
 }
@@ -85,7 +87,7 @@ export const open = (options: Options, initial: SessionProof, terms: Terms) =>
 // internal
 
 const build = (
-  { address, authorities, isOneOfSeveral, min }: Options,
+  { address, authorities, isOneOfSeveral, min, streams }: Options,
   terms: Terms,
   keys: () => SessionProof["keys"]
 ) =>
@@ -95,7 +97,7 @@ const build = (
     const visitors = visitorsOf(terms)
     const trust = yield* trustOf(terms, address, authorities)
     const services = yield* Layer.build(
-      Session.layer({ visitors, tracksVisitors: isOneOfSeveral }).pipe(
+      Session.layer({ visitors, tracksVisitors: isOneOfSeveral, streams }).pipe(
         Layer.provideMerge(pools.dialing({ address, keys, min, max: terms.max, visitors, trust })),
         Layer.provide(buses.layer())
       )

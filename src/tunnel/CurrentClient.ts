@@ -47,6 +47,8 @@ export interface CurrentClient {
   /** Annotations of its log lines. */
   readonly details: Readonly<Record<string, string>>
   readonly session: Session.Session["Type"]
+  /** Whether both sides serve visitors by streams. */
+  readonly streams: boolean
   readonly admission: AcceptingPool.Admission["Type"]
   /** Closing it ends the session. */
   readonly scope: Scope.CloseableScope
@@ -60,19 +62,21 @@ export interface Options {
   readonly details: Readonly<Record<string, string>>
   readonly proof: SessionProof
   readonly pool: AcceptingPool.Options
+  /** Whether both sides serve visitors by streams. */
+  readonly streams: boolean
   /** The state of the bus that is continued. Defaults to a new session. */
   readonly bus?: SignalBus.Snapshot | undefined
 }
 
 /** Builds the session of a client in a new scope, a child of the present one. */
-export const make = ({ bus, details, id, pool, proof }: Options) =>
+export const make = ({ bus, details, id, pool, proof, streams }: Options) =>
   Effect.gen(function* () {
     const pools = yield* PoolFactory
     const buses = yield* SignalBusFactory
     const parent = yield* Effect.scope
     const scope = yield* Scope.fork(parent, ExecutionStrategy.sequential)
     const services = yield* Layer.buildWithScope(
-      Session.layer({ visitors: pool.visitors }).pipe(
+      Session.layer({ visitors: pool.visitors, streams }).pipe(
         Layer.provideMerge(pools.accepting(pool)),
         Layer.provide(buses.layer({ saved: bus }))
       ),
@@ -82,6 +86,7 @@ export const make = ({ bus, details, id, pool, proof }: Options) =>
       id,
       details,
       session: Context.get(services, Session.Session),
+      streams,
       admission: Context.get(services, AcceptingPool.Admission),
       scope,
       controls: yield* Scope.fork(scope, ExecutionStrategy.sequential),

@@ -34,6 +34,8 @@ export interface Options {
   readonly tls: TlsMode
   /** Reads the certificate for the next connection, unless `tls` is `plain`. */
   readonly certificate: Option.Option<Effect.Effect<Certificate>>
+  /** Whether this side serves visitors by streams. */
+  readonly streams: boolean
   /** Whether visitors connect to the server or to the client. */
   readonly receiver: "server" | "client"
   /** Holds the pool connections that serve visitors: they outlive the sessions and this loop. */
@@ -71,6 +73,7 @@ export const run = (options: Options) =>
     yield* Effect.forkScoped(Stream.runForEach(keyring.changes, (inForce) => resetOutdated(server, inForce)))
     return yield* TunnelPort.serve(tunnelPort, {
       keys: keyring.inForce,
+      offer: options,
       mayHaveNewerKey: (peer) => server.current && CurrentClient.returnsFrom(server.current, peer),
       onClient: (arrival, candidate) => onClient(server, arrival, candidate),
       onJoin: (arrival, join) => onJoin(server, arrival, join)
@@ -126,9 +129,9 @@ const decline = ({ connection }: TunnelPort.Arrival, candidate: Handshake.Candid
 const start = (server: Server, arrival: TunnelPort.Arrival, candidate: Handshake.Candidate) =>
   Effect.gen(function* () {
     const { connection } = arrival
-    const { client: id, dialect, key, keys, salt } = candidate
+    const { client: id, dialect, key, keys, salt, streams } = candidate
     const details = { client: String(connection.remote) }
-    const client = yield* open(server, { id, details, proof: { key, keys, salt } })
+    const client = yield* open(server, { id, details, proof: { key, keys, salt }, streams })
     yield* Effect.tapError(Handshake.grant(connection, candidate, server.terms), () => CurrentClient.end(client))
     yield* attach(server, client, arrival, { connection, dialect, key })
   }).pipe(rootSpan("Server.startSession", () => ({ client: String(arrival.connection.remote) })))
@@ -166,8 +169,8 @@ const restore = (server: Server) =>
     const [key] = yield* server.options.keyring.inForce
     const saved = yield* server.stored.restore({ key, grace: resumeGrace })
     if (Option.isNone(saved)) return
-    const { client: id, proof } = saved.value
-    yield* open(server, { id, details: { client: id }, proof }, saved.value)
+    const { client: id, proof, streams } = saved.value
+    yield* open(server, { id, details: { client: id }, proof, streams }, saved.value)
     yield* Effect.logInfo("restored the previous session; waiting for its client")
   })
 
@@ -190,7 +193,7 @@ const onJoin = (
 /** Opens a session for this client, which is the current one until the session's scope closes. */
 const open = (
   server: Server,
-  given: Pick<CurrentClient.Options, "details" | "id" | "proof">,
+  given: Pick<CurrentClient.Options, "details" | "id" | "proof" | "streams">,
   saved?: SessionState.SessionState
 ) =>
   Effect.gen(function* () {
@@ -252,10 +255,12 @@ const sessionOver = ({ message, reason }: SignalBus.SignalBusClosed) =>
 /** Runs first when the session's scope closes: sends a `Bye`, or stores the session if the tunnel stops and can store it. */
 const farewell = (client: CurrentClient.CurrentClient, stored: SessionState.Stored) =>
   Effect.suspend(() => {
-    const { admission, id, session, state } = client
+    const { admission, id, session, state, streams } = client
     // Another client may wait for the place of one that no longer answers.
     if (state._tag === "Ending") return session.leave("written")
     if (!stored.isEnabled) return session.leave("closed")
     const [proof] = state.proofs
-    return Effect.flatMap(session.suspend, (bus) => stored.save({ client: id, proof, bus, pool: admission.saved() }))
+    return Effect.flatMap(session.suspend, (bus) =>
+      stored.save({ client: id, proof, bus, pool: admission.saved(), streams })
+    )
   })

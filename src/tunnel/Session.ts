@@ -6,7 +6,7 @@ import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import type * as Option from "effect/Option"
+import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import type { Deadlines } from "../core/Deadlines.js"
 import { EventBus } from "../core/EventBus.js"
@@ -16,9 +16,12 @@ import type { DatagramRelay } from "../relay/DatagramRelay.js"
 import { Egress } from "../relay/Egress.js"
 import type { Relay } from "../relay/Relay.js"
 import * as SignalBus from "../signal/SignalBus.js"
+import type { Settings } from "../transport/Settings.js"
 import type { Connection } from "../transport/Transport.js"
 import * as Signal from "../wire/Signal.js"
+import * as SessionStreams from "./SessionStreams.js"
 import * as SilentLaunches from "./SilentLaunches.js"
+import type { Streams } from "./Streams.js"
 
 /** The session ended, or lost its control connection, before the visitor had a connection. Another session may serve it. */
 export type SessionOver = PoolClosed | SignalBus.SignalBusClosed | PeerAway
@@ -67,6 +70,8 @@ export interface Options {
   readonly visitors: "local" | "remote"
   /** Whether to keep track of the visitors' connections, for `abandon`. Defaults to `false`. */
   readonly tracksVisitors?: boolean | undefined
+  /** Whether visitors are served by streams, as both sides agreed. Defaults to `false`: by a pool connection each. */
+  readonly streams?: boolean | undefined
 }
 
 export const layer = (
@@ -74,7 +79,7 @@ export const layer = (
 ): Layer.Layer<
   Session,
   never,
-  DatagramRelay | Deadlines | Egress | EventBus | Pool.Pool | Relay | SignalBus.SignalBus
+  DatagramRelay | Deadlines | Egress | EventBus | Pool.Pool | Relay | Settings | SignalBus.SignalBus | Streams
 > =>
   Layer.scoped(
     Session,
@@ -109,7 +114,7 @@ export const layer = (
 // internal
 
 /** Launches in both directions: those of this side's visitors, and those that the peer sends. */
-const makeVisitors = ({ tracksVisitors = false, visitors }: Options) =>
+const makeVisitors = ({ streams: hasStreams = false, tracksVisitors = false, visitors }: Options) =>
   Effect.gen(function* () {
     const bus = yield* SignalBus.SignalBus
     const egress = yield* Egress
@@ -139,6 +144,11 @@ const makeVisitors = ({ tracksVisitors = false, visitors }: Options) =>
     const launched = (direction: "sent" | "received", { protocol, visitor }: Signal.Visit) =>
       events.publish(() => ({ _tag: "Launched", direction, protocol, visitor }))
 
+    const serveStream: SessionStreams.Options["serve"] = (launch, take) =>
+      // The reset of a stream tells the other side that no target was reached.
+      Effect.zipRight(launched("received", launch), egress.launch(launch, { take, refuse: () => Effect.void }))
+    const streams = hasStreams ? yield* SessionStreams.make({ visitors, serve: serveStream }) : undefined
+
     const launch = (visit: Signal.Visit, { connection, id }: { connection: Connection; id: Signal.ConnectionId }) =>
       Effect.suspend((): Effect.Effect<void, SessionOver, Scope.Scope> =>
         bus.isAttached()
@@ -157,6 +167,10 @@ const makeVisitors = ({ tracksVisitors = false, visitors }: Options) =>
           return visitors === "remote"
             ? serve(signal)
             : Effect.logWarning("ignored a launch from the peer: in this tunnel visitors connect to this side")
+        case "Carry":
+          return streams === undefined || visitors === "local"
+            ? Effect.logWarning("ignored a carrier from the peer: in this session it opens none")
+            : streams.onCarry(signal)
         case "Demand":
           return pool.warm(signal.count)
         case "Flush":
@@ -174,18 +188,36 @@ const makeVisitors = ({ tracksVisitors = false, visitors }: Options) =>
       }
     }
 
+    /** Launches the visitor over a pool connection of its own. */
+    const openPooled = (visit: Signal.Visit) =>
+      Effect.flatMap(pool.takeAny, (taken) =>
+        Effect.tapError(launch(visit, taken), () => taken.connection.reset).pipe(
+          Effect.zipRight(launched("sent", visit)),
+          Effect.zipRight(track(taken.connection)),
+          Effect.zipRight(silent.add({ id: taken.id, protocol: visit.protocol }, taken.connection)),
+          Effect.zipRight(silent.watch(taken.id)),
+          Effect.as(taken.connection)
+        )
+      )
+    const open = (visit: Signal.Visit): Effect.Effect<Connection, SessionOver, Scope.Scope> =>
+      streams === undefined
+        ? openPooled(visit)
+        : Effect.flatMap(
+            streams.open(visit),
+            Option.match({
+              onNone: () => openPooled(visit),
+              onSome: (connection) => Effect.as(launched("sent", visit), connection)
+            })
+          )
+
     return {
       receive,
-      open: (visit: Signal.Visit) =>
-        Effect.flatMap(pool.takeAny, (taken) =>
-          Effect.tapError(launch(visit, taken), () => taken.connection.reset).pipe(
-            Effect.zipRight(launched("sent", visit)),
-            Effect.zipRight(track(taken.connection)),
-            Effect.zipRight(silent.add({ id: taken.id, protocol: visit.protocol }, taken.connection)),
-            Effect.zipRight(silent.watch(taken.id)),
-            Effect.as(taken.connection)
-          )
-        ),
-      abandon: Effect.suspend(() => Effect.forEach(served, ({ reset }) => reset, { discard: true }))
+      open,
+      abandon: Effect.suspend(() =>
+        Effect.zipRight(
+          streams?.abandon ?? Effect.void,
+          Effect.forEach(served, ({ reset }) => reset, { discard: true })
+        )
+      )
     }
   })

@@ -29,6 +29,8 @@ export interface SessionState {
   readonly proof: SessionProof
   readonly bus: SignalBus.Snapshot
   readonly pool: AcceptingPool.Snapshot
+  /** Whether both sides serve visitors by streams. */
+  readonly streams: boolean
 }
 
 /** The stored session of one tunnel. */
@@ -115,7 +117,8 @@ class StoredSession extends Schema.Class<StoredSession>("nodepass/SessionState/S
   outbox: Schema.Array(Schema.Struct({ text: Schema.String, number: Schema.NullOr(count) })),
   /** See `AcceptingPool.Snapshot`. */
   ids: count,
-  joins: count
+  joins: count,
+  streams: Schema.optionalWith(Schema.Boolean, { default: () => false })
 }) {}
 
 const FromJson = Schema.parseJson(StoredSession)
@@ -134,7 +137,7 @@ const bytesOf = (digits: string): Uint8Array => Either.getOrElse(Encoding.decode
 const encode = (
   at: number,
   terms: string,
-  { bus, client, pool, proof }: SessionState,
+  { bus, client, pool, proof, streams }: SessionState,
   sealed: { readonly nonce: string; readonly secret: string }
 ) => {
   const outbox = bus.outbox.signals.map(({ number = null, signal }) => ({ text: Signal.toText(signal), number }))
@@ -150,17 +153,21 @@ const encode = (
       next,
       expected: bus.received + 1,
       outbox,
+      streams,
       ...pool
     })
   )
 }
 
-const stateOf = ({ client, expected, ids, joins, next, outbox }: StoredSession, proof: SessionProof): SessionState => {
+const stateOf = (
+  { client, expected, ids, joins, next, outbox, streams }: StoredSession,
+  proof: SessionProof
+): SessionState => {
   const signals = outbox.flatMap(({ number, text }) =>
     Either.match(Signal.fromText(text), {
       onLeft: () => [],
       onRight: (signal) => [{ signal, number: number ?? undefined }]
     })
   )
-  return { client, proof, bus: { outbox: { next, signals }, received: expected - 1 }, pool: { ids, joins } }
+  return { client, proof, bus: { outbox: { next, signals }, received: expected - 1 }, pool: { ids, joins }, streams }
 }

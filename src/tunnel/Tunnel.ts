@@ -43,6 +43,7 @@ import * as Router from "./Router.js"
 import * as Runner from "./Runner.js"
 import type { Session } from "./Session.js"
 import * as SessionStore from "./SessionStore.js"
+import * as Streams from "./Streams.js"
 import * as TunnelMetrics from "./TunnelMetrics.js"
 
 export class Tunnel extends Context.Tag("nodepass/Tunnel")<
@@ -111,6 +112,7 @@ export const layer = (config: TunnelConfig): Layer.Layer<Tunnel, Runner.OpenErro
           Slots.layer({ limit: config.slot }).pipe(Layer.provideMerge(Refusals.layer)),
           Peers.layer,
           SignalCounts.layer,
+          Streams.layer,
           Targets.layer({ targets: config.targets, balance: config.balance, check: finite(config.check) }),
           Throttle.layer({ rate: Number.isFinite(config.rate) ? config.rate * bytesPerMegabit : undefined })
         ).pipe(Layer.provideMerge(Layer.merge(Deadlines.layer, EventBus.layer)))

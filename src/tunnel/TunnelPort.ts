@@ -49,6 +49,8 @@ export interface Options<R> {
    * a little later, whether a peer with a wrong key was such a client. `undefined` when there is none that it could be.
    */
   readonly mayHaveNewerKey: (peer: Address) => (() => boolean) | undefined
+  /** What the server offers to clients. */
+  readonly offer?: Handshake.Offer | undefined
   /** Handles a client that has proved that it knows a tunnel key. */
   readonly onClient: (arrival: Arrival, candidate: Handshake.Candidate) => Effect.Effect<void, RefusalError, R>
   /** Handles a pool connection, which claims to belong to a session. */
@@ -98,7 +100,7 @@ export const serve = <R>(
           newcomer._tag === "Join"
             ? Effect.tapError(options.onJoin(arrival, newcomer), () => connection.reset).pipe(Effect.tap(authenticated))
             : // Afterwards it may be declined by an answer, which a reset would overtake.
-              Effect.tapError(Handshake.challenge(connection, newcomer), () => connection.reset).pipe(
+              Effect.tapError(Handshake.challenge(connection, newcomer, options.offer), () => connection.reset).pipe(
                 Effect.tap(authenticated),
                 Effect.flatMap((candidate) => options.onClient(arrival, candidate))
               )

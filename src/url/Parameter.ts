@@ -115,6 +115,13 @@ const tunnel = {
     meaning:
       "interval of the health checks, which connect to each target; 0 only visitors' connections show whether a target is up"
   }),
+  streams: withDefault(Flag, {
+    name: "streams",
+    default: true,
+    accepts: "0 (no) or 1 (yes)",
+    meaning:
+      "1: visitors share a few connections between the two sides, and survive the loss of one; 0: each visitor has a connection of its own. Both sides must have 1"
+  }),
   congestion: withDefault(Schema.String.pipe(Schema.pattern(/^[a-z0-9_-]{1,15}$/)), {
     name: "cc",
     default: "auto",

@@ -37,6 +37,8 @@ import type { Salt, TunnelKey } from "./TunnelKey.js"
 export type Agreement = {
   readonly keys: Key.SessionKeys
   readonly dialect: Dialect.Dialect
+  /** Whether both sides serve visitors by streams. */
+  readonly streams: boolean
 } & (
   | { readonly _tag: "New"; readonly terms: Signal.Terms }
   /** `received` is the highest number of this side's signals that the other side has handled. */
@@ -61,19 +63,29 @@ export interface Candidate {
   readonly keys: Key.SessionKeys
   readonly ciphers: Noise.Ciphers
   readonly dialect: Dialect.Dialect
+  /** Whether both sides serve visitors by streams. */
+  readonly streams: boolean
   /** The session that it asks to resume, with a proof that it holds the keys of that session. */
   readonly resume: Option.Option<{ readonly session: string; readonly received: number; readonly proof: string }>
+}
+
+/** What a side offers beside the handshake itself. */
+export interface Offer {
+  /** Whether it serves visitors by streams. Defaults to `false`. */
+  readonly streams?: boolean | undefined
 }
 
 /** Server: answers a `Hello` and authenticates the client. Fails with `WrongKey`, `Malformed`, `TimedOut` or `Ended`. */
 export const challenge = (
   connection: Connection,
-  { answer, key, salt }: Extract<FirstMessage.FirstMessage, { _tag: "Hello" }>
+  { answer, key, salt }: Extract<FirstMessage.FirstMessage, { _tag: "Hello" }>,
+  options?: Offer
 ): Effect.Effect<Candidate, HandshakeError, Crypto | Deadlines | Deflate | Settings> =>
   Effect.gen(function* () {
     const crypto = yield* Crypto
     const { codec } = yield* Deflate
-    const welcome = Frame.fromText(Option.isSome(codec) ? "//control?z=1#welcome" : "//control#welcome")
+    const offers = offersOf(codec, options)
+    const welcome = Frame.fromText(`//control${offers.length === 0 ? "" : `?${offers.join("&")}`}#welcome`)
     const answered = answer(yield* Noise.ephemeral, welcome)
     if (Option.isNone(answered)) return yield* refuse("Malformed", connection)
     const { ciphers, message, secret } = answered.value
@@ -86,7 +98,8 @@ export const challenge = (
         ? Option.none()
         : Option.some({ session, received: Number(received) - 1, proof })
     const dialect = Dialect.native(ciphers, { codec: agreed(codec, text) })
-    return { client, key, salt, keys: Key.session(crypto, secret), ciphers, dialect, resume }
+    const streams = agreesOnStreams(options, text)
+    return { client, key, salt, keys: Key.session(crypto, secret), ciphers, dialect, streams, resume }
   }).pipe(
     inTime(connection),
     rootSpan("Handshake.challenge", () => ({ peer: String(connection.remote) }))
@@ -137,7 +150,7 @@ export const accept = (
     readonly client: string
     readonly tls: TlsMode.TlsMode
     readonly resume?: Resumable | undefined
-  }
+  } & Offer
 ): Effect.Effect<Agreement, HandshakeError, Crypto | Deadlines | Deflate | Settings> =>
   Effect.gen(function* () {
     const crypto = yield* Crypto
@@ -152,10 +165,11 @@ export const accept = (
     const keys = Key.session(crypto, secret)
     const previous = options.resume
     const claim = previous === undefined ? "" : claimText(previous, keys)
-    const offer = Option.isSome(codec) ? "&z=1" : ""
-    yield* sendLine(connection, ciphers, `//control?who=${options.client}${claim}${offer}#ready`)
+    const offers = offersOf(codec, options).map((offer) => `&${offer}`)
+    yield* sendLine(connection, ciphers, `//control?who=${options.client}${claim}${offers.join("")}#ready`)
     const answer = yield* receiveLine(connection, ciphers)
     const dialect = Dialect.native(ciphers, { codec: agreed(codec, offered) })
+    const streams = agreesOnStreams(options, offered)
     if (answer.endsWith("#busy")) return yield* refuse("Busy", connection)
     if (previous !== undefined && answer.endsWith("#resumed")) {
       const [, received, proof = ""] = resumedLine.exec(answer) ?? []
@@ -163,11 +177,11 @@ export const accept = (
       if (received === undefined || Option.isNone(previous.keys.admit(0).open(text))) {
         return yield* refuse("Malformed", connection)
       }
-      return { _tag: "Resumed", keys, dialect, received: Number(received) - 1 } as const
+      return { _tag: "Resumed", keys, dialect, streams, received: Number(received) - 1 } as const
     }
     const terms = yield* Effect.mapError(decodeTerms(answer), () => make("Malformed", connection))
     if (TlsMode.isWeaker(terms.tls, options.tls)) return yield* refuse("Downgrade", connection)
-    return { _tag: "New", terms, keys, dialect } as const
+    return { _tag: "New", terms, keys, dialect, streams } as const
   }).pipe(inTime(connection))
 
 // internal
@@ -176,6 +190,15 @@ const welcomeLine = /^\/\/control(?:\?[^#]*)?#welcome$/
 const readyLine = /^\/\/control\?who=([0-9a-f]{16})(?:&[^#]*)?#ready$/
 const resumeClaim = /[?&]session=([0-9a-f]{16})&got=(\d{1,15})&proof=([0-9a-f]{32})[&#]/
 const resumedLine = /^\/\/control\?got=(\d{1,15})&proof=([0-9a-f]{32})(?:&[^#]*)?#resumed$/
+
+const offersOf = (codec: Option.Option<Codec>, offer: Offer | undefined): ReadonlyArray<string> => [
+  ...(Option.isSome(codec) ? ["z=1"] : []),
+  ...(offer?.streams === true ? ["streams=1"] : [])
+]
+
+/** Whether this side offers streams, and the other side's line does. */
+const agreesOnStreams = (offer: Offer | undefined, line: string): boolean =>
+  offer?.streams === true && Signal.parameter(line, "streams") === "1"
 
 const agreed = (codec: Option.Option<Codec>, text: string): Option.Option<Codec> =>
   Option.filter(codec, () => Signal.parameter(text, "z") === "1")

@@ -73,6 +73,13 @@ export class Withdrawn extends Schema.TaggedClass<Withdrawn>()("Withdrawn", { id
 /** The launch has ended on the side of the target, without an end of its bytes. Its visitor is reset. */
 export class Refused extends Schema.TaggedClass<Refused>()("Refused", { id: ConnectionId }) {}
 
+/** Use this pool connection for this carrier of streams: it is the `attempt`th that the carrier has. */
+export class Carry extends Schema.TaggedClass<Carry>()("Carry", {
+  id: ConnectionId,
+  carrier: Schema.Int.pipe(Schema.between(1, 0xffff_ffff)),
+  attempt: Schema.Int.pipe(Schema.between(1, 0xffff_ffff))
+}) {}
+
 export class Ping extends Schema.TaggedClass<Ping>()("Ping", {}) {}
 
 export class Pong extends Schema.TaggedClass<Pong>()("Pong", {}) {}
@@ -98,6 +105,7 @@ export const Signal = Schema.Union(
   Silent,
   Withdrawn,
   Refused,
+  Carry,
   Ping,
   Pong,
   Ack,
@@ -130,6 +138,8 @@ export const toText = (signal: Signal): string => {
       return `?n=${signal.count}#${kinds[signal._tag]}`
     case "Silent":
       return `//${signal.id}?sent=${signal.sent ? 1 : 0}#${kinds.Silent}`
+    case "Carry":
+      return `//${signal.id}?carrier=${signal.carrier}&attempt=${signal.attempt}#${kinds.Carry}`
     case "Withdrawn":
     case "Refused":
       return `//${signal.id}#${kinds[signal._tag]}`
@@ -149,6 +159,21 @@ export const launchesText = (launches: Arr.NonEmptyReadonlyArray<Launch>): strin
   const ids = launches.map(({ id }) => id).join()
   const from = launches.map(({ visitor }) => String(visitor)).join()
   return `//${ids}?from=${from}${to}#${protocol === "tcp" ? 1 : 2}`
+}
+
+/** The visit as the payload of a stream's first frame: `?from=203.0.113.7:50122&to=198.51.100.2:8080#1`. */
+export const visitText = ({ entry, protocol, visitor }: Visit): string => {
+  const to = Option.isSome(entry) ? `&to=${String(entry.value)}` : ""
+  return `?from=${String(visitor)}${to}#${protocol === "tcp" ? 1 : 2}`
+}
+
+export const visitFromText = (text: string): Either.Either<Visit, string> => {
+  const kind = text.at(-1)
+  const visitor = Address.fromText(parameter(text, "from") ?? "")
+  if (Option.isNone(visitor)) return Either.left("expected from=<host:port>")
+  if ((kind !== "1" && kind !== "2") || text.at(-2) !== "#") return Either.left("expected #1 or #2")
+  const entry = Address.fromText(parameter(text, "to") ?? "")
+  return Either.right({ protocol: kind === "1" ? "tcp" : "udp", visitor: visitor.value, entry })
 }
 
 /** Decodes like `FromText`, in a tenth of its time. On the left is what was expected of the line. */
@@ -193,6 +218,7 @@ const kinds = {
   Silent: "s",
   Withdrawn: "w",
   Refused: "x",
+  Carry: "c",
   Ping: "i",
   Pong: "o",
   Ack: "a",
@@ -220,6 +246,8 @@ const otherFrom = (text: string, path: string, kind: string): Either.Either<Sign
           ? Either.right(new Silent({ id, sent: sent === "1" }))
           : Either.left("expected sent=<0 or 1>")
       })
+    case kinds.Carry:
+      return Either.flatMap(idFrom(path), (id) => carryFrom(text, id))
     case kinds.Withdrawn:
       return Either.map(idFrom(path), (id) => new Withdrawn({ id }))
     case kinds.Refused:
@@ -261,6 +289,14 @@ const termsFrom = (
 const idFrom = (path: string): Either.Either<ConnectionId, string> => {
   const id = path.slice(2)
   return path.startsWith("//") && isConnectionId(id) ? Either.right(id) : Either.left("expected //<8 hex digits>")
+}
+
+const carryFrom = (text: string, id: ConnectionId): Either.Either<Carry, string> => {
+  const [carrier, attempt] = [Number(parameter(text, "carrier")), Number(parameter(text, "attempt"))]
+  const isCount = (number: number) => Number.isInteger(number) && number >= 1 && number <= 0xffff_ffff
+  return isCount(carrier) && isCount(attempt)
+    ? Either.right(new Carry({ id, carrier, attempt }))
+    : Either.left("expected carrier=<number>&attempt=<number>, both from 1 to 4294967295")
 }
 
 const decodeCount = Schema.decodeUnknownEither(Schema.NumberFromString.pipe(Schema.int(), Schema.positive()))

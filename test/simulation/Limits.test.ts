@@ -388,7 +388,7 @@ describe("a TCP reader that stops", () => {
       FastCheck.boolean()
     ],
     ([side, window, size, back]) => {
-      LimitWorld.run({ side, link: { window, segment: 65_536 } }, ({ network }) =>
+      LimitWorld.run({ side, query: "streams=0", link: { window, segment: 65_536 } }, ({ network }) =>
         Effect.gen(function* () {
           let written = 0
           const flood = (connection: Transport.Connection) =>

@@ -18,7 +18,7 @@ import * as SmallWorld from "./worlds/SmallWorld.js"
 const serveOne = (host: Layer.Layer<never>) =>
   SmallWorld.run({ host }, ({ start, visit }) =>
     Effect.gen(function* () {
-      const server = yield* start("server", SmallWorld.serverConfig)
+      const server = yield* start("server", { ...SmallWorld.serverConfig, streams: false })
       const client = yield* start("client", SmallWorld.clientConfig)
       yield* server.ready
       yield* Effect.sleep(Duration.seconds(5))

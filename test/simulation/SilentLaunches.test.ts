@@ -30,6 +30,7 @@ const open = ({ network, start }: SmallWorld.World, receiver: "server" | "client
     const visitors = Address.make(receiver, 8080)
     const server = yield* start("server", {
       ...serverConfig,
+      streams: false,
       mode: receiver === "server" ? "receive" : "send",
       targets: [receiver === "server" ? visitors : target]
     })

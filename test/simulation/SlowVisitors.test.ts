@@ -53,6 +53,7 @@ const crowd = ({ count, rate, readsEvery, receiver, slow, window }: Crowd) =>
       const visitors = Address.make(receiver, 8080)
       const server = yield* start("server", {
         ...serverConfig,
+        streams: false,
         rate,
         mode: receiver === "server" ? "receive" : "send",
         targets: [receiver === "server" ? visitors : target]

@@ -35,6 +35,7 @@ const common = {
   slot: limit,
   proxy: FastCheck.constantFrom(...(["none", "v1", "v2"] as const)),
   proxyIn: FastCheck.boolean(),
+  streams: FastCheck.boolean(),
   balance: FastCheck.constantFrom(...(["rr", "least", "hash"] as const)),
   check: FastCheck.oneof(
     FastCheck.integer({ min: 100, max: 2 ** 40 }).map(Duration.millis),
@@ -169,6 +170,7 @@ describe("a command URL", () => {
       slot: 65536,
       proxy: "none",
       proxyIn: false,
+      streams: true,
       balance: "rr",
       check: Duration.infinity,
       congestion: "auto",
@@ -405,11 +407,11 @@ describe("a formatted URL", () => {
   it("has every default written out, and the key masked", () => {
     assert.strictEqual(
       TunnelUrl.format(ok("server://secret@:10101/:8080")),
-      "server://***@:10101/:8080?log=info&tls=0&max=1024&mode=0&rate=0&slot=65536&proxy=0&proxy-in=0&lb=rr&check=0&cc=auto&dns=5m"
+      "server://***@:10101/:8080?log=info&tls=0&max=1024&mode=0&rate=0&slot=65536&proxy=0&proxy-in=0&lb=rr&check=0&streams=1&cc=auto&dns=5m"
     )
     assert.strictEqual(
       TunnelUrl.format(ok("client://h:10101/[::1]:8080?mode=2&read=90m&slot=0")),
-      "client://h:10101/[::1]:8080?log=info&tls=0&min=64&mode=2&servers=failover&read=1h30m&rate=0&slot=0&proxy=0&proxy-in=0&lb=rr&check=0&cc=auto&dns=5m"
+      "client://h:10101/[::1]:8080?log=info&tls=0&min=64&mode=2&servers=failover&read=1h30m&rate=0&slot=0&proxy=0&proxy-in=0&lb=rr&check=0&streams=1&cc=auto&dns=5m"
     )
   })
 

@@ -12,7 +12,7 @@ const rooms = new Map<string, ReadonlyArray<string>>([
   ["pool", ["core", "transport", "wire", "signal"]],
   ["stream", ["core", "transport", "wire"]],
   ["relay", ["core", "transport", "wire", "pool"]],
-  ["tunnel", ["core", "transport", "url", "wire", "signal", "pool", "relay"]],
+  ["tunnel", ["core", "transport", "url", "wire", "signal", "pool", "stream", "relay"]],
   ["master", ["core", "transport", "url", "tunnel"]],
   ["cli", ["core", "transport", "url", "tunnel", "master"]],
   ["testing", ["core", "transport"]],
@@ -26,7 +26,13 @@ const rooms = new Map<string, ReadonlyArray<string>>([
   ["node/kernel/reactor", ["relay", "node/kernel/ffi", "node/kernel/tls"]],
   [
     "node/kernel",
-    ["core", "transport", "relay", "node", "node/socket", "node/kernel/ffi", "node/kernel/tls", "node/kernel/reactor"]
+    ["core", "transport", "stream", "relay"].concat([
+      "node",
+      "node/socket",
+      "node/kernel/ffi",
+      "node/kernel/tls",
+      "node/kernel/reactor"
+    ])
   ],
   [
     "node/process",

@@ -9,6 +9,7 @@ import * as Errno from "../socket/Errno.js"
 import { isRetryable } from "./ffi/Libc.js"
 import type { Kernel } from "./Kernel.js"
 import * as KernelSocket from "./KernelSocket.js"
+import { NonBlockingSocket } from "./NonBlockingSocket.js"
 import type { TlsSession } from "./tls/TlsSession.js"
 
 /** The socket of a connection; `undefined` for a connection that was not made here. */
@@ -48,6 +49,9 @@ class SocketConnection extends KernelSocket.KernelSocket implements Connection {
   }
   get reset() {
     return Effect.sync(() => this.resetNow())
+  }
+  get nonBlocking(): Connection["nonBlocking"] {
+    return () => new NonBlockingSocket(this)
   }
 
   // Reading

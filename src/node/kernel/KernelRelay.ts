@@ -19,6 +19,7 @@ import * as PortableRelay from "../../relay/PortableRelay.js"
 import * as Relay from "../../relay/Relay.js"
 import { RelayFactory } from "../../relay/RelayFactory.js"
 import { type Bucket, Throttle } from "../../relay/Throttle.js"
+import { StreamConnection } from "../../stream/StreamConnection.js"
 import { type Connection, TransportError } from "../../transport/Transport.js"
 import * as Errno from "../socket/Errno.js"
 import * as Congestion from "./Congestion.js"
@@ -31,6 +32,7 @@ import type { DetachedSocket, Side } from "./reactor/ReactorMessages.js"
 import * as RateGrant from "./reactor/RateGrant.js"
 import * as Reactor from "./Reactor.js"
 import type * as ReactorThread from "./ReactorThread.js"
+import * as StreamExchange from "./StreamExchange.js"
 import * as Sockets from "./ffi/Sockets.js"
 
 /** A reactor that logs the failures of its threads. */
@@ -78,12 +80,27 @@ export const make = (options: Options): Effect.Effect<Relay.Relay["Type"], never
     if (congestion.problem !== undefined) yield* Effect.logWarning(congestion.problem)
     const idle = options.idle ?? Duration.infinity
     const idleMillis = Duration.toMillis(idle)
-    const begin = beginner({
-      run: KernelExchange.make({ kernel, reactor, idleMillis }),
-      clock: yield* Effect.clock,
-      runFork: Runtime.runFork(yield* Effect.runtime()),
-      throttle: yield* Throttle
+    const throttle = yield* Throttle
+    const clock = yield* Effect.clock
+    const run = KernelExchange.make({ kernel, reactor, idleMillis })
+    const begin = beginner({ run, clock, runFork: Runtime.runFork(yield* Effect.runtime()), throttle })
+    const joinStream = StreamExchange.make({
+      idleMillis,
+      begin: (sockets) => {
+        congestion.apply(sockets[1].descriptor)
+        return run(sockets, constVoid)
+      }
     })
+    const isThrottled = throttle.tx !== undefined || throttle.rx !== undefined
+    /** Joins the socket with the stream, where no rate limits it. */
+    const beginStream = (near: Connection, far: Connection): Exchange | undefined => {
+      const socket = KernelConnection.socketOf(near)
+      if (isThrottled || !(far instanceof StreamConnection) || socket?.canDetach() !== true) return undefined
+      const startedAt = clock.unsafeCurrentTimeMillis()
+      const running = joinStream(socket, far)
+      const grants = { near: undefined, far: undefined }
+      return running && { near, far, startedAt, running, grants, path: undefined, bytes: { rx: 0, tx: 0 } }
+    }
     /** By the far connection. */
     const exchanges = new Map<Connection, Exchange>()
     let total = 0
@@ -139,10 +156,23 @@ export const make = (options: Options): Effect.Effect<Relay.Relay["Type"], never
       }
       return Effect.zipRight(learn(measure(exchange)), Effect.whenLogLevel(Relay.logSummary(exchange), "Debug"))
     }
+    /** Resumes with the result of the exchange. The returned effect aborts it. */
+    const complete = (exchange: Exchange, resume: (outcome: Outcome) => void): Effect.Effect<void> => {
+      add(exchange)
+      exchange.running.onEnd((result) =>
+        resume(Effect.zipRight(remove(exchange, result), outcomeOf(result, { exchange, idle })))
+      )
+      return Effect.async<void>((resume) => {
+        exchange.running.onEnd((result) => resume(remove(exchange, result)))
+        exchange.running.abort()
+      })
+    }
     return Relay.Relay.of({
       exchange: (near, far, options = {}) =>
         // One step: an interruption comes before the sockets are detached, or runs the finalizer below.
         Effect.async<void, TransportError | Relay.FarSilent | Relay.RelayIdle>((resume) => {
+          const joined = beginStream(near, far)
+          if (joined !== undefined) return complete(joined, resume)
           const [nearSocket, farSocket] = [KernelConnection.socketOf(near), KernelConnection.socketOf(far)]
           if (nearSocket?.canDetach() !== true || farSocket?.canDetach() !== true) {
             return resume(portable.exchange(near, far, options))
@@ -157,14 +187,7 @@ export const make = (options: Options): Effect.Effect<Relay.Relay["Type"], never
           // A session of TLS does not come back. Visitors have none: a tunnel passes their TLS on.
           if (nearSocket.tls !== undefined) keeper?.kept.drop()
           const exchange = begin(near, far, sockets, keeper)
-          add(exchange)
-          exchange.running.onEnd((result) =>
-            resume(Effect.zipRight(remove(exchange, result), outcomeOf(result, { exchange, idle })))
-          )
-          return Effect.async<void>((resume) => {
-            exchange.running.onEnd((result) => resume(remove(exchange, result)))
-            exchange.running.abort()
-          })
+          return complete(exchange, resume)
         }),
       progress: (far) => exchanges.get(far)?.running.progress() ?? portable.progress(far),
       undo: (far) =>
@@ -192,6 +215,8 @@ export const layer = (options: Options): Layer.Layer<Relay.Relay, never, Meter |
   Layer.scoped(Relay.Relay, make(options))
 
 // internal
+
+type Outcome = Effect.Effect<void, TransportError | Relay.FarSilent | Relay.RelayIdle>
 
 interface Exchange extends Relay.Summary {
   readonly running: KernelExchange.KernelExchange

@@ -101,9 +101,12 @@ export class KernelSocket {
     return result < 0 ? -this.kernel.libc.errno() : result
   }
   receive() {
+    return this.receiveInto(buffer)
+  }
+  receiveInto(bytes: Uint8Array) {
     return this.tls === undefined
-      ? this.checked(this.kernel.libc.read(this.fd, buffer, buffer.length))
-      : this.tls.read(buffer)
+      ? this.checked(this.kernel.libc.read(this.fd, bytes, bytes.length))
+      : this.tls.read(bytes)
   }
   send(bytes: Uint8Array) {
     return this.tls === undefined
