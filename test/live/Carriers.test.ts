@@ -1,0 +1,94 @@
+import { afterAll, assert, beforeAll, describe, it } from "vitest"
+import { once } from "node:events"
+import * as Net from "node:net"
+import { echoing, makeWorld, tunnel, type World } from "./command/Nodepass.js"
+
+let world: World
+beforeAll(() => {
+  world = makeWorld()
+})
+afterAll(() => world.close())
+
+/** A proxy in front of the tunnel port that can cut every pool connection. */
+const middle = () => {
+  const pooled = new Set<() => void>()
+  let came: () => void = () => undefined
+  const through = async (tunnelPort: number) => {
+    const { port } = await world.listen((client) => {
+      const server = Net.connect({ port: tunnelPort, host: "127.0.0.1", allowHalfOpen: true, noDelay: true })
+      const cut = () => {
+        pooled.delete(cut)
+        client.resetAndDestroy()
+        server.resetAndDestroy()
+      }
+      client.once("data", (first: Buffer) => {
+        if (first.toString("latin1").startsWith("//pool")) {
+          pooled.add(cut)
+          came()
+        }
+        server.write(first)
+        client.pipe(server).pipe(client)
+      })
+      for (const socket of [client, server]) socket.on("error", cut).on("close", () => pooled.delete(cut))
+    })
+    return port
+  }
+  return {
+    through,
+    /** Cuts the pool connections that there are; waits for one if there is none. */
+    cut: async () => {
+      while (pooled.size === 0) await new Promise<void>((resolve) => (came = resolve))
+      for (const cut of pooled) cut()
+    }
+  }
+}
+
+describe("a cut of every pool connection", () => {
+  it.each([
+    ["server", ""],
+    ["client", "&tls=1"]
+  ] as const)(
+    "interrupts no visitor on a carrier, who loses no byte, visitors at the %s%s",
+    async (receiver, serverQuery) => {
+      const { port: target } = await world.listen(echoing)
+      const { cut, through } = middle()
+      const { client, port, server } = await tunnel(world, {
+        target,
+        receiver,
+        serverQuery,
+        clientQuery: "&min=2",
+        through
+      })
+      /** Sends the bytes and checks that all of them return. */
+      const echo = async (visitor: Net.Socket, bytes: Buffer) => {
+        visitor.write(bytes)
+        const back: Array<Buffer> = []
+        while (back.reduce((sum, { length }) => sum + length, 0) < bytes.length) {
+          const [chunk] = await once(visitor, "data")
+          back.push(chunk)
+        }
+        assert.isTrue(Buffer.concat(back).equals(bytes))
+      }
+      /** A visitor on a carrier: the first ones may come before there is one, and have a pool connection of their own. */
+      const survivor = async (): Promise<Net.Socket> => {
+        const visitor = world.connect(port)
+        try {
+          await echo(visitor, Buffer.from("first"))
+          await cut()
+          await echo(visitor, Buffer.from("second"))
+          return visitor
+        } catch {
+          return survivor()
+        }
+      }
+      const visitor = await survivor()
+      for (let round = 0; round < 10; round++) {
+        const cutting = cut()
+        // Too little in a second for a connection of its own.
+        await echo(visitor, Buffer.alloc(4096, `round ${round} `))
+        await cutting
+      }
+      for (const { log } of [server, client]) assert.notMatch(log(), /connection lost|client lost/)
+    }
+  )
+})
