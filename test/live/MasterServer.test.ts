@@ -390,7 +390,7 @@ describe("the master's API", () => {
     const { id } = (await call("POST", "/instances", { url: forwardAt(await freePort()) })).json
     const path = `/instances/${id}`
     const controls = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
-    for (const [at, control] of [...controls].entries()) {
+    for (const [at, control] of Array.from(controls).entries()) {
       const name = `a${control}b`
       const attempts = [
         ["POST", "/info", { alias: name }, "alias"],

@@ -292,7 +292,7 @@ describe("a client of several servers", () => {
       servers: FastCheck.constantFrom("failover" as const, "all" as const),
       changes: FastCheck.array(change, { minLength: 1, maxLength: 6, size: "max" })
     }),
-    runs(10, 100),
+    runs(5, 100),
     ({ changes, receiver, seed, servers }) => {
       world({ seed, receiver, servers }, ({ ask, network, rekey, start }) =>
         Effect.gen(function* () {

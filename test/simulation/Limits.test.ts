@@ -51,7 +51,7 @@ describe("slot", () => {
         })
       )
     },
-    { fastCheck: { numRuns: runs(4, 16) } }
+    { fastCheck: { numRuns: runs(3, 16) } }
   )
 
   it.each(sides)("ends the UDP session that was silent longest when UDP has two thirds: %s", (side) => {
@@ -129,20 +129,20 @@ describe("read", () => {
       assert.isAtLeast(stayed, limit - 20)
       assert.isAtMost(stayed, limit + 2500 + (side === "dialler" && protocol === "udp" ? 2000 : 0))
     },
-    { fastCheck: { numRuns: runs(3, 10) } }
+    { fastCheck: { numRuns: runs(2, 10) } }
   )
 
   it.each(sides)("0 never ends a visit: %s", (side) => {
     for (const protocol of ["tcp", "udp"] as const) {
-      assert.isAtLeast(servedFor("read=0", side, protocol, "20 minutes"), Duration.toMillis("20 minutes"))
+      assert.isAtLeast(servedFor("read=0", side, protocol, "11 minutes"), Duration.toMillis("11 minutes"))
     }
   })
 
   it.each(sides)(
     "never ends a TCP visit when it is not set, and a two-way UDP session after 10 minutes: %s",
     (side) => {
-      assert.isAtLeast(servedFor("", side, "tcp", "20 minutes"), Duration.toMillis("20 minutes"))
-      const stayed = servedFor("", side, "udp", "20 minutes")
+      assert.isAtLeast(servedFor("", side, "tcp", "11 minutes"), Duration.toMillis("11 minutes"))
+      const stayed = servedFor("", side, "udp", "11 minutes")
       assert.isAtLeast(stayed, 599_900)
       assert.isAtMost(stayed, 620_000)
     }
@@ -334,7 +334,7 @@ describe("a UDP session", () => {
         })
       )
     },
-    { fastCheck: { numRuns: runs(3, 10) } }
+    { fastCheck: { numRuns: runs(2, 10) } }
   )
 
   it("drops and counts the newest datagrams while its queue is full", () => {
@@ -402,7 +402,7 @@ describe("a TCP reader that stops", () => {
         })
       )
     },
-    { fastCheck: { numRuns: runs(3, 10) } }
+    { fastCheck: { numRuns: runs(2, 10) } }
   )
 })
 
@@ -477,7 +477,7 @@ describe("a timeout", () => {
         })
       )
     },
-    { fastCheck: { numRuns: runs(3, 10) } }
+    { fastCheck: { numRuns: runs(2, 10) } }
   )
 
   it.prop(
@@ -503,7 +503,7 @@ describe("a timeout", () => {
         })
       )
     },
-    { fastCheck: { numRuns: runs(3, 10) } }
+    { fastCheck: { numRuns: runs(2, 10) } }
   )
 
   it.prop(
@@ -520,7 +520,7 @@ describe("a timeout", () => {
         })
       )
     },
-    { fastCheck: { numRuns: runs(3, 10) } }
+    { fastCheck: { numRuns: runs(2, 10) } }
   )
 
   it.prop(
@@ -536,7 +536,7 @@ describe("a timeout", () => {
           })
       )
     },
-    { fastCheck: { numRuns: runs(3, 10) } }
+    { fastCheck: { numRuns: runs(2, 10) } }
   )
 
   it.prop(
@@ -554,6 +554,6 @@ describe("a timeout", () => {
           })
       )
     },
-    { fastCheck: { numRuns: runs(3, 10) } }
+    { fastCheck: { numRuns: runs(2, 10) } }
   )
 })

@@ -757,6 +757,6 @@ describe("Master", () => {
         { seed }
       )
     },
-    { fastCheck: { numRuns: runs(3, 25) } }
+    { fastCheck: { numRuns: runs(2, 25) } }
   )
 })

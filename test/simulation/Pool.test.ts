@@ -111,7 +111,7 @@ describe("the pool of a tunnel", () => {
         yield* seconds(3)
         const [took, answers] = yield* Effect.timed(
           Effect.all(
-            Array.from({ length: runs(200, 500) }, () => visit),
+            Array.from({ length: runs(120, 500) }, () => visit),
             { concurrency: "unbounded" }
           )
         )

@@ -111,6 +111,6 @@ describe("a control connection that is cut alone", () => {
       )
       assert.deepStrictEqual([talked, served, begun], [40, visits.map(() => 1), 1])
     },
-    { fastCheck: { numRuns: runs(9, 50) } }
+    { fastCheck: { numRuns: runs(4, 50) } }
   )
 })

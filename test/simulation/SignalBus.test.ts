@@ -391,7 +391,7 @@ describe("SignalBus", () => {
 
   it.each([
     ["its lifetime", 200, Duration.seconds(1), 20],
-    ["so many signals", 140_000, Duration.hours(1), 2]
+    ["so many signals", 70_000, Duration.hours(1), 1]
   ] as const)("rotates the key after %s, and loses no signal", (_, count, keyLifetime, rotations) => {
     let handled = 0
     let rotated = 0
@@ -415,7 +415,7 @@ describe("SignalBus", () => {
       { keyLifetime }
     )
     assert.strictEqual(handled, count)
-    assert.isAtLeast(rotated, rotations - 1)
+    assert.isAtLeast(rotated, Math.max(1, rotations - 1))
     assert.isAtMost(rotated, rotations + 1)
   })
 

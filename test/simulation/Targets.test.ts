@@ -160,7 +160,7 @@ describe("Targets", () => {
       for (const target of targets) assert.strictEqual(together.filter((one) => one === target).length, rounds)
       assert.isAtMost(spread(live), 1)
     },
-    { fastCheck: { numRuns: runs(6, 25) } }
+    { fastCheck: { numRuns: runs(4, 25) } }
   )
 
   it.prop(
@@ -220,7 +220,7 @@ describe("Targets", () => {
         })
       )
     },
-    { fastCheck: { numRuns: runs(6, 25) } }
+    { fastCheck: { numRuns: runs(4, 25) } }
   )
 
   const hosts = FastCheck.uniqueArray(FastCheck.ipV4(), { minLength: 1, maxLength: 20 })
@@ -245,7 +245,7 @@ describe("Targets", () => {
         if (target !== gone % n) assert.strictEqual(after[index], target)
       }
     },
-    { fastCheck: { numRuns: runs(6, 25) } }
+    { fastCheck: { numRuns: runs(4, 25) } }
   )
 
   it("hash spreads the visitors of one network evenly", () => {
@@ -352,7 +352,7 @@ describe("Targets", () => {
       assert.deepStrictEqual([tried, served.filter(of(0)).length], [2, 1])
       assert.strictEqual(after.filter(of(0)).length, 4)
     },
-    { fastCheck: { numRuns: runs(4, 15) } }
+    { fastCheck: { numRuns: runs(3, 15) } }
   )
 
   it.prop(
@@ -427,7 +427,7 @@ describe("Targets", () => {
         "INFO target answers again"
       ])
     },
-    { fastCheck: { numRuns: runs(4, 15) } }
+    { fastCheck: { numRuns: runs(3, 15) } }
   )
 
   it("probes start at once, come as often as asked, and are not exchanges", () => {
