@@ -53,7 +53,7 @@ describe("HostileStreams", () => {
   it.drawn(
     "whatever a peer sends ends the carrier that it came on at most, once, and the others go on",
     FastCheck.tuple(FastCheck.constantFrom("local" as const, "remote" as const), hostile),
-    runs(600, 100_000),
+    runs(300, 100_000),
     ([visitors, pieces]) => {
       const forger = new Forger({ visitors })
       const other = forger.attach(2)
