@@ -15,13 +15,13 @@ export default defineConfig({
     watch: false,
     dangerouslyIgnoreUnhandledErrors: false,
     poolOptions: {
-      threads: { isolate: false, minThreads: 1, maxThreads: Math.max(1, cores >> 1) },
+      threads: { isolate: false, minThreads: 1, maxThreads: cores },
       forks: { isolate: false, minForks: cores + 1, maxForks: cores + 1 }
     },
     projects: [
-      // Virtual time and pure functions: one thread loads the modules once for all files.
+      // Virtual time and pure functions: each thread loads the modules once for all its files.
       { extends: true, test: { name: "simulated", include: ["test/{unit,simulation}/**/*.test.ts"], pool: "threads" } },
-      // Real sockets and processes: they wait more than they compute, so they share the cores with the thread.
+      // Real sockets and processes: they wait more than they compute, so they share the cores with the threads.
       { extends: true, test: { name: "live", include: ["test/live/**/*.test.ts"], pool: "forks" } }
     ]
   }
