@@ -75,6 +75,9 @@ export class Carrier<S> implements NonBlocking.Owner {
   /** Since when the other side has to acknowledge something and nothing has come of it, and how much had come then. */
   private silentSince: number | undefined
   private silentFrom = 0
+  /** Since when nothing has come at all, and how much had come then. */
+  private quietSince: number | undefined
+  private quietFrom = 0
   /** Since when it has acknowledged nothing, and up to where it had. */
   private deafSince = 0
   private deafFrom = 0
@@ -194,6 +197,7 @@ export class Carrier<S> implements NonBlocking.Owner {
     this.greeting = StreamFrame.encodeAttach({ carrier: this.number, attempt, received: this.received })
     this.heardBytes = 0
     this.silentSince = undefined
+    this.quietSince = undefined
     connection.setOwner(this)
     // Not at once: this may be called while another carrier is read.
     this.readAgain()
@@ -331,6 +335,7 @@ export class Carrier<S> implements NonBlocking.Owner {
       return undefined
     }
     this.owes = true
+    if (type === StreamFrame.types.ping) return undefined
     return this.events.control(this, type, stream, view, at, size)
   }
 
@@ -344,6 +349,9 @@ export class Carrier<S> implements NonBlocking.Owner {
   /**
    * Acknowledges what was received a while ago. Gives up a connection by which nothing has come for the limit although an
    * acknowledgement has to; or, where something comes, no acknowledgement for much longer: it waits behind other frames.
+   *
+   * A connection with streams that is quiet for longer is asked for an acknowledgement: the other side may have given it up,
+   * without a way to say so.
    */
   sweep(now: number, limitMillis: number) {
     if (this.connection === undefined) return
@@ -352,15 +360,20 @@ export class Carrier<S> implements NonBlocking.Owner {
       this.touch()
     }
     const { acknowledged } = this.buffer
+    const come = this.received + this.heardBytes
     if (this.state === "Attached" && acknowledged >= this.awaited) {
       this.silentSince = undefined
+      if (this.quietSince === undefined || come > this.quietFrom) {
+        this.quietSince = now
+        this.quietFrom = come
+      }
+      if (this.streams > 0 && now - this.quietSince >= limitMillis * quietLimits) this.send(StreamFrame.types.ping, 0)
       return
     }
     if (this.silentSince === undefined || acknowledged > this.deafFrom) {
       this.deafSince = now
       this.deafFrom = acknowledged
     }
-    const come = this.received + this.heardBytes
     if (this.silentSince === undefined || come > this.silentFrom) {
       this.silentSince = now
       this.silentFrom = come
@@ -375,6 +388,9 @@ const noBytes = new Uint8Array(0)
 
 /** What is wrong with frames that come after the end. Nobody is told: the carrier has failed. */
 const isOver = "the carrier is over"
+
+/** After how many limits a quiet connection is asked whether it is alive. */
+const quietLimits = 4
 
 /** How many limits the other side has to acknowledge something while it sends. */
 const deafLimits = 16

@@ -16,7 +16,8 @@ export const types = {
   moved: 7,
   stay: 8,
   ack: 9,
-  attach: 10
+  attach: 10,
+  ping: 11
 } as const
 
 /** The most bytes in the payload of a `data` frame. */
@@ -32,7 +33,8 @@ export const payloadBytes: Readonly<Record<number, number>> = {
   [types.move]: 10,
   [types.moved]: 6,
   [types.stay]: 0,
-  [types.ack]: 6
+  [types.ack]: 6,
+  [types.ping]: 0
 }
 
 /** Why a stream was reset: the payload of a `reset` frame. A reader takes an unknown code for `broken`. */

@@ -68,6 +68,44 @@ describe("Streams", () => {
   )
 
   it.drawn(
+    "a frozen carrier that only the other side has given up is found by a ping, and its streams go on",
+    FastCheck.record({ latencyMillis: FastCheck.nat(50), seed: FastCheck.nat() }),
+    runs(20, 1000),
+    ({ latencyMillis, seed }) => {
+      // The target answers when the path is frozen, and the visitors' side waits for nothing.
+      const streams = [0, 50].map((atMillis) =>
+        visit(atMillis, { bytes: 100 }, { bytes: 2, chunkBytes: 1, pauseMillis: 1500 })
+      )
+      const faults = [{ kind: "Freeze" as const, carrier: 0, atMillis: 1400 }]
+      const world = new World({ ...calm, tells: false, seed, path: { ...quiet, latencyMillis }, streams, faults })
+      world.run()
+      assert.isAbove(world.links.length, 1)
+      for (const visit of world.visits) assert.isBelow(visit.millis(), 1500 + 5000 + 3 * 250 + 10 * latencyMillis)
+    }
+  )
+
+  it.drawn(
+    "a carrier without streams sends nothing, and one with quiet streams a ping now and then",
+    FastCheck.nat(),
+    runs(5, 100),
+    (seed) => {
+      const world = new World({
+        ...calm,
+        seed,
+        streams: [visit(0, { ends: "AfterTheirEnd" }, { ends: "AfterTheirEnd" })]
+      })
+      const written = () => world.links.reduce((sum, { far, near }) => sum + far.writtenBytes + near.writtenBytes, 0)
+      world.runFor(2000)
+      const before = written()
+      world.runFor(60_000)
+      // A ping and its acknowledgement each four seconds.
+      assert.isAbove(written(), before)
+      assert.isAtMost(written() - before, 15 * (8 + 14))
+      world.run()
+    }
+  )
+
+  it.drawn(
     "a side that attaches a carrier which the other has ended learns that at once",
     FastCheck.record({ path: scenario(small).map(({ path }) => path), seed: FastCheck.nat() }),
     runs(50, 5000),
@@ -93,6 +131,7 @@ const calm: Scenario = {
   carriers: 1,
   dialler: "Visitors",
   attachMillis: 0,
+  tells: true,
   passedBytes: 0,
   streams: [],
   faults: [],

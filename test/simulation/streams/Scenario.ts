@@ -36,6 +36,8 @@ export interface Scenario {
   readonly dialler: "Visitors" | "Targets"
   /** How long a new connection of a carrier takes, at most, until each side has it. */
   readonly attachMillis: number
+  /** Whether the other side tells the dialler that it has lost a connection, by another way. */
+  readonly tells: boolean
   /** How many bytes the carriers have passed before. */
   readonly passedBytes: number
   readonly streams: ReadonlyArray<StreamPlan>
@@ -148,6 +150,7 @@ export const scenario = (size: Size): FastCheck.Arbitrary<Scenario> =>
     carriers: FastCheck.integer({ min: 1, max: 3 }),
     dialler: FastCheck.constantFrom("Visitors", "Targets"),
     attachMillis: nat(200),
+    tells: FastCheck.boolean(),
     passedBytes: FastCheck.constantFrom(0, 0, 0, 2 ** 48 - 1000),
     streams: FastCheck.array(stream(size), { maxLength: size.streams, size: "max" }),
     faults: FastCheck.array(fault, { maxLength: size.faults, size: "max" }),

@@ -90,6 +90,8 @@ export class World {
   lost(side: Side, number: number, attempt: number) {
     const dialler = this.side("dialler")
     const delay = side === dialler ? 0 : this.scenario.path.latencyMillis
+    // Where the visitors' side dials, a ping finds what it is not told: that side knows every stream.
+    if (side === this.targets && dialler === this.visitors && !this.scenario.tells) return
     this.clock.after(delay, () => {
       const carrier = dialler.multiplexer.carriers.get(number)
       if (carrier?.attempt === attempt) this.attach(number)
@@ -247,6 +249,8 @@ export class Side {
     assert.deepStrictEqual({ grownBytes, pendingBytes, streams }, { grownBytes: 0, pendingBytes: 0, streams: 0 })
     assert.deepStrictEqual(this.failures, [])
     for (const carrier of this.multiplexer.carriers.values()) {
+      // Nobody asks for a carrier without streams.
+      if (carrier.state === "Detached" && !this.world.scenario.tells) continue
       assert.deepStrictEqual(waiting(carrier), { parked: 0, streams: 0, unsent: 0, state: "Attached" })
     }
   }
