@@ -164,7 +164,10 @@ export const make = ({ serve: connectToTarget, visitors }: Options) =>
           holders.set(number, () => resume(connection.reset))
           peer = connection
           multiplexer.attach(number, attempt, adapted)
-          if (!multiplexer.carriers.has(number)) release(number)
+          if (multiplexer.carriers.has(number)) return
+          // A reset at once would overtake the answer that the carrier is over.
+          holders.delete(number)
+          resume(Effect.delay(connection.reset, refusalTime))
         })
       )
     /** Runs in the scope of the tunnel's streams, with a scope of its own. */
@@ -289,6 +292,9 @@ const maxStreams = 1_000_000
 const sweepInterval = Duration.millis(250)
 /** A carrier by which nothing is acknowledged for so long, and for four round trips, is attached anew. */
 const leastLossMillis = 2000
+
+/** The other side closes the connection of a carrier that is over within this time. */
+const refusalTime = Duration.seconds(2)
 
 /** A carrier that lasted so long is attached again after the shortest pause, others after longer and longer ones. */
 const steadyMillis = 50
