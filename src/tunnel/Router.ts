@@ -5,6 +5,7 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import { Deadlines } from "../core/Deadlines.js"
@@ -89,20 +90,29 @@ export const layer = (options?: Options): Layer.Layer<Router, never, Deadlines |
         for (const listener of listeners) listener()
       }
 
-      const attempt = (visit: Visit): Effect.Effect<Connection, never, Scope.Scope> =>
-        Effect.suspend(() => {
-          const session = choose()
-          return session === undefined
-            ? Effect.zipRight(routable.await, attempt(visit))
-            : Effect.catchAll(session.open(visit), () => attempt(visit))
-        })
+      const attempt = (
+        visit: Visit,
+        session: Session["Type"] | undefined
+      ): Effect.Effect<Connection, never, Scope.Scope> =>
+        session === undefined
+          ? Effect.zipRight(routable.await, attemptNext(visit))
+          : Effect.catchAll(session.open(visit), () => attemptNext(visit))
+      const attemptNext = (visit: Visit) => Effect.suspend(() => attempt(visit, choose()))
       const onTimeout = () =>
         new RouteTimeout({ reason: choose() === undefined ? "Away" : "Busy", waited: poolGetTimeout })
 
       return Router.of({
         open: (visit) =>
           rootSpan("Router.open", () => ({ protocol: visit.protocol, visitor: String(visit.visitor) }))(
-            deadlines.limit(attempt(visit), { duration: poolGetTimeout, onTimeout })
+            Effect.suspend(() => {
+              const session = choose()
+              // A stream needs no wait, and so neither the fiber nor the deadline of one.
+              return Effect.flatMap(session?.openStream(visit) ?? Effect.succeedNone, (opened) =>
+                Option.isSome(opened)
+                  ? Effect.succeed(opened.value)
+                  : deadlines.limit(attempt(visit, session), { duration: poolGetTimeout, onTimeout })
+              )
+            })
           ),
         isAway: () => !routes.some(isRoutable),
         use: (session, { rank = 0 } = {}) =>

@@ -37,6 +37,8 @@ export class Session extends Context.Tag("nodepass/Session")<
      * The caller's scope owns the connection. When the peer does not take the launch, the connection is reset later.
      */
     readonly open: (visit: Signal.Visit) => Effect.Effect<Connection, SessionOver, Scope.Scope>
+    /** A stream for this visitor; `None` when `open` has to be used, which may wait. The caller's scope owns it. */
+    readonly openStream: (visit: Signal.Visit) => Effect.Effect<Option.Option<Connection>, never, Scope.Scope>
     /** Handles the peer's signals until the session is over. Run it once. */
     readonly run: Effect.Effect<never, SignalBus.SignalBusClosed>
     /** Replaces every idle pool connection, e.g. after the network changed. */
@@ -95,6 +97,7 @@ export const layer = (
       return Session.of({
         visitors: options.visitors,
         open: visitors.open,
+        openStream: visitors.openStream,
         run: bus.run(visitors.receive),
         flush: options.visitors === "local" ? pool.trim(0) : bus.send(new Signal.Flush()),
         abandon: visitors.abandon,
@@ -199,20 +202,22 @@ const makeVisitors = ({ streams: hasStreams = false, tracksVisitors = false, vis
           Effect.as(taken.connection)
         )
       )
+    const openStream = (visit: Signal.Visit): Effect.Effect<Option.Option<Connection>, never, Scope.Scope> =>
+      streams === undefined
+        ? Effect.succeedNone
+        : Effect.tap(streams.open(visit), (opened) => (Option.isSome(opened) ? launched("sent", visit) : Effect.void))
     const open = (visit: Signal.Visit): Effect.Effect<Connection, SessionOver, Scope.Scope> =>
       streams === undefined
         ? openPooled(visit)
         : Effect.flatMap(
-            streams.open(visit),
-            Option.match({
-              onNone: () => openPooled(visit),
-              onSome: (connection) => Effect.as(launched("sent", visit), connection)
-            })
+            openStream(visit),
+            Option.match({ onNone: () => openPooled(visit), onSome: (connection) => Effect.succeed(connection) })
           )
 
     return {
       receive,
       open,
+      openStream,
       abandon: Effect.suspend(() =>
         Effect.zipRight(
           streams?.abandon ?? Effect.void,

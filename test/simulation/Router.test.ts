@@ -39,6 +39,7 @@ const makeSession = (name: string, capacity: number, visitors: "local" | "remote
     let publish: (attached: boolean) => void = constVoid
     const session: Session["Type"] = {
       open: () => open,
+      openStream: () => Effect.succeedNone,
       run: never,
       flush: Effect.void,
       abandon: Effect.void,
