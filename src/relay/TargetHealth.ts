@@ -20,7 +20,7 @@ export interface Skipped {
   /** When it may be tried again, in milliseconds of the clock. */
   readonly due: number
   /** Why it failed the last time. */
-  readonly why: string
+  readonly why: TransportError
 }
 
 export interface TargetState {
@@ -48,12 +48,12 @@ export const available: Health = { _tag: "Available" }
 export const isReady = ({ health }: TargetState, now: number): boolean =>
   health._tag === "Available" || (health._tag === "Skipped" && health.due < now)
 
-/** Why the target cannot be used now, as far as is known: `undefined` while it is available, or due to be tried again. */
-export const troubleOf = ({ health }: TargetState, now: number): string | undefined =>
+/** The last failure of a target that cannot be used now, as far as is known; none while it is available, or due. */
+export const troubleOf = ({ health }: TargetState, now: number): Skipped | undefined =>
   health._tag === "Retrying"
-    ? health.skipped.why
+    ? { ...health.skipped, due: now + Duration.toMillis(maxSkip) }
     : health._tag === "Skipped" && health.due >= now
-      ? health.why
+      ? health
       : undefined
 
 export const begin = <State extends TargetState>(state: State): Attempt<State> => {
@@ -88,7 +88,7 @@ export const finish = (
       minimum: minSkip,
       maximum: maxSkip
     })
-    state.health = { _tag: "Skipped", failures, due: now + Duration.toMillis(skip), why: failure.left.message }
+    state.health = { _tag: "Skipped", failures, due: now + Duration.toMillis(skip), why: failure.left }
     if (health._tag !== "Available") return Effect.void
     const { message } = failure.left
     return annotate(Effect.logWarning(`target failed (${message}); skipping it for ${Duration.format(skip)}`))

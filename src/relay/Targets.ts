@@ -48,9 +48,19 @@ export class Targets extends Context.Tag("nodepass/Targets")<
      */
     readonly probe: Effect.Effect<void, never, Scope.Scope>
     /** Why no target can be used now, as far as visitors and probes of the last 30 s have shown. */
-    readonly trouble: Effect.Effect<Option.Option<string>>
+    readonly trouble: Effect.Effect<Option.Option<Trouble>>
+    /** Runs the effect whenever a visitor or a probe has shown something else, until the scope closes. */
+    readonly watch: (listener: Effect.Effect<void>) => Effect.Effect<void, never, Scope.Scope>
   }
 >() {}
+
+/** No target can be used. */
+export interface Trouble {
+  /** The last failure of each target. */
+  readonly failures: ReadonlyArray<TransportError>
+  /** Until one is to be tried again, unless its attempt fails before. */
+  readonly until: number
+}
 
 export interface Options {
   readonly targets: readonly [Address, ...ReadonlyArray<Address>]
@@ -82,24 +92,54 @@ export const layer = ({
       const connect: Connect = (target, within) => Effect.scoped(limited(transport.connect(target), target, within))
       const isSkipped = targets.length > 1 || check !== undefined
       const sole = { ...states[0] }
+      const listeners = new Set<Effect.Effect<void>>()
+      let shown: string | undefined
+      const trouble = Effect.map(Clock.currentTimeMillis, (now): Option.Option<Trouble> => {
+        const skipped = (isSkipped ? states : [sole]).flatMap((state) => TargetHealth.troubleOf(state, now) ?? [])
+        if (skipped.length < (isSkipped ? states.length : 1)) return Option.none()
+        return Option.some({
+          failures: skipped.map(({ why }) => why),
+          until: Math.min(...skipped.map(({ due }) => due))
+        })
+      })
+      const isAllWell = () =>
+        shown === undefined && (isSkipped ? states : [sole]).some(({ health }) => health._tag === "Available")
+      const notify = Effect.suspend(() => {
+        if (listeners.size === 0 || isAllWell()) return Effect.void
+        return Effect.flatMap(trouble, (now) => {
+          const before = shown
+          shown = Option.match(now, {
+            onNone: () => undefined,
+            onSome: ({ failures, until }) => `${Math.ceil(until / 1000)} ${failures.map(({ reason }) => reason).join()}`
+          })
+          return shown === before ? Effect.void : Effect.forEach(listeners, (listener) => listener, { discard: true })
+        })
+      })
       const dial: Targets["Type"]["dial"] = isSkipped
         ? makeDial(states, balance, limited)
         : (_, open, within) => Effect.onExit(limited(open(only), only, within), (exit) => note(sole, exit))
       return Targets.of({
         dial: (visitor, open, within) =>
-          rootSpan("Targets.dial", () => ({ visitor: String(visitor) }))(dial(visitor, open, within)),
+          rootSpan("Targets.dial", () => ({ visitor: String(visitor) }))(
+            Effect.ensuring(dial(visitor, open, within), notify)
+          ),
         probe:
           check === undefined
             ? Effect.void
-            : Effect.forEach(states, (state) => Effect.forkScoped(probeForever(state, check, connect)), {
+            : Effect.forEach(states, (state) => Effect.forkScoped(probeForever(state, check, connect, notify)), {
                 discard: true
               }),
-        trouble: Effect.map(Clock.currentTimeMillis, (now) => {
-          const reasons = (isSkipped ? states : [sole]).map((state) => TargetHealth.troubleOf(state, now))
-          return reasons.every((why) => why !== undefined)
-            ? Option.some(`no target answers: ${reasons.join("; ")}`)
-            : Option.none()
-        })
+        trouble,
+        watch: (listener) =>
+          Effect.acquireRelease(
+            Effect.sync(() => {
+              // Each has one of its own.
+              const own = Effect.suspend(() => listener)
+              listeners.add(own)
+              return own
+            }),
+            (own) => Effect.sync(() => listeners.delete(own))
+          )
       })
     })
   )
@@ -129,7 +169,7 @@ const note = (state: TargetHealth.TargetState, exit: Exit.Exit<unknown, Transpor
   }
   const failure = Cause.failureOrCause(exit.cause)
   if (Either.isRight(failure) || failure.left.reason === "Exhausted") return Effect.void
-  const why = failure.left.message
+  const why = failure.left
   return Effect.map(Clock.currentTimeMillis, (now) => {
     state.health = { _tag: "Skipped", failures: 1, due: now + Duration.toMillis(TargetHealth.maxSkip), why }
   })
@@ -236,9 +276,11 @@ const mix = (value: number): number => {
 }
 
 // `Schedule.fixed` runs again and again at one instant when a probe takes a fraction of a millisecond of simulated time.
-const probeForever = (state: Candidate, every: Duration.Duration, connect: Connect) =>
+const probeForever = (state: Candidate, every: Duration.Duration, connect: Connect, onResult: Effect.Effect<void>) =>
   Effect.forever(
-    Effect.flatMap(Effect.timed(probe(state, every, connect)), ([took]) => Effect.sleep(Duration.subtract(every, took)))
+    Effect.flatMap(Effect.timed(Effect.zipLeft(probe(state, every, connect), onResult)), ([took]) =>
+      Effect.sleep(Duration.subtract(every, took))
+    )
   )
 
 const probe = (state: Candidate, every: Duration.Duration, connect: Connect) =>

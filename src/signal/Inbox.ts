@@ -18,6 +18,7 @@ export type Delivered = Extract<
   | Signal.Launch
   | Signal.Refused
   | Signal.Silent
+  | Signal.Targets
   | Signal.Terms
   | Signal.Withdrawn
 >

@@ -12,8 +12,8 @@ import * as Signal from "../wire/Signal.js"
 /** A signal that stays in the outbox until the peer has acknowledged it. */
 export type Lasting = State | Signal.Launch | Notice
 
-/** The state of the pool: a newer signal of a kind replaces an older one. */
-export type State = Signal.Demand | Signal.Flush | Signal.Keep
+/** The state of the pool and of the targets: a newer signal of a kind replaces an older one. */
+export type State = Signal.Demand | Signal.Flush | Signal.Keep | Signal.Targets
 
 /** What becomes of a launch, or of a pool connection. It is sent behind the launches. */
 export type Notice = Signal.Carry | Signal.Silent | Signal.Withdrawn | Signal.Refused
@@ -243,7 +243,7 @@ interface Batch {
 }
 
 const livenessOrder = ["Ping", "Pong"] as const
-const stateOrder = ["Flush", "Demand", "Keep"] as const
+const stateOrder = ["Flush", "Demand", "Keep", "Targets"] as const
 
 const isState = (signal: Signal.Signal): signal is State => stateOrder.some((kind) => kind === signal._tag)
 

@@ -49,6 +49,9 @@ const sentences: Record<Reason, string> = {
   Unknown: "failed"
 }
 
+/** The reason in words; a name that is not a reason, from a later version, is left as it is. */
+export const sentenceOf = (reason: string): string => (Schema.is(Reason)(reason) ? sentences[reason] : reason)
+
 /** A socket operation failed. `address` is the remote address of a connection, or the address to listen on. */
 export class TransportError extends withoutStack(
   Schema.TaggedError<TransportError>()("TransportError", {

@@ -15,10 +15,12 @@ import * as Pool from "../pool/Pool.js"
 import type { DatagramRelay } from "../relay/DatagramRelay.js"
 import { Egress } from "../relay/Egress.js"
 import type { Relay } from "../relay/Relay.js"
+import type { Targets } from "../relay/Targets.js"
 import * as SignalBus from "../signal/SignalBus.js"
 import type { Settings } from "../transport/Settings.js"
 import type { Connection } from "../transport/Transport.js"
 import * as Signal from "../wire/Signal.js"
+import * as PeerTargets from "./PeerTargets.js"
 import * as SessionStreams from "./SessionStreams.js"
 import * as SilentLaunches from "./SilentLaunches.js"
 import type { Streams } from "./Streams.js"
@@ -51,8 +53,13 @@ export class Session extends Context.Tag("nodepass/Session")<
     readonly attach: (control: SignalBus.ControlConnection) => Effect.Effect<SignalBus.ControlLost>
     /** Whether the session has a control connection. */
     readonly isAttached: () => boolean
-    /** Calls the listener when the session gets or loses its control connection, until the returned function is called. */
-    readonly watch: (listener: (attached: boolean) => void) => () => void
+    /**
+     * Calls the listener when the session gets or loses its control connection, and when the other side reaches its targets
+     * no longer or again, until the returned function is called.
+     */
+    readonly watch: (listener: () => void) => () => void
+    /** Why the other side reaches no target; `None` when it does, as far as is known, and when the targets are of this side. */
+    readonly trouble: Effect.Effect<Option.Option<string>>
     /** The highest number of a peer's signal that was handled; `-1` before the first. */
     readonly received: () => number
     /** Round trip of the last ping; `None` before the first answer. */
@@ -81,14 +88,19 @@ export const layer = (
 ): Layer.Layer<
   Session,
   never,
-  DatagramRelay | Deadlines | Egress | EventBus | Pool.Pool | Relay | Settings | SignalBus.SignalBus | Streams
+  DatagramRelay | Deadlines | Egress | EventBus | Pool.Pool | Relay | Settings | SignalBus.SignalBus | Streams | Targets
 > =>
   Layer.scoped(
     Session,
     Effect.gen(function* () {
       const bus = yield* SignalBus.SignalBus
       const pool = yield* Pool.Pool
-      const visitors = yield* makeVisitors(options)
+      const listeners = new Set<() => void>()
+      const peerTargets = PeerTargets.make(() => {
+        for (const listener of listeners) listener()
+      })
+      const visitors = yield* makeVisitors(options, peerTargets)
+      if (options.visitors === "remote") yield* PeerTargets.report
       // A visitor that waits for a connection is free to go through another session.
       const unwatch = bus.watch((attached) => {
         if (!attached) pool.rejectWaiting()
@@ -104,7 +116,15 @@ export const layer = (
         stats: pool.stats,
         attach: bus.attach,
         isAttached: bus.isAttached,
-        watch: bus.watch,
+        watch: (listener) => {
+          const unwatch = bus.watch(listener)
+          listeners.add(listener)
+          return () => {
+            unwatch()
+            listeners.delete(listener)
+          }
+        },
+        trouble: peerTargets.trouble,
         received: bus.received,
         roundTrip: bus.roundTrip,
         probe: bus.probe,
@@ -117,7 +137,10 @@ export const layer = (
 // internal
 
 /** Launches in both directions: those of this side's visitors, and those that the peer sends. */
-const makeVisitors = ({ streams: hasStreams = false, tracksVisitors = false, visitors }: Options) =>
+const makeVisitors = (
+  { streams: hasStreams = false, tracksVisitors = false, visitors }: Options,
+  { onTargets }: PeerTargets.PeerTargets
+) =>
   Effect.gen(function* () {
     const bus = yield* SignalBus.SignalBus
     const egress = yield* Egress
@@ -186,6 +209,8 @@ const makeVisitors = ({ streams: hasStreams = false, tracksVisitors = false, vis
           return silent.onWithdrawn(signal)
         case "Refused":
           return silent.onRefused(signal)
+        case "Targets":
+          return visitors === "local" ? onTargets(signal) : Effect.void
         case "Terms":
           return Effect.logDebug("ignored terms from the peer: they are agreed on in the handshake")
       }

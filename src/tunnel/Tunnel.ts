@@ -1,6 +1,7 @@
 /**
  * One side of a tunnel: what the command runs and what hosts embed. Closing its scope stops it gracefully.
  */
+import * as Arr from "effect/Array"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -167,7 +168,7 @@ const make = (config: TunnelConfig) =>
     const { reportInterval } = yield* Settings
     const metrics = yield* TunnelMetrics.begin(config)
     const phase: Phase = { runner: undefined, isStopping: false }
-    const { figures, standing } = yield* makeFigures(phase)
+    const { figures, standing } = yield* makeFigures(config, phase)
 
     // Runs last, when the visitors that were allowed to finish have been counted.
     yield* Effect.addFinalizer(() => (phase.runner === undefined ? Effect.void : Effect.map(figures, metrics.end)))
@@ -213,7 +214,7 @@ interface Phase {
 }
 
 /** Reads the status and the figures of the tunnel. */
-const makeFigures = (phase: Phase) =>
+const makeFigures = (config: TunnelConfig, phase: Phase) =>
   Effect.gen(function* () {
     const router = yield* Router.Router
     const { traffic } = yield* Meter.Meter
@@ -229,7 +230,16 @@ const makeFigures = (phase: Phase) =>
       const sessions = yield* router.sessions
       const isServing = phase.runner?.role === "forward" || sessions.some(isAttached)
       const trouble = yield* targets.trouble
-      if (isServing && Option.isSome(trouble)) return { status: "waiting", reason: trouble.value } as const
+      if (isServing && Option.isSome(trouble)) {
+        const failures = trouble.value.failures.map(({ message }) => message)
+        return { status: "waiting", reason: `no target answers: ${failures.join("; ")}` } as const
+      }
+      const reaching = sessions.filter((session) => session.isAttached() && session.visitors === "local")
+      const troubles = Arr.getSomes(yield* Effect.forEach(reaching, ({ trouble }) => trouble))
+      if (troubles.length > 0 && troubles.length === reaching.length) {
+        const peer = config._tag === "Server" ? "client" : "server"
+        return { status: "waiting", reason: `the ${peer} reaches no target: ${troubles.join("; ")}` } as const
+      }
       return { status: isServing ? "serving" : "waiting", reason: Peers.explain(peers.list(), isServing) } as const
     })
     const figures = Effect.gen(function* () {

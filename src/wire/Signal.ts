@@ -35,6 +35,8 @@ export class Terms extends Schema.TaggedClass<Terms>()("Terms", {
   fingerprint: Schema.OptionFromSelf(Schema.String.pipe(Schema.pattern(fingerprint)))
 }) {}
 
+const words = /^[A-Za-z]{1,32}(?:,[A-Za-z]{1,32}){0,7}$/
+
 /** Connect the visitor on this pool connection to the target. */
 export class Launch extends Schema.TaggedClass<Launch>()("Launch", {
   protocol: Schema.Literal("tcp", "udp"),
@@ -80,6 +82,15 @@ export class Carry extends Schema.TaggedClass<Carry>()("Carry", {
   attempt: Schema.Int.pipe(Schema.between(1, 0xffff_ffff))
 }) {}
 
+/**
+ * Whether the sender reaches a target. `why`: the reasons of the last failures, as words of letters; `None` when it does.
+ * `millis`: how long that is so at most, unless another signal follows.
+ */
+export class Targets extends Schema.TaggedClass<Targets>()("Targets", {
+  why: Schema.OptionFromSelf(Schema.String.pipe(Schema.pattern(words))),
+  millis: Schema.Int.pipe(Schema.nonNegative())
+}) {}
+
 export class Ping extends Schema.TaggedClass<Ping>()("Ping", {}) {}
 
 export class Pong extends Schema.TaggedClass<Pong>()("Pong", {}) {}
@@ -106,6 +117,7 @@ export const Signal = Schema.Union(
   Withdrawn,
   Refused,
   Carry,
+  Targets,
   Ping,
   Pong,
   Ack,
@@ -143,6 +155,11 @@ export const toText = (signal: Signal): string => {
     case "Withdrawn":
     case "Refused":
       return `//${signal.id}#${kinds[signal._tag]}`
+    case "Targets":
+      return Option.match(signal.why, {
+        onNone: () => `#${kinds.Targets}`,
+        onSome: (why) => `?why=${why}&for=${signal.millis}#${kinds.Targets}`
+      })
     case "Unknown":
       return `#${signal.kind}`
     default:
@@ -219,6 +236,7 @@ const kinds = {
   Withdrawn: "w",
   Refused: "x",
   Carry: "c",
+  Targets: "t",
   Ping: "i",
   Pong: "o",
   Ack: "a",
@@ -252,6 +270,8 @@ const otherFrom = (text: string, path: string, kind: string): Either.Either<Sign
       return Either.map(idFrom(path), (id) => new Withdrawn({ id }))
     case kinds.Refused:
       return Either.map(idFrom(path), (id) => new Refused({ id }))
+    case kinds.Targets:
+      return targetsFrom(text)
     case kinds.Ping:
       return Either.right(new Ping())
     case kinds.Pong:
@@ -303,6 +323,14 @@ const decodeCount = Schema.decodeUnknownEither(Schema.NumberFromString.pipe(Sche
 
 const countFrom = (text: string): Either.Either<number, string> =>
   Either.mapLeft(decodeCount(parameter(text, "n")), () => "expected n=<whole number from 1>")
+
+const targetsFrom = (text: string): Either.Either<Signal, string> => {
+  const [why, millis] = [parameter(text, "why"), parameter(text, "for") ?? ""]
+  if (why === undefined) return Either.right(new Targets({ why: Option.none(), millis: 0 }))
+  return words.test(why) && /^\d{1,9}$/.test(millis)
+    ? Either.right(new Targets({ why: Option.some(why), millis: Number(millis) }))
+    : Either.left("expected why=<words> and for=<milliseconds>")
+}
 
 const launchesFrom = (
   text: string,

@@ -51,6 +51,7 @@ const makeSession = (name: string, capacity: number, visitors: "local" | "remote
         publish = listener
         return () => (publish = constVoid)
       },
+      trouble: Effect.succeedNone,
       received: () => -1,
       roundTrip: Effect.succeedNone,
       probe: () => never,

@@ -22,6 +22,10 @@ const signal: FastCheck.Arbitrary<Signal.Signal> = FastCheck.oneof(
   FastCheck.integer({ min: 1, max: 1e6 }).map((count) => new Signal.Demand({ count })),
   id.map((id) => new Signal.Withdrawn({ id })),
   id.map((id) => new Signal.Refused({ id })),
+  FastCheck.tuple(FastCheck.constantFrom("Refused", "TimedOut,Unreachable"), FastCheck.nat(100_000)).map(
+    ([why, millis]) => new Signal.Targets({ why: Option.some(why), millis })
+  ),
+  FastCheck.constant(new Signal.Targets({ why: Option.none(), millis: 0 })),
   FastCheck.record({ id, sent: FastCheck.boolean() }).map((fields) => new Signal.Silent(fields)),
   FastCheck.record({
     max: FastCheck.integer({ min: 1, max: 65535 }),
