@@ -176,6 +176,7 @@ export class Multiplexer {
     if (stream.isOver) return connection.reset()
     stream.connection = connection
     stream.readable = true
+    stream.isBroken = false
     connection.setOwner(stream)
     if (stream.pending.size > 0 || stream.into === "Ended") this.pump.drain(stream)
     this.pump.pump(stream)

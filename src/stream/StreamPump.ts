@@ -34,8 +34,11 @@ export class StreamPump implements Pumps {
   pump(stream: VisitorStream) {
     for (let round = 0; stream.out === "Open" && stream.readable && !stream.isParked; round++) {
       const { carrier, connection } = stream
-      if (connection === undefined || stream.credit <= 0) return
+      if (connection === undefined) return
       const isBulk = stream.recentBytes >= bulkBytes
+      const hasCredit = stream.credit > 0
+      if (stream.isBroken && !(hasCredit && carrier.hasRoom(isBulk))) return this.broken(stream)
+      if (!hasCredit) return
       if (!carrier.hasRoom(isBulk)) {
         stream.isParked = true
         return carrier.park(stream, isBulk)
@@ -87,7 +90,13 @@ export class StreamPump implements Pumps {
   look(stream: VisitorStream) {
     if (stream.connection !== undefined && stream.connection.read(probe, 0, probe.length) < nothing) this.broken(stream)
   }
-  broken(stream: VisitorStream) {
+  failed(stream: VisitorStream) {
+    stream.isBroken = true
+    stream.readable = true
+    if (stream.out !== "Open" || stream.isParked) this.broken(stream)
+    else this.pump(stream)
+  }
+  private broken(stream: VisitorStream) {
     this.table.reset(stream, StreamFrame.resets.broken)
   }
 

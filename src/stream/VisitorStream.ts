@@ -45,6 +45,8 @@ export class VisitorStream implements NonBlocking.Owner {
   credit = firstWindow
   readable = true
   isParked = false
+  /** Its connection was reset or failed, which a read will say. */
+  isBroken = false
   /** It is in the list of streams that go on in the next turn. */
   isAgain = false
   sentBytes = 0
@@ -77,7 +79,7 @@ export class VisitorStream implements NonBlocking.Owner {
 
   ready(readable: boolean, writable: boolean, isBroken = false) {
     if (this.isOver) return
-    if (isBroken) return this.pumps.broken(this)
+    if (isBroken) return this.pumps.failed(this)
     if (readable) {
       this.readable = true
       if (this.out === "Ended") this.pumps.look(this)
@@ -93,8 +95,8 @@ export interface Pumps {
   readonly pump: (stream: VisitorStream) => void
   /** The stream's connection has ended in our direction: it may have been reset since. */
   readonly look: (stream: VisitorStream) => void
-  /** The stream's connection was reset, or failed. */
-  readonly broken: (stream: VisitorStream) => void
+  /** The stream's connection was reset, or failed: what came before is still passed on, unless that has to wait. */
+  readonly failed: (stream: VisitorStream) => void
   /** From what the stream's connection has not taken, to that connection. */
   readonly drain: (stream: VisitorStream) => void
 }

@@ -3,6 +3,7 @@ import * as FastCheck from "effect/FastCheck"
 import { maxCarriers } from "../../src/stream/Multiplexer.js"
 import * as StreamFrame from "../../src/stream/StreamFrame.js"
 import { firstWindow, maxWindow } from "../../src/stream/VisitorStream.js"
+import { maxGrownBytes } from "../../src/stream/StreamPump.js"
 import { runs } from "../Runs.js"
 import { it } from "../Simulated.js"
 import { encode, Forger, type Frame, number, Wire } from "./streams/Forger.js"
@@ -155,8 +156,11 @@ describe("HostileStreams", () => {
     wire.send(StreamFrame.encodeAttach({ carrier: 1, attempt: 1, received: 0 }))
     forger.multiplexer.attach(1, 1, wire)
     let most = 0
-    for (let id = 1; !wire.isOver && id < 2_000_000; id += 10_000) {
-      wire.send(encode(...Array.from({ length: 10_000 }, (_, at) => open(id + at))))
+    const opens = encode(...Array.from({ length: 50_000 }, () => open(0)))
+    const view = new DataView(opens.buffer)
+    for (let id = 1; !wire.isOver && id < 2_000_000;) {
+      for (let at = 0; at < opens.length; at += StreamFrame.headerBytes) view.setUint32(at + 4, id++)
+      wire.send(opens)
       forger.turn()
       assert.isAtMost(forger.multiplexer.counts().streams, 100)
       most = Math.max(most, forger.keptBytes())
@@ -237,5 +241,93 @@ describe("HostileStreams", () => {
     }
     assert.isBelow(opened, 10_000)
     assert.isAtMost(forger.keptBytes(), 4 * 1024 * 1024)
+  })
+
+  it("all windows together grow by 64 MiB at most", () => {
+    const forger = new Forger({ visitors: "remote" })
+    forger.takes = "All"
+    const wire = forger.attach(1)
+    for (let id = 1; id <= 90; id++) {
+      wire.send(encode(open(id)))
+      // What the first window allows, then what its credit allows.
+      for (let window = firstWindow; window <= maxWindow / 2; window *= 2) wire.send(encode(...flood(id, window / 2)))
+    }
+    assert.deepStrictEqual(forger.failures, [])
+    const { grownBytes } = forger.multiplexer.counts()
+    assert.isAtMost(grownBytes, maxGrownBytes)
+    assert.isAbove(grownBytes, maxGrownBytes - maxWindow)
+    forger.multiplexer.resetAll()
+    assert.strictEqual(forger.multiplexer.counts().grownBytes, 0)
+  })
+
+  it("a carrier may be attached while another is read", () => {
+    let opened = 0
+    const forger = new Forger({
+      visitors: "remote",
+      opened: (stream) => {
+        stream.listener = forger.listener
+        if (++opened > 1) return
+        const wire = new Wire()
+        wire.send(StreamFrame.encodeAttach({ carrier: 2, attempt: 1, received: 0 }))
+        wire.send(encode(open(7), open(8), open(9)))
+        forger.multiplexer.attach(2, 1, wire)
+      }
+    })
+    forger.attach(1).send(encode(open(1), open(2), open(3)))
+    forger.turn()
+    assert.deepStrictEqual(forger.failures, [])
+    assert.strictEqual(opened, 6)
+  })
+
+  it("a listener may end the carrier whose frames are read, and nothing more is read of it", () => {
+    const forger = new Forger({
+      visitors: "remote",
+      opened: (stream) => forger.multiplexer.endCarrier(stream.carrier, StreamFrame.resets.stopped)
+    })
+    forger.attach(1).send(encode(open(1), open(2), data(2, 5)))
+    forger.turn()
+    assert.deepInclude(forger.multiplexer.counts(), { opened: 1, streams: 0, pendingBytes: 0 })
+    assert.deepStrictEqual(forger.failures, [])
+  })
+
+  it.each(["credit", "room", "the answer to a move"])(
+    "a visitor's reset is noticed while its stream waits for %s",
+    (what) => {
+      const takePooled = what === "the answer to a move" ? { moveAfterBytes: 1 } : { moveAfterBytes: Infinity }
+      const forger = new Forger({ visitors: "local", ...takePooled })
+      const wire = forger.attach(1)
+      wire.room = 0
+      const visitors = what === "room" ? 40 : 1
+      for (let count = 0; count < visitors; count++) forger.visit(2 * firstWindow)
+      forger.turn()
+      assert.strictEqual(forger.multiplexer.counts().streams, visitors)
+      for (const connection of forger.connections) connection.break()
+      assert.strictEqual(forger.multiplexer.counts().streams, 0)
+      assert.deepStrictEqual(
+        forger.results,
+        Array.from({ length: visitors }, () => ({ _tag: "Reset", by: "us", code: StreamFrame.resets.broken }))
+      )
+    }
+  )
+
+  it("a silent stream is reset once the limit has passed", () => {
+    const forger = new Forger({ visitors: "local", idleMillis: 1000 })
+    forger.attach(1)
+    forger.visit(0)
+    forger.sweep()
+    forger.sweep(500)
+    assert.deepStrictEqual(forger.results, [])
+    forger.sweep(700)
+    assert.deepStrictEqual(forger.results, [{ _tag: "Reset", by: "us", code: StreamFrame.resets.idle }])
+  })
+
+  it("a visitor beyond the most streams is refused, and its connection is the caller's", () => {
+    const forger = new Forger({ visitors: "local", maxStreams: 2 })
+    assert.isUndefined(forger.visit(0), "no carrier")
+    forger.attach(1)
+    assert.isDefined(forger.visit(0))
+    assert.isDefined(forger.visit(0))
+    assert.isUndefined(forger.visit(0))
+    assert.isFalse(forger.connections.at(-1)?.isOver)
   })
 })

@@ -44,6 +44,8 @@ export class KernelSocket {
   readable = true
   /** The peer has half-closed, or the connection is over. The poller does not report that again. */
   hungUp = false
+  /** The poller has reported an error, which the next call that is not satisfied before tells. */
+  failed = false
   /** The end of the peer was read. */
   ended = false
   /** Our side is half-closed. */
@@ -77,6 +79,7 @@ export class KernelSocket {
   }
   handle(state: Parameters<OnReady>[0]) {
     this.hungUp ||= state.hungUp
+    this.failed ||= state.failed
     if (state.readable) {
       this.readable = true
       this.onReadable?.()

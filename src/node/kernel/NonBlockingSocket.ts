@@ -18,7 +18,7 @@ export class NonBlockingSocket implements NonBlocking.Connection {
 
   setOwner(owner: NonBlocking.Owner) {
     const { socket } = this
-    socket.onReadable = () => owner.ready(true, false)
+    socket.onReadable = () => owner.ready(true, false, socket.failed)
     socket.onWritable = () => {
       if (this.isShuttingDown) this.shutdown()
       owner.ready(false, true)

@@ -22,11 +22,12 @@ export interface Poller {
   readonly forget: (fd: number) => void
 }
 
-/** `hungUp`: the peer has half-closed, or the connection has an error or is over. */
+/** `hungUp`: the peer has half-closed, or the connection has an error or is over. `failed`: it has an error. */
 export type OnReady = (state: {
   readonly readable: boolean
   readonly writable: boolean
   readonly hungUp: boolean
+  readonly failed: boolean
 }) => void
 
 /** One for the process: each takes a thread of Node's pool. */
@@ -124,6 +125,7 @@ const stateOf = (flags: number) => {
   const hungUp = (flags & (epoll.error | epoll.hangUp | epoll.halfClosed)) !== 0
   return {
     hungUp,
+    failed: (flags & epoll.error) !== 0,
     readable: hungUp || (flags & epoll.in) !== 0,
     writable: (flags & (epoll.error | epoll.hangUp | epoll.out)) !== 0
   }

@@ -5,7 +5,7 @@
 import { Multiplexer, type Options } from "../../../src/stream/Multiplexer.js"
 import * as StreamFrame from "../../../src/stream/StreamFrame.js"
 import type { Listener, Result, VisitorStream } from "../../../src/stream/VisitorStream.js"
-import { type Connection, nothing, type Owner } from "../../../src/transport/NonBlocking.js"
+import { broken, type Connection, nothing, type Owner } from "../../../src/transport/NonBlocking.js"
 
 export interface Frame {
   readonly type: number
@@ -36,10 +36,10 @@ export class Wire implements Connection {
   private owner: Owner | undefined
   /** Bytes that it still takes. */
   room = Infinity
-  written: Array<Uint8Array> = []
   writtenBytes = 0
   isOver = false
   isEcho = false
+  private isBroken = false
 
   /** The test has sent these bytes. */
   send(bytes: Uint8Array) {
@@ -49,7 +49,7 @@ export class Wire implements Connection {
   read(bytes: Uint8Array, at: number, size: number): number {
     this.use()
     const first = this.arrived[0]
-    if (first === undefined) return nothing
+    if (first === undefined) return this.isBroken ? broken : nothing
     const count = Math.min(size, first.length)
     bytes.set(first.subarray(0, count), at)
     if (count === first.length) this.arrived.shift()
@@ -62,8 +62,12 @@ export class Wire implements Connection {
     this.room -= count
     this.writtenBytes += count
     if (this.isEcho) this.arrived.push(bytes.slice(at, at + count))
-    else this.written.push(bytes.slice(at, at + count))
     return count
+  }
+  /** The test resets it. */
+  break() {
+    this.isBroken = true
+    if (!this.isOver) this.owner?.ready(true, true, true)
   }
   /** Lets the owner read what was echoed. */
   tell() {
