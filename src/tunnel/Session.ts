@@ -10,6 +10,7 @@ import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import type { Deadlines } from "../core/Deadlines.js"
 import { EventBus } from "../core/EventBus.js"
+import type { Refusals } from "../core/Refusals.js"
 import { type PoolClosed, PeerAway } from "../pool/IdleConnections.js"
 import * as Pool from "../pool/Pool.js"
 import type { DatagramRelay } from "../relay/DatagramRelay.js"
@@ -88,7 +89,17 @@ export const layer = (
 ): Layer.Layer<
   Session,
   never,
-  DatagramRelay | Deadlines | Egress | EventBus | Pool.Pool | Relay | Settings | SignalBus.SignalBus | Streams | Targets
+  | DatagramRelay
+  | Deadlines
+  | Egress
+  | EventBus
+  | Pool.Pool
+  | Refusals
+  | Relay
+  | Settings
+  | SignalBus.SignalBus
+  | Streams
+  | Targets
 > =>
   Layer.scoped(
     Session,
@@ -210,7 +221,9 @@ const makeVisitors = (
         case "Refused":
           return silent.onRefused(signal)
         case "Targets":
-          return visitors === "local" ? onTargets(signal) : Effect.void
+          return visitors === "local"
+            ? onTargets(signal)
+            : Effect.logWarning("ignored the state of the peer's targets: in this tunnel the targets are of this side")
         case "Terms":
           return Effect.logDebug("ignored terms from the peer: they are agreed on in the handshake")
       }

@@ -8,13 +8,23 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import { Deadlines } from "../core/Deadlines.js"
+import { Refusals } from "../core/Refusals.js"
+import { withoutStack } from "../core/WithoutStack.js"
 import { DatagramRelay } from "../relay/DatagramRelay.js"
 import { Relay } from "../relay/Relay.js"
 import { SignalBus } from "../signal/SignalBus.js"
 import type { Connection } from "../transport/Transport.js"
 import * as Signal from "../wire/Signal.js"
+
+/** A visitor was reset, because its pool connection carried nothing and not all that it had sent was kept. */
+export class VisitorLost extends withoutStack(Schema.TaggedError<VisitorLost>()("VisitorLost", {})) {
+  override get message(): string {
+    return "a pool connection carried nothing: its visitor was reset, since not all that it had sent was kept"
+  }
+}
 
 export interface SilentLaunches {
   /** The pool connection of this launch is in use until the scope closes. */
@@ -43,9 +53,10 @@ export interface Options {
 
 export const make = ({
   flush
-}: Options): Effect.Effect<SilentLaunches, never, DatagramRelay | Deadlines | Relay | SignalBus> =>
+}: Options): Effect.Effect<SilentLaunches, never, DatagramRelay | Deadlines | Refusals | Relay | SignalBus> =>
   Effect.gen(function* () {
     const bus = yield* SignalBus
+    const refusals = yield* Refusals
     const deadlines = yield* Deadlines
     const relays = { tcp: yield* Relay, udp: yield* DatagramRelay }
     const launches = new Map<Signal.ConnectionId, Launch>()
@@ -100,18 +111,19 @@ export const make = ({
           const launch = launches.get(id)
           if (launch === undefined) return Effect.void
           const { connection, relay } = launch
+          const details = { peer: String(connection.remote) }
           return Effect.flatMap(relay.undo(connection), (undone) =>
-            Effect.zipRight(
-              undone ? flush : connection.reset,
-              Effect.annotateLogs(
-                Effect.logInfo(
-                  undone
-                    ? "a pool connection carried nothing: launching its visitor on another one, and replacing the idle ones"
-                    : "a pool connection carried nothing: its visitor was reset"
-                ),
-                { peer: String(connection.remote) }
-              )
-            )
+            undone
+              ? Effect.zipRight(
+                  flush,
+                  Effect.annotateLogs(
+                    Effect.logInfo(
+                      "a pool connection carried nothing: launching its visitor on another one, and replacing the idle ones"
+                    ),
+                    details
+                  )
+                )
+              : Effect.zipRight(connection.reset, refusals.count("launch", new VisitorLost(), { details }))
           )
         }),
       withdraw,

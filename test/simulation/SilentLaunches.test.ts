@@ -34,12 +34,16 @@ const open = ({ network, start }: SmallWorld.World, receiver: "server" | "client
       mode: receiver === "server" ? "receive" : "send",
       targets: [receiver === "server" ? visitors : target]
     })
-    yield* start("client", { ...clientConfig, min: 3, targets: [receiver === "client" ? visitors : target] })
+    const client = yield* start("client", {
+      ...clientConfig,
+      min: 3,
+      targets: [receiver === "client" ? visitors : target]
+    })
     yield* server.ready
     yield* Effect.sleep("5 seconds")
     const first = { seen: false }
     const lose = network.swallow("server", "client", { where: () => first.seen || !(first.seen = true) })
-    return { lose, visitors }
+    return { lose, tunnels: { server, client }, visitors }
   })
 
 /** One visit to a target of its own; what the visitor got, in how many round trips, and what each connection of the target got. */
@@ -213,4 +217,27 @@ describe("a launch whose pool connection died in silence", () => {
     assert.strictEqual(got, "Reset")
     assert.isAtMost(seconds, 5)
   })
+
+  it.each(["server", "client"] as const)(
+    "that has lost more than is kept of its visitor resets it, and is counted: visitors at the %s",
+    (receiver) => {
+      const [got, refused] = SmallWorld.run({ link: { latency: Duration.millis(20) } }, (world) =>
+        Effect.gen(function* () {
+          const host = yield* Effect.provide(Transport, world.network.host("target"))
+          yield* Effect.forkScoped(serve(yield* host.listen(target), ({ read }) => Effect.ignore(read)))
+          const { lose, tunnels, visitors } = yield* open(world, receiver)
+          yield* lose
+          const connection = yield* world.connect("visitor", visitors)
+          yield* Effect.forkScoped(Effect.ignore(connection.write(new Uint8Array(20_000))))
+          const got = yield* Effect.timeoutTo(Effect.flip(connection.read), {
+            duration: "1 minute",
+            onSuccess: ({ reason }) => reason,
+            onTimeout: () => "hung"
+          })
+          return [got, (yield* tunnels[receiver].checkpoint).refused["launch"]] as const
+        }).pipe(Effect.scoped)
+      )
+      assert.deepStrictEqual([got, refused], ["Reset", 1])
+    }
+  )
 })
