@@ -1,12 +1,29 @@
 import { randomInt } from "node:crypto"
 import { availableParallelism } from "node:os"
 import { defineConfig } from "vitest/config"
+import { BaseSequencer, type TestSpecification } from "vitest/node"
 import { timeLimitMillis } from "./test/Runs.js"
 
 const cores = availableParallelism()
 
+/** The files that take longest, so that no core is without work at the end. Others follow by size, as by default. */
+const longest = ["Page", "MasterServer", "Faults", "MasterCrowd", "Limits", "Memory", "TunnelPort", "Failover"]
+
+class LongestFirst extends BaseSequencer {
+  override async sort(files: Array<TestSpecification>) {
+    const rank = ({ moduleId }: TestSpecification) => {
+      const at = longest.findIndex((name) => moduleId.endsWith(`/${name}.test.ts`))
+      return at === -1 ? longest.length : at
+    }
+    // oxlint-disable-next-line unicorn/no-array-sort -- not the method of an array
+    const sorted = await super.sort(files)
+    return sorted.toSorted((one, other) => rank(one) - rank(other))
+  }
+}
+
 export default defineConfig({
   test: {
+    sequence: { sequencer: LongestFirst },
     setupFiles: ["test/setup.ts"],
     env: { NODEPASS_SEED: process.env["NODEPASS_SEED"] ?? String(randomInt(2 ** 31)) },
     // Only a hang takes so long.
