@@ -66,7 +66,8 @@ export const make = ({ serve: connectToTarget, visitors }: Options) =>
     /** A connection that was a carrier last. */
     let peer: Pick<Connection, "local" | "remote"> | undefined
 
-    const unconfirmed = makeUnconfirmed(yield* Effect.clock, poolGetTimeout)
+    const clock = yield* Effect.clock
+    const unconfirmed = makeUnconfirmed(clock, poolGetTimeout)
 
     const release = (number: number) => {
       holders.get(number)?.()
@@ -103,6 +104,13 @@ export const make = ({ serve: connectToTarget, visitors }: Options) =>
       })
     }
 
+    /** Whether a carrier is attached, or is between two connections, which takes some round trips. */
+    const isUsable = () =>
+      multiplexer.isAttached() ||
+      [...multiplexer.carriers.values()].some(
+        (carrier) => carrier.attempt > 0 && isRecent(detached.get(carrier), clock.unsafeCurrentTimeMillis())
+      )
+
     // Streams
 
     const connect = (open: (connection: StreamConnection) => VisitorStream | undefined) =>
@@ -125,7 +133,7 @@ export const make = ({ serve: connectToTarget, visitors }: Options) =>
         (connection) => Effect.sync(() => Option.map(connection, (opened) => opened.resetNow()))
       )
     const open: SessionStreams["open"] = (visit) =>
-      bus.isAttached() && multiplexer.isAttached()
+      bus.isAttached() && isUsable()
         ? connect((connection) => {
             const stream = multiplexer.open(connection.carrierEnd, Frame.fromText(Signal.visitText(visit)), listener)
             if (stream !== undefined) unconfirmed.add(stream)
@@ -300,6 +308,10 @@ const refusalTime = Duration.seconds(2)
 const steadyMillis = 50
 const shortestPauseMillis = 2
 const longestPauseMillis = 1000
+
+/** A carrier that has been without a connection for longer than this gets no new stream. */
+const betweenMillis = 1000
+const isRecent = (since: number | undefined, now: number): boolean => since === undefined || now - since < betweenMillis
 
 /** Streams have no pool connection. */
 const noId = Signal.ConnectionId.make("00000000")

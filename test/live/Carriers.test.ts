@@ -9,49 +9,51 @@ beforeAll(() => {
 })
 afterAll(() => world.close())
 
-/** A proxy in front of the tunnel port that can cut every pool connection. */
-const middle = () => {
-  const pooled = new Set<() => void>()
+/** A proxy in front of the tunnel port that can cut every pool connection, or every connection. */
+const middle = (what: "pool" | "all") => {
+  const cuts = new Set<() => void>()
   let came: () => void = () => undefined
   const through = async (tunnelPort: number) => {
     const { port } = await world.listen((client) => {
       const server = Net.connect({ port: tunnelPort, host: "127.0.0.1", allowHalfOpen: true, noDelay: true })
       const cut = () => {
-        pooled.delete(cut)
+        cuts.delete(cut)
         client.resetAndDestroy()
         server.resetAndDestroy()
       }
       client.once("data", (first: Buffer) => {
-        if (first.toString("latin1").startsWith("//pool")) {
-          pooled.add(cut)
+        if (what === "all" || first.toString("latin1").startsWith("//pool")) {
+          cuts.add(cut)
           came()
         }
         server.write(first)
         client.pipe(server).pipe(client)
       })
-      for (const socket of [client, server]) socket.on("error", cut).on("close", () => pooled.delete(cut))
+      for (const socket of [client, server]) socket.on("error", cut).on("close", () => cuts.delete(cut))
     })
     return port
   }
   return {
     through,
-    /** Cuts the pool connections that there are; waits for one if there is none. */
+    /** Cuts the connections that there are; waits for one if there is none. */
     cut: async () => {
-      while (pooled.size === 0) await new Promise<void>((resolve) => (came = resolve))
-      for (const cut of pooled) cut()
+      while (cuts.size === 0) await new Promise<void>((resolve) => (came = resolve))
+      for (const cut of cuts) cut()
     }
   }
 }
 
-describe("a cut of every pool connection", () => {
+describe("a cut", () => {
   it.each([
-    ["server", ""],
-    ["client", "&tls=1"]
+    ["pool", "server", ""],
+    ["pool", "client", "&tls=1"],
+    ["all", "server", ""]
   ] as const)(
-    "interrupts no visitor on a carrier, who loses no byte, visitors at the %s%s",
-    async (receiver, serverQuery) => {
+    "of connections (%s) leaves a visitor on a carrier all its bytes, visitors at the %s%s",
+    async (...given) => {
+      const [what, receiver, serverQuery] = given
       const { port: target } = await world.listen(echoing)
-      const { cut, through } = middle()
+      const { cut, through } = middle(what)
       const { client, port, server } = await tunnel(world, {
         target,
         receiver,
@@ -82,13 +84,14 @@ describe("a cut of every pool connection", () => {
         }
       }
       const visitor = await survivor()
-      for (let round = 0; round < 10; round++) {
+      for (let round = 0; round < (what === "all" ? 3 : 10); round++) {
         const cutting = cut()
         // Too little in a second for a connection of its own.
         await echo(visitor, Buffer.alloc(4096, `round ${round} `))
         await cutting
       }
-      for (const { log } of [server, client]) assert.notMatch(log(), /connection lost|client lost/)
+      for (const { log } of what === "all" ? [] : [server, client])
+        assert.notMatch(log(), /connection lost|client lost/)
     }
   )
 })
