@@ -1,4 +1,4 @@
-import { assert, describe, it } from "@effect/vitest"
+import { assert, beforeAll, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -14,6 +14,7 @@ import * as KernelTransport from "../../src/node/kernel/KernelTransport.js"
 import * as NodeHosts from "../../src/node/socket/NodeHosts.js"
 import * as NodeTransport from "../../src/node/socket/NodeTransport.js"
 import { type Connection, Transport, type TransportError } from "../../src/transport/Transport.js"
+import { pause } from "./command/Nodepass.js"
 import * as LiveCertificates from "./LiveCertificates.js"
 import { overTls, tlsSuite } from "../compliance/Tls.js"
 import * as Datagrams from "../compliance/Datagrams.js"
@@ -21,6 +22,11 @@ import { suite, type World } from "../compliance/Transport.js"
 
 const handles = () => process.getActiveResourcesInfo().filter((name) => /^(TCP|UDP)/.test(name)).length
 const descriptors = () => (process.platform === "linux" ? readdirSync("/proc/self/fd").length : 0)
+
+// Those of test files before this one close in their own time.
+beforeAll(async () => {
+  while (handles() > 0) await pause()
+})
 
 /** Node removes a closed handle after the immediates of the turn that closed it. */
 const turn = Effect.async<void>((resume) => {
