@@ -4,7 +4,10 @@
  */
 import type * as NonBlocking from "../transport/NonBlocking.js"
 import { broken, nothing } from "../transport/NonBlocking.js"
+import { AttachExchange } from "./AttachExchange.js"
+import { CarrierWatch } from "./CarrierWatch.js"
 import * as FrameReader from "./FrameReader.js"
+import { ParkedStreams } from "./ParkedStreams.js"
 import { SendBuffer } from "./SendBuffer.js"
 import * as StreamFrame from "./StreamFrame.js"
 
@@ -65,26 +68,14 @@ export class Carrier<S> implements NonBlocking.Owner {
   private isDue = false
   /** Behind the last frame that the other side has to acknowledge, which is every frame but `ack`. */
   private awaited = 0
-  /** Streams that wait for room, those with little traffic first. */
-  private readonly parked = new Set<S>()
-  private readonly parkedBulk = new Set<S>()
-  /** The `attach` frames of the present connection: what was not written of ours, and what has come of theirs. */
-  private greeting: Uint8Array = noBytes
-  private readonly heard = new Uint8Array(StreamFrame.attachBytes)
-  private heardBytes = 0
-  /** Since when the other side has to acknowledge something and nothing has come of it, and how much had come then. */
-  private silentSince: number | undefined
-  private silentFrom = 0
-  /** Since when nothing has come at all, and how much had come then. */
-  private quietSince: number | undefined
-  private quietFrom = 0
-  /** Since when it has acknowledged nothing, and up to where it had. */
-  private deafSince = 0
-  private deafFrom = 0
+  private readonly parked: ParkedStreams<S>
+  private readonly attaching = new AttachExchange()
+  private readonly watch = new CarrierWatch()
 
   constructor(number: number, events: Events<S>) {
     this.number = number
     this.events = events
+    this.parked = new ParkedStreams<S>({ hasRoom: (isBulk) => this.hasRoom(isBulk), unparked: events.unparked })
     this.reader = new FrameReader.FrameReader({
       data: (stream, bytes, at, size) => {
         if (this.state === "Over") return isOver
@@ -152,27 +143,15 @@ export class Carrier<S> implements NonBlocking.Owner {
   }
   /** The stream waits for room. */
   park(stream: S, isBulk: boolean) {
-    const list = isBulk ? this.parkedBulk : this.parked
-    list.add(stream)
+    this.parked.add(stream, isBulk)
   }
   parkedStreams() {
-    return this.parked.size + this.parkedBulk.size
+    return this.parked.count()
   }
   /** The stream is over. */
   leave(stream: S) {
     this.streams--
-    this.parked.delete(stream)
-    this.parkedBulk.delete(stream)
-  }
-  private unpark() {
-    while (this.parked.size > 0 && this.hasRoom(false)) this.unparkFirst(this.parked)
-    while (this.parkedBulk.size > 0 && this.hasRoom(true)) this.unparkFirst(this.parkedBulk)
-  }
-  private unparkFirst(list: Set<S>) {
-    for (const stream of list) {
-      list.delete(stream)
-      return this.events.unparked(stream)
-    }
+    this.parked.remove(stream)
   }
   /** The lower, the sooner a new stream is served. */
   load() {
@@ -194,10 +173,8 @@ export class Carrier<S> implements NonBlocking.Owner {
     this.connection = connection
     this.attempt = attempt
     this.state = "Greeting"
-    this.greeting = StreamFrame.encodeAttach({ carrier: this.number, attempt, received: this.received })
-    this.heardBytes = 0
-    this.silentSince = undefined
-    this.quietSince = undefined
+    this.attaching.begin({ carrier: this.number, attempt, received: this.received })
+    this.watch.begin()
     connection.setOwner(this)
     // Not at once: this may be called while another carrier is read.
     this.readAgain()
@@ -235,7 +212,6 @@ export class Carrier<S> implements NonBlocking.Owner {
     this.connection?.reset()
     this.connection = undefined
     this.parked.clear()
-    this.parkedBulk.clear()
     this.buffer.free()
   }
   private fail(problem: string) {
@@ -247,19 +223,14 @@ export class Carrier<S> implements NonBlocking.Owner {
   /** Writes what the connection takes: all frames of a turn at once. */
   flush() {
     this.isDirty = false
-    const { buffer, connection } = this
-    if (connection === undefined || !this.flushGreeting(connection) || this.state !== "Attached") return
-    this.acknowledge()
-    const left = buffer.flush(connection)
+    const { connection } = this
+    if (connection === undefined) return
+    const left = this.attaching.flush(connection)
     if (left === broken) return this.lose()
-    this.unpark()
-  }
-  private flushGreeting(connection: NonBlocking.Connection): boolean {
-    if (this.greeting.length === 0) return true
-    const taken = connection.write(this.greeting, 0, this.greeting.length)
-    if (taken < 0) this.lose()
-    else this.greeting = this.greeting.subarray(taken)
-    return taken >= 0 && this.greeting.length === 0
+    if (left > 0 || this.state !== "Attached") return
+    this.acknowledge()
+    if (this.buffer.flush(connection) === broken) return this.lose()
+    this.parked.release()
   }
   /** Adds an `ack` frame: for much that was received, for less along with other frames, for the rest after a while. */
   private acknowledge() {
@@ -296,11 +267,8 @@ export class Carrier<S> implements NonBlocking.Owner {
   private readFrames(count: number): string | undefined {
     let from = 0
     if (this.state === "Greeting") {
-      const size = Math.min(count, this.heard.length - this.heardBytes)
-      this.heard.set(received.subarray(0, size), this.heardBytes)
-      this.heardBytes += size
-      from = size
-      if (this.heardBytes < this.heard.length) return undefined
+      from = this.attaching.hear(received, count)
+      if (!this.attaching.isHeard()) return undefined
       const problem = this.greet()
       if (problem !== undefined) return problem
     }
@@ -311,7 +279,7 @@ export class Carrier<S> implements NonBlocking.Owner {
   }
   /** The other side's `attach` frame has come. */
   private greet(): string | undefined {
-    const heard = StreamFrame.decodeAttach(this.heard)
+    const heard = this.attaching.heard()
     if (heard === undefined || heard.carrier !== this.number || heard.attempt !== this.attempt) {
       return "another frame where an attach frame was expected"
     }
@@ -319,7 +287,7 @@ export class Carrier<S> implements NonBlocking.Owner {
     const offset = StreamFrame.nextTo(this.buffer.acknowledged, heard.received)
     if (!this.buffer.rewind(offset)) return `an attach frame with the offset ${offset}`
     this.state = "Attached"
-    this.silentSince = undefined
+    this.watch.begin()
     // Our frame has told them.
     this.told = this.received
     this.owes = false
@@ -331,7 +299,7 @@ export class Carrier<S> implements NonBlocking.Owner {
     if (type === StreamFrame.types.ack) {
       const offset = StreamFrame.nextTo(this.buffer.acknowledged, StreamFrame.getUint48(view, at))
       if (!this.buffer.acknowledge(offset)) return `an ack frame with the offset ${offset}`
-      this.unpark()
+      this.parked.release()
       return undefined
     }
     this.owes = true
@@ -347,11 +315,8 @@ export class Carrier<S> implements NonBlocking.Owner {
   // Periodic work
 
   /**
-   * Acknowledges what was received a while ago. Gives up a connection by which nothing has come for the limit although an
-   * acknowledgement has to; or, where something comes, no acknowledgement for much longer: it waits behind other frames.
-   *
-   * A connection with streams that is quiet for longer is asked for an acknowledgement: the other side may have given it up,
-   * without a way to say so.
+   * Acknowledges what was received a while ago, and looks whether the connection is alive: what that takes is in `CarrierWatch`.
+   * Only carriers with streams are asked.
    */
   sweep(now: number, limitMillis: number) {
     if (this.connection === undefined) return
@@ -359,26 +324,10 @@ export class Carrier<S> implements NonBlocking.Owner {
       this.isDue = true
       this.touch()
     }
-    const { acknowledged } = this.buffer
-    const come = this.received + this.heardBytes
-    if (this.state === "Attached" && acknowledged >= this.awaited) {
-      this.silentSince = undefined
-      if (this.quietSince === undefined || come > this.quietFrom) {
-        this.quietSince = now
-        this.quietFrom = come
-      }
-      if (this.streams > 0 && now - this.quietSince >= limitMillis * quietLimits) this.send(StreamFrame.types.ping, 0)
-      return
-    }
-    if (this.silentSince === undefined || acknowledged > this.deafFrom) {
-      this.deafSince = now
-      this.deafFrom = acknowledged
-    }
-    if (this.silentSince === undefined || come > this.silentFrom) {
-      this.silentSince = now
-      this.silentFrom = come
-    }
-    if (now - this.silentSince >= limitMillis || now - this.deafSince >= limitMillis * deafLimits) this.lose()
+    const come = this.received + this.attaching.heardBytes
+    if (this.state !== "Attached" || !this.isSettled()) {
+      if (this.watch.isLost(now, come, this.buffer.acknowledged, limitMillis)) this.lose()
+    } else if (this.watch.isQuiet(now, come, limitMillis) && this.streams > 0) this.send(StreamFrame.types.ping, 0)
   }
 }
 
@@ -388,12 +337,6 @@ const noBytes = new Uint8Array(0)
 
 /** What is wrong with frames that come after the end. Nobody is told: the carrier has failed. */
 const isOver = "the carrier is over"
-
-/** After how many limits a quiet connection is asked whether it is alive. */
-const quietLimits = 4
-
-/** How many limits the other side has to acknowledge something while it sends. */
-const deafLimits = 16
 
 /** What was read last, of all carriers of this thread. */
 const received = new Uint8Array(256 * 1024)

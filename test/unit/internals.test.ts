@@ -9,7 +9,7 @@ const block = /(?<=<!-- modules -->\n)[^]*?(?=<!-- \/modules -->)/
 
 /** The rooms in the order in which they build on each other. */
 const rooms =
-  "core transport url wire signal pool relay tunnel master cli testing page node/file node/socket node/store"
+  "core transport url wire signal pool stream relay tunnel master cli testing page node/file node/socket node/store"
     .concat(" node/kernel/ffi node/kernel/tls node/kernel/reactor node/kernel node/process node .")
     .split(" ")
 

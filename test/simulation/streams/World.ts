@@ -218,7 +218,7 @@ export class Side {
   begin(number: number) {
     const carrier = this.multiplexer.carrier(number)
     const { passedBytes } = this.world.scenario
-    Object.assign(carrier, { received: passedBytes, told: passedBytes, awaited: passedBytes, deafFrom: passedBytes })
+    Object.assign(carrier, { received: passedBytes, told: passedBytes, awaited: passedBytes })
     Object.assign(carrier.buffer, { end: passedBytes, sent: passedBytes, acknowledged: passedBytes })
     carrier.buffer.room(0).start = passedBytes
   }
