@@ -20,6 +20,8 @@ export interface Options {
   readonly tls?: TlsSession | undefined
   /** Whether the poller watches the descriptor already. Defaults to `false`. */
   readonly isWatched?: boolean | undefined
+  /** The poller has reported that the peer has half-closed. Defaults to `false`. */
+  readonly hungUp?: boolean | undefined
 }
 
 /** A connection over an open socket. It owns the descriptor and the TLS session until it is closed or reset. */
@@ -27,9 +29,10 @@ export const make = (
   kernel: Kernel,
   descriptor: number,
   remote: Address.Address,
-  { isWatched = false, tls }: Options = {}
+  { hungUp = false, isWatched = false, tls }: Options = {}
 ): { readonly connection: Connection; readonly close: () => void; readonly reset: () => void } => {
   const connection = new SocketConnection(kernel, descriptor, remote, tls)
+  connection.hungUp = hungUp
   connection.watchDescriptor(isWatched)
   return { connection, close: () => connection.close(), reset: () => connection.resetNow() }
 }

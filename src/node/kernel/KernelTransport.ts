@@ -77,6 +77,7 @@ const attempt =
       return () => undefined
     }
     let isWatched = false
+    let hungUp = false
     let close = () => {
       poller.forget(fd)
       libc.close(fd)
@@ -92,7 +93,7 @@ const attempt =
       if (errno === EINPROGRESS || errno === EALREADY) return true
       if (errno !== EISCONN) fail(errno)
       else {
-        const made = KernelConnection.make(kernel, fd, addressOf(ipAddress.host, address.port), { isWatched })
+        const made = KernelConnection.make(kernel, fd, addressOf(ipAddress.host, address.port), { isWatched, hungUp })
         ;({ close } = made)
         opened(made.connection, made.close)
       }
@@ -100,7 +101,11 @@ const attempt =
     }
     Sockets.setDefaults(sockets, fd)
     if (proceed()) {
-      isWatched = poller.watch(fd, () => void proceed())
+      isWatched = poller.watch(fd, (state) => {
+        // The other side may have sent and ended already, which the poller reports once.
+        hungUp ||= state.hungUp
+        proceed()
+      })
       if (!isWatched) fail(libc.errno())
     }
     return () => close()
