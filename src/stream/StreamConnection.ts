@@ -77,7 +77,8 @@ export class StreamConnection implements Connection {
         this.isEndSent = true
         listener.ended(result)
       },
-      moved: listener.moved
+      moved: listener.moved,
+      accepts: listener.accepts
     })
   }
 

@@ -46,6 +46,7 @@ export class StreamMove {
       return
     }
     stream.move = "Never"
+    if (stream.listener.accepts?.(taken.pooled) === false) return taken.pooled.reset()
     stream.out = "Moving"
     stream.pooled = taken.pooled
     const payload = new Uint8Array(10)
@@ -63,8 +64,10 @@ export class StreamMove {
     }
     const canMove = stream.out === "Open" && stream.connection !== undefined && stream.listener?.moved !== undefined
     const pooled = canMove ? this.options.findPooled?.(poolId) : undefined
-    if (pooled === undefined) stream.carrier.send(StreamFrame.types.stay, stream.id)
-    else {
+    if (pooled === undefined || stream.listener?.accepts?.(pooled) === false) {
+      pooled?.reset()
+      stream.carrier.send(StreamFrame.types.stay, stream.id)
+    } else {
       stream.carrier.sendNumber(StreamFrame.types.moved, stream.id, stream.sentBytes, 6)
       this.continueOver(stream, pooled)
     }

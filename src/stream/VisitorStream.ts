@@ -24,6 +24,8 @@ export interface Listener {
    * the stream is never moved.
    */
   readonly moved?: ((connection: NonBlocking.Connection, pooled: Pooled, unwritten: Uint8Array) => void) | undefined
+  /** Whether the stream can go on over this pool connection. Defaults to any. */
+  readonly accepts?: ((pooled: Pooled) => boolean) | undefined
 }
 
 /** Bytes that a side may send before the other side has granted more, at first and at most. */

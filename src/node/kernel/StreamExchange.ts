@@ -30,8 +30,10 @@ export const make =
     let listener: ((result: Result) => void) | undefined
     let result: Result | undefined
     let inner: KernelExchange | undefined
+    /** Bytes of the stream that came before it was moved, and that the kernel's exchange counts. */
+    let handedOver = 0
     let isAborted = false
-    let lastBytes = 0
+    let last = { bytes: 0, unwritten: 0 }
     let idleForMillis = 0
 
     const end = (how: Result) => {
@@ -47,6 +49,7 @@ export const make =
         near.resetNow()
         return end(resetByThem)
       }
+      handedOver = unwritten.length
       inner = begin(sockets)
       inner.onEnd((how) => {
         pooled.release()
@@ -55,12 +58,13 @@ export const make =
     }
     const stream = far.join(new NonBlockingSocket(near), {
       ended: (how) => end(isAborted ? { _tag: "Aborted" } : resultOf(how)),
-      moved: move
+      moved: move,
+      accepts: (pooled) => pooled instanceof PooledConnection && socketOf(pooled) !== undefined
     })
     if (stream === undefined) return undefined
     const bytes = () => {
       const moved = inner?.bytes()
-      return { tx: stream.sentBytes + (moved?.tx ?? 0), rx: stream.receivedBytes + (moved?.rx ?? 0) }
+      return { tx: stream.sentBytes + (moved?.tx ?? 0), rx: stream.receivedBytes - handedOver + (moved?.rx ?? 0) }
     }
     return {
       bytes,
@@ -83,8 +87,11 @@ export const make =
       tick: (millis) => {
         if (inner !== undefined) return inner.tick(millis)
         const { rx, tx } = bytes()
-        idleForMillis = rx + tx === lastBytes ? idleForMillis + millis : 0
-        lastBytes = rx + tx
+        const now = { bytes: rx + tx, unwritten: stream.pending.size }
+        // A slow reader takes bytes although none come.
+        const isSilent = now.bytes === last.bytes && now.unwritten === last.unwritten
+        idleForMillis = isSilent ? idleForMillis + millis : 0
+        last = now
         if (idleForMillis >= idleMillis) far.resetNow(StreamFrame.resets.idle)
       }
     }
@@ -92,10 +99,16 @@ export const make =
 
 // internal
 
+/** The socket of a pool connection; `undefined` where Node has it, for its TLS. */
+const socketOf = ({ connection }: PooledConnection): KernelSocket | undefined => {
+  const socket = KernelConnection.socketOf(connection)
+  return socket?.canDetach() === true ? socket : undefined
+}
+
 /** Detaches both sockets, whose connections then reset the exchange. `unwritten` goes to `near` before what comes next. */
-const detachBoth = (near: KernelSocket, { connection }: PooledConnection, unwritten: Uint8Array, abort: () => void) => {
-  const far = KernelConnection.socketOf(connection)
-  if (far?.canDetach() !== true || !near.canDetach()) return undefined
+const detachBoth = (near: KernelSocket, pooled: PooledConnection, unwritten: Uint8Array, abort: () => void) => {
+  const far = socketOf(pooled)
+  if (far === undefined || !near.canDetach()) return undefined
   const successor = { close: constVoid, reset: abort }
   const [nearSocket, farSocket] = [near.detach(successor), far.detach(successor)]
   return [nearSocket, { ...farSocket, buffered: Buffer.concat([unwritten, farSocket.buffered]) }] as const
@@ -105,6 +118,6 @@ const resetByThem: Result = { _tag: "Broken", side: "far", operation: "read", er
 
 const resultOf = (how: StreamResult): Result => {
   if (how._tag === "Done") return how
-  if (how.code === StreamFrame.resets.idle) return { _tag: "Idle" }
-  return how.by === "them" ? resetByThem : { ...resetByThem, side: "near" }
+  if (how.by === "them") return resetByThem
+  return how.code === StreamFrame.resets.idle ? { _tag: "Idle" } : { ...resetByThem, side: "near" }
 }
