@@ -79,7 +79,7 @@ export class Carrier<S> implements NonBlocking.Owner {
     this.reader = new FrameReader.FrameReader({
       data: (stream, bytes, at, size) => {
         if (this.state === "Over") return isOver
-        this.owes = true
+        this.owe()
         return events.data(this, stream, bytes, at, size)
       },
       control: (type, stream, view, at, size) =>
@@ -123,6 +123,12 @@ export class Carrier<S> implements NonBlocking.Owner {
   private commit(segment: ReturnType<SendBuffer["room"]>, bytes: number) {
     this.buffer.commit(segment, bytes)
     this.awaited = this.buffer.end
+    this.touch()
+  }
+  /** Something has come that is to be acknowledged. The first time it wakes the owner, which sweeps until it is. */
+  private owe() {
+    if (this.owes) return
+    this.owes = true
     this.touch()
   }
   private touch() {
@@ -302,7 +308,7 @@ export class Carrier<S> implements NonBlocking.Owner {
       this.parked.release()
       return undefined
     }
-    this.owes = true
+    this.owe()
     if (type === StreamFrame.types.ping) return undefined
     return this.events.control(this, type, stream, view, at, size)
   }
@@ -310,6 +316,10 @@ export class Carrier<S> implements NonBlocking.Owner {
   /** Whether all that it has sent is acknowledged. */
   isSettled() {
     return this.buffer.acknowledged >= this.awaited
+  }
+  /** Whether it has no need of sweeps until it wakes its owner. */
+  isQuiet() {
+    return this.state === "Attached" && this.isSettled() && !this.owes && !this.isDue
   }
 
   // Periodic work

@@ -268,6 +268,12 @@ export class Multiplexer {
       if (stream.idleMillis >= this.options.idleMillis) this.table.reset(stream, StreamFrame.resets.idle)
     }
   }
+  /** Whether `sweep` has nothing to do until `wake` or `lost` is called. */
+  isQuiet(): boolean {
+    if (this.table.byId.size > 0 || this.refused.length > 0) return false
+    for (const carrier of this.carriers.values()) if (!carrier.isQuiet()) return false
+    return true
+  }
   counts(): Counts {
     return this.table.counts()
   }

@@ -13,6 +13,7 @@ import * as FiberSet from "effect/FiberSet"
 import { constVoid } from "effect/Function"
 import * as Option from "effect/Option"
 import * as Random from "effect/Random"
+import * as Runtime from "effect/Runtime"
 import * as Scope from "effect/Scope"
 import * as Pool from "../pool/Pool.js"
 import type { PoolConnection } from "../pool/WatchedConnections.js"
@@ -35,7 +36,7 @@ export interface SessionStreams {
   readonly open: (visit: Signal.Visit) => Effect.Effect<Option.Option<Connection>, never, Scope.Scope>
   /** The other side has chosen this pool connection for a carrier. Completes at once. */
   readonly onCarry: (signal: Signal.Carry) => Effect.Effect<void>
-  /** Resets every stream. */
+  /** Resets every stream, also those that were moved to a pool connection. */
   readonly abandon: Effect.Effect<void>
 }
 
@@ -55,7 +56,13 @@ export const make = ({ serve: connectToTarget, visitors }: Options) =>
     const { poolGetTimeout, resumeGrace } = yield* Settings
     const own = yield* Scope.fork(scope, ExecutionStrategy.sequential)
     const fork = yield* Scope.extend(FiberSet.makeRuntime<never>(), own)
+    /** What is moved outlives the carriers. */
+    const run = Runtime.runFork(yield* Effect.runtime())
     const awake = yield* Effect.makeLatch(false)
+    /** Something is open, unacknowledged or without a connection: sweeps are needed. */
+    const busy = yield* Effect.makeLatch(true)
+    /** The pool connections that streams were moved to, or are about to be. */
+    const pooled = new Set<Connection>()
     /** By the number of a carrier: called when its connection is lost or replaced. */
     const holders = new Map<number, () => void>()
     /** When a carrier was found without a connection, in milliseconds. */
@@ -77,9 +84,15 @@ export const make = ({ serve: connectToTarget, visitors }: Options) =>
       visitors,
       maxStreams,
       idleMillis: Infinity,
-      wake: () => awake.unsafeOpen(),
+      wake: () => {
+        awake.unsafeOpen()
+        busy.unsafeOpen()
+      },
       opened: (stream, payload) => serve(stream, payload),
-      lost: ({ number }) => release(number),
+      lost: ({ number }) => {
+        release(number)
+        busy.unsafeOpen()
+      },
       takePooled: () => {
         const taken = isOver ? undefined : pool.takeNow()
         return taken && { id: Number.parseInt(taken.id, 16), pooled: pooledOf(taken) }
@@ -96,11 +109,15 @@ export const make = ({ serve: connectToTarget, visitors }: Options) =>
     })
 
     const pooledOf = ({ connection, scope }: PoolConnection) => {
-      const release = Scope.close(scope, Exit.void)
+      const release = Effect.suspend(() => {
+        pooled.delete(connection)
+        return Scope.close(scope, Exit.void)
+      })
+      pooled.add(connection)
       return new PooledConnection({
         connection,
-        reset: () => void fork(Effect.zipRight(connection.reset, release)),
-        release: () => void fork(release)
+        reset: () => void run(Effect.zipRight(connection.reset, release)),
+        release: () => void run(release)
       })
     }
 
@@ -172,6 +189,8 @@ export const make = ({ serve: connectToTarget, visitors }: Options) =>
           holders.set(number, () => resume(connection.reset))
           peer = connection
           multiplexer.attach(number, attempt, adapted)
+          // One that is refused is to be swept as well.
+          busy.unsafeOpen()
           if (multiplexer.carriers.has(number)) return
           // A reset at once would overtake the answer that the carrier is over.
           holders.delete(number)
@@ -253,12 +272,15 @@ export const make = ({ serve: connectToTarget, visitors }: Options) =>
       const trip = Option.match(yield* bus.roundTrip, { onNone: () => 0, onSome: Duration.toMillis })
       multiplexer.sweep(now, Math.max(leastLossMillis, 4 * trip))
       endDetached(now)
+      if (!isOver && unconfirmed.isEmpty() && multiplexer.isQuiet()) busy.unsafeClose()
       return isOver && isSettled()
     })
     const unregister = register({ isSettled, end })
     yield* Effect.forkIn(turns, own)
     yield* Effect.forkIn(
-      Effect.repeat(Effect.delay(sweep, sweepInterval), { until: (isDone) => isDone }).pipe(
+      Effect.repeat(Effect.zipRight(busy.await, Effect.delay(sweep, sweepInterval)), {
+        until: (isDone) => isDone
+      }).pipe(
         Effect.zipRight(
           Effect.sync(() => {
             end()
@@ -272,6 +294,7 @@ export const make = ({ serve: connectToTarget, visitors }: Options) =>
     yield* Effect.addFinalizer(() =>
       Effect.sync(() => {
         isOver = true
+        busy.unsafeOpen()
       })
     )
     if (visitors === "local") {
@@ -284,7 +307,10 @@ export const make = ({ serve: connectToTarget, visitors }: Options) =>
         Effect.asVoid(
           inBackground(Effect.ignore(Effect.flatMap(pool.take(id), (connection) => hold(carrier, attempt, connection))))
         ),
-      abandon: Effect.sync(() => multiplexer.resetAll())
+      abandon: Effect.suspend(() => {
+        multiplexer.resetAll()
+        return Effect.forEach(Array.from(pooled), ({ reset }) => reset, { discard: true })
+      })
     }
     return streams
   })
@@ -339,6 +365,7 @@ const makeUnconfirmed = (clock: Clock.Clock, timeout: Duration.Duration) => {
   const entries = new Set<{ readonly stream: VisitorStream; readonly openedBefore: number; readonly at: number }>()
   const timeoutMillis = Duration.toMillis(timeout)
   return {
+    isEmpty: () => entries.size === 0,
     add: (stream: VisitorStream) =>
       entries.add({ stream, openedBefore: stream.carrier.buffer.end, at: clock.unsafeCurrentTimeMillis() }),
     expired: (now: number): ReadonlyArray<VisitorStream> => {
