@@ -131,14 +131,16 @@ export const layer = ({
               }),
         trouble,
         watch: (listener) =>
-          Effect.acquireRelease(
-            Effect.sync(() => {
-              // Each has one of its own.
-              const own = Effect.suspend(() => listener)
-              listeners.add(own)
-              return own
-            }),
-            (own) => Effect.sync(() => listeners.delete(own))
+          Effect.asVoid(
+            Effect.acquireRelease(
+              Effect.sync(() => {
+                // Each has one of its own.
+                const own = Effect.suspend(() => listener)
+                listeners.add(own)
+                return own
+              }),
+              (own) => Effect.sync(() => listeners.delete(own))
+            )
           )
       })
     })

@@ -55,7 +55,7 @@ export const make = ({ serve: connectToTarget, visitors }: Options) =>
     const { register, scope } = yield* Streams
     const { poolGetTimeout, resumeGrace } = yield* Settings
     const own = yield* Scope.fork(scope, ExecutionStrategy.sequential)
-    const fork = yield* Scope.extend(FiberSet.makeRuntime<never>(), own)
+    const fork = yield* Scope.extend(FiberSet.makeRuntime(), own)
     /** What is moved outlives the carriers. */
     const run = Runtime.runFork(yield* Effect.runtime())
     const awake = yield* Effect.makeLatch(false)

@@ -27,7 +27,8 @@ const middle = (what: "pool" | "all") => {
           came()
         }
         server.write(first)
-        client.pipe(server).pipe(client)
+        client.pipe(server)
+        server.pipe(client)
       })
       for (const socket of [client, server]) socket.on("error", cut).on("close", () => cuts.delete(cut))
     })

@@ -133,7 +133,7 @@ describe("README", () => {
     ["forward", "here"],
     ["tls", "here"],
     ["targets", "here"],
-    ["servers", "shell"],
+    ["servers", "here"],
     ["key", "shell"]
   ] as const)("the commands of %s serve a visitor, run by %s", (...snippet) => serves(snippet))
 

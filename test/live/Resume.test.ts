@@ -31,7 +31,8 @@ const middle = () => {
           came()
         }
         server.write(first)
-        client.pipe(server).pipe(client)
+        client.pipe(server)
+        server.pipe(client)
       })
       for (const socket of [client, server]) socket.on("error", cut).on("close", () => controls.delete(cut))
     })

@@ -48,7 +48,7 @@ const storeIn = (folder: string): Store => {
             error instanceof RegularFile.RegularFileError
               ? error.reason === "NotFound"
                 ? Effect.succeedNone
-                : Effect.fail(new Error(error.detail))
+                : Effect.fail(error.detail)
               : Effect.fail(error)
           )
         )
@@ -59,7 +59,7 @@ const storeIn = (folder: string): Store => {
       return attempt(
         "write",
         file,
-        Effect.mapError(NodeWrittenFile.write(file, text), ({ detail }) => new Error(detail))
+        Effect.mapError(NodeWrittenFile.write(file, text), ({ detail }) => detail)
       )
     }
   }
