@@ -35,6 +35,8 @@ export interface DatagramChannel {
   readonly unsent: () => number
   /** The pool connection that carries the datagrams. */
   readonly connection?: Connection | undefined
+  /** Whether anything has come from the pool connection, be it a part of a datagram. */
+  readonly hasReceived?: (() => boolean) | undefined
   /** Puts datagrams back: the next `receive` returns them first. Without it, they are lost. */
   readonly unreceive?: ((datagrams: ReadonlyArray<Uint8Array>) => void) | undefined
 }
@@ -77,13 +79,21 @@ export const overConnection = (connection: Connection, drops: Drops): DatagramCh
   const { encode } = DatagramFrame.makeEncoder()
   const { push } = DatagramFrame.makeDecoder()
   const details = { peer: String(connection.remote) }
+  let hasReceived = false
   const receive: DatagramChannel["receive"] = Effect.flatMap(connection.read, (chunk) => {
+    hasReceived = true
     if (Option.isNone(chunk)) return Effect.succeedNone
     return Effect.flatMap(drops.withinLimit(push(chunk.value), details), (datagrams) =>
       datagrams.length === 0 ? receive : Effect.succeedSome(datagrams)
     )
   })
-  return { connection, receive, send: (datagrams) => connection.write(encode(datagrams)), unsent: connection.unsent }
+  return {
+    connection,
+    hasReceived: () => hasReceived,
+    receive,
+    send: (datagrams) => connection.write(encode(datagrams)),
+    unsent: connection.unsent
+  }
 }
 
 /** Over a UDP port of its own, which sends to the target. A target that refuses is counted; it may listen later. */

@@ -109,12 +109,12 @@ export const layer = (options?: Options): Layer.Layer<DatagramRelay, never, Mete
           ),
         progress: (far) => {
           const exchange = byConnection.get(far)
-          return exchange && { sent: exchange.datagrams.tx > 0, received: exchange.datagrams.rx > 0 }
+          return exchange && { sent: exchange.datagrams.tx > 0, received: hasReceived(exchange) }
         },
         undo: (far) =>
           Effect.suspend(() => {
             const exchange = byConnection.get(far)
-            if (exchange === undefined || exchange.undone || exchange.datagrams.rx > 0) return Effect.succeed(false)
+            if (exchange === undefined || exchange.undone || hasReceived(exchange)) return Effect.succeed(false)
             const { ended, kept, near } = exchange
             const chunks = kept?.chunks()
             if (kept !== undefined && chunks === undefined) return Effect.succeed(false)
@@ -130,6 +130,9 @@ export const layer = (options?: Options): Layer.Layer<DatagramRelay, never, Mete
   )
 
 // internal
+
+/** A connection that brings a large datagram slowly is not dead. */
+const hasReceived = ({ datagrams, far }: Exchange): boolean => datagrams.rx > 0 || far.hasReceived?.() === true
 
 /** The idle limit of a session that is not two-way: its visitor asked once, or has a forged address. As in conntrack. */
 const oneWayLimit = Duration.seconds(30)

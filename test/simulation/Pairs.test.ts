@@ -17,6 +17,42 @@ describe("a pair of URLs that fit each other", () => {
   )
 })
 
+it("a datagram that takes long to arrive is no sign of a dead pool connection", () => {
+  const broken = PairWorld.run({
+    seed: 0,
+    link: { latency: 20, jitter: 0, window: 1, segment: 100 },
+    server: {
+      role: "server",
+      key: "",
+      tunnel: ":10101",
+      targets: ["0.0.0.0:8080"],
+      query: [
+        ["mode", "1"],
+        ["streams", "0"]
+      ]
+    },
+    client: {
+      role: "client",
+      key: "",
+      tunnel: "10.0.0.1:10101",
+      targets: ["10.0.1.1:80"],
+      query: [
+        ["mode", "2"],
+        ["min", "1"]
+      ]
+    },
+    formatted: false,
+    receiver: "server",
+    lives: ["alive"],
+    tcp: [],
+    udp: [
+      { arrivesMillis: 0, sizes: [1721, 2245], gapMillis: 10 },
+      { arrivesMillis: 1000, sizes: [2884], gapMillis: 10 }
+    ]
+  })
+  assert.deepStrictEqual(broken, [])
+})
+
 const side = PairWorld.pair.chain(({ client, server }) =>
   server === undefined ? FastCheck.constant(client) : FastCheck.constantFrom(client, server)
 )

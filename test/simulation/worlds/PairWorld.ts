@@ -101,7 +101,8 @@ const common = (visitors: number) =>
     log: constantFrom("none", "debug", "info", "warn", "error", "event"),
     read: constantFrom("0", "30s", "1h30m", "45000ms"),
     rate: constantFrom("0", "1", "7", "1000"),
-    slot: constantFrom("0", String(visitors), "1000000"),
+    // UDP gets two thirds of them.
+    slot: constantFrom("0", String(2 * visitors), "1000000"),
     proxy: constantFrom("0", "1", "2"),
     "proxy-in": constantFrom("0", "1"),
     lb: constantFrom("rr", "least", "hash"),
