@@ -85,6 +85,7 @@ export const layer = (
       const pool = Pool.Pool.of({
         ...Pool.operations(connections, options),
         warm: () => Effect.void,
+        stop: Effect.void,
         stats: Effect.sync(level.stats)
       })
       const admission = yield* makeAdmission(options, connections, ids, level.publish)

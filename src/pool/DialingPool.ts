@@ -76,6 +76,8 @@ interface Supply {
   failing: boolean
   /** The last refill dialled less than it wanted: the end of a dial is followed by another refill. */
   short: boolean
+  /** The session ends. */
+  isStopped: boolean
 }
 
 const make = (options: Options) =>
@@ -107,7 +109,8 @@ const make = (options: Options) =>
       opened: 0,
       failed: 0,
       failing: false,
-      short: false
+      short: false,
+      isStopped: false
     }
     const level = yield* Pool.makeLevel(connections, () => supply.capacity)
     const open = yield* makeOpen(options, (pooled) => {
@@ -140,6 +143,10 @@ const make = (options: Options) =>
           supply.requested = Math.max(supply.requested, visitors)
           return Effect.asVoid(Queue.offer(wake, undefined))
         }),
+      stop: Effect.suspend(() => {
+        supply.isStopped = true
+        return FiberSet.clear(dials)
+      }),
       stats: Effect.sync(level.stats)
     })
   })
@@ -210,7 +217,8 @@ const makeRefill = <E extends RefusalError, R>(
       }
     })
     return Effect.suspend(() => {
-      const { capacity, failing, opening, requested } = supply
+      const { capacity, failing, isStopped, opening, requested } = supply
+      if (isStopped) return Effect.void
       const wanted = Math.max(capacity - connections.idle(), connections.waiting(), requested) - opening
       // After a failure one dial at a time: what is wrong with all of them must not become a flood.
       const atOnce = failing ? 1 : concurrency

@@ -139,7 +139,8 @@ export const layer = (
         received: bus.received,
         roundTrip: bus.roundTrip,
         probe: bus.probe,
-        leave: bus.leave,
+        // What the peer resets because the session ends is no failure.
+        leave: (until) => Effect.zipRight(pool.stop, bus.leave(until)),
         suspend: bus.suspend
       })
     })
