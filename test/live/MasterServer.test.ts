@@ -578,7 +578,7 @@ describe("the master's API", () => {
     const docs = Fs.readFileSync(Path.join(import.meta.dirname, "../../docs/master.md"), "utf8")
     const [, snippet = ""] = /```ts\n([\s\S]*?)```/.exec(docs) ?? []
     // Below the root, so that the package finds itself.
-    const folder = Fs.mkdtempSync(Path.join(import.meta.dirname, "../../dist/snippet-"))
+    const folder = Fs.mkdtempSync(Path.join(import.meta.dirname, "../../.dist-snippet-"))
     try {
       const file = Path.join(folder, "client.ts")
       const port = await freePort()

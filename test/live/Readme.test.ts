@@ -209,7 +209,7 @@ describe("README", () => {
   })
 
   it("the program of the embedding snippet runs", async () => {
-    const folder = Fs.mkdtempSync(Path.join(root, "dist", "readme-"))
+    const folder = Fs.mkdtempSync(Path.join(root, ".dist-readme-"))
     try {
       const ports = [await freePort(), await freePort()]
       const text = snippet("embed").replaceAll(/127\.0\.0\.1:\d+/g, () => `127.0.0.1:${ports.pop()}`)

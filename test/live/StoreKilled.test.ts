@@ -39,7 +39,7 @@ const freeze = (child: ChildProcess) => {
 describe.skipIf(process.platform !== "linux")("a store whose process is killed", () => {
   it("has every acknowledged change, and the unfinished one completely or not at all", async () => {
     const root = Fs.mkdtempSync(Path.join(place, "nodepass-stopped-"))
-    const programs = Fs.mkdtempSync(Path.join(import.meta.dirname, "../../dist/store-"))
+    const programs = Fs.mkdtempSync(Path.join(import.meta.dirname, "../../.dist-store-"))
     const program = Path.join(programs, "StoreChange.mjs")
     const [own, copy, journal] = ["own", "copy", "journal"].map((name) => Path.join(root, name)) as [
       string,
