@@ -1,6 +1,7 @@
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
 import { once } from "node:events"
 import * as Net from "node:net"
+import * as CuttingProxy from "./command/CuttingProxy.js"
 import { echoing, makeWorld, tunnel, type World } from "./command/Nodepass.js"
 
 let world: World
@@ -8,41 +9,6 @@ beforeAll(() => {
   world = makeWorld()
 })
 afterAll(() => world.close())
-
-/** A proxy in front of the tunnel port that can cut every pool connection, or every connection. */
-const middle = (what: "pool" | "all") => {
-  const cuts = new Set<() => void>()
-  let came: () => void = () => undefined
-  const through = async (tunnelPort: number) => {
-    const { port } = await world.listen((client) => {
-      const server = Net.connect({ port: tunnelPort, host: "127.0.0.1", allowHalfOpen: true, noDelay: true })
-      const cut = () => {
-        cuts.delete(cut)
-        client.resetAndDestroy()
-        server.resetAndDestroy()
-      }
-      client.once("data", (first: Buffer) => {
-        if (what === "all" || first.toString("latin1").startsWith("//pool")) {
-          cuts.add(cut)
-          came()
-        }
-        server.write(first)
-        client.pipe(server)
-        server.pipe(client)
-      })
-      for (const socket of [client, server]) socket.on("error", cut).on("close", () => cuts.delete(cut))
-    })
-    return port
-  }
-  return {
-    through,
-    /** Cuts the connections that there are; waits for one if there is none. */
-    cut: async () => {
-      while (cuts.size === 0) await new Promise<void>((resolve) => (came = resolve))
-      for (const cut of cuts) cut()
-    }
-  }
-}
 
 describe("a cut", () => {
   it.each([
@@ -54,7 +20,7 @@ describe("a cut", () => {
     async (...given) => {
       const [what, receiver, serverQuery] = given
       const { port: target } = await world.listen(echoing)
-      const { cut, through } = middle(what)
+      const { cut, through } = CuttingProxy.make(world, what)
       const { client, port, server } = await tunnel(world, {
         target,
         receiver,

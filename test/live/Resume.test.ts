@@ -4,6 +4,7 @@ import * as Fs from "node:fs"
 import * as Net from "node:net"
 import * as Os from "node:os"
 import * as Path from "node:path"
+import * as CuttingProxy from "./command/CuttingProxy.js"
 import * as Here from "./command/Here.js"
 import { answering, ask, echoing, fate, makeWorld, tunnelKey, type World } from "./command/Nodepass.js"
 
@@ -12,41 +13,6 @@ beforeEach(() => {
   world = makeWorld()
 })
 afterEach(() => world.close())
-
-/** A proxy in front of the tunnel port that can cut the control connection alone. */
-const middle = () => {
-  const controls = new Set<() => void>()
-  let came: () => void = () => undefined
-  const through = async (tunnelPort: number) => {
-    const { port } = await world.listen((client) => {
-      const server = Net.connect({ port: tunnelPort, host: "127.0.0.1", allowHalfOpen: true })
-      const cut = () => {
-        controls.delete(cut)
-        client.resetAndDestroy()
-        server.resetAndDestroy()
-      }
-      client.once("data", (first: Buffer) => {
-        if (!first.toString("latin1").startsWith("//pool")) {
-          controls.add(cut)
-          came()
-        }
-        server.write(first)
-        client.pipe(server)
-        server.pipe(client)
-      })
-      for (const socket of [client, server]) socket.on("error", cut).on("close", () => controls.delete(cut))
-    })
-    return port
-  }
-  return {
-    through,
-    /** Cuts the control connection; waits for one if there is none. */
-    cut: async () => {
-      while (controls.size === 0) await new Promise<void>((resolve) => (came = resolve))
-      for (const cut of controls) cut()
-    }
-  }
-}
 
 /** Sends bytes and checks that all of them return. */
 const echo = async (socket: Net.Socket, bytes: Buffer) => {
@@ -77,7 +43,7 @@ describe("a control connection that is cut repeatedly", () => {
           else answering(socket)
         })
       })
-      const { cut, through } = middle()
+      const { cut, through } = CuttingProxy.make(world, "control")
       const { client, port, server } = await Here.tunnel(world, { target, receiver, serverQuery, through })
       const visitor = world.connect(port)
       const broke = fate(visitor)
@@ -127,7 +93,7 @@ describe("a control connection that is cut repeatedly", () => {
 
   it("after the grace period the session ends, and a new one starts", async () => {
     const { port: target } = await world.listen(answering)
-    const { cut, through } = middle()
+    const { cut, through } = CuttingProxy.make(world, "control")
     const { client, port, server } = await Here.tunnel(world, {
       target,
       receiver: "server",
