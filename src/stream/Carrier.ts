@@ -345,7 +345,7 @@ export class Carrier<S> implements NonBlocking.Owner {
 
 const noBytes = new Uint8Array(0)
 
-/** What is wrong with frames that come after the end. Nobody is told: the carrier has failed. */
+/** Returned for frames that come after the carrier has ended, so that reading stops. It is not logged. */
 const isOver = "the carrier is over"
 
 /** What was read last, of all carriers of this thread. */

@@ -20,7 +20,7 @@ export const report: Effect.Effect<void, never, Scope.Scope | SignalBus | Target
     Option.match(trouble, {
       onNone: () => send(new Signal.Targets({ why: Option.none(), millis: 0 })),
       onSome: ({ failures, until }) => {
-        // No address: the other side may belong to somebody else.
+        // Without the targets' addresses: whoever runs the other side need not know them.
         const reasons = new Set(failures.map(({ reason }) => reason))
         const why = Option.some(Array.from(reasons).slice(0, maxReasons).join())
         return send(new Signal.Targets({ why, millis: Math.max(0, Math.ceil(until - now)) }))

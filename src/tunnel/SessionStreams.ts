@@ -1,6 +1,5 @@
 /**
- * The streams of one session: which pool connections are its carriers, how visitors get a stream, and where the streams of the
- * other side's visitors go.
+ * The streams of one session: how visitors get a stream, and where the streams of the other side's visitors go.
  */
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
@@ -8,18 +7,15 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as ExecutionStrategy from "effect/ExecutionStrategy"
 import * as Exit from "effect/Exit"
-import * as Fiber from "effect/Fiber"
 import * as FiberSet from "effect/FiberSet"
 import { constVoid } from "effect/Function"
 import * as Option from "effect/Option"
-import * as Random from "effect/Random"
 import * as Runtime from "effect/Runtime"
 import * as Scope from "effect/Scope"
 import * as Pool from "../pool/Pool.js"
 import type { PoolConnection } from "../pool/WatchedConnections.js"
 import { SignalBus } from "../signal/SignalBus.js"
 import type { Carrier } from "../stream/Carrier.js"
-import * as ConnectionAdapter from "../stream/ConnectionAdapter.js"
 import { Multiplexer } from "../stream/Multiplexer.js"
 import { PooledConnection } from "../stream/PooledConnection.js"
 import { StreamConnection } from "../stream/StreamConnection.js"
@@ -29,7 +25,9 @@ import { Settings } from "../transport/Settings.js"
 import type { Connection } from "../transport/Transport.js"
 import * as Frame from "../wire/Frame.js"
 import * as Signal from "../wire/Signal.js"
+import * as CarrierConnections from "./CarrierConnections.js"
 import { Streams } from "./Streams.js"
+import * as UnconfirmedStreams from "./UnconfirmedStreams.js"
 
 export interface SessionStreams {
   /** A stream for this visitor; `None` while no carrier is attached. The caller's scope owns it. */
@@ -63,23 +61,13 @@ export const make = ({ serve: connectToTarget, visitors }: Options) =>
     const busy = yield* Effect.makeLatch(true)
     /** The pool connections that streams were moved to, or are about to be. */
     const pooled = new Set<Connection>()
-    /** By the number of a carrier: called when its connection is lost or replaced. */
-    const holders = new Map<number, () => void>()
     /** When a carrier was found without a connection, in milliseconds. */
     const detached = new Map<Carrier<VisitorStream>, number>()
-    /** Another process that continued this session has used other numbers. */
-    let nextNumber = yield* Random.nextIntBetween(1, 2 ** 31)
     let isOver = false
-    /** A connection that was a carrier last. */
-    let peer: Pick<Connection, "local" | "remote"> | undefined
 
     const clock = yield* Effect.clock
-    const unconfirmed = makeUnconfirmed(clock, poolGetTimeout)
+    const unconfirmed = UnconfirmedStreams.make(clock, poolGetTimeout)
 
-    const release = (number: number) => {
-      holders.get(number)?.()
-      holders.delete(number)
-    }
     const multiplexer = new Multiplexer({
       visitors,
       maxStreams,
@@ -90,7 +78,7 @@ export const make = ({ serve: connectToTarget, visitors }: Options) =>
       },
       opened: (stream, payload) => serve(stream, payload),
       lost: ({ number }) => {
-        release(number)
+        connections.release(number)
         busy.unsafeOpen()
       },
       takePooled: () => {
@@ -103,9 +91,16 @@ export const make = ({ serve: connectToTarget, visitors }: Options) =>
         return taken && pooledOf(taken)
       },
       failed: ({ number }, problem) => {
-        release(number)
+        connections.release(number)
         fork(Effect.logWarning(`a connection with streams was reset: ${problem}`))
       }
+    })
+
+    const connections = yield* CarrierConnections.make({
+      multiplexer,
+      scope: own,
+      // One that is refused is to be swept as well.
+      onAttach: () => busy.unsafeOpen()
     })
 
     const pooledOf = ({ connection, scope }: PoolConnection) => {
@@ -133,6 +128,7 @@ export const make = ({ serve: connectToTarget, visitors }: Options) =>
     const connect = (open: (connection: StreamConnection) => VisitorStream | undefined) =>
       Effect.acquireRelease(
         Effect.sync(() => {
+          const peer = connections.last()
           if (peer === undefined) return Option.none()
           const connection = new StreamConnection(peer.local, peer.remote)
           const stream = open(connection)
@@ -177,58 +173,6 @@ export const make = ({ serve: connectToTarget, visitors }: Options) =>
       )
     }
 
-    // Carriers
-
-    /** Uses the connection for the carrier until it is lost or replaced. */
-    const hold = (number: number, attempt: number, connection: Connection) =>
-      Effect.flatMap(ConnectionAdapter.make(connection), (adapted) =>
-        Effect.async<void>((resume) => {
-          const known = multiplexer.carriers.get(number)
-          if (known !== undefined && attempt <= known.attempt) return resume(connection.reset)
-          release(number)
-          holders.set(number, () => resume(connection.reset))
-          peer = connection
-          multiplexer.attach(number, attempt, adapted)
-          // One that is refused is to be swept as well.
-          busy.unsafeOpen()
-          if (multiplexer.carriers.has(number)) return
-          // A reset at once would overtake the answer that the carrier is over.
-          holders.delete(number)
-          resume(Effect.delay(connection.reset, refusalTime))
-        })
-      )
-    /** Runs in the scope of the tunnel's streams, with a scope of its own. */
-    const inBackground = <A, E>(effect: Effect.Effect<A, E, Scope.Scope>) => Effect.forkIn(Effect.scoped(effect), own)
-
-    /** Attaches the carrier once, and completes when the connection is lost. */
-    const attachOnce = (carrier: Carrier<VisitorStream>) =>
-      Effect.gen(function* () {
-        const holding = yield* inBackground(
-          Effect.gen(function* () {
-            const { connection, id } = yield* pool.takeAny
-            const attempt = carrier.attempt + 1
-            yield* bus.send(new Signal.Carry({ id, carrier: carrier.number, attempt }))
-            yield* hold(carrier.number, attempt, connection)
-          })
-        )
-        return yield* Fiber.join(holding)
-      })
-    const keepAttached = Effect.suspend(() => {
-      let carrier: Carrier<VisitorStream> | undefined
-      let pauseMillis = shortestPauseMillis
-      return Effect.forever(
-        Effect.gen(function* () {
-          yield* untilAttached(bus)
-          if (carrier === undefined || carrier.state === "Over") carrier = multiplexer.carrier(nextNumber++)
-          const since = yield* Clock.currentTimeMillis
-          yield* Effect.ignore(attachOnce(carrier))
-          const lasted = (yield* Clock.currentTimeMillis) - since
-          pauseMillis = lasted >= steadyMillis ? shortestPauseMillis : Math.min(2 * pauseMillis, longestPauseMillis)
-          yield* Effect.sleep(pauseMillis)
-        })
-      )
-    })
-
     // Turns, and periodic work
 
     const turns = Effect.forever(
@@ -249,7 +193,7 @@ export const make = ({ serve: connectToTarget, visitors }: Options) =>
       multiplexer.turn()
       for (const carrier of multiplexer.carriers.values()) {
         multiplexer.endCarrier(carrier, StreamFrame.resets.stopped)
-        release(carrier.number)
+        connections.release(carrier.number)
       }
     }
     const endDetached = (now: number) => {
@@ -268,7 +212,7 @@ export const make = ({ serve: connectToTarget, visitors }: Options) =>
     }
     const sweep = Effect.gen(function* () {
       const now = yield* Clock.currentTimeMillis
-      for (const stream of unconfirmed.expired(now)) multiplexer.reset(stream)
+      for (const stream of unconfirmed.expire(now)) multiplexer.reset(stream)
       const trip = Option.match(yield* bus.roundTrip, { onNone: () => 0, onSome: Duration.toMillis })
       multiplexer.sweep(now, Math.max(leastLossMillis, 4 * trip))
       endDetached(now)
@@ -297,16 +241,11 @@ export const make = ({ serve: connectToTarget, visitors }: Options) =>
         busy.unsafeOpen()
       })
     )
-    if (visitors === "local") {
-      for (let index = 0; index < carriers; index++) yield* Effect.forkScoped(keepAttached)
-    }
+    if (visitors === "local") yield* connections.keepAttached
 
     const streams: SessionStreams = {
       open,
-      onCarry: ({ attempt, carrier, id }) =>
-        Effect.asVoid(
-          inBackground(Effect.ignore(Effect.flatMap(pool.take(id), (connection) => hold(carrier, attempt, connection))))
-        ),
+      onCarry: connections.onCarry,
       abandon: Effect.suspend(() => {
         multiplexer.resetAll()
         return Effect.forEach(Array.from(pooled), ({ reset }) => reset, { discard: true })
@@ -317,23 +256,12 @@ export const make = ({ serve: connectToTarget, visitors }: Options) =>
 
 // internal
 
-/** How many carriers a session has. */
-const carriers = 2
-
 /** Streams of a session at most. The slots of the tunnel limit them before. */
 const maxStreams = 1_000_000
 
 const sweepInterval = Duration.millis(250)
 /** A carrier by which nothing is acknowledged for so long, and for four round trips, is attached anew. */
 const leastLossMillis = 2000
-
-/** The other side closes the connection of a carrier that is over within this time. */
-const refusalTime = Duration.seconds(2)
-
-/** A carrier that lasted so long is attached again after the shortest pause, others after longer and longer ones. */
-const steadyMillis = 50
-const shortestPauseMillis = 2
-const longestPauseMillis = 1000
 
 /** A carrier that has been without a connection for longer than this gets no new stream. */
 const betweenMillis = 1000
@@ -344,40 +272,3 @@ const noId = Signal.ConnectionId.make("00000000")
 
 /** A stream's connection learns by itself how the stream ended. */
 const listener: Listener = { ended: constVoid }
-
-/** Completes once the session has a control connection. */
-const untilAttached = (bus: Pick<SignalBus["Type"], "isAttached" | "watch">): Effect.Effect<void> =>
-  Effect.async((resume) => {
-    if (bus.isAttached()) return resume(Effect.void)
-    const unwatch = bus.watch((attached) => {
-      if (!attached) return
-      unwatch()
-      resume(Effect.void)
-    })
-    return Effect.sync(unwatch)
-  })
-
-/**
- * Streams of which the other side has not confirmed that it knows them, in order of their opening. They are given up when that
- * takes too long, as launches are.
- */
-const makeUnconfirmed = (clock: Clock.Clock, timeout: Duration.Duration) => {
-  const entries = new Set<{ readonly stream: VisitorStream; readonly openedBefore: number; readonly at: number }>()
-  const timeoutMillis = Duration.toMillis(timeout)
-  return {
-    isEmpty: () => entries.size === 0,
-    add: (stream: VisitorStream) =>
-      entries.add({ stream, openedBefore: stream.carrier.buffer.end, at: clock.unsafeCurrentTimeMillis() }),
-    expired: (now: number): ReadonlyArray<VisitorStream> => {
-      const expired: Array<VisitorStream> = []
-      for (const entry of entries) {
-        const { at, openedBefore, stream } = entry
-        const isConfirmed = stream.isOver || stream.carrier.buffer.acknowledged >= openedBefore
-        const isLate = now - at >= timeoutMillis
-        if (isConfirmed || isLate) entries.delete(entry)
-        if (!isConfirmed && isLate) expired.push(stream)
-      }
-      return expired
-    }
-  }
-}

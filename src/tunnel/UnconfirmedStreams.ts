@@ -1,0 +1,48 @@
+/**
+ * Streams of which the other side has not confirmed that it knows them. They are given up when that takes too long, as
+ * launches are.
+ */
+import type * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import type { VisitorStream } from "../stream/VisitorStream.js"
+
+export interface UnconfirmedStreams {
+  /** The stream was opened just now. */
+  readonly add: (stream: VisitorStream) => void
+  /** Removes and returns the streams that were not confirmed in time; removes those that were confirmed. */
+  readonly expire: (now: number) => ReadonlyArray<VisitorStream>
+  readonly isEmpty: () => boolean
+}
+
+/** `timeout`: how long the other side may take. */
+export const make = (clock: Clock.Clock, timeout: Duration.Duration): UnconfirmedStreams => {
+  const entries = new Set<Unconfirmed>()
+  const timeoutMillis = Duration.toMillis(timeout)
+  return {
+    add: (stream) => {
+      // Its `open` frame is the last one of its carrier, and so confirmed once all of them are acknowledged.
+      entries.add({ stream, offset: stream.carrier.buffer.end, at: clock.unsafeCurrentTimeMillis() })
+    },
+    expire: (now) => {
+      const expired: Array<VisitorStream> = []
+      for (const entry of entries) {
+        const { at, offset, stream } = entry
+        const isConfirmed = stream.isOver || stream.carrier.buffer.acknowledged >= offset
+        const isLate = now - at >= timeoutMillis
+        if (isConfirmed || isLate) entries.delete(entry)
+        if (!isConfirmed && isLate) expired.push(stream)
+      }
+      return expired
+    },
+    isEmpty: () => entries.size === 0
+  }
+}
+
+// internal
+
+interface Unconfirmed {
+  readonly stream: VisitorStream
+  /** Behind its `open` frame. */
+  readonly offset: number
+  readonly at: number
+}
