@@ -1,6 +1,6 @@
 /**
  * A carrier: an ordered flow of frames in each direction, which outlives its connections. When one is lost, the flow goes on
- * over the next, from where the other side has come to. Streams do not notice.
+ * over the next, from the first byte that did not arrive. Its streams are not affected.
  */
 import type * as NonBlocking from "../transport/NonBlocking.js"
 import { broken, nothing } from "../transport/NonBlocking.js"
@@ -50,7 +50,7 @@ export class Carrier<S> implements NonBlocking.Owner {
   readonly buffer = new SendBuffer()
   /** How many connections were attached so far. */
   attempt = 0
-  /** `Greeting`: the other side has not said yet where it has come to. */
+  /** `Greeting`: the other side has not sent yet how much it has received. */
   state: "Detached" | "Greeting" | "Attached" | "Over" = "Detached"
   /** How many streams it has. */
   streams = 0

@@ -13,7 +13,7 @@ export class CarrierWatch {
   private quietSince: number | undefined
   private quietFrom = 0
 
-  /** There is another connection, or the other side has said where it has come to. */
+  /** There is another connection, or the other side has sent how much it has received. */
   begin() {
     this.silentSince = undefined
     this.quietSince = undefined

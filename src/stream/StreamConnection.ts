@@ -25,7 +25,7 @@ export class StreamConnection implements Connection {
   private outgoingBytes = 0
   private readonly incoming: Array<Uint8Array> = []
   private incomingBytes = 0
-  /** This side has ended, and the carrier has that. */
+  /** `end` was called here; and the multiplexer has taken the end. */
   private isFinished = false
   private isEndSent = false
   /** The other side has ended. */
