@@ -1,6 +1,6 @@
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
 import { once } from "node:events"
-import * as Net from "node:net"
+import type * as Net from "node:net"
 import * as CuttingProxy from "./command/CuttingProxy.js"
 import { echoing, makeWorld, tunnel, type World } from "./command/Nodepass.js"
 

@@ -1,7 +1,7 @@
 import { afterEach, assert, beforeEach, describe, it } from "vitest"
 import { once } from "node:events"
 import * as Fs from "node:fs"
-import * as Net from "node:net"
+import type * as Net from "node:net"
 import * as Os from "node:os"
 import * as Path from "node:path"
 import * as CuttingProxy from "./command/CuttingProxy.js"
