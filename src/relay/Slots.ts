@@ -3,7 +3,9 @@
  *
  * UDP gets at most two thirds of the slots, and one network (IPv4 /24, IPv6 /64) at most a quarter of those. The address
  * of a UDP visitor may be forged, so a UDP visitor without a free slot takes that of the UDP session that was silent
- * longest. Sessions that are not two-way go first; a TCP visitor without a free slot takes that of such a session only.
+ * longest: of those that are not two-way while they are more than an eighth, else of the two-way ones. So forged addresses
+ * end few two-way sessions, and new visitors do not end one another before they are answered. A TCP visitor without a free
+ * slot takes that of a session that is not two-way only.
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -172,7 +174,12 @@ interface Group {
 
 const makeGroup = (prefix?: string): Group => ({ prefix, oneWay: RecencyList.make(), twoWay: RecencyList.make() })
 const sizeOf = ({ oneWay, twoWay }: Group): number => oneWay.size() + twoWay.size()
-const silentLongest = ({ oneWay, twoWay }: Group): UdpSession | undefined => oneWay.oldest() ?? twoWay.oldest()
+/** The session that a UDP visitor takes the slot of, when those of the group are all that there may be. */
+const silentLongest = (group: Group): UdpSession | undefined => {
+  const { oneWay, twoWay } = group
+  const mayStay = oneWay.size() <= sizeOf(group) / 8
+  return mayStay ? (twoWay.oldest() ?? oneWay.oldest()) : oneWay.oldest()
+}
 
 const makeUdpSessions = () => {
   const all = makeGroup()

@@ -8,6 +8,10 @@ import * as ProcessMemory from "./ProcessMemory.js"
 
 /** The second crowd finds the heaps as large as the first one left them. */
 const crowds = 2
+/** The visitors come from so many networks, each of which may use a part of the slots only. */
+const networks = 16
+/** A visitor without an answer for so long has none. */
+const answerMillis = 10_000
 /** The most memory that a process may take for a session. */
 const maxBytesPerSession = 96 * 1024
 /** How much more memory may be in use after the second crowd than after the first. */
@@ -78,12 +82,14 @@ const visitMany = async (world: ReturnType<typeof makeWorld>, port: number, sess
   const visitors: Array<Awaited<ReturnType<typeof visitUdp>>> = []
   const ask = async (some: typeof visitors) => {
     for (const { ask } of some) {
-      const answer = String(await ask("a question"))
-      if (answer !== "a question") throw new Error(`a visitor received ${JSON.stringify(answer)}`)
+      const answer = await Promise.race([ask("a question"), Timers.setTimeout(answerMillis, "nothing", { ref: false })])
+      if (String(answer) !== "a question") throw new Error(`a visitor received ${JSON.stringify(String(answer))}`)
     }
   }
   while (visitors.length < sessions) {
-    const some = await Promise.all(Array.from({ length: 50 }, () => visitUdp(world, port)))
+    const some = await Promise.all(
+      Array.from({ length: 50 }, (_, at) => visitUdp(world, port, `127.0.${1 + (at % networks)}.1`))
+    )
     await Promise.all(some.map((one) => ask([one, one])))
     visitors.push(...some)
   }

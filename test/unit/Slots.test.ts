@@ -99,6 +99,21 @@ describe("Slots", () => {
     })
   )
 
+  it.simulated(
+    "answers new visitors among two-way sessions, which forged addresses end few of",
+    { layers: layer(120) },
+    () =>
+      Effect.gen(function* () {
+        const { come, evicted } = yield* makeUdpVisitors
+        const hosts = Array.from({ length: 80 }, (_, at) => `10.1.${at}.1`)
+        for (const host of hosts) (yield* come(host)).confirm()
+        for (let at = 0; at < 10; at++) (yield* come(`10.2.${at}.1`)).touch()
+        assert.deepStrictEqual(evicted, hosts.slice(0, 10))
+        for (let at = 0; at < 200; at++) yield* come(`10.3.${at}.1`)
+        assert.strictEqual(evicted.filter((host) => host.startsWith("10.1.")).length, 11)
+      })
+  )
+
   it.simulated("refuses UDP when TCP has every slot", { layers: layer(2) }, () =>
     Effect.gen(function* () {
       const { come } = yield* makeUdpVisitors

@@ -36,9 +36,11 @@ export interface UdpVisitor {
   readonly askAll: (datagrams: ReadonlyArray<Buffer>, window: number) => Promise<ReadonlyArray<Buffer>>
 }
 
-/** A visitor, always of the same port. */
-export const visitUdp = async (world: World, port: number): Promise<UdpVisitor> => {
+/** A visitor, always of the same port. `host` is an address of loopback, which it comes from. */
+export const visitUdp = async (world: World, port: number, host = "127.0.0.1"): Promise<UdpVisitor> => {
   const socket = open(world)
+  socket.bind(0, host)
+  await once(socket, "listening")
   socket.connect(port, "127.0.0.1")
   await once(socket, "connect")
   const askAll: UdpVisitor["askAll"] = (datagrams, window) =>
