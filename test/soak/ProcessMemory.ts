@@ -12,12 +12,9 @@ export const environment = {
   NODE_OPTIONS: `--expose-gc --import=${pathToFileURL(Path.join(import.meta.dirname, "HeapProbe.js")).href}`
 }
 
-/** The bytes that are in memory now. */
-export const residentBytes = (process: Nodepass): number => statusOf(process, "VmRSS")
-
 /** The most bytes that were in memory since the last call, or since the start. */
 export const peakBytes = (process: Nodepass): number => {
-  const peak = statusOf(process, "VmHWM")
+  const peak = Number(/^VmHWM:\s+(\d+) kB/m.exec(Fs.readFileSync(`/proc/${process.pid}/status`, "utf8"))?.[1]) * 1024
   // As proc(5) has it: 5 resets the peak to what is resident now.
   Fs.writeFileSync(`/proc/${process.pid}/clear_refs`, "5")
   return peak
@@ -44,9 +41,6 @@ export const printCells = (label: string, cells: ReadonlyArray<string>) =>
   console.log(label.padEnd(24) + cells.map((cell) => ` ${cell.padStart(11)}`).join(""))
 
 // internal
-
-const statusOf = ({ pid }: Nodepass, field: string): number =>
-  Number(new RegExp(`^${field}:\\s+(\\d+) kB`, "m").exec(Fs.readFileSync(`/proc/${pid}/status`, "utf8"))?.[1]) * 1024
 
 /** See HeapProbe.js. */
 const answer = "bytes in use: "
