@@ -11,6 +11,9 @@ import { ParkedStreams } from "./ParkedStreams.js"
 import { SendBuffer } from "./SendBuffer.js"
 import * as StreamFrame from "./StreamFrame.js"
 
+/** How a connection was lost: it failed or ended, or it passed nothing, and no side was told. */
+export type Loss = "Broken" | "Silent"
+
 /** What a carrier tells its owner, the multiplexer. `S`: its streams. */
 export interface Events<S> {
   /** Frames were added: `flush` is to be called soon. */
@@ -35,7 +38,7 @@ export interface Events<S> {
     size: number
   ) => string | undefined
   /** The connection is lost; another may be attached. */
-  readonly lost: (carrier: Carrier<S>) => void
+  readonly lost: (carrier: Carrier<S>, how: Loss) => void
   /** The carrier cannot go on: the other side broke the protocol, or has given it up. `problem` is a sentence for the log. */
   readonly failed: (carrier: Carrier<S>, problem: string) => void
 }
@@ -54,6 +57,9 @@ export class Carrier<S> implements NonBlocking.Owner {
   state: "Detached" | "Greeting" | "Attached" | "Over" = "Detached"
   /** How many streams it has. */
   streams = 0
+  /** When a sweep first found it without a connection that the other side has answered on; `undefined` while it has one. */
+  awaySince: number | undefined
+  private wasAttached = false
   /** `flush`, or `resume`, is to be called. */
   isDirty = false
   private isAgain = false
@@ -203,13 +209,17 @@ export class Carrier<S> implements NonBlocking.Owner {
     this.receive()
   }
   /** The connection is lost, or is to be replaced. */
-  lose() {
+  lose(how: Loss = "Broken") {
     const { connection } = this
     if (connection === undefined) return
     this.connection = undefined
     this.state = "Detached"
     connection.reset()
-    this.events.lost(this)
+    this.events.lost(this, how)
+  }
+  /** Asks for an acknowledgement, unless it waits for one: another connection has proved to be dead. */
+  probe() {
+    if (this.state === "Attached" && this.isSettled()) this.send(StreamFrame.types.ping, 0)
   }
   /** Ends the carrier. Its streams are to be reset before. */
   end() {
@@ -293,6 +303,7 @@ export class Carrier<S> implements NonBlocking.Owner {
     const offset = StreamFrame.nextTo(this.buffer.acknowledged, heard.received)
     if (!this.buffer.rewind(offset)) return `an attach frame with the offset ${offset}`
     this.state = "Attached"
+    this.wasAttached = true
     this.watch.begin()
     // Our frame has told them.
     this.told = this.received
@@ -329,6 +340,9 @@ export class Carrier<S> implements NonBlocking.Owner {
    * Only carriers with streams are asked.
    */
   sweep(now: number, limitMillis: number) {
+    if (this.state === "Attached" || this.wasAttached) this.awaySince = undefined
+    else this.awaySince ??= now
+    this.wasAttached = false
     if (this.connection === undefined) return
     if (this.owes) {
       this.isDue = true
@@ -336,7 +350,7 @@ export class Carrier<S> implements NonBlocking.Owner {
     }
     const come = this.received + this.attaching.heardBytes
     if (this.state !== "Attached" || !this.isSettled()) {
-      if (this.watch.isLost(now, come, this.buffer.acknowledged, limitMillis)) this.lose()
+      if (this.watch.isLost(now, come, this.buffer.acknowledged, limitMillis)) this.lose("Silent")
     } else if (this.watch.isQuiet(now, come, limitMillis) && this.streams > 0) this.send(StreamFrame.types.ping, 0)
   }
 }

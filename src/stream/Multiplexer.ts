@@ -20,7 +20,7 @@ export interface Options extends StreamMove.Options {
   /** The other side has opened a stream: set its `listener` at once, and later `connect` or `reset` it. */
   readonly opened: (stream: VisitorStream, payload: Uint8Array) => void
   /** A carrier lost its connection. */
-  readonly lost: (carrier: Carrier.Carrier<VisitorStream>) => void
+  readonly lost: (carrier: Carrier.Carrier<VisitorStream>, how: Carrier.Loss) => void
   /** A carrier has ended, and its streams were reset. `problem` is a sentence for the log. */
   readonly failed: (carrier: Carrier.Carrier<VisitorStream>, problem: string) => void
 }
@@ -70,7 +70,11 @@ export class Multiplexer {
         return this.pump.deliver(stream, bytes, at, size)
       },
       control: (carrier, type, id, view, at, size) => this.control(carrier, type, id, view, at, size),
-      lost: options.lost,
+      lost: (carrier, how) => {
+        // What has swallowed one connection has probably swallowed all.
+        if (how === "Silent") for (const other of this.carriers.values()) other.probe()
+        options.lost(carrier, how)
+      },
       failed: (carrier, problem) => {
         this.endCarrier(carrier, StreamFrame.resets.broken)
         options.failed(carrier, problem)

@@ -7,6 +7,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Random from "effect/Random"
+import * as Runtime from "effect/Runtime"
 import type * as Scope from "effect/Scope"
 import { Pool } from "../pool/Pool.js"
 import { SignalBus } from "../signal/SignalBus.js"
@@ -24,12 +25,19 @@ export interface CarrierConnections {
   readonly onCarry: (signal: Signal.Carry) => Effect.Effect<void>
   /** The connection of the carrier with this number is lost: closes it. */
   readonly release: (number: number) => void
+  /**
+   * The same for one that has carried nothing, in silence. The idle connections have probably died as well, and are replaced,
+   * so that the carrier does not try one after the other.
+   */
+  readonly releaseSilent: (number: number) => void
   /** The connection that became a carrier last. */
   readonly last: () => Pick<Connection, "local" | "remote"> | undefined
 }
 
 export interface Options {
   readonly multiplexer: Multiplexer
+  /** Whether visitors connect to this side or to the other. */
+  readonly visitors: "local" | "remote"
   /** Owns the connections, which outlive the session. */
   readonly scope: Scope.Scope
   /** A connection was attached, or refused. */
@@ -39,7 +47,8 @@ export interface Options {
 export const make = ({
   multiplexer,
   onAttach,
-  scope
+  scope,
+  visitors
 }: Options): Effect.Effect<CarrierConnections, never, Pool | SignalBus> =>
   Effect.gen(function* () {
     const bus = yield* SignalBus
@@ -49,10 +58,27 @@ export const make = ({
     /** Another process that continued this session has used other numbers. */
     let nextNumber = yield* Random.nextIntBetween(1, 2 ** 31)
     let last: Connection | undefined
+    const clock = yield* Effect.clock
+    const run = Runtime.runFork(yield* Effect.runtime())
+    let replacedAt = -Infinity
 
     const release = (number: number) => {
       holders.get(number)?.()
       holders.delete(number)
+    }
+    const replaceIdle = Effect.zipRight(
+      Effect.logInfo(
+        "a carrier's connection carried nothing: continuing over another one, and replacing the idle ones"
+      ),
+      pool.trim(0)
+    )
+    const releaseSilent = (number: number) => {
+      release(number)
+      const now = clock.unsafeCurrentTimeMillis()
+      // Only the side that takes any connection may close them.
+      if (visitors === "remote" || now - replacedAt < replaceEveryMillis) return
+      replacedAt = now
+      run(replaceIdle)
     }
     /** Uses the connection for the carrier until it is lost or replaced. */
     const hold = (number: number, attempt: number, connection: Connection) =>
@@ -110,6 +136,7 @@ export const make = ({
           inBackground(Effect.ignore(Effect.flatMap(pool.take(id), (connection) => hold(carrier, attempt, connection))))
         ),
       release,
+      releaseSilent,
       last: () => last
     }
   })
@@ -118,6 +145,9 @@ export const make = ({
 
 /** How many carriers a session has. */
 const carriers = 2
+
+/** The connections that died together are found within this time. Where all die, new ones are not opened in a loop. */
+const replaceEveryMillis = 10_000
 
 /** The other side closes the connection of a carrier that is over within this time. */
 const refusalTime = Duration.seconds(2)

@@ -12,10 +12,10 @@ import { constVoid } from "effect/Function"
 import * as Option from "effect/Option"
 import * as Runtime from "effect/Runtime"
 import * as Scope from "effect/Scope"
+import { Refusals } from "../core/Refusals.js"
 import * as Pool from "../pool/Pool.js"
 import type { PoolConnection } from "../pool/WatchedConnections.js"
 import { SignalBus } from "../signal/SignalBus.js"
-import type { Carrier } from "../stream/Carrier.js"
 import { Multiplexer } from "../stream/Multiplexer.js"
 import { PooledConnection } from "../stream/PooledConnection.js"
 import { StreamConnection } from "../stream/StreamConnection.js"
@@ -27,6 +27,7 @@ import * as Frame from "../wire/Frame.js"
 import * as Signal from "../wire/Signal.js"
 import * as CarrierConnections from "./CarrierConnections.js"
 import { Streams } from "./Streams.js"
+import { StreamsLost } from "./StreamsLost.js"
 import * as UnconfirmedStreams from "./UnconfirmedStreams.js"
 
 export interface SessionStreams {
@@ -50,6 +51,7 @@ export const make = ({ serve: connectToTarget, visitors }: Options) =>
   Effect.gen(function* () {
     const bus = yield* SignalBus
     const pool = yield* Pool.Pool
+    const refusals = yield* Refusals
     const { register, scope } = yield* Streams
     const { poolGetTimeout, resumeGrace } = yield* Settings
     const own = yield* Scope.fork(scope, ExecutionStrategy.sequential)
@@ -61,8 +63,6 @@ export const make = ({ serve: connectToTarget, visitors }: Options) =>
     const busy = yield* Effect.makeLatch(true)
     /** The pool connections that streams were moved to, or are about to be. */
     const pooled = new Set<Connection>()
-    /** When a carrier was found without a connection, in milliseconds. */
-    const detached = new Map<Carrier<VisitorStream>, number>()
     let isOver = false
 
     const clock = yield* Effect.clock
@@ -77,8 +77,9 @@ export const make = ({ serve: connectToTarget, visitors }: Options) =>
         busy.unsafeOpen()
       },
       opened: (stream, payload) => serve(stream, payload),
-      lost: ({ number }) => {
-        connections.release(number)
+      lost: ({ number }, how) => {
+        if (how === "Silent") connections.releaseSilent(number)
+        else connections.release(number)
         busy.unsafeOpen()
       },
       takePooled: () => {
@@ -98,6 +99,7 @@ export const make = ({ serve: connectToTarget, visitors }: Options) =>
 
     const connections = yield* CarrierConnections.make({
       multiplexer,
+      visitors,
       scope: own,
       // One that is refused is to be swept as well.
       onAttach: () => busy.unsafeOpen()
@@ -120,7 +122,7 @@ export const make = ({ serve: connectToTarget, visitors }: Options) =>
     const isUsable = () =>
       multiplexer.isAttached() ||
       [...multiplexer.carriers.values()].some(
-        (carrier) => carrier.attempt > 0 && isRecent(detached.get(carrier), clock.unsafeCurrentTimeMillis())
+        ({ attempt, awaySince }) => attempt > 0 && isRecent(awaySince, clock.unsafeCurrentTimeMillis())
       )
 
     // Streams
@@ -196,26 +198,30 @@ export const make = ({ serve: connectToTarget, visitors }: Options) =>
         connections.release(carrier.number)
       }
     }
-    const endDetached = (now: number) => {
-      const graceMillis = isOver ? 0 : Duration.toMillis(resumeGrace)
+    const count = (reason: StreamsLost["reason"], limit: Duration.Duration, times: number) =>
+      times === 0 ? Effect.void : refusals.count("launch", new StreamsLost({ reason, limit }), { times })
+    /** Ends the carriers that have had no connection for the grace period, or have none when the session is over. */
+    const endAway = (now: number) => {
+      const graceMillis = Duration.toMillis(resumeGrace)
+      let lost = 0
       for (const carrier of multiplexer.carriers.values()) {
-        if (carrier.state !== "Detached") {
-          detached.delete(carrier)
-          continue
-        }
-        const since = detached.get(carrier) ?? now
-        detached.set(carrier, since)
-        if (now - since < graceMillis) continue
-        detached.delete(carrier)
+        const { awaySince, state, streams } = carrier
+        const isLate = awaySince !== undefined && now - awaySince >= graceMillis
+        if (!isLate && !(isOver && state === "Detached")) continue
+        lost += streams
         multiplexer.endCarrier(carrier, StreamFrame.resets.stopped)
+        connections.release(carrier.number)
       }
+      return count(isOver ? "Over" : "Late", resumeGrace, lost)
     }
     const sweep = Effect.gen(function* () {
       const now = yield* Clock.currentTimeMillis
-      for (const stream of unconfirmed.expire(now)) multiplexer.reset(stream)
+      const expired = unconfirmed.expire(now)
+      for (const stream of expired) multiplexer.reset(stream)
+      yield* count("Unconfirmed", poolGetTimeout, expired.length)
       const trip = Option.match(yield* bus.roundTrip, { onNone: () => 0, onSome: Duration.toMillis })
       multiplexer.sweep(now, Math.max(leastLossMillis, 4 * trip))
-      endDetached(now)
+      yield* endAway(now)
       if (!isOver && unconfirmed.isEmpty() && multiplexer.isQuiet()) busy.unsafeClose()
       return isOver && isSettled()
     })
