@@ -26,6 +26,7 @@ import * as SignalBus from "../src/signal/SignalBus.js"
 import { Transport } from "../src/transport/Transport.js"
 import * as EventBus from "../src/core/EventBus.js"
 import * as SignalCounts from "../src/signal/SignalCounts.js"
+import * as SignalFeed from "../src/signal/SignalFeed.js"
 
 const { values } = parseArgs({ options: { seconds: { type: "string" } } })
 const seconds = Number(values.seconds ?? 5)
@@ -139,7 +140,7 @@ const measure = (way: (typeof ways)[number], load: (typeof loads)[number]) =>
       Refusals.layer,
       Settings.layer()
     ]),
-    Effect.provide([EventBus.layerNoop, SignalCounts.layer])
+    Effect.provide([EventBus.layerNoop, SignalCounts.layer, SignalFeed.layerNone])
   )
 
 await Effect.runPromise(

@@ -15,6 +15,7 @@ import type { Inbox } from "./Inbox.js"
 import type { Launches } from "./Launches.js"
 import type { Outbox } from "./Outbox.js"
 import { SignalCounts } from "./SignalCounts.js"
+import { SignalFeed } from "./SignalFeed.js"
 
 export interface Reader {
   /** Reads this connection until it is lost. */
@@ -42,8 +43,8 @@ export const make = ({
   now,
   onBye,
   outbox
-}: Options): Effect.Effect<Reader, never, Refusals | SignalCounts> =>
-  Effect.map(Effect.all([Refusals, SignalCounts]), ([refusals, counts]) => {
+}: Options): Effect.Effect<Reader, never, Refusals | SignalCounts | SignalFeed> =>
+  Effect.map(Effect.all([Refusals, SignalCounts, SignalFeed]), ([refusals, counts, feed]) => {
     const receive = (signal: Signal.Signal, number: number | undefined): Effect.Effect<void> => {
       switch (signal._tag) {
         case "Ping":
@@ -62,7 +63,7 @@ export const make = ({
       }
     }
 
-    const receiveLine = (line: ReceivedLine): Effect.Effect<void> =>
+    const receiveLine = (line: ReceivedLine, { control }: Attached): Effect.Effect<void> =>
       Effect.gen(function* () {
         if (line.acknowledged !== undefined) {
           outbox.acknowledge(line.acknowledged - 1, now() - slowMillis - heartbeat.leastRoundTrip())
@@ -71,7 +72,17 @@ export const make = ({
         counts.received += line.signals.length
         for (const [index, signal] of line.signals.entries()) {
           const number = line.number === undefined ? undefined : line.number + index
-          if (number === undefined || inbox.isNew(number)) yield* receive(signal, number)
+          if (number !== undefined && !inbox.isNew(number)) continue
+          if (feed.isHeard()) {
+            yield* feed.publish({
+              _tag: "Signal",
+              direction: "received",
+              signal,
+              number: Option.fromNullable(number),
+              peer: control.connection.remote
+            })
+          }
+          yield* receive(signal, number)
         }
       })
 
@@ -91,7 +102,7 @@ export const make = ({
             if (Either.isLeft(lines)) return lose(attached, "Tampered")
             heartbeat.received()
             for (const line of lines.right) {
-              if (Either.isRight(line)) yield* receiveLine(line.right)
+              if (Either.isRight(line)) yield* receiveLine(line.right, attached)
               else yield* refusals.count("signal", line.left, { details: { peer: String(connection.remote) } })
             }
           }

@@ -34,6 +34,7 @@ import * as Launches from "./Launches.js"
 import * as Outbox from "./Outbox.js"
 import * as Reader from "./Reader.js"
 import { SignalCounts } from "./SignalCounts.js"
+import type { SignalFeed } from "./SignalFeed.js"
 import * as Sweep from "./Sweep.js"
 import * as Writer from "./Writer.js"
 
@@ -103,7 +104,11 @@ const farewellTimeout = Duration.seconds(1)
 /** A bus that continues from a snapshot ends with `Away` when the peer does not come back within `resumeGrace`. */
 export const makeWith = (
   snapshot: Option.Option<Snapshot>
-): Effect.Effect<SignalBus["Type"], never, Deadlines | EventBus | Refusals | Scope.Scope | Settings | SignalCounts> =>
+): Effect.Effect<
+  SignalBus["Type"],
+  never,
+  Deadlines | EventBus | Refusals | Scope.Scope | Settings | SignalCounts | SignalFeed
+> =>
   Effect.gen(function* () {
     const clock = yield* Effect.clock
     const deadlines = yield* Deadlines
@@ -228,7 +233,7 @@ export const make = makeWith(Option.none())
 
 export const layerWith = (
   snapshot: Option.Option<Snapshot>
-): Layer.Layer<SignalBus, never, Deadlines | EventBus | Refusals | Settings | SignalCounts> =>
+): Layer.Layer<SignalBus, never, Deadlines | EventBus | Refusals | Settings | SignalCounts | SignalFeed> =>
   Layer.scoped(SignalBus, makeWith(snapshot))
 
 export const layer = layerWith(Option.none())

@@ -9,6 +9,7 @@ import type { EventBus } from "../core/EventBus.js"
 import type { Refusals } from "../core/Refusals.js"
 import * as SignalBus from "./SignalBus.js"
 import type { SignalCounts } from "./SignalCounts.js"
+import type { SignalFeed } from "./SignalFeed.js"
 import type { Settings } from "../transport/Settings.js"
 
 export interface Options {
@@ -22,7 +23,7 @@ export class SignalBusFactory extends Context.Tag("nodepass/SignalBusFactory")<
     /** The bus of one session; the session's scope closes it. */
     readonly layer: (
       options?: Options
-    ) => Layer.Layer<SignalBus.SignalBus, never, Deadlines | EventBus | Refusals | Settings | SignalCounts>
+    ) => Layer.Layer<SignalBus.SignalBus, never, Deadlines | EventBus | Refusals | Settings | SignalCounts | SignalFeed>
   }
 >() {}
 

@@ -4,6 +4,7 @@
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import { EventBus } from "../core/EventBus.js"
 import type { TransportError } from "../transport/Transport.js"
 import type { Numbered } from "../wire/Dialect.js"
@@ -11,6 +12,7 @@ import { type Attached, lose } from "./ControlConnection.js"
 import type { Inbox } from "./Inbox.js"
 import type { Outbox } from "./Outbox.js"
 import { SignalCounts } from "./SignalCounts.js"
+import { SignalFeed } from "./SignalFeed.js"
 
 export interface Writer {
   /** Writes to this connection until it is lost. Never completes. */
@@ -36,8 +38,8 @@ export const make = ({
   keyLifetime,
   now,
   outbox
-}: Options): Effect.Effect<Writer, never, EventBus | SignalCounts> =>
-  Effect.map(Effect.all([EventBus, SignalCounts]), ([events, counts]) => {
+}: Options): Effect.Effect<Writer, never, EventBus | SignalCounts | SignalFeed> =>
+  Effect.map(Effect.all([EventBus, SignalCounts, SignalFeed]), ([events, counts, feed]) => {
     const lifetime = Duration.toMillis(keyLifetime)
     /** The highest number sent so far: a signal that does not exceed it is sent again. */
     let highest = -1
@@ -50,6 +52,20 @@ export const make = ({
       }
     }
     const published = events.publish(() => ({ _tag: "Rotated", keys: "session" }))
+
+    const show = (signals: ReadonlyArray<Numbered>, { control }: Attached) =>
+      Effect.forEach(
+        signals,
+        ({ number, signal }) =>
+          feed.publish({
+            _tag: "Signal",
+            direction: "sent",
+            signal,
+            number: Option.fromNullable(number),
+            peer: control.connection.remote
+          }),
+        { discard: true }
+      )
 
     const run = (attached: Attached): Effect.Effect<void> => {
       const { connection, dialect } = attached.control
@@ -66,7 +82,8 @@ export const make = ({
         if (signals.length === 0) return outbox.ready
         key.signals += signals.length
         count(signals)
-        const written = connection.write(dialect.encode({ signals, acknowledged: inbox.acknowledge() }))
+        const write = connection.write(dialect.encode({ signals, acknowledged: inbox.acknowledge() }))
+        const written = feed.isHeard() ? Effect.zipRight(write, show(signals, attached)) : write
         return signals.at(-1)?.signal._tag === "Bye"
           ? Effect.zipRight(Effect.zipRight(written, connection.end), Deferred.succeed(farewell, undefined))
           : written

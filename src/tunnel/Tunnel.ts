@@ -29,6 +29,7 @@ import * as Targets from "../relay/Targets.js"
 import * as Throttle from "../relay/Throttle.js"
 import * as SignalBusFactory from "../signal/SignalBusFactory.js"
 import * as SignalCounts from "../signal/SignalCounts.js"
+import * as SignalFeed from "../signal/SignalFeed.js"
 import type { Certificates } from "../transport/Certificates.js"
 import type { Crypto } from "../transport/Crypto.js"
 import { Settings } from "../transport/Settings.js"
@@ -65,6 +66,13 @@ export class Tunnel extends Context.Tag("nodepass/Tunnel")<
      * Each subscriber has its own buffer; one that does not keep up loses its oldest events and receives `Lagged`.
      */
     readonly events: (options?: EventBus.Options) => Stream.Stream<TunnelEvent>
+    /**
+     * Each signal that is sent or received from now on, on the sessions of this side, until the tunnel's scope closes.
+     *
+     * Listening changes nothing: signals are handled as without it, and never wait for a listener. Each has its own sliding
+     * buffer; one that does not keep up loses its oldest signals and receives `Lagged`.
+     */
+    readonly signals: (options?: SignalFeed.Options) => Stream.Stream<SignalFeed.Heard>
     /**
      * Replaces the tunnel key on this side; the previous key is accepted for a grace period.
      *
@@ -113,6 +121,7 @@ export const layer = (config: TunnelConfig): Layer.Layer<Tunnel, Runner.OpenErro
           Slots.layer({ limit: config.slot }).pipe(Layer.provideMerge(Refusals.layer)),
           Peers.layer,
           SignalCounts.layer,
+          SignalFeed.layer,
           Streams.layer,
           Targets.layer({ targets: config.targets, balance: config.balance, check: finite(config.check) }),
           Throttle.layer({ rate: Number.isFinite(config.rate) ? config.rate * bytesPerMegabit : undefined })
@@ -163,6 +172,7 @@ const finite = (duration: Duration.Duration) => (Duration.isFinite(duration) ? d
 const make = (config: TunnelConfig) =>
   Effect.gen(function* () {
     const events = yield* EventBus.EventBus
+    const seen = yield* SignalFeed.SignalFeed
     const router = yield* Router.Router
     const relay = yield* Relay.Relay
     const { reportInterval } = yield* Settings
@@ -199,6 +209,7 @@ const make = (config: TunnelConfig) =>
       checkpoint,
       checkpoints,
       events: (options) => Stream.unwrapScoped(events.subscribe(options)),
+      signals: (options) => Stream.unwrapScoped(seen.subscribe(options)),
       replaceKey: runner.replaceKey,
       flush: Effect.flatMap(router.sessions, (sessions) =>
         Effect.forEach(sessions, ({ flush }) => Effect.ignore(flush), { discard: true })

@@ -7,6 +7,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
+import * as Stream from "effect/Stream"
 import { Pool } from "../../src/pool/Pool.js"
 import * as PoolFactory from "../../src/pool/PoolFactory.js"
 import * as PoolPolicy from "../../src/pool/PoolPolicy.js"
@@ -92,5 +93,22 @@ describe("a host's own parts", () => {
     )
     serveOne(Layer.provide(counting, SignalBusFactory.layer))
     assert.strictEqual(launches, 1)
+  })
+  it("a host sees the signals of its tunnel, in both directions", () => {
+    const seen: Array<string> = []
+    const answer = SmallWorld.run({ link: { latency: 10 } }, ({ start, visit }) =>
+      Effect.gen(function* () {
+        const server = yield* start("server", { ...SmallWorld.serverConfig, streams: false })
+        const listening = Stream.runForEach(server.signals(), (signal) =>
+          Effect.sync(() => signal._tag === "Signal" && seen.push(`${signal.direction} ${signal.signal._tag}`))
+        )
+        yield* Effect.forkScoped(listening)
+        const client = yield* start("client", SmallWorld.clientConfig)
+        yield* client.ready
+        return yield* visit
+      })
+    )
+    assert.strictEqual(answer, "hi")
+    assert.includeMembers(seen, ["received Ping", "sent Pong", "sent Launch"])
   })
 })

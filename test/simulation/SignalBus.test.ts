@@ -6,6 +6,7 @@ import * as Exit from "effect/Exit"
 import * as FastCheck from "effect/FastCheck"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import * as Stream from "effect/Stream"
 import * as Scope from "effect/Scope"
 import * as Address from "../../src/core/Address.js"
 import * as Deadlines from "../../src/core/Deadlines.js"
@@ -16,6 +17,7 @@ import * as Refusals from "../../src/core/Refusals.js"
 import * as Settings from "../../src/transport/Settings.js"
 import * as Signal from "../../src/wire/Signal.js"
 import * as SignalCounts from "../../src/signal/SignalCounts.js"
+import * as SignalFeed from "../../src/signal/SignalFeed.js"
 import * as SignalBus from "../../src/signal/SignalBus.js"
 import { agree } from "../Ciphers.js"
 import * as SimNetwork from "../../src/testing/SimNetwork.js"
@@ -42,6 +44,7 @@ type Environment =
   | Scope.Scope
   | Settings.Settings
   | SignalCounts.SignalCounts
+  | SignalFeed.SignalFeed
 
 const world = <A, E>(
   seed: number,
@@ -72,7 +75,7 @@ const world = <A, E>(
   }).pipe(
     Effect.scoped,
     Effect.provide([Deadlines.layer, Refusals.layer, Settings.layer(settings)]),
-    Effect.provide([EventBus.layerNoop, SignalCounts.layer])
+    Effect.provide([EventBus.layerNoop, SignalCounts.layer, SignalFeed.layer])
   )
   return Simulated.run({ seed, network }, () => main)
 }
@@ -202,6 +205,77 @@ describe("SignalBus", () => {
     // Ping and pong of both sides, the launch twice, and its acknowledgement.
     assert.deepStrictEqual([ours.sent, ours.received], [theirs.received, theirs.sent])
     assert.isAtLeast(ours.sent, 4)
+  })
+
+  it("shows a listener each signal of both directions, repeats of the sender included, and handles them as before", () => {
+    const { handled, seen } = world(4, { latency: 2 }, ({ ours, theirs }) =>
+      Effect.gen(function* () {
+        const feed = yield* SignalFeed.SignalFeed
+        assert.isFalse(feed.isHeard())
+        const seen: Array<string> = []
+        const note = (heard: SignalFeed.Heard) => {
+          if (heard._tag === "Lagged") return
+          const number = Option.match(heard.number, { onNone: () => "", onSome: (number) => ` ${number}` })
+          seen.push(`${heard.direction} ${heard.signal._tag}${number} ${heard.peer.host}`)
+        }
+        const all = yield* feed.subscribe()
+        yield* Effect.forkScoped(Stream.runForEach(all, (heard) => Effect.sync(() => note(heard))))
+        const handled: Array<string> = []
+        const sender = yield* attachedBus(ours)
+        yield* Effect.fork(launchThrough(sender, launch(1)))
+        // Reads nothing until the launch was sent again.
+        yield* Effect.sleep(Duration.seconds(3))
+        yield* attachedBus(theirs, ({ _tag }) => Effect.sync(() => handled.push(_tag)))
+        yield* sender.send(demand(7))
+        yield* Effect.sleep(Duration.seconds(1))
+        return { seen, handled }
+      })
+    )
+    assert.deepStrictEqual(handled, ["Launch", "Demand"])
+    const lasting = seen.filter((line) => /Launch|Demand/.test(line))
+    assert.deepStrictEqual(lasting.toSorted(), [
+      "received Demand 1 local",
+      "received Launch 0 local",
+      "sent Demand 1 remote",
+      "sent Launch 0 remote",
+      "sent Launch 0 remote"
+    ])
+    for (const line of ["sent Ping remote", "received Ping local", "sent Pong remote", "received Pong local"]) {
+      assert.include(seen, line)
+    }
+  })
+
+  it("does not wait for a listener, which loses the oldest signals and learns how many", () => {
+    const [handled, seen, lagged] = world(4, {}, ({ ours, theirs }) =>
+      Effect.gen(function* () {
+        const feed = yield* SignalFeed.SignalFeed
+        const heard = yield* feed.subscribe({ capacity: 4 })
+        const slow = yield* Effect.makeLatch()
+        let [handled, seen, lagged] = [0, 0, 0]
+        yield* Effect.forkScoped(
+          Stream.runForEach(heard, (signal) =>
+            Effect.zipRight(
+              slow.await,
+              Effect.sync(() => (signal._tag === "Lagged" ? (lagged += signal.lost) : seen++))
+            )
+          )
+        )
+        const sender = yield* attachedBus(ours)
+        yield* attachedBus(theirs, () => Effect.sync(() => handled++))
+        yield* Effect.forEach(
+          Array.from({ length: 1500 }, (_, index) => index + 1),
+          (port) => launchThrough(sender, launch(port))
+        )
+        yield* Effect.sleep(Duration.seconds(5))
+        yield* slow.open
+        yield* Effect.sleep(Duration.seconds(1))
+        return [handled, seen, lagged] as const
+      })
+    )
+    assert.strictEqual(handled, 1500)
+    assert.isAtLeast(seen, 4)
+    // Each launch is sent and received, pings and acknowledgements come on top.
+    assert.isAbove(seen + lagged, 3000)
   })
 
   it("measures the round trip of its pings", () => {

@@ -37,6 +37,7 @@ import { type Connection, type Listener, serve, Transport } from "../../../src/t
 import * as EventBus from "../../../src/core/EventBus.js"
 import { utf8 } from "../../Bytes.js"
 import * as SignalCounts from "../../../src/signal/SignalCounts.js"
+import * as SignalFeed from "../../../src/signal/SignalFeed.js"
 
 export interface Outcome {
   /** Laws broken, in words. */
@@ -459,6 +460,7 @@ const program = (scenario: Scenario, network: SimNetwork.SimNetwork) =>
         Deadlines.layer,
         Layer.provideMerge(Refusals.layer, EventBus.layerNoop),
         SignalCounts.layer,
+        SignalFeed.layerNone,
         NodeDeflate.layer,
         SimCrypto.layer(seed * 2 + host),
         Layer.succeed(Settings.Settings, settings(scenario))

@@ -36,6 +36,7 @@ import * as configs from "./configs.js"
 import * as Deflate from "../../../src/wire/Deflate.js"
 import * as EventBus from "../../../src/core/EventBus.js"
 import * as SignalCounts from "../../../src/signal/SignalCounts.js"
+import * as SignalFeed from "../../../src/signal/SignalFeed.js"
 
 const key = Option.some(Redacted.make("key"))
 export const tunnelPort = Address.make("server", 1)
@@ -58,7 +59,7 @@ export const answer = ({ connection, dialect }: Pick<Attached, "connection" | "d
   }).pipe(
     Effect.scoped,
     Effect.provide([Deadlines.layer, Refusals.layer, Settings.layer()]),
-    Effect.provide([EventBus.layerNoop, SignalCounts.layer])
+    Effect.provide([EventBus.layerNoop, SignalCounts.layer, SignalFeed.layerNone])
   )
 
 export interface World {
