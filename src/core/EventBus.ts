@@ -17,6 +17,8 @@ export class EventBus extends Context.Tag("nodepass/EventBus")<
   {
     /** Publishes the event to every listener; it is made only when there is one. Never waits. */
     readonly publish: (event: LazyArg<TunnelEvent>) => Effect.Effect<void>
+    /** Whether there is a listener. Without one `publish` does nothing. */
+    readonly hasListeners: () => boolean
     /**
      * Every event from now on, until the layer's scope closes.
      *
@@ -29,6 +31,7 @@ export class EventBus extends Context.Tag("nodepass/EventBus")<
 /** Drops every event. For tests and hosts that do not listen. */
 export const layerNoop: Layer.Layer<EventBus> = Layer.succeed(EventBus, {
   publish: () => Effect.void,
+  hasListeners: () => false,
   subscribe: () => Effect.succeed(Stream.empty)
 })
 
@@ -36,6 +39,7 @@ export const layer: Layer.Layer<EventBus> = Layer.scoped(
   EventBus,
   Effect.map(Feed.make<TunnelEvent>(), ({ isHeard, publish, subscribe }) => ({
     publish: (event) => Effect.suspend(() => (isHeard() ? publish(event()) : Effect.void)),
+    hasListeners: isHeard,
     subscribe
   }))
 )

@@ -7,12 +7,15 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as FiberRef from "effect/FiberRef"
 import * as FiberId from "effect/FiberId"
 import * as FiberSet from "effect/FiberSet"
+import { constFalse } from "effect/Function"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import type { Address } from "../core/Address.js"
+import { Deadlines } from "../core/Deadlines.js"
 import { DatagramRelay } from "./DatagramRelay.js"
 import * as DatagramChannel from "./DatagramChannel.js"
 import type { NotPooled } from "../pool/Pool.js"
@@ -39,8 +42,20 @@ export class Egress extends Context.Tag("nodepass/Egress")<
      * counted and logged.
      */
     readonly launch: (launch: Launch, from: LaunchSource) => Effect.Effect<void>
+    /** Serves a launch over a stream without a fiber. Returns `false`, and has begun nothing, when `launch` has to be used. */
+    readonly launchNow: (launch: Launch, stream: LaunchedStream) => boolean
   }
 >() {}
+
+/** The stream of a launch, which nothing reads yet. */
+export interface LaunchedStream {
+  /** Sets what is called when the other side resets it. */
+  readonly onOver: (listener: () => void) => void
+  /** Its end on this side; `undefined` when it is over. Use it at once. */
+  readonly connect: () => Connection | undefined
+  /** Serves it by `launch` instead, from the beginning. */
+  readonly serveByFiber: () => void
+}
 
 /** The session that received a launch. */
 export interface LaunchSource {
@@ -58,7 +73,7 @@ export interface Options {
 /** The layer's scope owns the exchanges, so that they outlive the session of their launch. */
 export const layer = (
   options?: Options
-): Layer.Layer<Egress, never, DatagramRelay | Refusals | Relay | Settings | Slots | Targets | Transport> =>
+): Layer.Layer<Egress, never, DatagramRelay | Deadlines | Refusals | Relay | Settings | Slots | Targets | Transport> =>
   Layer.scoped(
     Egress,
     Effect.gen(function* () {
@@ -81,7 +96,12 @@ export const layer = (
           Effect.provideService(DatagramChannel.overSocket(socket, drops), Refusals, refusals)
         )
 
-      return Egress.of({ connect, associate, launch: yield* makeLaunch({ connect, associate }, drops) })
+      return Egress.of({
+        connect,
+        associate,
+        launch: yield* makeLaunch({ connect, associate }, drops),
+        launchNow: version === undefined ? yield* makeLaunchNow : constFalse
+      })
     })
   )
 
@@ -172,6 +192,83 @@ const makeLaunch = (
       )
     return launch
   })
+
+/** How long a dial may take without a fiber. Later a fiber dials again, about when the system would. */
+const patience = Duration.seconds(1)
+
+/** A launch without a fiber: to the only target, which has answered, and over a stream. All else is for `launch`. */
+const makeLaunchNow = Effect.gen(function* () {
+  const deadlines = yield* Deadlines
+  const { exchangeNow } = yield* Relay
+  const { acquireNow } = yield* Slots
+  const { dialNow } = yield* Targets
+  const run = yield* FiberSet.makeRuntime()
+  const isTraced = yield* FiberRef.get(FiberRef.currentTracerEnabled)
+  let dials = 0
+  const launchNow: Egress["Type"]["launchNow"] = ({ protocol, visitor }, stream) => {
+    if (exchangeNow === undefined || isTraced || protocol !== "tcp" || dials >= maxDials) return false
+    const release = acquireNow()
+    if (release === undefined) return false
+    let isDialling = true
+    let cancelDeadline: (() => void) | undefined
+    const dialled = () => {
+      if (!isDialling) return false
+      isDialling = false
+      dials--
+      cancelDeadline?.()
+      return true
+    }
+    /** The dial has failed: from the beginning, which finds out why, and counts and logs it. */
+    const failed = () => {
+      if (!dialled()) return
+      release()
+      stream.serveByFiber()
+    }
+    dials++
+    const cancel = dialNow({
+      opened: (target, close) => {
+        if (!dialled()) return close()
+        const isServed = exchangeNow(target, stream.connect, (outcome) => {
+          release()
+          close()
+          if (outcome === undefined) return
+          const details = { visitor: String(visitor) }
+          run(
+            Effect.catchAll(outcome, (error) =>
+              logReset(error, error instanceof RelayIdle ? { ...details, target: String(error.near) } : details)
+            )
+          )
+        })
+        if (isServed) return
+        // The stream is over, or the connection is broken already: `launch` finds out which.
+        close()
+        release()
+        stream.serveByFiber()
+      },
+      failed
+    })
+    if (cancel === undefined) {
+      dials--
+      release()
+      return false
+    }
+    if (!isDialling) return true
+    cancelDeadline = deadlines.after(
+      patience,
+      Effect.sync(() => {
+        cancel()
+        failed()
+      })
+    )
+    stream.onOver(() => {
+      if (!dialled()) return
+      cancel()
+      release()
+    })
+    return true
+  }
+  return launchNow
+})
 
 /** Runs the effect the first time only. */
 const once = (effect: Effect.Effect<void>): Effect.Effect<void> => {

@@ -4,8 +4,10 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import * as FiberRef from "effect/FiberRef"
 import { constFalse } from "effect/Function"
 import * as Option from "effect/Option"
+import * as Runtime from "effect/Runtime"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import { Address } from "../core/Address.js"
@@ -44,6 +46,8 @@ export interface Options<E extends RefusalError> {
   readonly listener: Transport.Listener
   /** Opens a connection for a visitor: to the other side, or directly to a target. */
   readonly open: (visit: Visit) => Effect.Effect<Transport.Connection, E, Scope.Scope>
+  /** As `open`, without a fiber; `undefined` when `open` has to be used. */
+  readonly openNow?: ((visit: Visit) => Transport.Connection | undefined) | undefined
   /**
    * Whether `open` waits for a client or server that is away. A visitor who ends meanwhile without having sent anything has
    * left. Defaults to never.
@@ -67,6 +71,7 @@ export const serve = <E extends RefusalError>({
   listener,
   maxOpening = 1024,
   open,
+  openNow,
   proxyIn,
   refusal
 }: Options<E>): Effect.Effect<never, never, Deadlines | Refusals | Relay | Scope.Scope | Settings | Slots> =>
@@ -115,10 +120,43 @@ export const serve = <E extends RefusalError>({
     const towards = (error: Failure<E>) =>
       error instanceof RelayIdle ? { [refusal === "target" ? "target" : "peer"]: String(error.far) } : {}
 
+    if (openNow !== undefined && !proxyIn) yield* serveNow({ listener, openNow })
     return yield* Transport.serve({ ...listener, accept: gate.accept }, serveOne)
   })
 
 // internal
+
+/**
+ * Serves the visitors that need no fiber, while the present fiber accepts: those that get a slot and a stream at once. The
+ * fibers serve all others.
+ */
+const serveNow = ({ listener, openNow }: Required<Pick<Options<never>, "listener" | "openNow">>) =>
+  Effect.gen(function* () {
+    const { exchangeNow } = yield* Relay
+    const { acquireNow } = yield* Slots
+    const isTraced = yield* FiberRef.get(FiberRef.currentTracerEnabled)
+    if (exchangeNow === undefined || listener.offer === undefined || openNow === undefined || isTraced) return
+    const run = Runtime.runFork(yield* Effect.runtime())
+    const stop = listener.offer((visitor, close) => {
+      const release = acquireNow()
+      if (release === undefined) return false
+      const open = () => openNow({ protocol: "tcp", visitor: visitor.remote, entry: Option.some(visitor.local) })
+      const isServed = exchangeNow(visitor, open, (outcome) => {
+        release()
+        close()
+        if (outcome === undefined) return
+        const details = { visitor: String(visitor.remote) }
+        run(
+          Effect.catchAll(outcome, (error) =>
+            logReset(error, error instanceof RelayIdle ? { ...details, peer: String(error.far) } : details)
+          )
+        )
+      })
+      if (!isServed) release()
+      return isServed
+    })
+    yield* Effect.addFinalizer(() => Effect.sync(stop))
+  })
 
 type Failure<E> = E | FarSilent | NoProxyHeader | RelayIdle | SlotsFull | Transport.TransportError
 

@@ -66,6 +66,16 @@ export class Relay extends Context.Tag("nodepass/Relay")<
       far: Connection,
       options?: ExchangeOptions
     ) => Effect.Effect<void, TransportError | RelayIdle | FarSilent>
+    /**
+     * As `exchange`, without a fiber: joins a socket with the stream that `open` gives. Returns `false`, and has begun nothing,
+     * when that is not possible or `open` gives nothing.
+     *
+     * `ended` is called once, with what `exchange` completes with; both connections are over then, but `near` is the caller's to
+     * close. It may be called before this returns.
+     */
+    readonly exchangeNow?:
+      | ((near: Connection, open: () => Connection | undefined, ended: (outcome: Outcome) => void) => boolean)
+      | undefined
     /** The progress of the exchange with this far connection; `undefined` when there is none. */
     readonly progress: (far: Connection) => Progress | undefined
     /**
@@ -83,6 +93,9 @@ export class Relay extends Context.Tag("nodepass/Relay")<
     readonly description: string
   }
 >() {}
+
+/** What an exchange completes with; what it logs is part of it. `undefined`: it was carried out, and there is nothing to log. */
+export type Outcome = Effect.Effect<void, TransportError | RelayIdle | FarSilent> | undefined
 
 export interface Options {
   /** An exchange that is silent in both directions for this long is reset. Defaults to no limit. */

@@ -63,6 +63,8 @@ export class Slots extends Context.Tag("nodepass/Slots")<
   {
     /** Holds one slot for a TCP visitor until the scope closes; fails at once when none is free. */
     readonly acquire: Effect.Effect<void, SlotsFull, Scope.Scope>
+    /** Holds one slot for a TCP visitor until the returned function is called, once. `undefined` when none is free. */
+    readonly acquireNow: () => (() => void) | undefined
     /**
      * Holds one slot for a UDP session until the scope closes or it is evicted. Fails at once when TCP has all slots.
      *
@@ -90,9 +92,10 @@ export const make = (options?: Options): Effect.Effect<Slots["Type"], never, Cap
     const share = shares(limit)
     const udp = makeUdpSessions()
     let tcp = 0
-    const releaseTcp = Effect.sync(() => {
+    const release = () => {
       tcp--
-    })
+    }
+    const releaseTcp = Effect.sync(release)
     const isFull = () => tcp + sizeOf(udp.all) >= limit
 
     /** Ends a session. The returned effect counts it, which may take a while: hold the slot before. */
@@ -133,6 +136,11 @@ export const make = (options?: Options): Effect.Effect<Slots["Type"], never, Cap
           return Effect.zipLeft(holdTcp, evict(victim, "Slots", limit))
         })
       ),
+      acquireNow: () => {
+        if (isFull()) return undefined
+        tcp++
+        return release
+      },
       acquireUdp: (visit) =>
         Effect.uninterruptible(
           Effect.suspend(() => {

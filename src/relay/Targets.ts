@@ -20,7 +20,7 @@ import * as ChildFiber from "../core/ChildFiber.js"
 import { Deadlines } from "../core/Deadlines.js"
 import { rootSpan } from "../core/RootSpan.js"
 import * as TargetHealth from "./TargetHealth.js"
-import { Transport, TransportError } from "../transport/Transport.js"
+import { type Dialler, Transport, TransportError } from "../transport/Transport.js"
 
 /** Each in turn (`rr`), the one with the fewest exchanges now (`least`), or always the same for a visitor's host (`hash`). */
 export const Balance = Schema.Literal("rr", "least", "hash")
@@ -42,6 +42,13 @@ export class Targets extends Context.Tag("nodepass/Targets")<
       open: (target: Address) => Effect.Effect<A, TransportError, R>,
       within: Duration.Duration
     ) => Effect.Effect<A, TransportError, R | Scope.Scope>
+    /**
+     * As `dial`, without a fiber, by `Transport.connectNow`. The returned function cancels it. `undefined`, and nothing was begun,
+     * where that is not possible: with several targets, with probes, after a failure, or when a name has to be looked up.
+     *
+     * What fails is not recorded: dial again to learn more.
+     */
+    readonly dialNow: (on: Dialler) => (() => void) | undefined
     /**
      * Probes the targets at the interval `check`, until the caller's scope closes. For the side that dials targets: on
      * the side that visitors connect to, the target is that side's own port.
@@ -119,6 +126,7 @@ export const layer = ({
         ? makeDial(states, balance, limited)
         : (_, open, within) => Effect.onExit(limited(open(only), only, within), (exit) => note(sole, exit))
       return Targets.of({
+        dialNow: (on) => (isSkipped || sole.health._tag !== "Available" ? undefined : transport.connectNow?.(only, on)),
         dial: (visitor, open, within) =>
           rootSpan("Targets.dial", () => ({ visitor: String(visitor) }))(
             Effect.ensuring(dial(visitor, open, within), notify)

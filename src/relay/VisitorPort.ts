@@ -58,6 +58,8 @@ export const open = (address: Address.Address): Effect.Effect<VisitorPort, Trans
 export interface Routes<E extends RefusalError> {
   /** Opens a connection to a target, or to the other side, for a TCP visitor. */
   readonly connect: (visit: Visit) => Effect.Effect<Connection, E, Scope.Scope>
+  /** See `Ingress.Options`. */
+  readonly connectNow?: ((visit: Visit) => Connection | undefined) | undefined
   /** Opens a channel to a target, or to the other side, for a UDP visitor. */
   readonly associate: (visit: Visit) => Effect.Effect<DatagramChannel, E, Scope.Scope>
   /** See `Ingress.Options`. */
@@ -71,11 +73,11 @@ export interface Routes<E extends RefusalError> {
 /** Serves visitors until the scope closes, which stops accepting. The scope `visitors` owns those being served. */
 export const serve = <E extends RefusalError>(
   { listener, socket }: VisitorPort,
-  { associate, connect, isAway, proxyIn, refusal }: Routes<E>,
+  { associate, connect, connectNow, isAway, proxyIn, refusal }: Routes<E>,
   visitors: Scope.Scope
 ): Effect.Effect<void, never, DatagramRelay | Deadlines | Refusals | Relay | Scope.Scope | Settings | Slots> =>
   Effect.gen(function* () {
-    const tcp = Ingress.serve({ listener, open: connect, isAway, refusal, proxyIn })
+    const tcp = Ingress.serve({ listener, open: connect, openNow: connectNow, isAway, refusal, proxyIn })
     const udp = UdpSessions.serve({ socket, open: associate, refusal })
     yield* Effect.forkScoped(Effect.provideService(tcp, Scope.Scope, visitors))
     yield* Effect.forkScoped(Effect.provideService(udp, Scope.Scope, visitors))

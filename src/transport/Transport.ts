@@ -120,6 +120,18 @@ export interface Listener {
   readonly address: Address
   /** The next connection, in order of arrival, owned by the caller's scope. Cancel safe. */
   readonly accept: Effect.Effect<Connection, never, Scope.Scope>
+  /**
+   * Offers each connection to `take` first, while a fiber waits in `accept`, until the returned function is called. When
+   * `take` returns `true`, it owns the connection, and no fiber is woken up for it. Only where the Transport can do that.
+   */
+  readonly offer?: ((take: (connection: Connection, close: () => void) => boolean) => () => void) | undefined
+}
+
+/** What becomes of an attempt to connect: one of both is called, once, unless the attempt was cancelled. */
+export interface Dialler {
+  /** The connection is the dialler's, which calls `close` when it is done with it. */
+  readonly opened: (connection: Connection, close: () => void) => void
+  readonly failed: (error: TransportError) => void
 }
 
 /** One datagram. `peer` is where it came from, or where to send it. */
@@ -183,6 +195,13 @@ export class Transport extends Context.Tag("nodepass/Transport")<
       address: Address,
       options?: NameOptions
     ) => Effect.Effect<Connection, TransportError, Scope.Scope>
+    /**
+     * As `connect`, without a fiber. The returned function cancels the attempt. `undefined`, and nothing was begun, when a name
+     * has to be looked up. Only where the Transport can do that.
+     */
+    readonly connectNow?:
+      | ((address: Address, on: Dialler, options?: NameOptions) => (() => void) | undefined)
+      | undefined
     /** Opens a port. Fails with `AddressInUse`, `AddressUnavailable`, `Forbidden` or `UnknownHost`. */
     readonly listen: (address: Address, options?: ListenOptions) => Effect.Effect<Listener, TransportError, Scope.Scope>
     /**
@@ -228,6 +247,8 @@ export const readable = (connection: Connection): Effect.Effect<"Bytes" | "End" 
 export const withNamesFor = (transport: Transport["Type"], namesFor: Duration.Duration): Transport["Type"] => ({
   ...transport,
   connect: (address, options) => transport.connect(address, { namesFor, ...options }),
+  connectNow:
+    transport.connectNow && ((address, on, options) => transport.connectNow?.(address, on, { namesFor, ...options })),
   associate: (peer, options) => transport.associate(peer, { namesFor, ...options })
 })
 

@@ -39,6 +39,11 @@ export class Router extends Context.Tag("nodepass/Router")<
      * does not take the launch, the connection is reset later.
      */
     readonly open: (visit: Visit) => Effect.Effect<Connection, RouteTimeout, Scope.Scope>
+    /**
+     * A stream to a target for this visitor, without a fiber; `undefined` when `open` has to be used. The caller resets the
+     * stream when it is done with it.
+     */
+    readonly openNow: (visit: Visit) => Connection | undefined
     /** Whether no session can serve visitors of this side now. */
     readonly isAway: () => boolean
     /** Adds the session until the scope closes. Visitors go through it while it has a control connection. */
@@ -114,6 +119,7 @@ export const layer = (options?: Options): Layer.Layer<Router, never, Deadlines |
               )
             })
           ),
+        openNow: (visit) => choose()?.openStreamNow(visit),
         isAway: () => !routes.some(isRoutable),
         use: (session, { rank = 0 } = {}) =>
           Effect.asVoid(

@@ -226,6 +226,7 @@ const throughTunnel = ({ proxyIn }: TunnelConfig) =>
     const drops = yield* DatagramChannel.makeDrops
     return {
       connect: router.open,
+      connectNow: router.openNow,
       isAway: router.isAway,
       associate: (visit) =>
         Effect.map(router.open(visit), (connection) => DatagramChannel.overConnection(connection, drops)),

@@ -5,6 +5,7 @@
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
@@ -42,6 +43,8 @@ export class Session extends Context.Tag("nodepass/Session")<
     readonly open: (visit: Signal.Visit) => Effect.Effect<Connection, SessionOver, Scope.Scope>
     /** A stream for this visitor; `None` when `open` has to be used, which may wait. The caller's scope owns it. */
     readonly openStream: (visit: Signal.Visit) => Effect.Effect<Option.Option<Connection>, never, Scope.Scope>
+    /** As `openStream`; the caller resets it when it is done with it. */
+    readonly openStreamNow: (visit: Signal.Visit) => Connection | undefined
     /** Handles the peer's signals until the session is over. Run it once. */
     readonly run: Effect.Effect<never, SignalBus.SignalBusClosed>
     /** Replaces every idle pool connection, e.g. after the network changed. */
@@ -121,6 +124,7 @@ export const layer = (
         visitors: options.visitors,
         open: visitors.open,
         openStream: visitors.openStream,
+        openStreamNow: visitors.openStreamNow,
         run: bus.run(visitors.receive),
         flush: options.visitors === "local" ? pool.trim(0) : bus.send(new Signal.Flush()),
         abandon: visitors.abandon,
@@ -159,6 +163,7 @@ const makeVisitors = (
     const events = yield* EventBus
     const pool = yield* Pool.Pool
 
+    const run = yield* FiberSet.makeRuntime()
     const silent = yield* SilentLaunches.make({ flush: pool.trim(0) })
 
     const served = new Set<Connection>()
@@ -185,7 +190,17 @@ const makeVisitors = (
     const serveStream: SessionStreams.Options["serve"] = (launch, take) =>
       // The reset of a stream tells the other side that no target was reached.
       Effect.zipRight(launched("received", launch), egress.launch(launch, { take, refuse: () => Effect.void }))
-    const streams = hasStreams ? yield* SessionStreams.make({ visitors, serve: serveStream }) : undefined
+    const publishLaunched = (direction: "sent" | "received", visit: Signal.Visit) => {
+      if (events.hasListeners()) run(launched(direction, visit))
+    }
+    const serveStreamNow: SessionStreams.Options["serveNow"] = (launch, stream) => {
+      const isServed = egress.launchNow(launch, stream)
+      if (isServed) publishLaunched("received", launch)
+      return isServed
+    }
+    const streams = hasStreams
+      ? yield* SessionStreams.make({ visitors, serve: serveStream, serveNow: serveStreamNow })
+      : undefined
 
     const launch = (visit: Signal.Visit, { connection, id }: { connection: Connection; id: Signal.ConnectionId }) =>
       Effect.suspend((): Effect.Effect<void, SessionOver, Scope.Scope> =>
@@ -253,10 +268,17 @@ const makeVisitors = (
             Option.match({ onNone: () => openPooled(visit), onSome: (connection) => Effect.succeed(connection) })
           )
 
+    const openStreamNow = (visit: Signal.Visit): Connection | undefined => {
+      const opened = streams?.openNow(visit)
+      if (opened !== undefined) publishLaunched("sent", visit)
+      return opened
+    }
+
     return {
       receive,
       open,
       openStream,
+      openStreamNow,
       abandon: Effect.suspend(() =>
         Effect.zipRight(
           streams?.abandon ?? Effect.void,

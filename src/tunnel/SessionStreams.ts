@@ -7,6 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as ExecutionStrategy from "effect/ExecutionStrategy"
 import * as Exit from "effect/Exit"
+import * as FiberRef from "effect/FiberRef"
 import * as FiberSet from "effect/FiberSet"
 import { constVoid } from "effect/Function"
 import * as Option from "effect/Option"
@@ -22,6 +23,7 @@ import { StreamConnection } from "../stream/StreamConnection.js"
 import * as StreamFrame from "../stream/StreamFrame.js"
 import type { Listener, VisitorStream } from "../stream/VisitorStream.js"
 import { Settings } from "../transport/Settings.js"
+import type { LaunchedStream } from "../relay/Egress.js"
 import type { Connection } from "../transport/Transport.js"
 import * as Frame from "../wire/Frame.js"
 import * as Signal from "../wire/Signal.js"
@@ -33,6 +35,8 @@ import * as UnconfirmedStreams from "./UnconfirmedStreams.js"
 export interface SessionStreams {
   /** A stream for this visitor; `None` while no carrier is attached. The caller's scope owns it. */
   readonly open: (visit: Signal.Visit) => Effect.Effect<Option.Option<Connection>, never, Scope.Scope>
+  /** As `open`; the caller resets it when it is done with it. */
+  readonly openNow: (visit: Signal.Visit) => Connection | undefined
   /** The other side has chosen this pool connection for a carrier. Completes at once. */
   readonly onCarry: (signal: Signal.Carry) => Effect.Effect<void>
   /** Resets every stream, also those that were moved to a pool connection. */
@@ -44,10 +48,12 @@ export interface Options {
   readonly visitors: "local" | "remote"
   /** Connects a visitor of the other side to a target. `take` takes its stream. */
   readonly serve: (launch: Signal.Launch, take: Effect.Effect<Connection, never, Scope.Scope>) => Effect.Effect<void>
+  /** Does the same without a fiber, and returns whether it will; otherwise, nothing was begun. */
+  readonly serveNow?: ((launch: Signal.Launch, stream: LaunchedStream) => boolean) | undefined
 }
 
 /** The session is over when the present scope closes. Its streams go on while their carriers are attached. */
-export const make = ({ serve: connectToTarget, visitors }: Options) =>
+export const make = ({ serve: connectToTarget, serveNow, visitors }: Options) =>
   Effect.gen(function* () {
     const bus = yield* SignalBus
     const pool = yield* Pool.Pool
@@ -58,7 +64,6 @@ export const make = ({ serve: connectToTarget, visitors }: Options) =>
     const fork = yield* Scope.extend(FiberSet.makeRuntime(), own)
     /** What is moved outlives the carriers. */
     const run = Runtime.runFork(yield* Effect.runtime())
-    const awake = yield* Effect.makeLatch(false)
     /** Something is open, unacknowledged or without a connection: sweeps are needed. */
     const busy = yield* Effect.makeLatch(true)
     /** The pool connections that streams were moved to, or are about to be. */
@@ -66,6 +71,15 @@ export const make = ({ serve: connectToTarget, visitors }: Options) =>
     let isOver = false
 
     const clock = yield* Effect.clock
+    const scheduler = yield* FiberRef.get(FiberRef.currentScheduler)
+    /** As the step of a fiber would run, without one. */
+    const turn = () => {
+      try {
+        multiplexer.turn()
+      } catch (defect) {
+        fork(Effect.die(defect))
+      }
+    }
     const unconfirmed = UnconfirmedStreams.make(clock, poolGetTimeout)
 
     const multiplexer = new Multiplexer({
@@ -73,7 +87,7 @@ export const make = ({ serve: connectToTarget, visitors }: Options) =>
       maxStreams,
       idleMillis: Infinity,
       wake: () => {
-        awake.unsafeOpen()
+        scheduler.scheduleTask(turn, 0)
         busy.unsafeOpen()
       },
       opened: (stream, payload) => serve(stream, payload),
@@ -127,67 +141,71 @@ export const make = ({ serve: connectToTarget, visitors }: Options) =>
 
     // Streams
 
-    const connect = (open: (connection: StreamConnection) => VisitorStream | undefined) =>
+    const connectNow = (open: (connection: StreamConnection) => VisitorStream | undefined) => {
+      const peer = connections.last()
+      if (peer === undefined) return undefined
+      const connection = new StreamConnection(peer.local, peer.remote)
+      const stream = open(connection)
+      if (stream === undefined) return undefined
+      connection.bind({
+        reset: (code) => multiplexer.reset(stream, code),
+        connect: (joined, listener) => {
+          stream.listener = listener
+          multiplexer.connect(stream, joined)
+          return stream
+        }
+      })
+      return connection
+    }
+    const connect = (open: () => StreamConnection | undefined) =>
       Effect.acquireRelease(
-        Effect.sync(() => {
-          const peer = connections.last()
-          if (peer === undefined) return Option.none()
-          const connection = new StreamConnection(peer.local, peer.remote)
-          const stream = open(connection)
-          if (stream === undefined) return Option.none()
-          connection.bind({
-            reset: (code) => multiplexer.reset(stream, code),
-            connect: (joined, listener) => {
-              stream.listener = listener
-              multiplexer.connect(stream, joined)
-              return stream
-            }
-          })
-          return Option.some(connection)
-        }),
+        Effect.sync(() => Option.fromNullable(open())),
         (connection) => Effect.sync(() => Option.map(connection, (opened) => opened.resetNow()))
       )
-    const open: SessionStreams["open"] = (visit) =>
+    const openNow = (visit: Signal.Visit): StreamConnection | undefined =>
       bus.isAttached() && isUsable()
-        ? connect((connection) => {
+        ? connectNow((connection) => {
             const stream = multiplexer.open(connection.carrierEnd, Frame.fromText(Signal.visitText(visit)), listener)
             if (stream !== undefined) unconfirmed.add(stream)
             return stream
           })
-        : Effect.succeedNone
+        : undefined
     const serve = (stream: VisitorStream, payload: Uint8Array) => {
       const visit = Signal.visitFromText(Frame.toText(payload))
       if (Either.isLeft(visit)) return multiplexer.reset(stream)
-      stream.listener = listener
-      const taken = connect((connection) => {
-        multiplexer.connect(stream, connection.carrierEnd)
-        return stream
-      })
       const launch = Signal.makeLaunch({ ...visit.right, id: noId })
-      fork(
-        connectToTarget(
-          launch,
-          Effect.flatMap(
-            taken,
-            Option.match({ onNone: () => Effect.dieMessage("a stream without a carrier"), onSome: Effect.succeed })
+      const serveByFiber = () => {
+        if (stream.isOver) return
+        stream.listener = listener
+        const taken = connect(() =>
+          connectNow((connection) => {
+            multiplexer.connect(stream, connection.carrierEnd)
+            return stream
+          })
+        )
+        fork(
+          connectToTarget(
+            launch,
+            Effect.flatMap(
+              taken,
+              Option.match({ onNone: () => Effect.dieMessage("a stream without a carrier"), onSome: Effect.succeed })
+            )
           )
         )
-      )
+      }
+      const launched: LaunchedStream = {
+        onOver: (ended) => {
+          stream.listener = { ended }
+        },
+        connect: () => (stream.isOver ? undefined : connectNow(() => stream)),
+        serveByFiber
+      }
+      stream.listener = listener
+      if (serveNow?.(launch, launched) !== true) serveByFiber()
     }
 
     // Turns, and periodic work
 
-    const turns = Effect.forever(
-      awake.await.pipe(
-        Effect.zipRight(
-          Effect.sync(() => {
-            awake.unsafeClose()
-            multiplexer.turn()
-          })
-        ),
-        Effect.zipRight(Effect.yieldNow())
-      )
-    )
     const isSettled = () =>
       multiplexer.counts().streams === 0 && [...multiplexer.carriers.values()].every((carrier) => carrier.isSettled())
     const end = () => {
@@ -226,7 +244,6 @@ export const make = ({ serve: connectToTarget, visitors }: Options) =>
       return isOver && isSettled()
     })
     const unregister = register({ isSettled, end })
-    yield* Effect.forkIn(turns, own)
     yield* Effect.forkIn(
       Effect.repeat(Effect.zipRight(busy.await, Effect.delay(sweep, sweepInterval)), {
         until: (isDone) => isDone
@@ -250,7 +267,8 @@ export const make = ({ serve: connectToTarget, visitors }: Options) =>
     if (visitors === "local") yield* connections.keepAttached
 
     const streams: SessionStreams = {
-      open,
+      open: (visit) => connect(() => openNow(visit)),
+      openNow,
       onCarry: connections.onCarry,
       abandon: Effect.suspend(() => {
         multiplexer.resetAll()

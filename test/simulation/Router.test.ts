@@ -40,6 +40,7 @@ const makeSession = (name: string, capacity: number, visitors: "local" | "remote
     const session: Session["Type"] = {
       open: () => open,
       openStream: () => Effect.succeedNone,
+      openStreamNow: () => undefined,
       run: never,
       flush: Effect.void,
       abandon: Effect.void,

@@ -47,6 +47,10 @@ const backlog = 4096
 /** Milliseconds until the next attempt to accept when the process is out of descriptors or memory. */
 const exhaustedRetryMillis = 20
 const warningIntervalMillis = 60_000
+/** Connections that a port offers until other descriptors had their turn. */
+const offersPerTurn = 64
+/** Descriptors that this process may open between two looks at how many are left: each visitor takes two at most. */
+const lookMargin = 256
 /** Connections that a port with `admit` takes from its backlog until the other ports had their turn. */
 const admissionsPerTurn = 32
 /**
@@ -83,6 +87,8 @@ const openPort = (kernel: Kernel, address: Address.Address, ipAddress: NodeHosts
       })
   )
 
+type Take = Parameters<NonNullable<Listener["offer"]>>[0]
+
 interface Acceptance {
   /** The lowest descriptor that this port leaves to others. */
   readonly firstReserved: number
@@ -106,7 +112,7 @@ const open = ({ libc, sockets }: Kernel, ipAddress: NodeHosts.IpAddress, port: n
 
 /** What `accept` found: a connection, or why there is none now. `Turn`: the other ports are to have their turn first. */
 type Found =
-  | { readonly _tag: "Connection"; readonly fd: number; readonly remote: Address.Address }
+  | { readonly _tag: "Connection"; readonly made: ReturnType<typeof KernelConnection.make> }
   | { readonly _tag: "Exhausted"; readonly reason: string }
   | { readonly _tag: "None" }
   | { readonly _tag: "Turn" }
@@ -115,13 +121,14 @@ const [none, turn]: [Found, Found] = [{ _tag: "None" }, { _tag: "Turn" }]
 
 const make = (kernel: Kernel, ports: Arr.NonEmptyArray<Port>, acceptance: Acceptance) =>
   Effect.gen(function* () {
-    const { libc, poller } = kernel
+    const { poller } = kernel
     const [{ address }] = ports
     const { accept: acceptNow, hasReset, nextTurn } = makeAccept(kernel, ports, acceptance)
     const waiting = new Set<() => void>()
     const wake = () => {
       for (const resume of waiting) resume()
     }
+    let take: Take | undefined
 
     /** Found without a fiber, for the next who accepts. */
     let found: Found | undefined
@@ -142,7 +149,20 @@ const make = (kernel: Kernel, ports: Arr.NonEmptyArray<Port>, acceptance: Accept
     const findLater = () => {
       if (rest === undefined) immediate ??= setImmediate(find)
     }
-    const onReady = acceptance.admit === undefined ? wake : findLater
+    /** Offers connections to `take` while it takes them. */
+    const offer = () => {
+      immediate = undefined
+      for (let count = 0; found === undefined && waiting.size > 0; count++) {
+        if (take === undefined) return wake()
+        if (count >= offersPerTurn) return (immediate ??= setImmediate(offer))
+        const next = acceptNow()
+        if (next._tag === "None") return
+        if (next._tag === "Connection" && take(next.made.connection, next.made.close)) continue
+        found = next
+        wake()
+      }
+    }
+    const onReady = acceptance.admit === undefined ? offer : findLater
     const watch = () => {
       for (const port of ports) {
         poller.watch(port.fd, () => {
@@ -162,7 +182,8 @@ const make = (kernel: Kernel, ports: Arr.NonEmptyArray<Port>, acceptance: Accept
     yield* Effect.addFinalizer(() =>
       Effect.sync(() => {
         clearTimeout(rest)
-        if (found?._tag === "Connection") libc.close(found.fd)
+        clearImmediate(immediate)
+        if (found?._tag === "Connection") found.made.close()
       })
     )
 
@@ -182,7 +203,7 @@ const make = (kernel: Kernel, ports: Arr.NonEmptyArray<Port>, acceptance: Accept
         found = undefined
         if (taken._tag === "None" || taken._tag === "Turn") return Effect.zipRight(restore(arrival), next)
         if (taken._tag === "Exhausted") return Effect.zipRight(restore(pause(taken.reason)), next)
-        const made = KernelConnection.make(kernel, taken.fd, taken.remote)
+        const { made } = taken
         // Not `Effect.addFinalizer`, whose finalizer keeps the fiber in memory.
         return Effect.scopeWith((scope) =>
           Effect.as(Scope.addFinalizer(scope, Effect.sync(made.close)), made.connection)
@@ -190,16 +211,37 @@ const make = (kernel: Kernel, ports: Arr.NonEmptyArray<Port>, acceptance: Accept
       })
       return next
     })
-    return { address, accept }
+    const listener: Listener = {
+      address,
+      accept,
+      offer: (taker) => {
+        take = taker
+        return () => {
+          take = undefined
+        }
+      }
+    }
+    return listener
   })
 
 /** Accepts at once, or returns why not. Peers that are not admitted are reset here. */
-const makeAccept = (
-  { libc, sockets }: Kernel,
-  ports: Arr.NonEmptyArray<Port>,
-  { admit, firstReserved }: Acceptance
-) => {
+const makeAccept = (kernel: Kernel, ports: Arr.NonEmptyArray<Port>, { admit, firstReserved }: Acceptance) => {
+  const { libc, sockets } = kernel
   const peer = new Uint8Array(SocketAddress.maxBytes)
+  const found = (fd: number, remote: Address.Address): Found => {
+    lastFd = fd
+    return { _tag: "Connection", made: KernelConnection.make(kernel, fd, remote) }
+  }
+  /** The descriptor of the last connection: all below were in use. */
+  let lastFd = 0
+  let sinceLook = 0
+  /** Whether few descriptors are left. Looks only where that may be: a look takes two system calls. */
+  const isScarce = (fd: number): boolean => {
+    if (lastFd + lookMargin < firstReserved && ++sinceLook < lookMargin / 2) return false
+    sinceLook = 0
+    lastFd = libc.lowestUnused(fd)
+    return lastFd >= firstReserved
+  }
   let takenThisTurn = 0
   let resetThisTurn = 0
   let lastIndex = 0
@@ -219,7 +261,7 @@ const makeAccept = (
       if (takenThisTurn >= admissionsPerTurn) return turn
       const port = nextPort()
       if (port === undefined) return none
-      if (Number.isFinite(firstReserved) && libc.lowestUnused(port.fd) >= firstReserved) {
+      if (Number.isFinite(firstReserved) && isScarce(port.fd)) {
         return { _tag: "Exhausted", reason: "few file descriptors are left (EMFILE)" }
       }
       const fd = sockets.accept(port.fd, peer)
@@ -230,9 +272,9 @@ const makeAccept = (
         continue
       }
       const remote = SocketAddress.decode(peer)
-      if (admit === undefined) return { _tag: "Connection", fd, remote }
+      if (admit === undefined) return found(fd, remote)
       takenThisTurn++
-      if (admit(remote)) return { _tag: "Connection", fd, remote }
+      if (admit(remote)) return found(fd, remote)
       // A reset: the descriptor has this option from its listener.
       libc.close(fd)
       resetThisTurn++

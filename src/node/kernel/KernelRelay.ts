@@ -8,8 +8,10 @@ import type * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as FiberRef from "effect/FiberRef"
 import { constVoid } from "effect/Function"
 import * as Layer from "effect/Layer"
+import * as LogLevel from "effect/LogLevel"
 import * as Runtime from "effect/Runtime"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
@@ -82,6 +84,7 @@ export const make = (options: Options): Effect.Effect<Relay.Relay["Type"], never
     const idleMillis = Duration.toMillis(idle)
     const throttle = yield* Throttle
     const clock = yield* Effect.clock
+    const isVerbose = LogLevel.lessThanEqual(yield* FiberRef.get(FiberRef.currentMinimumLogLevel), LogLevel.Debug)
     const run = KernelExchange.make({ kernel, reactor, idleMillis })
     const begin = beginner({ run, clock, runFork: Runtime.runFork(yield* Effect.runtime()), throttle })
     const joinStream = StreamExchange.make({
@@ -103,6 +106,8 @@ export const make = (options: Options): Effect.Effect<Relay.Relay["Type"], never
     }
     /** By the far connection. */
     const exchanges = new Map<Connection, Exchange>()
+    /** Those that no fiber waits for. */
+    const unattended = new Set<Exchange>()
     let total = 0
     const drained = yield* Effect.makeLatch(true)
     const busy = yield* Effect.makeLatch(false)
@@ -154,7 +159,8 @@ export const make = (options: Options): Effect.Effect<Relay.Relay["Type"], never
         busy.unsafeClose()
         drained.unsafeOpen()
       }
-      return Effect.zipRight(learn(measure(exchange)), Effect.whenLogLevel(Relay.logSummary(exchange), "Debug"))
+      const change = learn(measure(exchange))
+      return isVerbose ? Effect.zipRight(change, Relay.logSummary(exchange)) : change
     }
     /** Resumes with the result of the exchange. The returned effect aborts it. */
     const complete = (exchange: Exchange, resume: (outcome: Outcome) => void): Effect.Effect<void> => {
@@ -167,7 +173,37 @@ export const make = (options: Options): Effect.Effect<Relay.Relay["Type"], never
         exchange.running.abort()
       })
     }
+    /** Joins a socket with a stream, which no fiber waits for. */
+    const exchangeNow: Relay.Relay["Type"]["exchangeNow"] = (near, open, ended) => {
+      const socket = KernelConnection.socketOf(near)
+      if (socket?.canDetach() !== true) return false
+      const far = open()
+      if (!(far instanceof StreamConnection)) return false
+      const exchange = beginStream(near, far)
+      if (exchange === undefined) {
+        far.resetNow()
+        socket.resetNow()
+        ended(Effect.fail(closed(near)))
+        return true
+      }
+      add(exchange)
+      unattended.add(exchange)
+      exchange.running.onEnd((result) => {
+        unattended.delete(exchange)
+        const removed = remove(exchange, result)
+        far.resetNow()
+        const isSilent = result._tag === "Done" && removed === Effect.void
+        ended(isSilent ? undefined : Effect.zipRight(removed, outcomeOf(result, { exchange, idle })))
+      })
+      return true
+    }
+    yield* Effect.addFinalizer(() =>
+      Effect.sync(() => {
+        for (const { running } of Array.from(unattended)) running.abort()
+      })
+    )
     return Relay.Relay.of({
+      exchangeNow: isThrottled ? undefined : exchangeNow,
       exchange: (near, far, options = {}) =>
         // One step: an interruption comes before the sockets are detached, or runs the finalizer below.
         Effect.async<void, TransportError | Relay.FarSilent | Relay.RelayIdle>((resume) => {

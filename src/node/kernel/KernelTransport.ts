@@ -27,6 +27,7 @@ export const make = ({ kernel, ...options }: Options): Transport["Type"] => {
   return Transport.of({
     ...node,
     connect: (address, options) => NodeDial.dial(address, attempt(kernel), { resolver, ...options }),
+    connectNow: (address, on, options) => NodeDial.dialNow(address, attempt(kernel), on, { resolver, ...options }),
     listen: KernelListener.listen(kernel, resolver),
     bind: KernelDatagrams.bind(kernel, resolver),
     associate: KernelDatagrams.associate(kernel, resolver),

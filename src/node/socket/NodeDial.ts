@@ -56,6 +56,19 @@ export const dial = <A>(
     })
   )
 
+/** As `dial`, without a fiber, with the addresses that are known. `undefined` when the name has to be looked up. */
+export const dialNow = <A>(
+  address: Address.Address,
+  attempt: Attempt<A>,
+  on: Parameters<Attempt<A>>[2],
+  { namesFor, resolver }: Options
+): (() => void) | undefined => {
+  const addresses = resolver.known(address.host, namesFor)
+  return addresses === undefined || addresses.length === 0
+    ? undefined
+    : raceNow(address, alternating(addresses), attempt, on)
+}
+
 /** An attempt with a socket of Node, which is paused and has an error listener. */
 export const viaNode: Attempt<Net.Socket> = ({ host }, address, { failed, opened }) => {
   const socket = Net.connect({ ...socketOptions, host, port: address.port })
@@ -118,44 +131,64 @@ const end = ({ cancels, timer }: Race): void => {
   for (const cancel of cancels) cancel()
 }
 
+/** Begins to connect to the addresses, one after the other. The returned function cancels each attempt that is under way. */
+const raceNow = <A>(
+  address: Address.Address,
+  candidates: ReadonlyArray<NodeHosts.IpAddress>,
+  attempt: Attempt<A>,
+  { failed, opened }: Parameters<Attempt<A>>[2]
+): (() => void) => {
+  const race: Race = { cancels: new Set(), timer: undefined }
+  let next = 0
+  const begin = () => {
+    clearTimeout(race.timer)
+    const candidate = candidates[next++]
+    if (candidate === undefined) return
+    // The attempt may fail before it returns.
+    const attempted = { cancel: () => {} }
+    const cancel = () => attempted.cancel()
+    race.cancels.add(cancel)
+    attempted.cancel = attempt(candidate, address, {
+      opened: (socket, close) => {
+        race.cancels.delete(cancel)
+        end(race)
+        next = candidates.length
+        opened(socket, close)
+      },
+      failed: (error) => {
+        race.cancels.delete(cancel)
+        if (next < candidates.length) begin()
+        else if (race.cancels.size === 0) failed(error)
+      }
+    })
+    clearTimeout(race.timer)
+    if (next < candidates.length) race.timer = setTimeout(begin, attemptDelayMillis)
+  }
+  begin()
+  return () => end(race)
+}
+
 const race = <A>(
   address: Address.Address,
   candidates: ReadonlyArray<NodeHosts.IpAddress>,
   attempt: Attempt<A>
 ): Effect.Effect<A, TransportError, Scope.Scope> =>
-  owned(
-    (close: () => void) => close(),
-    (own) =>
-      Effect.async((resume) => {
-        const race: Race = { cancels: new Set(), timer: undefined }
-        own(() => end(race))
-        let next = 0
-        const begin = () => {
-          clearTimeout(race.timer)
-          const candidate = candidates[next++]
-          if (candidate === undefined) return
-          // The attempt may fail before it returns.
-          const attempted = { cancel: () => {} }
-          const cancel = () => attempted.cancel()
-          race.cancels.add(cancel)
-          attempted.cancel = attempt(candidate, address, {
-            opened: (socket, close) => {
-              race.cancels.delete(cancel)
-              end(race)
-              own(close)
-              next = candidates.length
-              resume(Effect.succeed(socket))
-            },
-            failed: (error) => {
-              race.cancels.delete(cancel)
-              if (next < candidates.length) begin()
-              else if (race.cancels.size === 0) resume(Effect.fail(error))
-            }
+  candidates.length === 0
+    ? Effect.fail(new TransportError({ operation: "connect", address, reason: "UnknownHost" }))
+    : owned(
+        (close: () => void) => close(),
+        (own) =>
+          Effect.async((resume) => {
+            // An attempt may open at once: what is owned last has to be the socket.
+            let isOpen = false
+            const cancel = raceNow(address, candidates, attempt, {
+              opened: (socket, close) => {
+                isOpen = true
+                own(close)
+                resume(Effect.succeed(socket))
+              },
+              failed: (error) => resume(Effect.fail(error))
+            })
+            if (!isOpen) own(cancel)
           })
-          clearTimeout(race.timer)
-          if (next < candidates.length) race.timer = setTimeout(begin, attemptDelayMillis)
-        }
-        if (candidates.length > 0) begin()
-        else resume(Effect.fail(new TransportError({ operation: "connect", address, reason: "UnknownHost" })))
-      })
-  )
+      )

@@ -5,6 +5,7 @@
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import * as Net from "node:net"
 import * as Address from "../../core/Address.js"
 import type { Transport } from "../../transport/Transport.js"
@@ -28,6 +29,8 @@ export interface Resolver {
    * Fails with the error of `dns.lookup`, which is remembered for a second, and with `ENODEV` for an unknown zone.
    */
   readonly resolve: (host: string, lifetime?: Duration.Duration) => Effect.Effect<Resolved, NodeJS.ErrnoException>
+  /** The addresses that `resolve` would use without a lookup; `undefined` when it would look the name up, or fail. */
+  readonly known: (host: string, lifetime?: Duration.Duration) => ReadonlyArray<IpAddress> | undefined
   /** Looks a name up now, unless it was within the last second. Fails like `resolve`. */
   readonly refresh: (host: string) => Effect.Effect<ReadonlyArray<IpAddress>, NodeJS.ErrnoException>
   /** Begins to do the same, and does not wait for it. */
@@ -75,7 +78,7 @@ export const make = (options?: Lookups.Options): Resolver => {
   const resolve: Resolver["resolve"] = (host, lifetime = defaultLifetime) =>
     Effect.suspend(() => {
       const known = withoutLookup(host)
-      if (known !== undefined) return known
+      if (known !== undefined) return Either.map(known, (addresses) => ({ addresses, isCached: false }))
       const name = nameOf(host)
       const { failure, found } = name
       const age = found === undefined ? Infinity : now() - found.at
@@ -97,10 +100,16 @@ export const make = (options?: Lookups.Options): Resolver => {
 
   return {
     resolve,
+    known: (host, lifetime = defaultLifetime) => {
+      const known = withoutLookup(host)
+      if (known !== undefined) return Either.getOrUndefined(known)
+      const { found } = nameOf(host)
+      return found !== undefined && now() - found.at < Duration.toMillis(lifetime) ? found.addresses : undefined
+    },
     refresh: (host) =>
       Effect.suspend(() => {
         const known = withoutLookup(host)
-        if (known !== undefined) return Effect.map(known, ({ addresses }) => addresses)
+        if (known !== undefined) return known
         const name = nameOf(host)
         const { failure, found } = name
         if (failure !== undefined && isRecent(failure.at)) return Effect.fail(failure.error)
@@ -150,22 +159,16 @@ const maxNames = 1024
 /** Milliseconds for which a failure is remembered, and for which a lookup is new enough for `refresh`. */
 const rememberMillis = 1000
 
-/** The addresses of hosts that need no lookup. */
-const withoutLookup = (host: string): Effect.Effect<Resolved, NodeJS.ErrnoException> | undefined => {
-  if (host === "" || host === "*" || /^(.+\.)?localhost\.?$/i.test(host)) {
-    return Effect.sync(() => ({ addresses: NodeHosts.loopback(), isCached: false }))
-  }
+/** The addresses of a host that needs no lookup, or why there are none; `undefined` for a name. */
+const withoutLookup = (host: string): Either.Either<ReadonlyArray<IpAddress>, NodeJS.ErrnoException> | undefined => {
+  if (host === "" || host === "*" || /^(.+\.)?localhost\.?$/i.test(host)) return Either.right(NodeHosts.loopback())
   const family = Net.isIP(host)
   if (family === 0) return undefined
-  const [address = "", zone] = host.split("%")
-  return Effect.suspend(() => {
-    // Node's sockets know interfaces by name only.
-    const name = zone === undefined ? undefined : NodeHosts.interfaceName(zone)
-    return zone !== undefined && name === undefined
-      ? Effect.fail(Object.assign(new Error(`no network interface ${zone}`), { code: "ENODEV" }))
-      : Effect.succeed({
-          addresses: [{ host: name === undefined ? host : `${address}%${name}`, family: family === 6 ? 6 : 4 }],
-          isCached: false
-        })
-  })
+  if (!host.includes("%")) return Either.right([{ host, family: family === 6 ? 6 : 4 }])
+  const [address = "", zone = ""] = host.split("%")
+  // Node's sockets know interfaces by name only.
+  const name = NodeHosts.interfaceName(zone)
+  return name === undefined
+    ? Either.left(Object.assign(new Error(`no network interface ${zone}`), { code: "ENODEV" }))
+    : Either.right([{ host: `${address}%${name}`, family: 6 }])
 }
