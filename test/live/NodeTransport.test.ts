@@ -3,6 +3,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import { readdirSync } from "node:fs"
 import * as Os from "node:os"
@@ -240,6 +241,70 @@ describe.each([
 })
 
 describe.runIf(process.platform === "linux")("KernelTransport", () => {
+  it.live("offers each connection first, while a fiber waits for one, and gives the others to that fiber", () =>
+    runIn(kernelTransport({}))(
+      Effect.gen(function* () {
+        const transport = yield* Transport
+        const listener = yield* transport.listen(Address.make("127.0.0.1", 0))
+        const taken: Array<{ readonly connection: Connection; readonly close: () => void }> = []
+        let isWelcome = true
+        const stop = listener.offer?.((connection, close) => {
+          if (isWelcome) taken.push({ connection, close })
+          return isWelcome
+        })
+        const connect = transport.connect(listener.address)
+        // Nobody accepts: it waits.
+        const first = yield* connect
+        yield* Effect.sleep("20 millis")
+        assert.strictEqual(taken.length, 0)
+        const accepted = yield* Effect.fork(Effect.scoped(Effect.map(listener.accept, ({ remote }) => remote)))
+        while (taken.length < 1) yield* Effect.sleep("1 millis")
+        yield* connect
+        while (taken.length < 2) yield* Effect.sleep("1 millis")
+        assert.deepStrictEqual(taken[0]?.connection.remote, first.local)
+        isWelcome = false
+        const third = yield* connect
+        assert.deepStrictEqual(yield* Fiber.join(accepted), third.local)
+        isWelcome = true
+        stop?.()
+        const fourth = yield* connect
+        assert.deepStrictEqual((yield* listener.accept).remote, fourth.local)
+        assert.strictEqual(taken.length, 2)
+        for (const { close } of taken) close()
+        assert.isTrue(Option.isNone(yield* first.read))
+      })
+    )
+  )
+
+  it.live("connects without a fiber where it needs no lookup, and says when that has failed", () =>
+    runIn(kernelTransport({}))(
+      Effect.gen(function* () {
+        const { connectNow, listen } = yield* Transport
+        const dial = (address: Address.Address) =>
+          Effect.async<string>((resume) => {
+            const cancel = connectNow?.(address, {
+              opened: ({ remote }, close) => {
+                close()
+                resume(Effect.succeed(String(remote)))
+              },
+              failed: ({ reason }) => resume(Effect.succeed(reason))
+            })
+            if (cancel === undefined) resume(Effect.succeed("nothing"))
+            return Effect.sync(() => cancel?.())
+          })
+        const { address } = yield* Effect.scoped(listen(Address.make("127.0.0.1", 0)))
+        assert.strictEqual(yield* dial(address), "Refused")
+        assert.strictEqual(yield* dial(Address.make("name.invalid", address.port)), "nothing")
+        const listener = yield* listen(Address.make("127.0.0.1", 0))
+        assert.strictEqual(yield* dial(listener.address), String(listener.address))
+        // Other addresses of the name are tried as well.
+        const { port } = listener.address
+        assert.strictEqual(yield* dial(Address.make("localhost", port)), String(listener.address))
+        yield* Fiber.interrupt(yield* Effect.fork(dial(Address.make("192.0.2.1", 9))))
+      })
+    )
+  )
+
   it.live("the kernel probes an idle connection every few seconds, and one that carries a visitor rarely", () =>
     runIn(kernelTransport({}))(
       Effect.gen(function* () {

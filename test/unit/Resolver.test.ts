@@ -48,6 +48,23 @@ const makeWorld = (options?: { readonly concurrency?: number }) => {
 const error = (code: string): NodeJS.ErrnoException => Object.assign(new Error(code), { code })
 
 describe("Resolver", () => {
+  it.effect("knows the addresses that it would use without a lookup, and begins none to find out", () =>
+    Effect.gen(function* () {
+      const { answer, begin, known, world } = makeWorld()
+      assert.deepStrictEqual(known("192.0.2.7"), [ipv4("192.0.2.7")])
+      assert.deepStrictEqual(known("localhost")?.[0], ipv4("127.0.0.1"))
+      assert.isUndefined(known("fe80::1%nowhere"))
+      assert.isUndefined(known("name"))
+      assert.deepStrictEqual(world.started, [])
+      const resolving = yield* begin("name")
+      answer("name", "192.0.2.1")
+      yield* Fiber.join(resolving)
+      assert.deepStrictEqual(known("name"), [ipv4("192.0.2.1")])
+      world.now = 5 * 60_000
+      assert.isUndefined(known("name"))
+    })
+  )
+
   it.effect("localhost, names below it and IP addresses are not looked up", () =>
     Effect.gen(function* () {
       const { hosts, world } = makeWorld()

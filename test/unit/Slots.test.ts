@@ -153,7 +153,7 @@ describe("Slots", () => {
       limit: FastCheck.integer({ min: 1, max: 400 }),
       steps: FastCheck.array(
         FastCheck.record({
-          what: FastCheck.constantFrom(...(["tcp", "udp", "udp", "udp", "touch", "confirm", "leave"] as const)),
+          what: FastCheck.constantFrom(...(["tcp", "now", "udp", "udp", "udp", "touch", "confirm", "leave"] as const)),
           network: FastCheck.nat(3),
           pick: FastCheck.nat(1000)
         }),
@@ -170,7 +170,14 @@ describe("Slots", () => {
           for (const [id, { network, pick, what }] of steps.entries()) {
             const [picked, session] = [...sessions][pick % Math.max(1, sessions.size)] ?? []
             if (what === "tcp") tcp += (yield* Effect.either(slots.acquire))._tag === "Right" ? 1 : 0
-            else if (what === "udp") {
+            else if (what === "now") {
+              const isFull = sessions.size + tcp >= limit
+              const release = slots.acquireNow()
+              assert.strictEqual(release === undefined, isFull)
+              // It counts until it is released.
+              if (release !== undefined && pick % 2 === 0) release()
+              else if (release !== undefined) tcp++
+            } else if (what === "udp") {
               const scope = yield* Scope.make()
               const visitor = Address.make(`10.0.${network}.1`, 1 + id)
               const held = yield* Effect.either(

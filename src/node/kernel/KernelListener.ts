@@ -130,6 +130,14 @@ const make = (kernel: Kernel, ports: Arr.NonEmptyArray<Port>, acceptance: Accept
     }
     let take: Take | undefined
 
+    /** The first connection that `take` does not take. */
+    const acceptOffered = (): Found => {
+      for (let count = 0; count < offersPerTurn; count++) {
+        const next = acceptNow()
+        if (next._tag !== "Connection" || take?.(next.made.connection, next.made.close) !== true) return next
+      }
+      return turn
+    }
     /** Found without a fiber, for the next who accepts. */
     let found: Found | undefined
     let immediate: NodeJS.Immediate | undefined
@@ -138,7 +146,7 @@ const make = (kernel: Kernel, ports: Arr.NonEmptyArray<Port>, acceptance: Accept
       immediate = undefined
       nextTurn()
       if (found !== undefined || waiting.size === 0) return
-      const next = acceptNow()
+      const next = acceptOffered()
       if (next._tag === "Turn") findLater()
       if (next._tag === "None" && hasReset()) rest ??= restNow()
       if (next._tag === "None" || next._tag === "Turn") return
@@ -149,18 +157,15 @@ const make = (kernel: Kernel, ports: Arr.NonEmptyArray<Port>, acceptance: Accept
     const findLater = () => {
       if (rest === undefined) immediate ??= setImmediate(find)
     }
-    /** Offers connections to `take` while it takes them. */
     const offer = () => {
       immediate = undefined
-      for (let count = 0; found === undefined && waiting.size > 0; count++) {
-        if (take === undefined) return wake()
-        if (count >= offersPerTurn) return (immediate ??= setImmediate(offer))
-        const next = acceptNow()
-        if (next._tag === "None") return
-        if (next._tag === "Connection" && take(next.made.connection, next.made.close)) continue
-        found = next
-        wake()
-      }
+      if (found !== undefined || waiting.size === 0) return
+      if (take === undefined) return wake()
+      const next = acceptOffered()
+      if (next._tag === "Turn") immediate ??= setImmediate(offer)
+      if (next._tag === "None" || next._tag === "Turn") return
+      found = next
+      wake()
     }
     const onReady = acceptance.admit === undefined ? offer : findLater
     const watch = () => {
@@ -199,7 +204,7 @@ const make = (kernel: Kernel, ports: Arr.NonEmptyArray<Port>, acceptance: Accept
     const pause = makePause(address)
     const accept: Listener["accept"] = Effect.uninterruptibleMask((restore) => {
       const next: Listener["accept"] = Effect.suspend(() => {
-        const taken = found ?? acceptNow()
+        const taken = found ?? acceptOffered()
         found = undefined
         if (taken._tag === "None" || taken._tag === "Turn") return Effect.zipRight(restore(arrival), next)
         if (taken._tag === "Exhausted") return Effect.zipRight(restore(pause(taken.reason)), next)

@@ -1,0 +1,137 @@
+import { assert, describe } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import { constVoid } from "effect/Function"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Address from "../../src/core/Address.js"
+import * as Deadlines from "../../src/core/Deadlines.js"
+import * as EventBus from "../../src/core/EventBus.js"
+import * as Refusals from "../../src/core/Refusals.js"
+import * as Capacity from "../../src/relay/Capacity.js"
+import { DatagramRelay } from "../../src/relay/DatagramRelay.js"
+import * as Egress from "../../src/relay/Egress.js"
+import { type Outcome, Relay } from "../../src/relay/Relay.js"
+import * as Slots from "../../src/relay/Slots.js"
+import * as Targets from "../../src/relay/Targets.js"
+import * as Settings from "../../src/transport/Settings.js"
+import { type Connection, type Dialler, Transport, TransportError } from "../../src/transport/Transport.js"
+import { ConnectionId, makeLaunch } from "../../src/wire/Signal.js"
+import { it } from "../Simulated.js"
+
+const target = Address.make("target", 80)
+const refused = new TransportError({ operation: "connect", reason: "Refused", address: target })
+const near = { local: target, remote: target } as Connection
+const launch = makeLaunch({
+  id: ConnectionId.make("00000000"),
+  protocol: "tcp",
+  visitor: Address.make("192.0.2.1", 9),
+  entry: Option.none()
+})
+
+/** A Transport and a Relay that the test plays, and what was asked of them. */
+const makeWorld = () => {
+  const dials: Array<Dialler & { cancelled: boolean }> = []
+  const exchanges: Array<(outcome: Outcome) => void> = []
+  const stream = { byFiber: 0, closed: 0, over: undefined as (() => void) | undefined }
+  const launched: Egress.LaunchedStream = {
+    onOver: (listener) => (stream.over = listener),
+    connect: () => near,
+    serveByFiber: () => stream.byFiber++
+  }
+  const layers = Egress.layer().pipe(
+    Layer.provideMerge(Targets.layer({ targets: [target] })),
+    Layer.provideMerge(
+      Layer.mock(Relay, {
+        description: "played",
+        progress: () => undefined,
+        commit: constVoid,
+        exchangeNow: (_, open, ended) => {
+          if (open() === undefined) return false
+          exchanges.push(ended)
+          return true
+        }
+      })
+    ),
+    Layer.provide(Layer.mock(DatagramRelay, { progress: () => undefined, commit: constVoid })),
+    Layer.provideMerge(
+      Layer.mock(Transport, {
+        connectNow: (_, on) => {
+          const dial = { ...on, cancelled: false }
+          dials.push(dial)
+          return () => (dial.cancelled = true)
+        }
+      })
+    ),
+    Layer.provideMerge(Slots.layer({ limit: 1 })),
+    Layer.provideMerge(Refusals.layer),
+    Layer.provide([Capacity.layer(Infinity), EventBus.layerNoop, Settings.layer()]),
+    Layer.provideMerge(Deadlines.layer),
+    Layer.provide(Layer.setTracerEnabled(false))
+  )
+  return { dials, exchanges, launched, layers, stream }
+}
+
+/** Whether the only slot is free. */
+const isFree = Effect.map(Slots.Slots, ({ acquireNow }) => {
+  const release = acquireNow()
+  release?.()
+  return release !== undefined
+})
+
+describe("a launch without a fiber", () => {
+  const served = makeWorld()
+  it.simulated("holds a slot from the dial to the end of the exchange", { layers: served.layers }, () =>
+    Effect.gen(function* () {
+      const { launchNow } = yield* Egress.Egress
+      const { dials, exchanges, launched, stream } = served
+      assert.isTrue(launchNow(launch, launched))
+      assert.isFalse(yield* isFree)
+      // All slots are in use: that is for a fiber, which counts the refusal.
+      assert.isFalse(launchNow(launch, launched))
+      dials[0]?.opened(near, () => stream.closed++)
+      assert.isFalse(yield* isFree)
+      yield* Effect.sleep("2 seconds")
+      exchanges[0]?.(undefined)
+      assert.isTrue(yield* isFree)
+      assert.deepStrictEqual([stream.closed, stream.byFiber, dials.length], [1, 0, 1])
+    })
+  )
+
+  for (const how of ["is refused", "does not answer within a second"] as const) {
+    const world = makeWorld()
+    it.simulated(`is begun anew by a fiber when the target ${how}`, { layers: world.layers }, () =>
+      Effect.gen(function* () {
+        const { launchNow } = yield* Egress.Egress
+        const { dials, launched, stream } = world
+        assert.isTrue(launchNow(launch, launched))
+        if (how === "is refused") dials[0]?.failed(refused)
+        else yield* Effect.sleep("1100 millis")
+        assert.deepStrictEqual([stream.byFiber, yield* isFree], [1, true])
+        assert.strictEqual(dials[0]?.cancelled, how !== "is refused")
+        // It answers too late.
+        dials[0]?.opened(near, () => stream.closed++)
+        assert.deepStrictEqual([stream.byFiber, stream.closed, world.exchanges.length], [1, 1, 0])
+      })
+    )
+  }
+
+  const left = makeWorld()
+  it.simulated("cancels the dial for a visitor who leaves", { layers: left.layers }, () =>
+    Effect.gen(function* () {
+      const { launchNow } = yield* Egress.Egress
+      const { dials, launched, stream } = left
+      assert.isTrue(launchNow(launch, launched))
+      stream.over?.()
+      assert.deepStrictEqual([dials[0]?.cancelled, stream.byFiber, yield* isFree], [true, 0, true])
+      yield* Effect.sleep("2 seconds")
+      assert.strictEqual(stream.byFiber, 0)
+    })
+  )
+
+  it.simulated("is left to a fiber for UDP", { layers: makeWorld().layers }, () =>
+    Effect.gen(function* () {
+      const { launchNow } = yield* Egress.Egress
+      assert.isFalse(launchNow(makeLaunch({ ...launch, protocol: "udp" }), makeWorld().launched))
+    })
+  )
+})
