@@ -257,6 +257,7 @@ export class Multiplexer {
   sweep(now: number, lostAfterMillis: number) {
     for (const carrier of this.carriers.values()) carrier.sweep(now, lostAfterMillis)
     for (const refused of this.refused) refused.sweep(now, lostAfterMillis)
+    this.mover.sweep(now, lostAfterMillis)
     if (this.refused.length > 0) this.refused = this.refused.filter(({ isOver }) => !isOver)
     const millis = now - (this.sweptAt ?? now)
     this.sweptAt = now

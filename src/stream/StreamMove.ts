@@ -15,6 +15,8 @@ export interface Options {
   readonly takePooled?: (() => { readonly id: number; readonly pooled: Pooled } | undefined) | undefined
   /** Takes the pool connection that the other side moves a stream to. Defaults to never. */
   readonly findPooled?: ((id: number) => Pooled | undefined) | undefined
+  /** A stream was reset because the other side has not answered its move. Defaults to nothing. */
+  readonly unanswered?: ((stream: VisitorStream) => void) | undefined
   /** Bytes, either way, after which a stream is moved. Defaults to 256 KiB, halved every second. */
   readonly moveAfterBytes?: number | undefined
 }
@@ -23,6 +25,8 @@ export class StreamMove {
   private readonly table: StreamTable
   private readonly options: Options
   private readonly afterBytes: number
+  /** Streams that wait for the answer to a move. */
+  private readonly moving = new Map<VisitorStream, Moving>()
 
   constructor(table: StreamTable, options: Options) {
     this.table = table
@@ -54,6 +58,23 @@ export class StreamMove {
     view.setUint32(0, taken.id)
     StreamFrame.setUint48(view, 4, stream.sentBytes)
     stream.carrier.send(StreamFrame.types.move, stream.id, payload)
+    this.moving.set(stream, { offset: stream.carrier.buffer.end, since: undefined })
+  }
+  /**
+   * Resets the streams whose move the other side has received and does not answer, so that none holds its pool connection for
+   * ever. The time counts while the carrier is attached: an answer may have been lost with a connection.
+   */
+  sweep(now: number, limitMillis: number) {
+    for (const [stream, moving] of this.moving) {
+      const { carrier } = stream
+      if (stream.isOver || stream.out !== "Moving") this.moving.delete(stream)
+      else if (carrier.state !== "Attached" || carrier.buffer.acknowledged < moving.offset) moving.since = undefined
+      else if (now - (moving.since ??= now) >= limitMillis * answerLimits) {
+        this.moving.delete(stream)
+        this.table.reset(stream, StreamFrame.resets.broken)
+        this.options.unanswered?.(stream)
+      }
+    }
   }
 
   /** A `move` frame has come. Returns what is wrong with it, or `undefined`. */
@@ -107,3 +128,13 @@ export class StreamMove {
 // internal
 
 const bulkMoveBytes = 256 * 1024
+
+interface Moving {
+  /** Behind its `move` frame. */
+  readonly offset: number
+  /** When the other side was found to have it. */
+  since: number | undefined
+}
+
+/** How many limits the answer to a move may take. It waits behind other frames, as acknowledgements do. */
+const answerLimits = 16

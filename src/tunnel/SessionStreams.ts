@@ -105,6 +105,7 @@ export const make = ({ serve: connectToTarget, serveNow, visitors }: Options) =>
         const taken = Signal.isConnectionId(id) ? pool.takeNow(id) : undefined
         return taken && pooledOf(taken)
       },
+      unanswered: () => void fork(count("Unanswered", 1)),
       failed: ({ number }, problem) => {
         connections.release(number)
         fork(Effect.logWarning(`a connection with streams was reset: ${problem}`))
@@ -216,8 +217,8 @@ export const make = ({ serve: connectToTarget, serveNow, visitors }: Options) =>
         connections.release(carrier.number)
       }
     }
-    const count = (reason: StreamsLost["reason"], limit: Duration.Duration, times: number) =>
-      times === 0 ? Effect.void : refusals.count("launch", new StreamsLost({ reason, limit }), { times })
+    const count = (reason: StreamsLost["reason"], times: number) =>
+      times === 0 ? Effect.void : refusals.count("launch", new StreamsLost({ reason }), { times })
     /** Ends the carriers that have had no connection for the grace period, or have none when the session is over. */
     const endAway = (now: number) => {
       const graceMillis = Duration.toMillis(resumeGrace)
@@ -230,13 +231,13 @@ export const make = ({ serve: connectToTarget, serveNow, visitors }: Options) =>
         multiplexer.endCarrier(carrier, StreamFrame.resets.stopped)
         connections.release(carrier.number)
       }
-      return count(isOver ? "Over" : "Late", resumeGrace, lost)
+      return count(isOver ? "Over" : "Late", lost)
     }
     const sweep = Effect.gen(function* () {
       const now = yield* Clock.currentTimeMillis
       const expired = unconfirmed.expire(now)
       for (const stream of expired) multiplexer.reset(stream)
-      yield* count("Unconfirmed", poolGetTimeout, expired.length)
+      yield* count("Unconfirmed", expired.length)
       const trip = Option.match(yield* bus.roundTrip, { onNone: () => 0, onSome: Duration.toMillis })
       multiplexer.sweep(now, Math.max(leastLossMillis, 4 * trip))
       yield* endAway(now)

@@ -1,27 +1,29 @@
 /**
- * Visitors on streams were reset, because their carrier could not go on.
+ * Visitors on streams were reset, because their carrier or the other side could not go on with them.
  */
-import * as Duration from "effect/Duration"
 import * as Schema from "effect/Schema"
 import { withoutStack } from "../core/WithoutStack.js"
 
 /**
- * `Late`: the carrier had no connection that the other side answered on, for the grace period. `Over`: it had none, and the
- * session is over. `Unconfirmed`: the other side has not acknowledged the `open` frame.
+ * `Late`: their carrier had no connection that the other side answered on, for the grace period. `Over`: it had none, and the
+ * session is over. `Unconfirmed`: the other side has not acknowledged the `open` frame. `Unanswered`: it has not answered the
+ * `move` frame.
  */
 export class StreamsLost extends withoutStack(
   Schema.TaggedError<StreamsLost>()("StreamsLost", {
-    reason: Schema.Literal("Late", "Over", "Unconfirmed"),
-    limit: Schema.DurationFromSelf
+    reason: Schema.Literal("Late", "Over", "Unconfirmed", "Unanswered")
   })
 ) {
   override get message(): string {
-    const limit = Duration.format(this.limit)
-    const why = {
-      Late: `a carrier had no working connection for ${limit}`,
-      Over: "a carrier had no working connection when its session ended",
-      Unconfirmed: `the other side has not acknowledged the stream of a visitor within ${limit}`
-    }
-    return `${why[this.reason]}: its visitors were reset`
+    return sentences[this.reason]
   }
+}
+
+// internal
+
+const sentences = {
+  Late: "a carrier had no working connection for as long as NP_RESUME_GRACE: its visitors were reset",
+  Over: "a carrier had no working connection when its session ended: its visitors were reset",
+  Unconfirmed: "the other side did not confirm a visitor's stream within NP_POOL_GET_TIMEOUT: the visitor was reset",
+  Unanswered: "the other side did not answer when a visitor was moved to a pool connection: the visitor was reset"
 }

@@ -97,6 +97,8 @@ export class Forger {
   readonly multiplexer: Multiplexer
   readonly failures: Array<string> = []
   readonly lost: Array<number> = []
+  /** Moves that were given up. */
+  unanswered = 0
   readonly results: Array<Result> = []
   readonly connections: Array<Wire> = []
   /** Connections of streams that the peer opens. */
@@ -120,6 +122,7 @@ export class Forger {
       failed: (_, problem) => this.failures.push(problem),
       takePooled: () => ({ id: ++this.poolId, pooled: { reset: () => {} } }),
       findPooled: (id) => (id % 2 === 0 ? { reset: () => {} } : undefined),
+      unanswered: () => void this.unanswered++,
       moveAfterBytes: 5000,
       ...options
     })
