@@ -17,6 +17,7 @@ import * as Scope from "effect/Scope"
 import type { Address } from "../core/Address.js"
 import { Deadlines } from "../core/Deadlines.js"
 import { DatagramRelay } from "./DatagramRelay.js"
+import * as DialTurns from "./DialTurns.js"
 import * as DatagramChannel from "./DatagramChannel.js"
 import type { NotPooled } from "../pool/Pool.js"
 import * as ProxyHeader from "../wire/ProxyHeader.js"
@@ -36,9 +37,10 @@ export class Egress extends Context.Tag("nodepass/Egress")<
     /** A UDP port that sends to a target, for this visitor. The caller's scope owns it. */
     readonly associate: (visit: Visit) => Effect.Effect<DatagramChannel.DatagramChannel, TransportError, Scope.Scope>
     /**
-     * Serves a launch in the background. Completes at once; while 1024 launches are being dialled, it waits.
+     * Serves a launch in the background. Completes at once; while 1024 launches are being dialled, it waits, for
+     * `poolGetTimeout` at most.
      *
-     * When no target answers within the dial timeout, the pool connection is reset, and with it the visitor; the refusal is
+     * When no target answers within the dial timeout, or it has waited for so long, the pool connection is reset, and with it the visitor; the refusal is
      * counted and logged.
      */
     readonly launch: (launch: Launch, from: LaunchSource) => Effect.Effect<void>
@@ -63,6 +65,8 @@ export interface LaunchSource {
   readonly take: Effect.Effect<Connection, NotPooled, Scope.Scope>
   /** Run when the launch has failed at a target: `now` when none was reached, `later` when the target broke the exchange. */
   readonly refuse: (when: "now" | "later") => Effect.Effect<void>
+  /** Sets what is called when the other side has reset the visitor: then the target is not dialled any more. Defaults to never. */
+  readonly onOver?: LaunchedStream["onOver"] | undefined
 }
 
 export interface Options {
@@ -122,7 +126,8 @@ const makeLaunch = (
     const relay = yield* Relay
     const slots = yield* Slots
     const exchanges = yield* FiberSet.make<void>()
-    const dials = yield* Effect.makeSemaphore(maxDials)
+    const { poolGetTimeout } = yield* Settings
+    const turns = DialTurns.make({ limit: maxDials, timeout: poolGetTimeout }, yield* Deadlines)
 
     /** A slot whose eviction interrupts the fiber that acquires it. */
     const acquireUdp = (visitor: Address) =>
@@ -130,11 +135,15 @@ const makeLaunch = (
         slots.acquireUdp({ visitor, evict: () => fiber.unsafeInterruptAsFork(FiberId.none) })
       )
 
-    const serve = (launch: Launch, { refuse, take }: LaunchSource) => {
+    const serve = (launch: Launch, { onOver, refuse, take }: LaunchSource) => {
       const details = { visitor: String(launch.visitor) }
       const count = (kind: Kind) => (error: RefusalError) => refusals.count(kind, error, { details })
-      // Not `withPermits`: the permit goes back when the dial has ended, not the exchange.
-      const dialled = once(dials.release(1))
+      let isDialling = true
+      const dialled = Effect.sync(() => {
+        if (!isDialling) return
+        isDialling = false
+        turns.release()
+      })
       let reset: Effect.Effect<void> = Effect.void
       const taken = Effect.tap(Effect.tapError(take, count("launch")), (far) => {
         reset = far.reset
@@ -171,24 +180,39 @@ const makeLaunch = (
             logReset(error, error instanceof RelayIdle ? { ...details, target: String(error.near) } : details)
         })
       // As few steps as possible around the exchange: what they allocate lives as long as the visitor.
-      return Effect.flatMap(Scope.make(), (scope) => {
+      const run = Effect.flatMap(Scope.make(), (scope) => {
         const close = (exit: Exit.Exit<void, RefusalError>) => Effect.zipRight(dialled, Scope.close(scope, exit))
         return Effect.matchCauseEffect(Effect.interruptible(Scope.extend(served, scope)), {
           onFailure: (cause) => Effect.zipRight(reset, Effect.zipRight(close(Exit.failCause(cause)), logged(cause))),
           onSuccess: () => close(Exit.void)
         })
       })
+      if (onOver === undefined) return run
+      return Effect.withFiberRuntime<void, RefusalError>((fiber) => {
+        onOver(() => {
+          if (isDialling) fiber.unsafeInterruptAsFork(FiberId.none)
+        })
+        return run
+      })
     }
+    const refuse = ({ visitor }: Launch, { refuse, take }: LaunchSource, error: DialTurns.DialsFull) =>
+      refusals
+        .count("target", error, { details: { visitor: String(visitor) } })
+        .pipe(
+          Effect.zipRight(refuse("now")),
+          Effect.zipRight(Effect.ignore(Effect.scoped(Effect.flatMap(take, ({ reset }) => reset))))
+        )
 
     const launch: Egress["Type"]["launch"] = (launch, from) =>
       Effect.uninterruptibleMask((restore) =>
-        Effect.zipRight(
-          restore(dials.take(1)),
-          FiberSet.run(
-            exchanges,
-            Effect.suspend(() => serve(launch, from))
-          )
-        )
+        Effect.matchEffect(restore(turns.take), {
+          onFailure: (error) => refuse(launch, from, error),
+          onSuccess: () =>
+            FiberSet.run(
+              exchanges,
+              Effect.suspend(() => serve(launch, from))
+            )
+        })
       )
     return launch
   })
@@ -269,13 +293,3 @@ const makeLaunchNow = Effect.gen(function* () {
   }
   return launchNow
 })
-
-/** Runs the effect the first time only. */
-const once = (effect: Effect.Effect<void>): Effect.Effect<void> => {
-  let done = false
-  return Effect.suspend(() => {
-    if (done) return Effect.void
-    done = true
-    return effect
-  })
-}

@@ -187,9 +187,9 @@ const makeVisitors = (
     const launched = (direction: "sent" | "received", { protocol, visitor }: Signal.Visit) =>
       events.publish(() => ({ _tag: "Launched", direction, protocol, visitor }))
 
-    const serveStream: SessionStreams.Options["serve"] = (launch, take) =>
+    const serveStream: SessionStreams.Options["serve"] = (launch, source) =>
       // The reset of a stream tells the other side that no target was reached.
-      Effect.zipRight(launched("received", launch), egress.launch(launch, { take, refuse: () => Effect.void }))
+      Effect.zipRight(launched("received", launch), egress.launch(launch, { ...source, refuse: () => Effect.void }))
     const publishLaunched = (direction: "sent" | "received", visit: Signal.Visit) => {
       if (events.hasListeners()) run(launched(direction, visit))
     }

@@ -7,6 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as ExecutionStrategy from "effect/ExecutionStrategy"
 import * as Exit from "effect/Exit"
+import * as FiberId from "effect/FiberId"
 import * as FiberRef from "effect/FiberRef"
 import * as FiberSet from "effect/FiberSet"
 import { constVoid } from "effect/Function"
@@ -46,10 +47,15 @@ export interface SessionStreams {
 export interface Options {
   /** Whether visitors connect to this side or to the other. */
   readonly visitors: "local" | "remote"
-  /** Connects a visitor of the other side to a target. `take` takes its stream. */
-  readonly serve: (launch: Signal.Launch, take: Effect.Effect<Connection, never, Scope.Scope>) => Effect.Effect<void>
+  /** Connects a visitor of the other side to a target. Interrupted when the other side resets it before that begins. */
+  readonly serve: (launch: Signal.Launch, source: StreamSource) => Effect.Effect<void>
   /** Does the same without a fiber, and returns whether it will; otherwise, nothing was begun. */
   readonly serveNow?: ((launch: Signal.Launch, stream: LaunchedStream) => boolean) | undefined
+}
+
+/** The stream of a visitor of the other side. */
+export interface StreamSource extends Pick<LaunchedStream, "onOver"> {
+  readonly take: Effect.Effect<Connection, never, Scope.Scope>
 }
 
 /** The session is over when the present scope closes. Its streams go on while their carriers are attached. */
@@ -184,20 +190,20 @@ export const make = ({ serve: connectToTarget, serveNow, visitors }: Options) =>
             return stream
           })
         )
-        fork(
-          connectToTarget(
-            launch,
-            Effect.flatMap(
-              taken,
-              Option.match({ onNone: () => Effect.dieMessage("a stream without a carrier"), onSome: Effect.succeed })
-            )
-          )
+        const take = Effect.flatMap(
+          taken,
+          Option.match({ onNone: () => Effect.dieMessage("a stream without a carrier"), onSome: Effect.succeed })
         )
+        const serving = fork(connectToTarget(launch, { take, onOver }))
+        // Until its turn to be dialled has come.
+        if (stream.listener === listener) onOver(() => serving.unsafeInterruptAsFork(FiberId.none))
+      }
+      const onOver = (ended: () => void) => {
+        if (stream.isOver) ended()
+        else stream.listener = { ended }
       }
       const launched: LaunchedStream = {
-        onOver: (ended) => {
-          stream.listener = { ended }
-        },
+        onOver,
         connect: () => (stream.isOver ? undefined : connectNow(() => stream)),
         serveByFiber
       }
