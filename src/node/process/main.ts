@@ -12,14 +12,16 @@ import * as StandardOutput from "./StandardOutput.js"
 
 const secrets = SecretVariables.take()
 
+/** When the first signal came, in milliseconds. */
+let first = Infinity
+
 /**
- * The first signal starts the graceful stop; a second one exits at once.
+ * The first signal starts the graceful stop; a second one exits at once, whichever of the two it is.
  *
  * One Ctrl-C can arrive twice: the terminal sends SIGINT to the whole process group, and npm or npx in that group forward
  * theirs. So a second signal within 300 ms is ignored.
  */
 const exitOnSecondSignal = (signal: "SIGINT" | "SIGTERM", code: number) => {
-  let first = Infinity
   process.on(signal, () => {
     first = Math.min(first, performance.now())
     if (performance.now() - first > 300) process.exit(code)
