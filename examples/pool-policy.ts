@@ -1,7 +1,7 @@
 /**
  * A host with a pool policy of its own: run it with `npx tsx examples/pool-policy.ts`.
  *
- * The default policy follows the rate of visitors. This one keeps eight connections idle at all times, and the pool of
+ * The default policy adapts to the demand. This one keeps eight connections idle at all times, and the pool of
  * every tunnel under the layer obeys it. `PoolFactory` and `SignalBusFactory` are replaced in the same way.
  */
 import * as Console from "effect/Console"

@@ -65,6 +65,9 @@ interface Supply {
   readonly wake: Queue.Queue<void>
   /** Connections to keep idle. */
   capacity: number
+  /** Connections that a burst is expected to take, kept idle until it has taken them; and how many were taken before. */
+  expected: number
+  takenBefore: number
   /** Connections that the server asked for, in addition. */
   requested: number
   /** Dials under way. */
@@ -95,7 +98,7 @@ const make = (options: Options) =>
     const connections = yield* IdleConnections.make({
       ...Pool.idleOptions(options, settings),
       onDemand: () => {
-        const low = connections.idle() + supply.opening < supply.capacity / 2
+        const low = connections.idle() + supply.opening < targetOf(supply) / 2
         if (low || supply.requested > 0 || connections.waiting() > supply.opening) wake.unsafeOffer(undefined)
       }
     })
@@ -104,6 +107,8 @@ const make = (options: Options) =>
       dials,
       wake,
       capacity: Math.min(policy.initialCapacity(bounds), options.max),
+      expected: 0,
+      takenBefore: 0,
       requested: 0,
       opening: 0,
       opened: 0,
@@ -112,7 +117,7 @@ const make = (options: Options) =>
       short: false,
       isStopped: false
     }
-    const level = yield* Pool.makeLevel(connections, () => supply.capacity)
+    const level = yield* Pool.makeLevel(connections, () => Math.max(supply.capacity, supply.expected))
     const open = yield* makeOpen(options, (pooled) => {
       supply.opened++
       supply.failing = false
@@ -122,11 +127,11 @@ const make = (options: Options) =>
     const operations = Pool.operations(connections, options)
     const bus = yield* SignalBus
     const dropSurplus = Effect.suspend(() => {
-      const { capacity } = supply
+      const target = targetOf(supply)
       // Only the side that hands the connections out may close them.
       return options.visitors === "local"
-        ? operations.trim(capacity)
-        : Effect.ignore(bus.send(new Keep({ count: capacity })))
+        ? operations.trim(target)
+        : Effect.ignore(bus.send(new Keep({ count: target })))
     })
 
     if (Option.isSome(options.trust)) yield* open
@@ -150,6 +155,10 @@ const make = (options: Options) =>
       stats: Effect.sync(level.stats)
     })
   })
+
+/** Connections to keep idle now. */
+const targetOf = ({ capacity, connections, expected, takenBefore }: Supply): number =>
+  Math.max(capacity, expected - (connections.taken() - takenBefore))
 
 /** Opens one connection, authenticates it and adds it to the pool. */
 const makeOpen = ({ address, keys, trust }: Options, add: (pooled: PoolConnection) => Effect.Effect<void>) =>
@@ -217,9 +226,9 @@ const makeRefill = <E extends RefusalError, R>(
       }
     })
     return Effect.suspend(() => {
-      const { capacity, failing, isStopped, opening, requested } = supply
+      const { failing, isStopped, opening, requested } = supply
       if (isStopped) return Effect.void
-      const wanted = Math.max(capacity - connections.idle(), connections.waiting(), requested) - opening
+      const wanted = Math.max(targetOf(supply) - connections.idle(), connections.waiting(), requested) - opening
       // After a failure one dial at a time: what is wrong with all of them must not become a flood.
       const atOnce = failing ? 1 : concurrency
       const missing = Math.min(wanted, max - connections.idle() - opening, atOnce - opening)
@@ -256,8 +265,13 @@ const followPolicy = (
       const next = yield* Effect.option(driver.next(observed))
       // A policy that has ended leaves its last capacity in force.
       if (Option.isNone(next)) yield* Effect.sleep(bounds.maxInterval)
-      else supply.capacity = Math.min(next.value.capacity, bounds.maxCapacity)
-      if (connections.idle() > supply.capacity) yield* dropSurplus
+      else {
+        supply.capacity = Math.min(next.value.capacity, bounds.maxCapacity)
+        supply.expected = Math.min(next.value.expected ?? 0, bounds.maxCapacity)
+        // What was taken while the policy waited is not in its figures yet.
+        supply.takenBefore = last.taken
+      }
+      if (connections.idle() > targetOf(supply)) yield* dropSurplus
       yield* Queue.offer(wake, undefined)
     }
   })

@@ -9,6 +9,7 @@ import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
 import * as Decision from "effect/ScheduleDecision"
 import * as Interval from "effect/ScheduleInterval"
+import * as Forecast from "./Forecast.js"
 
 export interface State {
   /** Connections to keep idle. */
@@ -17,6 +18,9 @@ export interface State {
   readonly interval: Duration.Duration
   /** Visitors per second, averaged over about two seconds. */
   readonly rate: number
+  /** Connections to keep idle for a burst that is due; `0` while none is. */
+  readonly expected: number
+  readonly past: Forecast.State
 }
 
 /** What was observed since the last step. */
@@ -39,7 +43,7 @@ export interface Options {
   readonly maxInterval: Duration.Duration
 }
 
-/** Decides how many connections a dialing pool keeps idle. `layer` adapts to the rate of visitors. */
+/** Decides how many connections a dialing pool keeps idle. `layer` adapts to the demand, and forecasts it. */
 export class PoolPolicy extends Context.Tag("nodepass/PoolPolicy")<
   PoolPolicy,
   {
@@ -48,24 +52,34 @@ export class PoolPolicy extends Context.Tag("nodepass/PoolPolicy")<
     /**
      * Takes what happened since the last step, waits until the next step is due, and yields the connections to keep idle.
      *
+     * Those that are taken are replaced up to `capacity`. Where more are `expected` to be needed at once, that many are kept
+     * idle; those are not replaced before the next step.
+     *
      * The pool keeps at most `maxCapacity`. When the schedule ends, the pool keeps the last capacity.
      */
-    readonly schedule: (options: Options) => Schedule.Schedule<{ readonly capacity: number }, Observed>
+    readonly schedule: (
+      options: Options
+    ) => Schedule.Schedule<{ readonly capacity: number; readonly expected?: number | undefined }, Observed>
   }
 >() {}
 
 export const initial = (options: Options): State => ({
   capacity: options.minCapacity,
   interval: options.minInterval,
-  rate: 0
+  rate: 0,
+  expected: 0,
+  past: Forecast.initial
 })
 
 /**
  * One step of the policy.
  *
- * The capacity grows to what one second at the present rate takes, at most doubling. It shrinks by an eighth of the
+ * The capacity grows to what one second at the present rate takes, at most doubling; while the demand rises steadily, at the
+ * rate that it will have when the capacity is in force. It shrinks by an eighth of the
  * excess while more than 80 % of it is idle, and by a fifth when more than 80 % of the dials fail. The interval
  * shortens while less than 20 % is idle; it lengthens while more than 80 % is idle or more than 80 % of the dials fail.
+ *
+ * What is `expected` are the connections for a burst that is due, where bursts have come at regular times: see `Forecast`.
  */
 export const next = (state: State, observed: Observed, options: Options): State => {
   const weight = 1 - Math.exp(-observed.elapsed / averagedMillis)
@@ -77,7 +91,10 @@ export const next = (state: State, observed: Observed, options: Options): State 
   const low = idle < 0.2
   const full = idle > 0.8
   const failing = observed.failed > 4 * observed.opened
-  const wanted = Math.max(options.minCapacity, Math.ceil(rate))
+  const intervalMillis = Duration.toMillis(options.maxInterval)
+  const past = Forecast.record(state.past, observed, intervalMillis)
+  const rising = (Forecast.trend(past) * 1000) / intervalMillis
+  const wanted = Math.max(options.minCapacity, Math.ceil(rate), Math.ceil(rising))
   const capacity = failing
     ? Math.floor(state.capacity * 0.8)
     : wanted > state.capacity
@@ -95,7 +112,9 @@ export const next = (state: State, observed: Observed, options: Options): State 
         Duration.toMillis(options.maxInterval)
       )
     ),
-    rate
+    rate,
+    expected: failing ? 0 : Math.min(Forecast.burst(past), options.maxCapacity),
+    past
   }
 }
 
@@ -110,7 +129,7 @@ export const schedule = (options: Options): Schedule.Schedule<State, Observed> =
     ])
   })
 
-/** Adapts the capacity to the rate of visitors, as `next` does. */
+/** Adapts the capacity to the rate of visitors and to a forecast, as `next` does. */
 export const layer: Layer.Layer<PoolPolicy> = Layer.succeed(PoolPolicy, {
   initialCapacity: (options) => initial(options).capacity,
   schedule

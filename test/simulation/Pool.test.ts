@@ -209,4 +209,35 @@ describe("the pool of a tunnel", () => {
     assert.deepStrictEqual(new Set(answers), new Set(["hi"]))
     assert.isAtLeast(filled, 64)
   })
+
+  it("the fifth of regular bursts finds its connections in place; between two bursts they are not kept", () => {
+    const [size, latency, period] = [20, 25, 7.3]
+    const { before, between, fifth, first, one } = world(latency, ({ start, visit }) =>
+      Effect.gen(function* () {
+        const server = yield* start("server", { ...serverConfig, streams: false })
+        yield* start("client", { ...clientConfig, streams: false, min: 2 })
+        yield* seconds(3)
+        const timed = (count: number) =>
+          Effect.replicateEffect(visit, count, { concurrency: "unbounded", discard: true }).pipe(
+            Effect.timed,
+            Effect.map(([took]) => Duration.toMillis(took))
+          )
+        const one = yield* timed(1)
+        const first = yield* timed(size)
+        yield* seconds(period)
+        yield* Effect.repeatN(Effect.zipRight(timed(size), seconds(period)), 1)
+        yield* timed(size)
+        yield* seconds(3.5)
+        const between = yield* idle(server)
+        yield* seconds(period - 3.5)
+        const before = yield* idle(server)
+        return { before, between, fifth: yield* timed(size), first, one }
+      })
+    )
+    assert.isBelow(between, size / 2)
+    assert.isAtLeast(before, size)
+    // Opening a pool connection takes two round trips.
+    assert.isAtLeast(first, one + 2 * 2 * latency)
+    assert.isAtMost(fifth, one + 2 * latency)
+  })
 })

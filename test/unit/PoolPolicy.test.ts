@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Duration from "effect/Duration"
 import * as FastCheck from "effect/FastCheck"
+import * as Forecast from "../../src/pool/Forecast.js"
 import * as PoolPolicy from "../../src/pool/PoolPolicy.js"
 
 const options: PoolPolicy.Options = {
@@ -22,7 +23,8 @@ const after = (steps: ReadonlyArray<PoolPolicy.Observed>) =>
 
 describe("PoolPolicy", () => {
   it.prop("stays within its bounds, whatever it observes", [FastCheck.array(observed)], ([steps]) => {
-    const { capacity, interval, rate } = after(steps)
+    const { capacity, expected, interval, rate } = after(steps)
+    assert.isTrue(Number.isInteger(expected) && expected >= 0 && expected <= 64)
     assert.isTrue(Number.isInteger(capacity) && capacity >= 4 && capacity <= 64)
     assert.isTrue(Duration.between(interval, { minimum: Duration.millis(100), maximum: Duration.seconds(1) }))
     assert.isTrue(Number.isFinite(rate) && rate >= 0)
@@ -58,4 +60,64 @@ describe("PoolPolicy", () => {
     assert.isBelow(failing.capacity, grown.capacity)
     assert.isTrue(Duration.greaterThan(failing.interval, grown.interval))
   })
+
+  /** Steps of one second with this demand each, of a pool that is kept full; `forget` is called before each step. */
+  const statesOf = (
+    demand: ReadonlyArray<number>,
+    options: PoolPolicy.Options,
+    forget = (state: PoolPolicy.State) => state
+  ) => {
+    let state = PoolPolicy.initial(options)
+    return demand.map((taken) => {
+      const idle = Math.max(0, state.capacity - taken)
+      const observed = { elapsed: 1000, idle, taken, opened: taken, failed: 0 }
+      return (state = PoolPolicy.next(forget(state), observed, options))
+    })
+  }
+  const wide = { ...options, maxCapacity: 10_000 }
+  const withoutPast = (state: PoolPolicy.State) => ({ ...state, past: Forecast.initial })
+
+  it.prop(
+    "leads a steady rise: each interval finds the capacity for its demand, which the rate alone would give later",
+    [FastCheck.integer({ min: 1, max: 50 })],
+    ([slope]) => {
+      const demand = Array.from({ length: 40 }, (_, at) => at * slope)
+      const [led, followed] = [statesOf(demand, wide), statesOf(demand, wide, withoutPast)]
+      // What is decided after an interval is in force from the end of the next.
+      for (let at = 15; at < demand.length; at++) {
+        assert.isAtLeast(led[at]?.capacity ?? 0, (at + 2) * slope)
+        if (slope > 1) assert.isBelow(followed[at]?.capacity ?? 0, at * slope)
+      }
+    }
+  )
+
+  it.prop(
+    "expects the fifth of regular bursts, and keeps its connections only until then",
+    [FastCheck.integer({ min: 5, max: 60 }), FastCheck.integer({ min: 10, max: 1000 })],
+    ([period, size]) => {
+      const states = statesOf(
+        Array.from({ length: 4 * period + 1 }, (_, at) => (at % period === 0 ? size : 0)),
+        wide
+      )
+      assert.strictEqual(states[4 * period - 2]?.expected, size)
+      assert.strictEqual(states[4 * period]?.expected, 0)
+      assert.isTrue(states.slice(0, 2 * period).every(({ expected }) => expected === 0))
+    }
+  )
+
+  it.prop(
+    "adapts to the rate alone where the demand is neither regular nor rises",
+    [FastCheck.array(FastCheck.nat(500), { minLength: 1, maxLength: 9 })],
+    ([few]) => {
+      const levels = few.flatMap((level) => Array.from({ length: 12 }, () => level)).slice(0, 60)
+      // Nine intervals are too few for either; a level that changes by steps is neither.
+      for (const demand of [few, Array.from({ length: 60 }, () => levels[0] ?? 0), levels.slice(0, 24)]) {
+        const [states, others] = [statesOf(demand, wide), statesOf(demand, wide, withoutPast)]
+        assert.deepStrictEqual(
+          states.map(({ capacity, expected }) => ({ capacity, expected })),
+          others.map(({ capacity }) => ({ capacity, expected: 0 }))
+        )
+      }
+    }
+  )
 })
