@@ -22,12 +22,19 @@ import * as DatagramChannel from "./DatagramChannel.js"
 import type { NotPooled } from "../pool/Pool.js"
 import * as ProxyHeader from "../wire/ProxyHeader.js"
 import { type Kind, type RefusalError, Refusals } from "../core/Refusals.js"
-import { logReset, Relay, RelayIdle } from "./Relay.js"
+import { type Attendant, logOutcome, logReset, type Outcome, Relay, RelayIdle } from "./Relay.js"
 import { Settings } from "../transport/Settings.js"
 import type { Launch, Visit } from "../wire/Signal.js"
+import type { StreamHandle } from "../stream/StreamHandle.js"
 import { Slots, type SlotsFull, type UdpSlot } from "./Slots.js"
 import { Targets } from "./Targets.js"
-import { type Connection, Transport, type TransportError } from "../transport/Transport.js"
+import {
+  type Connection,
+  type Dialler,
+  type OwnedByCaller,
+  Transport,
+  type TransportError
+} from "../transport/Transport.js"
 
 export class Egress extends Context.Tag("nodepass/Egress")<
   Egress,
@@ -49,12 +56,11 @@ export class Egress extends Context.Tag("nodepass/Egress")<
   }
 >() {}
 
-/** The stream of a launch, which nothing reads yet. */
+/** The stream of a launch, which nothing is joined with yet. */
 export interface LaunchedStream {
-  /** Sets what is called when the other side resets it. */
-  readonly onOver: (listener: () => void) => void
-  /** Its end on this side; `undefined` when it is over. Use it at once. */
-  readonly connect: () => Connection | undefined
+  readonly handle: StreamHandle
+  /** Sets what is called when the other side resets it, at once if it has. */
+  readonly onOver: (ended: () => void) => void
   /** Serves it by `launch` instead, from the beginning. */
   readonly serveByFiber: () => void
 }
@@ -220,7 +226,7 @@ const makeLaunch = (
 /** How long a dial may take without a fiber. Later a fiber dials again, about when the system would. */
 const patience = Duration.seconds(1)
 
-/** A launch without a fiber: to the only target, which has answered, and over a stream. All else is for `launch`. */
+/** Launches without a fiber: to the only target, which has answered, and over a stream. All else is for `launch`. */
 const makeLaunchNow = Effect.gen(function* () {
   const deadlines = yield* Deadlines
   const { exchangeNow } = yield* Relay
@@ -228,68 +234,108 @@ const makeLaunchNow = Effect.gen(function* () {
   const { dialNow } = yield* Targets
   const run = yield* FiberSet.makeRuntime()
   const isTraced = yield* FiberRef.get(FiberRef.currentTracerEnabled)
-  let dials = 0
+  if (exchangeNow === undefined || isTraced) return constFalse
+  const parts: LaunchParts = { dials: 0, exchangeNow, run }
   const launchNow: Egress["Type"]["launchNow"] = ({ protocol, visitor }, stream) => {
-    if (exchangeNow === undefined || isTraced || protocol !== "tcp" || dials >= maxDials) return false
+    if (protocol !== "tcp" || parts.dials >= maxDials) return false
     const release = acquireNow()
     if (release === undefined) return false
-    let isDialling = true
-    let cancelDeadline: (() => void) | undefined
-    const dialled = () => {
-      if (!isDialling) return false
-      isDialling = false
-      dials--
-      cancelDeadline?.()
-      return true
-    }
-    /** The dial has failed: from the beginning, which finds out why, and counts and logs it. */
-    const failed = () => {
-      if (!dialled()) return
-      release()
-      stream.serveByFiber()
-    }
-    dials++
-    const cancel = dialNow({
-      opened: (target, close) => {
-        if (!dialled()) return close()
-        const isServed = exchangeNow(target, stream.connect, (outcome) => {
-          release()
-          close()
-          if (outcome === undefined) return
-          const details = { visitor: String(visitor) }
-          run(
-            Effect.catchAll(outcome, (error) =>
-              logReset(error, error instanceof RelayIdle ? { ...details, target: String(error.near) } : details)
-            )
-          )
-        })
-        if (isServed) return
-        // The stream is over, or the connection is broken already: `launch` finds out which.
-        close()
-        release()
-        stream.serveByFiber()
-      },
-      failed
-    })
-    if (cancel === undefined) {
-      dials--
-      release()
-      return false
-    }
-    if (!isDialling) return true
-    cancelDeadline = deadlines.after(
-      patience,
-      Effect.sync(() => {
-        cancel()
-        failed()
-      })
-    )
-    stream.onOver(() => {
-      if (!dialled()) return
-      cancel()
-      release()
-    })
-    return true
+    const launch = new LaunchNow(parts, visitor, stream, release)
+    const cancel = dialNow(launch)
+    if (cancel === undefined) launch.dialled()
+    if (cancel === undefined) release()
+    else launch.dialling(cancel, (expire) => deadlines.after(patience, Effect.sync(expire)))
+    return cancel !== undefined
   }
   return launchNow
 })
+
+interface LaunchParts {
+  /** Dials under way. */
+  dials: number
+  readonly exchangeNow: NonNullable<Relay["Type"]["exchangeNow"]>
+  readonly run: (effect: Effect.Effect<void>) => void
+}
+
+/** A launch without a fiber. A class, since there are many, and closures would take memory for each. */
+class LaunchNow implements Attendant, Dialler {
+  private readonly parts: LaunchParts
+  private readonly visitor: Address
+  /** Frees its slot. */
+  private readonly release: () => void
+  /** Until the dial has ended. */
+  private stream: LaunchedStream | undefined
+  private cancelDial: (() => void) | undefined
+  private cancelDeadline: (() => void) | undefined
+  private handle: StreamHandle | undefined
+  private target: OwnedByCaller | undefined
+
+  constructor(parts: LaunchParts, visitor: Address, stream: LaunchedStream, release: () => void) {
+    this.parts = parts
+    this.visitor = visitor
+    this.stream = stream
+    this.release = release
+    parts.dials++
+  }
+  /** The dial is under way, unless it has ended already. `limit` calls its argument when the dial takes too long. */
+  dialling(cancel: () => void, limit: (expire: () => void) => () => void) {
+    if (this.stream === undefined) return
+    this.cancelDial = cancel
+    this.cancelDeadline = limit(() => {
+      this.cancelDial?.()
+      this.failed()
+    })
+    this.stream.onOver(() => this.left())
+  }
+  /** The dial has ended. Returns the stream, the first time. */
+  dialled(): LaunchedStream | undefined {
+    const { stream } = this
+    if (stream === undefined) return undefined
+    this.stream = undefined
+    this.parts.dials--
+    this.cancelDeadline?.()
+    this.cancelDeadline = undefined
+    this.cancelDial = undefined
+    return stream
+  }
+
+  // As a dialler
+
+  opened(target: OwnedByCaller) {
+    const stream = this.dialled()
+    if (stream === undefined) return target.close()
+    this.handle = stream.handle
+    this.target = target
+    if (this.parts.exchangeNow(target, this)) return
+    // The stream is over, or the connection is broken already: a fiber finds out which.
+    target.close()
+    this.release()
+    stream.serveByFiber()
+  }
+  /** From the beginning, by a fiber, which finds out why, and counts and logs it. */
+  failed() {
+    const stream = this.dialled()
+    if (stream === undefined) return
+    this.release()
+    stream.serveByFiber()
+  }
+
+  /** The visitor has left. */
+  private left() {
+    const { cancelDial } = this
+    if (this.dialled() === undefined) return
+    cancelDial?.()
+    this.release()
+  }
+
+  // As who wants the exchange
+
+  open() {
+    return this.handle
+  }
+  ended(outcome: Outcome) {
+    this.release()
+    this.target?.close()
+    if (outcome !== undefined) this.parts.run(logOutcome(outcome, String(this.visitor), "target"))
+  }
+}

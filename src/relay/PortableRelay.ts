@@ -114,6 +114,8 @@ export const layer = (options?: Options): Layer.Layer<Relay, never, Meter | Thro
 // internal
 
 interface Exchange extends Summary {
+  readonly near: Connection
+  readonly far: Connection
   readonly bytes: { rx: number; tx: number }
   /** A byte was read or granted since the last check for silence. */
   active: boolean

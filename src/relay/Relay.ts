@@ -8,6 +8,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import { Address } from "../core/Address.js"
+import type { StreamHandle } from "../stream/StreamHandle.js"
 import type { Connection, TransportError } from "../transport/Transport.js"
 import { withoutStack } from "../core/WithoutStack.js"
 
@@ -67,15 +68,10 @@ export class Relay extends Context.Tag("nodepass/Relay")<
       options?: ExchangeOptions
     ) => Effect.Effect<void, TransportError | RelayIdle | FarSilent>
     /**
-     * As `exchange`, without a fiber: joins a socket with the stream that `open` gives. Returns `false`, and has begun nothing,
-     * when that is not possible or `open` gives nothing.
-     *
-     * `ended` is called once, with what `exchange` completes with; both connections are over then, but `near` is the caller's to
-     * close. It may be called before this returns.
+     * As `exchange`, without a fiber: joins a socket with a stream. Returns `false`, and has begun nothing, when that is not
+     * possible. Both are over when `attendant` is told the end, but `near` is the caller's to close.
      */
-    readonly exchangeNow?:
-      | ((near: Connection, open: () => Connection | undefined, ended: (outcome: Outcome) => void) => boolean)
-      | undefined
+    readonly exchangeNow?: ((near: Connection, attendant: Attendant) => boolean) | undefined
     /** The progress of the exchange with this far connection; `undefined` when there is none. */
     readonly progress: (far: Connection) => Progress | undefined
     /**
@@ -94,6 +90,14 @@ export class Relay extends Context.Tag("nodepass/Relay")<
   }
 >() {}
 
+/** Who wants an exchange without a fiber. */
+export interface Attendant {
+  /** The stream to join; `undefined` when there is none. */
+  open(): StreamHandle | undefined
+  /** Called once, with what `exchange` completes with; maybe before `exchangeNow` returns. */
+  ended(outcome: Outcome): void
+}
+
 /** What an exchange completes with; what it logs is part of it. `undefined`: it was carried out, and there is nothing to log. */
 export type Outcome = Effect.Effect<void, TransportError | RelayIdle | FarSilent> | undefined
 
@@ -108,8 +112,8 @@ export interface Options {
 
 /** An exchange that has ended, for the log. */
 export interface Summary {
-  readonly near: Connection
-  readonly far: Connection
+  readonly near: Pick<Connection, "remote">
+  readonly far: Pick<Connection, "remote">
   /** Milliseconds of the clock. */
   readonly startedAt: number
   readonly bytes: { readonly rx: number; readonly tx: number }
@@ -141,6 +145,17 @@ export const logReset = (
   const text = `visitor reset: ${error.message}`
   return Effect.annotateLogs(error._tag === "RelayIdle" ? Effect.logInfo(text) : Effect.logDebug(text), details)
 }
+
+/** Logs the outcome of an exchange that no fiber waited for. `idle`: the name of the end that is told of an idle exchange. */
+export const logOutcome = (
+  outcome: NonNullable<Outcome>,
+  visitor: string,
+  idle: "peer" | "target"
+): Effect.Effect<void> =>
+  Effect.catchAll(outcome, (error) => {
+    if (!(error instanceof RelayIdle)) return logReset(error, { visitor })
+    return logReset(error, { visitor, [idle]: String(idle === "peer" ? error.far : error.near) })
+  })
 
 /** Logs at debug that an exchange has ended, and how much it carried. */
 export const logSummary = ({ bytes, far, near, path, startedAt }: Summary): Effect.Effect<void> =>

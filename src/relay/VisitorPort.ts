@@ -59,7 +59,7 @@ export interface Routes<E extends RefusalError> {
   /** Opens a connection to a target, or to the other side, for a TCP visitor. */
   readonly connect: (visit: Visit) => Effect.Effect<Connection, E, Scope.Scope>
   /** See `Ingress.Options`. */
-  readonly connectNow?: ((visit: Visit) => Connection | undefined) | undefined
+  readonly connectNow?: Ingress.Options<E>["openNow"]
   /** Opens a channel to a target, or to the other side, for a UDP visitor. */
   readonly associate: (visit: Visit) => Effect.Effect<DatagramChannel, E, Scope.Scope>
   /** See `Ingress.Options`. */

@@ -7,6 +7,7 @@ import type { Address } from "../core/Address.js"
 import type * as NonBlocking from "../transport/NonBlocking.js"
 import { broken, nothing } from "../transport/NonBlocking.js"
 import { type Connection, type Reason, TransportError } from "../transport/Transport.js"
+import type { Joinable } from "./StreamHandle.js"
 import type { Listener, VisitorStream } from "./VisitorStream.js"
 
 /** Bytes that wait on their way to a fiber, and to the carrier, before the writer waits. */
@@ -17,7 +18,7 @@ const highWaterBytes = 64 * 1024
  *
  * The members of `Connection` are getters: a member takes memory only while it is used.
  */
-export class StreamConnection implements Connection {
+export class StreamConnection implements Connection, Joinable {
   readonly local: Address
   readonly remote: Address
   /** What was written and is not in the carrier; and what was received and not read. */

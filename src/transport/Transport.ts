@@ -114,6 +114,12 @@ export interface Connection {
   readonly nonBlocking?: (() => NonBlocking.Connection) | undefined
 }
 
+/** A connection that no scope owns: whoever gets it closes it. */
+export interface OwnedByCaller extends Connection {
+  /** What the end of a scope does. A second call does nothing. */
+  close(): void
+}
+
 /** An open port. Closing the scope that opened it closes the port and the connections that were not accepted yet. */
 export interface Listener {
   /** The address in use. Its port is the one that the system chose when port `0` was requested. */
@@ -124,13 +130,12 @@ export interface Listener {
    * Offers each connection to `take` first, while a fiber waits in `accept`, until the returned function is called. When
    * `take` returns `true`, it owns the connection, and no fiber is woken up for it. Only where the Transport can do that.
    */
-  readonly offer?: ((take: (connection: Connection, close: () => void) => boolean) => () => void) | undefined
+  readonly offer?: ((take: (connection: OwnedByCaller) => boolean) => () => void) | undefined
 }
 
 /** What becomes of an attempt to connect: one of both is called, once, unless the attempt was cancelled. */
 export interface Dialler {
-  /** The connection is the dialler's, which calls `close` when it is done with it. */
-  readonly opened: (connection: Connection, close: () => void) => void
+  readonly opened: (connection: OwnedByCaller) => void
   readonly failed: (error: TransportError) => void
 }
 

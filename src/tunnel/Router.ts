@@ -10,6 +10,7 @@ import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import { Deadlines } from "../core/Deadlines.js"
 import { rootSpan } from "../core/RootSpan.js"
+import type { StreamHandle } from "../stream/StreamHandle.js"
 import { Settings } from "../transport/Settings.js"
 import type { Connection } from "../transport/Transport.js"
 import type { Visit } from "../wire/Signal.js"
@@ -40,10 +41,10 @@ export class Router extends Context.Tag("nodepass/Router")<
      */
     readonly open: (visit: Visit) => Effect.Effect<Connection, RouteTimeout, Scope.Scope>
     /**
-     * A stream to a target for this visitor, without a fiber; `undefined` when `open` has to be used. The caller resets the
-     * stream when it is done with it.
+     * A stream to a target for this visitor, which is opened once it is joined, without a fiber; `undefined` when `open` has to
+     * be used.
      */
-    readonly openNow: (visit: Visit) => Connection | undefined
+    readonly openNow: (visit: Visit) => StreamHandle | undefined
     /** Whether no session can serve visitors of this side now. */
     readonly isAway: () => boolean
     /** Adds the session until the scope closes. Visitors go through it while it has a control connection. */

@@ -19,6 +19,7 @@ import { Egress } from "../relay/Egress.js"
 import type { Relay } from "../relay/Relay.js"
 import type { Targets } from "../relay/Targets.js"
 import * as SignalBus from "../signal/SignalBus.js"
+import type { StreamHandle } from "../stream/StreamHandle.js"
 import type { Settings } from "../transport/Settings.js"
 import type { Connection } from "../transport/Transport.js"
 import * as Signal from "../wire/Signal.js"
@@ -43,8 +44,8 @@ export class Session extends Context.Tag("nodepass/Session")<
     readonly open: (visit: Signal.Visit) => Effect.Effect<Connection, SessionOver, Scope.Scope>
     /** A stream for this visitor; `None` when `open` has to be used, which may wait. The caller's scope owns it. */
     readonly openStream: (visit: Signal.Visit) => Effect.Effect<Option.Option<Connection>, never, Scope.Scope>
-    /** As `openStream`; the caller resets it when it is done with it. */
-    readonly openStreamNow: (visit: Signal.Visit) => Connection | undefined
+    /** As `openStream`, without a fiber: it is opened once it is joined. */
+    readonly openStreamNow: (visit: Signal.Visit) => StreamHandle | undefined
     /** Handles the peer's signals until the session is over. Run it once. */
     readonly run: Effect.Effect<never, SignalBus.SignalBusClosed>
     /** Replaces every idle pool connection, e.g. after the network changed. */
@@ -190,12 +191,9 @@ const makeVisitors = (
     const serveStream: SessionStreams.Options["serve"] = (launch, source) =>
       // The reset of a stream tells the other side that no target was reached.
       Effect.zipRight(launched("received", launch), egress.launch(launch, { ...source, refuse: () => Effect.void }))
-    const publishLaunched = (direction: "sent" | "received", visit: Signal.Visit) => {
-      if (events.hasListeners()) run(launched(direction, visit))
-    }
     const serveStreamNow: SessionStreams.Options["serveNow"] = (launch, stream) => {
       const isServed = egress.launchNow(launch, stream)
-      if (isServed) publishLaunched("received", launch)
+      if (isServed && events.hasListeners()) run(launched("received", launch))
       return isServed
     }
     const streams = hasStreams
@@ -268,11 +266,8 @@ const makeVisitors = (
             Option.match({ onNone: () => openPooled(visit), onSome: (connection) => Effect.succeed(connection) })
           )
 
-    const openStreamNow = (visit: Signal.Visit): Connection | undefined => {
-      const opened = streams?.openNow(visit)
-      if (opened !== undefined) publishLaunched("sent", visit)
-      return opened
-    }
+    const openStreamNow = (visit: Signal.Visit): StreamHandle | undefined =>
+      streams?.openNow(visit, events.hasListeners() ? () => run(launched("sent", visit)) : undefined)
 
     return {
       receive,

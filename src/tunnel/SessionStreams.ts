@@ -21,6 +21,7 @@ import { SignalBus } from "../signal/SignalBus.js"
 import { Multiplexer } from "../stream/Multiplexer.js"
 import { PooledConnection } from "../stream/PooledConnection.js"
 import { StreamConnection } from "../stream/StreamConnection.js"
+import { StreamHandle } from "../stream/StreamHandle.js"
 import * as StreamFrame from "../stream/StreamFrame.js"
 import type { Listener, VisitorStream } from "../stream/VisitorStream.js"
 import { Settings } from "../transport/Settings.js"
@@ -36,8 +37,8 @@ import * as UnconfirmedStreams from "./UnconfirmedStreams.js"
 export interface SessionStreams {
   /** A stream for this visitor; `None` while no carrier is attached. The caller's scope owns it. */
   readonly open: (visit: Signal.Visit) => Effect.Effect<Option.Option<Connection>, never, Scope.Scope>
-  /** As `open`; the caller resets it when it is done with it. */
-  readonly openNow: (visit: Signal.Visit) => Connection | undefined
+  /** As `open`, without a fiber: it is opened once it is joined, and `opened` is called. */
+  readonly openNow: (visit: Signal.Visit, opened?: () => void) => StreamHandle | undefined
   /** The other side has chosen this pool connection for a carrier. Completes at once. */
   readonly onCarry: (signal: Signal.Carry) => Effect.Effect<void>
   /** Resets every stream, also those that were moved to a pool connection. */
@@ -148,35 +149,44 @@ export const make = ({ serve: connectToTarget, serveNow, visitors }: Options) =>
 
     // Streams
 
-    const connectNow = (open: (connection: StreamConnection) => VisitorStream | undefined) => {
-      const peer = connections.last()
-      if (peer === undefined) return undefined
-      const connection = new StreamConnection(peer.local, peer.remote)
-      const stream = open(connection)
-      if (stream === undefined) return undefined
-      connection.bind({
-        reset: (code) => multiplexer.reset(stream, code),
-        connect: (joined, listener) => {
-          stream.listener = listener
-          multiplexer.connect(stream, joined)
-          return stream
-        }
-      })
-      return connection
-    }
-    const connect = (open: () => StreamConnection | undefined) =>
+    const connect = (open: (connection: StreamConnection) => VisitorStream | undefined) =>
       Effect.acquireRelease(
-        Effect.sync(() => Option.fromNullable(open())),
+        Effect.sync(() => {
+          const peer = connections.last()
+          if (peer === undefined) return Option.none()
+          const connection = new StreamConnection(peer.local, peer.remote)
+          const stream = open(connection)
+          if (stream === undefined) return Option.none()
+          connection.bind({
+            reset: (code) => multiplexer.reset(stream, code),
+            connect: (joined, listener) => {
+              stream.listener = listener
+              multiplexer.connect(stream, joined)
+              return stream
+            }
+          })
+          return Option.some(connection)
+        }),
         (connection) => Effect.sync(() => Option.map(connection, (opened) => opened.resetNow()))
       )
-    const openNow = (visit: Signal.Visit): StreamConnection | undefined =>
+    const payloadOf = (visit: Signal.Visit) => Frame.fromText(Signal.visitText(visit))
+    const open: SessionStreams["open"] = (visit) =>
       bus.isAttached() && isUsable()
-        ? connectNow((connection) => {
-            const stream = multiplexer.open(connection.carrierEnd, Frame.fromText(Signal.visitText(visit)), listener)
+        ? connect((connection) => {
+            const stream = multiplexer.open(connection.carrierEnd, payloadOf(visit), listener)
             if (stream !== undefined) unconfirmed.add(stream)
             return stream
           })
-        : undefined
+        : Effect.succeedNone
+    const openNow: SessionStreams["openNow"] = (visit, opened) => {
+      const peer = connections.last()
+      if (peer === undefined || !bus.isAttached() || !isUsable()) return undefined
+      const confirm = (stream: VisitorStream) => {
+        unconfirmed.add(stream)
+        opened?.()
+      }
+      return new StreamHandle(multiplexer, peer.remote, { payload: payloadOf(visit), opened: confirm })
+    }
     const serve = (stream: VisitorStream, payload: Uint8Array) => {
       const visit = Signal.visitFromText(Frame.toText(payload))
       if (Either.isLeft(visit)) return multiplexer.reset(stream)
@@ -184,12 +194,10 @@ export const make = ({ serve: connectToTarget, serveNow, visitors }: Options) =>
       const serveByFiber = () => {
         if (stream.isOver) return
         stream.listener = listener
-        const taken = connect(() =>
-          connectNow((connection) => {
-            multiplexer.connect(stream, connection.carrierEnd)
-            return stream
-          })
-        )
+        const taken = connect((connection) => {
+          multiplexer.connect(stream, connection.carrierEnd)
+          return stream
+        })
         const take = Effect.flatMap(
           taken,
           Option.match({ onNone: () => Effect.dieMessage("a stream without a carrier"), onSome: Effect.succeed })
@@ -202,13 +210,16 @@ export const make = ({ serve: connectToTarget, serveNow, visitors }: Options) =>
         if (stream.isOver) ended()
         else stream.listener = { ended }
       }
-      const launched: LaunchedStream = {
-        onOver,
-        connect: () => (stream.isOver ? undefined : connectNow(() => stream)),
-        serveByFiber
-      }
       stream.listener = listener
-      if (serveNow?.(launch, launched) !== true) serveByFiber()
+      const peer = connections.last()
+      const isServed =
+        peer !== undefined &&
+        serveNow?.(launch, {
+          handle: new StreamHandle(multiplexer, peer.remote, stream),
+          onOver,
+          serveByFiber
+        }) === true
+      if (!isServed) serveByFiber()
     }
 
     // Turns, and periodic work
@@ -274,7 +285,7 @@ export const make = ({ serve: connectToTarget, serveNow, visitors }: Options) =>
     if (visitors === "local") yield* connections.keepAttached
 
     const streams: SessionStreams = {
-      open: (visit) => connect(() => openNow(visit)),
+      open,
       openNow,
       onCarry: connections.onCarry,
       abandon: Effect.suspend(() => {

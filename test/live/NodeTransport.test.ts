@@ -14,7 +14,7 @@ import * as KernelConnection from "../../src/node/kernel/KernelConnection.js"
 import * as KernelTransport from "../../src/node/kernel/KernelTransport.js"
 import * as NodeHosts from "../../src/node/socket/NodeHosts.js"
 import * as NodeTransport from "../../src/node/socket/NodeTransport.js"
-import { type Connection, Transport, type TransportError } from "../../src/transport/Transport.js"
+import { type Connection, type OwnedByCaller, Transport, type TransportError } from "../../src/transport/Transport.js"
 import { pause } from "./command/Nodepass.js"
 import * as LiveCertificates from "./LiveCertificates.js"
 import { overTls, tlsSuite } from "../compliance/Tls.js"
@@ -246,10 +246,10 @@ describe.runIf(process.platform === "linux")("KernelTransport", () => {
       Effect.gen(function* () {
         const transport = yield* Transport
         const listener = yield* transport.listen(Address.make("127.0.0.1", 0))
-        const taken: Array<{ readonly connection: Connection; readonly close: () => void }> = []
+        const taken: Array<OwnedByCaller> = []
         let isWelcome = true
-        const stop = listener.offer?.((connection, close) => {
-          if (isWelcome) taken.push({ connection, close })
+        const stop = listener.offer?.((connection) => {
+          if (isWelcome) taken.push(connection)
           return isWelcome
         })
         const connect = transport.connect(listener.address)
@@ -261,7 +261,7 @@ describe.runIf(process.platform === "linux")("KernelTransport", () => {
         while (taken.length < 1) yield* Effect.sleep("1 millis")
         yield* connect
         while (taken.length < 2) yield* Effect.sleep("1 millis")
-        assert.deepStrictEqual(taken[0]?.connection.remote, first.local)
+        assert.deepStrictEqual(taken[0]?.remote, first.local)
         isWelcome = false
         const third = yield* connect
         assert.deepStrictEqual(yield* Fiber.join(accepted), third.local)
@@ -270,7 +270,7 @@ describe.runIf(process.platform === "linux")("KernelTransport", () => {
         const fourth = yield* connect
         assert.deepStrictEqual((yield* listener.accept).remote, fourth.local)
         assert.strictEqual(taken.length, 2)
-        for (const { close } of taken) close()
+        for (const connection of taken) connection.close()
         assert.isTrue(Option.isNone(yield* first.read))
       })
     )
@@ -283,9 +283,9 @@ describe.runIf(process.platform === "linux")("KernelTransport", () => {
         const dial = (address: Address.Address) =>
           Effect.async<string>((resume) => {
             const cancel = connectNow?.(address, {
-              opened: ({ remote }, close) => {
-                close()
-                resume(Effect.succeed(String(remote)))
+              opened: (connection) => {
+                connection.close()
+                resume(Effect.succeed(String(connection.remote)))
               },
               failed: ({ reason }) => resume(Effect.succeed(reason))
             })

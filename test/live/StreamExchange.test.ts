@@ -44,7 +44,7 @@ const exchange = (idleMillis: number) =>
     const begin = (): KernelExchange => {
       throw new Error("moved")
     }
-    const running = StreamExchange.make({ idleMillis, begin })(near, far)
+    const running = StreamExchange.begin({ idleMillis, begin }, near, far)
     if (running === undefined || joined === undefined) throw new Error("not joined")
     return { far, listener: joined, resets, running, stream }
   })

@@ -10,17 +10,17 @@ import * as Refusals from "../../src/core/Refusals.js"
 import * as Capacity from "../../src/relay/Capacity.js"
 import { DatagramRelay } from "../../src/relay/DatagramRelay.js"
 import * as Egress from "../../src/relay/Egress.js"
-import { type Outcome, Relay } from "../../src/relay/Relay.js"
+import { type Attendant, Relay } from "../../src/relay/Relay.js"
 import * as Slots from "../../src/relay/Slots.js"
 import * as Targets from "../../src/relay/Targets.js"
+import type { StreamHandle } from "../../src/stream/StreamHandle.js"
 import * as Settings from "../../src/transport/Settings.js"
-import { type Connection, type Dialler, Transport, TransportError } from "../../src/transport/Transport.js"
+import { type Dialler, type OwnedByCaller, Transport, TransportError } from "../../src/transport/Transport.js"
 import { ConnectionId, makeLaunch } from "../../src/wire/Signal.js"
 import { it } from "../Simulated.js"
 
 const target = Address.make("target", 80)
 const refused = new TransportError({ operation: "connect", reason: "Refused", address: target })
-const near = { local: target, remote: target } as Connection
 const launch = makeLaunch({
   id: ConnectionId.make("00000000"),
   protocol: "tcp",
@@ -30,14 +30,15 @@ const launch = makeLaunch({
 
 /** A Transport and a Relay that the test plays, and what was asked of them. */
 const makeWorld = () => {
-  const dials: Array<Dialler & { cancelled: boolean }> = []
-  const exchanges: Array<(outcome: Outcome) => void> = []
+  const dials: Array<{ readonly on: Dialler; cancelled: boolean }> = []
+  const exchanges: Array<Attendant> = []
   const stream = { byFiber: 0, closed: 0, over: undefined as (() => void) | undefined }
   const launched: Egress.LaunchedStream = {
+    handle: { remote: target } as StreamHandle,
     onOver: (listener) => (stream.over = listener),
-    connect: () => near,
     serveByFiber: () => stream.byFiber++
   }
+  const near = { local: target, remote: target, close: () => void stream.closed++ } as OwnedByCaller
   const layers = Egress.layer().pipe(
     Layer.provideMerge(Targets.layer({ targets: [target] })),
     Layer.provideMerge(
@@ -45,10 +46,9 @@ const makeWorld = () => {
         description: "played",
         progress: () => undefined,
         commit: constVoid,
-        exchangeNow: (_, open, ended) => {
-          if (open() === undefined) return false
-          exchanges.push(ended)
-          return true
+        exchangeNow: (_, attendant) => {
+          exchanges.push(attendant)
+          return attendant.open() === launched.handle
         }
       })
     ),
@@ -56,7 +56,7 @@ const makeWorld = () => {
     Layer.provideMerge(
       Layer.mock(Transport, {
         connectNow: (_, on) => {
-          const dial = { ...on, cancelled: false }
+          const dial = { on, cancelled: false }
           dials.push(dial)
           return () => (dial.cancelled = true)
         }
@@ -68,7 +68,7 @@ const makeWorld = () => {
     Layer.provideMerge(Deadlines.layer),
     Layer.provide(Layer.setTracerEnabled(false))
   )
-  return { dials, exchanges, launched, layers, stream }
+  return { dials, exchanges, launched, layers, near, stream }
 }
 
 /** Whether the only slot is free. */
@@ -83,15 +83,15 @@ describe("a launch without a fiber", () => {
   it.simulated("holds a slot from the dial to the end of the exchange", { layers: served.layers }, () =>
     Effect.gen(function* () {
       const { launchNow } = yield* Egress.Egress
-      const { dials, exchanges, launched, stream } = served
+      const { dials, exchanges, launched, near, stream } = served
       assert.isTrue(launchNow(launch, launched))
       assert.isFalse(yield* isFree)
       // All slots are in use: that is for a fiber, which counts the refusal.
       assert.isFalse(launchNow(launch, launched))
-      dials[0]?.opened(near, () => stream.closed++)
+      dials[0]?.on.opened(near)
       assert.isFalse(yield* isFree)
       yield* Effect.sleep("2 seconds")
-      exchanges[0]?.(undefined)
+      exchanges[0]?.ended(undefined)
       assert.isTrue(yield* isFree)
       assert.deepStrictEqual([stream.closed, stream.byFiber, dials.length], [1, 0, 1])
     })
@@ -102,14 +102,14 @@ describe("a launch without a fiber", () => {
     it.simulated(`is begun anew by a fiber when the target ${how}`, { layers: world.layers }, () =>
       Effect.gen(function* () {
         const { launchNow } = yield* Egress.Egress
-        const { dials, launched, stream } = world
+        const { dials, launched, near, stream } = world
         assert.isTrue(launchNow(launch, launched))
-        if (how === "is refused") dials[0]?.failed(refused)
+        if (how === "is refused") dials[0]?.on.failed(refused)
         else yield* Effect.sleep("1100 millis")
         assert.deepStrictEqual([stream.byFiber, yield* isFree], [1, true])
         assert.strictEqual(dials[0]?.cancelled, how !== "is refused")
         // It answers too late.
-        dials[0]?.opened(near, () => stream.closed++)
+        dials[0]?.on.opened(near)
         assert.deepStrictEqual([stream.byFiber, stream.closed, world.exchanges.length], [1, 1, 0])
       })
     )

@@ -11,7 +11,7 @@ const rooms = new Map<string, ReadonlyArray<string>>([
   ["signal", ["core", "transport", "wire"]],
   ["pool", ["core", "transport", "wire", "signal"]],
   ["stream", ["core", "transport", "wire"]],
-  ["relay", ["core", "transport", "wire", "pool"]],
+  ["relay", ["core", "transport", "wire", "pool", "stream"]],
   ["tunnel", ["core", "transport", "url", "wire", "signal", "pool", "stream", "relay"]],
   ["master", ["core", "transport", "url", "tunnel"]],
   ["cli", ["core", "transport", "url", "tunnel", "master"]],

@@ -139,7 +139,7 @@ export const make = (kernel: Kernel): ((sockets: Sockets, options: Options) => I
       if (events > maxEvents && keeper?.kept.isKeeping() !== true) handOver()
     }
 
-    for (const { fd } of [endpoints.near, endpoints.far]) poller.setHandler(fd, run)
+    for (const { fd } of [endpoints.near, endpoints.far]) poller.setHandler(fd, { handle: run })
     run()
     return {
       bytes: () => ({ tx: cells[0] ?? 0, rx: cells[1] ?? 0 }),

@@ -4,7 +4,7 @@
 import * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
 import type * as Address from "../../core/Address.js"
-import { type Connection, TransportError } from "../../transport/Transport.js"
+import { type Connection, type OwnedByCaller, TransportError } from "../../transport/Transport.js"
 import * as Errno from "../socket/Errno.js"
 import { isRetryable } from "./ffi/Libc.js"
 import type { Kernel } from "./Kernel.js"
@@ -30,20 +30,18 @@ export const make = (
   descriptor: number,
   remote: Address.Address,
   { hungUp = false, isWatched = false, tls }: Options = {}
-): { readonly connection: Connection; readonly close: () => void; readonly reset: () => void } => {
+): SocketConnection => {
   const connection = new SocketConnection(kernel, descriptor, remote, tls)
   connection.hungUp = hungUp
   connection.watchDescriptor(isWatched)
-  return { connection, close: () => connection.close(), reset: () => connection.resetNow() }
+  return connection
 }
-
-// internal
 
 /**
  * The members of `Connection` are getters: a member takes memory only while it is used, and may be taken from the connection
  * like a field.
  */
-class SocketConnection extends KernelSocket.KernelSocket implements Connection {
+export class SocketConnection extends KernelSocket.KernelSocket implements OwnedByCaller {
   closed(operation: "read" | "write") {
     return new TransportError({ operation, address: this.remote, reason: "Closed" })
   }

@@ -75,10 +75,12 @@ const make = (kernel: Kernel, descriptor: number, { address, ipAddress, peer }: 
   let onReadable: (() => void) | undefined
   const peers = makePeers(ipAddress.family)
 
-  poller.watch(fd, (state) => {
-    if (!state.readable) return
-    isReadable = true
-    onReadable?.()
+  poller.watch(fd, {
+    handle: ({ readable }) => {
+      if (!readable) return
+      isReadable = true
+      onReadable?.()
+    }
   })
   const close = () => {
     if (fd < 0) return

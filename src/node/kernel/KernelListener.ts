@@ -112,7 +112,7 @@ const open = ({ libc, sockets }: Kernel, ipAddress: NodeHosts.IpAddress, port: n
 
 /** What `accept` found: a connection, or why there is none now. `Turn`: the other ports are to have their turn first. */
 type Found =
-  | { readonly _tag: "Connection"; readonly made: ReturnType<typeof KernelConnection.make> }
+  | { readonly _tag: "Connection"; readonly connection: KernelConnection.SocketConnection }
   | { readonly _tag: "Exhausted"; readonly reason: string }
   | { readonly _tag: "None" }
   | { readonly _tag: "Turn" }
@@ -134,7 +134,7 @@ const make = (kernel: Kernel, ports: Arr.NonEmptyArray<Port>, acceptance: Accept
     const acceptOffered = (): Found => {
       for (let count = 0; count < offersPerTurn; count++) {
         const next = acceptNow()
-        if (next._tag !== "Connection" || take?.(next.made.connection, next.made.close) !== true) return next
+        if (next._tag !== "Connection" || take?.(next.connection) !== true) return next
       }
       return turn
     }
@@ -170,9 +170,11 @@ const make = (kernel: Kernel, ports: Arr.NonEmptyArray<Port>, acceptance: Accept
     const onReady = acceptance.admit === undefined ? offer : findLater
     const watch = () => {
       for (const port of ports) {
-        poller.watch(port.fd, () => {
-          port.isReady = true
-          onReady()
+        poller.watch(port.fd, {
+          handle: () => {
+            port.isReady = true
+            onReady()
+          }
         })
       }
     }
@@ -188,7 +190,7 @@ const make = (kernel: Kernel, ports: Arr.NonEmptyArray<Port>, acceptance: Accept
       Effect.sync(() => {
         clearTimeout(rest)
         clearImmediate(immediate)
-        if (found?._tag === "Connection") found.made.close()
+        if (found?._tag === "Connection") found.connection.close()
       })
     )
 
@@ -208,11 +210,9 @@ const make = (kernel: Kernel, ports: Arr.NonEmptyArray<Port>, acceptance: Accept
         found = undefined
         if (taken._tag === "None" || taken._tag === "Turn") return Effect.zipRight(restore(arrival), next)
         if (taken._tag === "Exhausted") return Effect.zipRight(restore(pause(taken.reason)), next)
-        const { made } = taken
+        const { connection } = taken
         // Not `Effect.addFinalizer`, whose finalizer keeps the fiber in memory.
-        return Effect.scopeWith((scope) =>
-          Effect.as(Scope.addFinalizer(scope, Effect.sync(made.close)), made.connection)
-        )
+        return Effect.scopeWith((scope) => Effect.as(Scope.addFinalizer(scope, closing(connection)), connection))
       })
       return next
     })
@@ -233,9 +233,12 @@ const make = (kernel: Kernel, ports: Arr.NonEmptyArray<Port>, acceptance: Accept
 const makeAccept = (kernel: Kernel, ports: Arr.NonEmptyArray<Port>, { admit, firstReserved }: Acceptance) => {
   const { libc, sockets } = kernel
   const peer = new Uint8Array(SocketAddress.maxBytes)
-  const found = (fd: number, remote: Address.Address): Found => {
+  const found = ({ address }: Port, fd: number, remote: Address.Address): Found => {
     lastFd = fd
-    return { _tag: "Connection", made: KernelConnection.make(kernel, fd, remote) }
+    const connection = KernelConnection.make(kernel, fd, remote)
+    // Of a wildcard the system says which address it is.
+    if (!Address.isWildcard(address)) connection.name = address
+    return { _tag: "Connection", connection }
   }
   /** The descriptor of the last connection: all below were in use. */
   let lastFd = 0
@@ -277,9 +280,9 @@ const makeAccept = (kernel: Kernel, ports: Arr.NonEmptyArray<Port>, { admit, fir
         continue
       }
       const remote = SocketAddress.decode(peer)
-      if (admit === undefined) return found(fd, remote)
+      if (admit === undefined) return found(port, fd, remote)
       takenThisTurn++
-      if (admit(remote)) return found(fd, remote)
+      if (admit(remote)) return found(port, fd, remote)
       // A reset: the descriptor has this option from its listener.
       libc.close(fd)
       resetThisTurn++
@@ -294,6 +297,9 @@ const makeAccept = (kernel: Kernel, ports: Arr.NonEmptyArray<Port>, { admit, fir
     }
   }
 }
+
+/** A function of its own, so that it refers to nothing else. */
+const closing = (connection: KernelConnection.SocketConnection) => Effect.sync(() => connection.close())
 
 /** Logs once a minute, and waits. Connections stay in the backlog meanwhile. */
 const makePause = (address: Address.Address) => {

@@ -87,27 +87,27 @@ export const make = (options: Options): Effect.Effect<Relay.Relay["Type"], never
     const isVerbose = LogLevel.lessThanEqual(yield* FiberRef.get(FiberRef.currentMinimumLogLevel), LogLevel.Debug)
     const run = KernelExchange.make({ kernel, reactor, idleMillis })
     const begin = beginner({ run, clock, runFork: Runtime.runFork(yield* Effect.runtime()), throttle })
-    const joinStream = StreamExchange.make({
+    const streamOptions: StreamExchange.Options = {
       idleMillis,
       begin: (sockets) => {
         congestion.apply(sockets[1].descriptor)
         return run(sockets, constVoid)
       }
-    })
+    }
     const isThrottled = throttle.tx !== undefined || throttle.rx !== undefined
+    const summaryOf = (near: Connection, far: Exchange["far"], running: KernelExchange.KernelExchange): Exchange => {
+      const startedAt = clock.unsafeCurrentTimeMillis()
+      return { near, far, startedAt, running, grants: noGrants, path: undefined, bytes: noBytes, isAttended: true }
+    }
     /** Joins the socket with the stream, where no rate limits it. */
     const beginStream = (near: Connection, far: Connection): Exchange | undefined => {
       const socket = KernelConnection.socketOf(near)
       if (isThrottled || !(far instanceof StreamConnection) || socket?.canDetach() !== true) return undefined
-      const startedAt = clock.unsafeCurrentTimeMillis()
-      const running = joinStream(socket, far)
-      const grants = { near: undefined, far: undefined }
-      return running && { near, far, startedAt, running, grants, path: undefined, bytes: { rx: 0, tx: 0 } }
+      const running = StreamExchange.begin(streamOptions, socket, far)
+      return running && summaryOf(near, far, running)
     }
     /** By the far connection. */
-    const exchanges = new Map<Connection, Exchange>()
-    /** Those that no fiber waits for. */
-    const unattended = new Set<Exchange>()
+    const exchanges = new Map<Exchange["far"], Exchange>()
     let total = 0
     const drained = yield* Effect.makeLatch(true)
     const busy = yield* Effect.makeLatch(false)
@@ -174,32 +174,24 @@ export const make = (options: Options): Effect.Effect<Relay.Relay["Type"], never
       })
     }
     /** Joins a socket with a stream, which no fiber waits for. */
-    const exchangeNow: Relay.Relay["Type"]["exchangeNow"] = (near, open, ended) => {
+    const exchangeNow: Relay.Relay["Type"]["exchangeNow"] = (near, attendant) => {
       const socket = KernelConnection.socketOf(near)
-      if (socket?.canDetach() !== true) return false
-      const far = open()
-      if (!(far instanceof StreamConnection)) return false
-      const exchange = beginStream(near, far)
-      if (exchange === undefined) {
-        far.resetNow()
-        socket.resetNow()
-        ended(Effect.fail(closed(near)))
-        return true
-      }
+      const far = socket?.canDetach() === true ? attendant.open() : undefined
+      const running = socket && far && StreamExchange.begin(streamOptions, socket, far)
+      if (far === undefined || running === undefined) return false
+      const exchange = summaryOf(near, far, running)
+      exchange.isAttended = false
       add(exchange)
-      unattended.add(exchange)
-      exchange.running.onEnd((result) => {
-        unattended.delete(exchange)
+      running.onEnd((result) => {
         const removed = remove(exchange, result)
-        far.resetNow()
         const isSilent = result._tag === "Done" && removed === Effect.void
-        ended(isSilent ? undefined : Effect.zipRight(removed, outcomeOf(result, { exchange, idle })))
+        attendant.ended(isSilent ? undefined : Effect.zipRight(removed, outcomeOf(result, { exchange, idle })))
       })
       return true
     }
     yield* Effect.addFinalizer(() =>
       Effect.sync(() => {
-        for (const { running } of Array.from(unattended)) running.abort()
+        for (const { isAttended, running } of Array.from(exchanges.values())) if (!isAttended) running.abort()
       })
     )
     return Relay.Relay.of({
@@ -262,7 +254,12 @@ interface Exchange extends Relay.Summary {
   path: Relay.Path | undefined
   /** Bytes that the meter has counted. */
   bytes: ReactorThread.Bytes
+  /** A fiber waits for its end. */
+  isAttended: boolean
 }
+
+const noGrants = { near: undefined, far: undefined }
+const noBytes = { rx: 0, tx: 0 }
 
 interface BeginnerOptions {
   readonly run: ReturnType<typeof KernelExchange.make>
@@ -300,7 +297,8 @@ const beginner =
       ),
       grants,
       path: undefined,
-      bytes: { rx: 0, tx: 0 }
+      bytes: noBytes,
+      isAttended: true
     }
     return exchange
   }
@@ -340,5 +338,5 @@ const outcomeOf = (
   }
 }
 
-const closed = ({ remote }: Connection, cause?: unknown): TransportError =>
+const closed = ({ remote }: Pick<Connection, "remote">, cause?: unknown): TransportError =>
   new TransportError({ operation: "read", address: remote, reason: "Closed", cause })

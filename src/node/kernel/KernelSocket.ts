@@ -4,12 +4,12 @@
  * The main thread owns the descriptor until the socket is closed or detached. From then on `fd` is -1. Every method looks at
  * `fd` before a system call, so no descriptor is closed twice or used after its end.
  */
-import type * as Address from "../../core/Address.js"
+import * as Address from "../../core/Address.js"
 import { isRetryable } from "./ffi/Libc.js"
 import * as SocketAddress from "./ffi/SocketAddress.js"
 import * as Sockets from "./ffi/Sockets.js"
 import type { Kernel } from "./Kernel.js"
-import type { OnReady } from "./Poller.js"
+import type { Readiness, Watcher } from "./Poller.js"
 import type { DetachedSocket } from "./reactor/ReactorMessages.js"
 import type { TlsSession } from "./tls/TlsSession.js"
 
@@ -20,6 +20,12 @@ import type { TlsSession } from "./tls/TlsSession.js"
 export interface Successor {
   readonly close: () => void
   readonly reset: () => void
+}
+
+/** Uses a socket without fibers. Each method is called when something becomes possible, and when the socket is closed. */
+export interface SocketUser {
+  becameReadable(): void
+  becameWritable(): void
 }
 
 /** Closes a detached socket, with an end or with a reset. */
@@ -35,7 +41,7 @@ export const closeDetached = (
 }
 
 /** A class, since there are many sockets, and closures for each method would take most of the memory. */
-export class KernelSocket {
+export class KernelSocket implements Watcher {
   readonly kernel: Kernel
   readonly remote: Address.Address
   readonly tls: TlsSession | undefined
@@ -57,6 +63,7 @@ export class KernelSocket {
   onReadable: (() => void) | undefined
   /** Called when something may be written, and when the socket is closed. */
   onWritable: (() => void) | undefined
+  private user: SocketUser | undefined
   name: Address.Address | undefined
   /** Bytes that were put back, the first to be read last. */
   readonly putBack: Array<Uint8Array> = []
@@ -73,24 +80,32 @@ export class KernelSocket {
   /** Has the poller report what becomes possible. `isWatched`: the poller already watches the descriptor. */
   watchDescriptor(isWatched: boolean) {
     const { libc, poller } = this.kernel
-    const onReady: OnReady = (state) => this.handle(state)
-    if (isWatched) poller.setHandler(this.fd, onReady)
-    else if (!poller.watch(this.fd, onReady)) this.errno = libc.errno()
+    if (isWatched) poller.setHandler(this.fd, this)
+    else if (!poller.watch(this.fd, this)) this.errno = libc.errno()
   }
-  handle(state: Parameters<OnReady>[0]) {
+  /** Has `user` told in place of the present listeners. */
+  use(user: SocketUser | undefined) {
+    this.onReadable = undefined
+    this.onWritable = undefined
+    this.user = user
+  }
+  handle(state: Readiness) {
     this.hungUp ||= state.hungUp
     this.failed ||= state.failed
     if (state.readable) {
       this.readable = true
       this.onReadable?.()
+      this.user?.becameReadable()
     }
     if (state.writable) {
       this.flush()
       this.onWritable?.()
+      this.user?.becameWritable()
     }
   }
 
   get local(): Address.Address {
+    if (this.name === undefined && this.fd < 0) return unknownAddress
     if (this.name === undefined) {
       this.kernel.sockets.nameOf(this.fd, nameBuffer)
       this.name = SocketAddress.decode(nameBuffer)
@@ -197,8 +212,9 @@ export class KernelSocket {
     this.closeDescriptor()
   }
   closeDescriptor() {
-    const fd = this.takeDescriptor()
+    const { fd } = this
     if (fd < 0) return
+    this.fd = -1
     this.kernel.poller.forget(fd)
     this.tls?.free()
     this.kernel.libc.close(fd)
@@ -213,6 +229,8 @@ export class KernelSocket {
   notify() {
     this.onReadable?.()
     this.onWritable?.()
+    this.user?.becameReadable()
+    this.user?.becameWritable()
   }
 
   /** Whether the socket is open, and no write and no half-close waits in this process. */
@@ -228,7 +246,7 @@ export class KernelSocket {
     this.readable = true
     this.hungUp = true
     if (buffered.length > 0) this.putBack.push(buffered)
-    this.kernel.poller.setHandler(descriptor, (state) => this.handle(state))
+    this.kernel.poller.setHandler(descriptor, this)
   }
   /** Gives the descriptor away, once, still watched by the poller. For its users this socket is closed from now on. */
   detach(successor?: Successor): DetachedSocket {
@@ -247,6 +265,9 @@ export class KernelSocket {
 export const buffer = new Uint8Array(64 * 1024)
 
 // internal
+
+/** The local address of a socket that was closed before anybody asked. */
+const unknownAddress = Address.make("", 0)
 
 const nameBuffer = new Uint8Array(SocketAddress.maxBytes)
 

@@ -82,12 +82,12 @@ const handshake = (
       // The caller resets the connection.
       if (progress !== "Done") return resume(Effect.fail(progress))
       isOpen = false
-      const made = KernelConnection.make(kernel, descriptor, remote, { tls: session, isWatched: true })
-      Object.assign(successor, { close: made.close, reset: made.reset })
-      resume(Effect.succeed(made.connection))
+      const connection = KernelConnection.make(kernel, descriptor, remote, { tls: session, isWatched: true })
+      Object.assign(successor, { close: () => connection.close(), reset: () => connection.resetNow() })
+      resume(Effect.succeed(connection))
     }
     const begun = (session = TlsSession.make(wire, descriptor, contexts.newSession(as, buffered)))
-    poller.setHandler(descriptor, () => advance(begun))
+    poller.setHandler(descriptor, { handle: () => advance(begun) })
     advance(begun)
   })
 

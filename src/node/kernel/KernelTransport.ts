@@ -3,7 +3,7 @@
  */
 import * as Effect from "effect/Effect"
 import { constants } from "node:os"
-import { type Connection, Transport, TransportError } from "../../transport/Transport.js"
+import { Transport, TransportError } from "../../transport/Transport.js"
 import * as Errno from "../socket/Errno.js"
 import * as NodeDial from "../socket/NodeDial.js"
 import { addressOf } from "../socket/NodeHosts.js"
@@ -64,11 +64,14 @@ const secureByNode =
       return secure(successor.adopted.connection, as)
     })
 
+/** Made outside of the attempt, which it must not refer to: it lives as long as the connection. */
+const closing = (connection: KernelConnection.SocketConnection) => () => connection.close()
+
 const { EALREADY, EINPROGRESS, EISCONN } = constants.errno
 
 /** One attempt to connect. It owns the descriptor until the connection is open. */
 const attempt =
-  (kernel: Kernel): NodeDial.Attempt<Connection> =>
+  (kernel: Kernel): NodeDial.Attempt<KernelConnection.SocketConnection> =>
   (ipAddress, address, { failed, opened }) => {
     const { libc, poller, sockets } = kernel
     const name = SocketAddress.encode(ipAddress, address.port)
@@ -88,24 +91,30 @@ const attempt =
       close()
       failed(Errno.fromErrno("connect", address, errno))
     }
+    const succeed = () => {
+      const remote = addressOf(ipAddress.host, address.port)
+      const connection = KernelConnection.make(kernel, fd, remote, { isWatched, hungUp })
+      close = () => connection.close()
+      opened(connection, closing(connection))
+    }
     /** Begins to connect, or looks how it went. Returns whether it is still under way. */
     const proceed = (): boolean => {
       const errno = sockets.connect(fd, name) < 0 ? sockets.errno() : EISCONN
       if (errno === EINPROGRESS || errno === EALREADY) return true
-      if (errno !== EISCONN) fail(errno)
-      else {
-        const made = KernelConnection.make(kernel, fd, addressOf(ipAddress.host, address.port), { isWatched, hungUp })
-        ;({ close } = made)
-        opened(made.connection, made.close)
-      }
+      if (errno === EISCONN) succeed()
+      else fail(errno)
       return false
     }
     Sockets.setDefaults(sockets, fd)
     if (proceed()) {
-      isWatched = poller.watch(fd, (state) => {
-        // The other side may have sent and ended already, which the poller reports once.
-        hungUp ||= state.hungUp
-        proceed()
+      isWatched = poller.watch(fd, {
+        handle: (state) => {
+          // The other side may have sent and ended already, which the poller reports once.
+          hungUp ||= state.hungUp
+          // Writable without an error: it is connected.
+          if (state.writable && !state.hungUp) succeed()
+          else proceed()
+        }
       })
       if (!isWatched) fail(libc.errno())
     }

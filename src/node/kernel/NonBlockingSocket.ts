@@ -5,11 +5,12 @@
 import type * as NonBlocking from "../../transport/NonBlocking.js"
 import { broken, nothing } from "../../transport/NonBlocking.js"
 import { isRetryable } from "./ffi/Libc.js"
-import type { KernelSocket } from "./KernelSocket.js"
+import type { KernelSocket, SocketUser } from "./KernelSocket.js"
 
 /** A class, since there are many sockets, and closures for each method would take most of the memory. */
-export class NonBlockingSocket implements NonBlocking.Connection {
+export class NonBlockingSocket implements NonBlocking.Connection, SocketUser {
   readonly socket: KernelSocket
+  private owner: NonBlocking.Owner | undefined
   private isShuttingDown = false
 
   constructor(socket: KernelSocket) {
@@ -17,12 +18,15 @@ export class NonBlockingSocket implements NonBlocking.Connection {
   }
 
   setOwner(owner: NonBlocking.Owner) {
-    const { socket } = this
-    socket.onReadable = () => owner.ready(true, false, socket.failed)
-    socket.onWritable = () => {
-      if (this.isShuttingDown) this.shutdown()
-      owner.ready(false, true)
-    }
+    this.owner = owner
+    this.socket.use(this)
+  }
+  becameReadable() {
+    this.owner?.ready(true, false, this.socket.failed)
+  }
+  becameWritable() {
+    if (this.isShuttingDown) this.shutdown()
+    this.owner?.ready(false, true)
   }
   read(bytes: Uint8Array, at: number, size: number): number {
     const { socket } = this
@@ -68,7 +72,6 @@ export class NonBlockingSocket implements NonBlocking.Connection {
     this.socket.resetNow()
   }
   private forget() {
-    this.socket.onReadable = undefined
-    this.socket.onWritable = undefined
+    this.socket.use(undefined)
   }
 }

@@ -13,9 +13,9 @@ export interface Poller {
    *
    * Returns `false` when the system has no room for it.
    */
-  readonly watch: (fd: number, onReady: OnReady) => boolean
+  readonly watch: (fd: number, watcher: Watcher) => boolean
   /** Replaces the handler. The new one is not called with the present state: its owner must try what is possible now. */
-  readonly setHandler: (fd: number, onReady: OnReady) => void
+  readonly setHandler: (fd: number, watcher: Watcher) => void
   /** Removes a descriptor from epoll, before another thread gets it. */
   readonly unwatch: (fd: number) => void
   /** Drops the handler without a system call. The caller must close the descriptor at once, which removes it from epoll. */
@@ -23,12 +23,17 @@ export interface Poller {
 }
 
 /** `hungUp`: the peer has half-closed, or the connection has an error or is over. `failed`: it has an error. */
-export type OnReady = (state: {
+export interface Readiness {
   readonly readable: boolean
   readonly writable: boolean
   readonly hungUp: boolean
   readonly failed: boolean
-}) => void
+}
+
+/** An object, since many sockets are watched, and a closure for each would take memory. */
+export interface Watcher {
+  handle(state: Readiness): void
+}
 
 /** One for the process: each takes a thread of Node's pool. */
 export const make = (libc: Libc): Poller => {
@@ -38,7 +43,7 @@ export const make = (libc: Libc): Poller => {
     throw new Error(`epoll: ${libc.errno()}`)
   }
   const events = makeEvents(256)
-  const handlers: Array<OnReady | undefined> = []
+  const handlers: Array<Watcher | undefined> = []
   const wakeBytes = new Uint8Array(8)
   let watched = 0
   let lastEventAt = 0
@@ -70,7 +75,7 @@ export const make = (libc: Libc): Poller => {
     for (let index = 0; index < count; index++) {
       const fd = events.fd(index)
       if (fd === wake) libc.read(wake, wakeBytes, wakeBytes.length)
-      else handlers[fd]?.(stateOf(events.flags(index)))
+      else handlers[fd]?.handle(stateOf(events.flags(index)))
     }
     setImmediate(turn)
   }
@@ -89,11 +94,11 @@ export const make = (libc: Libc): Poller => {
     if (--watched === 0) endWait()
   }
   return {
-    watch: (fd, onReady) => {
+    watch: (fd, watcher) => {
       if (libc.epollControl(epollFd, epoll.add, fd, epoll.in | epoll.out | epoll.halfClosed | epoll.edge) < 0) {
         return false
       }
-      handlers[fd] = onReady
+      handlers[fd] = watcher
       watched++
       if (state === "Off") {
         state = "Turning"
@@ -101,8 +106,8 @@ export const make = (libc: Libc): Poller => {
       }
       return true
     },
-    setHandler: (fd, onReady) => {
-      handlers[fd] = onReady
+    setHandler: (fd, watcher) => {
+      handlers[fd] = watcher
     },
     unwatch: (fd) => {
       if (handlers[fd] === undefined) return
@@ -121,7 +126,7 @@ const turnsInsteadOfWait = 16
 
 const one = new Uint8Array(new BigUint64Array([1n]).buffer)
 
-const stateOf = (flags: number) => {
+const stateOf = (flags: number): Readiness => {
   const hungUp = (flags & (epoll.error | epoll.hangUp | epoll.halfClosed)) !== 0
   return {
     hungUp,

@@ -111,7 +111,7 @@ export const start = (kernel: Kernel, onExit: (exit: ThreadExit) => void): React
     sharedState.bytes[2 * slot] = 0
     sharedState.bytes[2 * slot + 1] = 0
     // While it has exchanges, the thread keeps the process alive as an open socket would.
-    if (running.size === 0) poller.watch(ownerWake, receiveReports)
+    if (running.size === 0) poller.watch(ownerWake, { handle: receiveReports })
     running.set(slot, exchange)
     end.send({ _tag: "BeginExchange", slot, near, far, idleMillis })
     return {

@@ -136,7 +136,7 @@ const raceNow = <A>(
   address: Address.Address,
   candidates: ReadonlyArray<NodeHosts.IpAddress>,
   attempt: Attempt<A>,
-  { failed, opened }: Parameters<Attempt<A>>[2]
+  on: Parameters<Attempt<A>>[2]
 ): (() => void) => {
   const race: Race = { cancels: new Set(), timer: undefined }
   let next = 0
@@ -153,12 +153,12 @@ const raceNow = <A>(
         race.cancels.delete(cancel)
         end(race)
         next = candidates.length
-        opened(socket, close)
+        on.opened(socket, close)
       },
       failed: (error) => {
         race.cancels.delete(cancel)
         if (next < candidates.length) begin()
-        else if (race.cancels.size === 0) failed(error)
+        else if (race.cancels.size === 0) on.failed(error)
       }
     })
     clearTimeout(race.timer)
