@@ -37,18 +37,18 @@ export class NotArrived extends withoutStack(Schema.TaggedError<NotArrived>()("N
 export interface IdleConnections {
   /** Hands the connection to the taker that has waited longest, or keeps it until it is taken or fails. */
   readonly add: (pooled: PoolConnection) => Effect.Effect<void>
-  /** Takes the connection that has been idle longest; waits while there is none. The caller's scope owns it. */
+  /** Takes the connection that is next by `order`; waits while there is none. The caller's scope owns it. */
   readonly takeAny: Effect.Effect<PoolConnection, PoolClosed | PeerAway, Scope.Scope>
   /** Takes the named connection; waits up to `arrivalTimeout` until it arrives. The caller's scope owns it. */
   readonly take: (id: ConnectionId) => Effect.Effect<PoolConnection, NotArrived | PoolClosed, Scope.Scope>
   /**
-   * Takes a connection without waiting: the named one, or the one that has been idle longest; `undefined` when there is none.
+   * Takes a connection without waiting: the named one, or the next by `order`; `undefined` when there is none.
    * The caller closes its scope.
    */
   readonly takeNow: (id?: ConnectionId) => PoolConnection | undefined
   /** Fails every taker that waits for any connection with `PeerAway`. */
   readonly rejectWaiting: () => void
-  /** Closes the connections that have been idle longest until `limit` remain. Takers go on waiting. */
+  /** Closes connections until `limit` remain, see `WatchedConnections`. Takers go on waiting. */
   readonly trim: (limit: number) => Effect.Effect<void>
   /** Open connections, those included that no longer count as idle and wait for their launch. */
   readonly open: () => number
@@ -102,7 +102,7 @@ export const make = (options: Options): Effect.Effect<IdleConnections, never, De
 
     const takeNow = (id?: ConnectionId) => {
       if (closed || (id === undefined && waiters.count() > 0)) return undefined
-      const watched = id === undefined ? stock.oldest() : stock.get(id)
+      const watched = id === undefined ? stock.next() : stock.get(id)
       // What ends the watch runs at once.
       if (watched !== undefined) run(handOut(watched))
       return watched?.pooled
@@ -117,7 +117,7 @@ export const make = (options: Options): Effect.Effect<IdleConnections, never, De
 
     return {
       add,
-      takeAny: takeBy(stock.oldest, waiters.waitForAny),
+      takeAny: takeBy(stock.next, waiters.waitForAny),
       take: (id) => takeBy(() => stock.get(id), waiters.waitFor(id)),
       takeNow,
       rejectWaiting: waiters.reject,

@@ -11,6 +11,7 @@ import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import { EventBus } from "../core/EventBus.js"
 import type { Settings } from "../transport/Settings.js"
+import type { Order } from "./HandOutOrder.js"
 import type * as IdleConnections from "./IdleConnections.js"
 import { ConnectionId } from "../wire/Signal.js"
 import type { Connection } from "../transport/Transport.js"
@@ -36,7 +37,7 @@ export interface Stats {
 export class Pool extends Context.Tag("nodepass/Pool")<
   Pool,
   {
-    /** Takes the connection that has been idle longest; waits while there is none. The caller's scope owns it. */
+    /** Takes the connection that is next by `order`; waits while there is none. The caller's scope owns it. */
     readonly takeAny: Effect.Effect<
       { readonly id: ConnectionId; readonly connection: Connection },
       IdleConnections.PoolClosed | IdleConnections.PeerAway,
@@ -51,7 +52,7 @@ export class Pool extends Context.Tag("nodepass/Pool")<
      */
     readonly take: (id: ConnectionId) => Effect.Effect<Connection, NotPooled, Scope.Scope>
     /**
-     * Takes a connection without waiting: the one that the peer launched, or without an id the one that has been idle longest.
+     * Takes a connection without waiting: the one that the peer launched, or without an id the next by `order`.
      * `undefined` when there is none. The caller closes its scope.
      */
     readonly takeNow: (id?: ConnectionId) => PoolConnection | undefined
@@ -70,13 +71,16 @@ export interface Options {
   readonly max: number
   /** Which side visitors connect to: `local` takes any connection, `remote` the one that the peer launched. */
   readonly visitors: "local" | "remote"
+  /** Which idle connection is handed out next, where visitors connect to this side. Defaults to `oldest`. */
+  readonly order?: Order | undefined
 }
 
 /** The options of the idle connections, which both kinds of pool share. */
 export const idleOptions = (
-  { visitors }: Options,
+  { order, visitors }: Options,
   { handshakeTimeout, poolGetTimeout }: Settings["Type"]
-): Pick<IdleConnections.Options, "arrivalTimeout" | "expect" | "launchTimeout"> => ({
+): Pick<IdleConnections.Options, "arrivalTimeout" | "expect" | "launchTimeout" | "order"> => ({
+  order: visitors === "local" ? order : "oldest",
   expect: visitors === "local" ? "nothing" : "bytes",
   arrivalTimeout: handshakeTimeout,
   // The sender of a launch gives it up after the same time.

@@ -6,10 +6,12 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import { constVoid } from "effect/Function"
 import * as FiberSet from "effect/FiberSet"
+import * as Runtime from "effect/Runtime"
 import * as Scope from "effect/Scope"
 import { Deadlines } from "../core/Deadlines.js"
 import type { ConnectionId } from "../wire/Signal.js"
 import type { Connection } from "../transport/Transport.js"
+import * as HandOutOrder from "./HandOutOrder.js"
 
 /** A connection to hand out. Its taker closes `scope`, which closes the connection. */
 export interface PoolConnection {
@@ -32,11 +34,11 @@ export interface WatchedConnections {
   readonly watch: (pooled: PoolConnection) => Effect.Effect<Watched>
   readonly put: (watched: Watched) => void
   readonly get: (id: ConnectionId) => Watched | undefined
-  /** The connection that has been idle longest. */
-  readonly oldest: () => Watched | undefined
+  /** The next connection to hand out. Those that the system knows to be over are dropped. */
+  readonly next: () => Watched | undefined
   /** Removes the connection, which the caller closes. */
   readonly remove: (watched: Watched) => void
-  /** Closes the connections that have been idle longest until `limit` remain. */
+  /** Closes connections until `limit` remain: those that have been idle longest, and with `fastest` the slowest. */
   readonly trim: (limit: number) => Effect.Effect<void>
   /** Connections here, those included that no longer count as idle and wait for their launch. */
   readonly open: () => number
@@ -51,6 +53,8 @@ export interface Options {
    * takes by name: the first bytes of a visitor, and its end, may overtake the launch.
    */
   readonly expect: "nothing" | "bytes"
+  /** Which connection is handed out next. Defaults to `oldest`. */
+  readonly order?: HandOutOrder.Order | undefined
   /** How long a connection that received bytes or an end is kept for its launch, which is late or was given up. */
   readonly launchTimeout: Duration.Duration
   /** Called when a connection was handed out or failed, and when a taker begins to wait. */
@@ -61,14 +65,19 @@ export interface Options {
 export const make = ({
   expect,
   launchTimeout,
-  onDemand
+  onDemand,
+  order = "oldest"
 }: Options): Effect.Effect<WatchedConnections, never, Deadlines | Scope.Scope> =>
   Effect.gen(function* () {
     const deadlines = yield* Deadlines
     const run = yield* FiberSet.makeRuntime()
+    /** For what was removed already: the end of the scope must not prevent it. */
+    const runAlways = Runtime.runFork(yield* Effect.runtime())
     const stock = new Map<ConnectionId, Watched>()
     /** Those that received bytes or an end: a launch may still name them, and they do not count as idle. */
     const launching = new Set<ConnectionId>()
+    const ordered = HandOutOrder.make(order, stock)
+    let isMeasured = order === "fastest" ? undefined : true
 
     const contains = (watched: Watched) => stock.get(watched.pooled.id) === watched
 
@@ -92,7 +101,7 @@ export const make = ({
     const trim = (limit: number) =>
       Effect.uninterruptible(
         Effect.suspend(() => {
-          const surplus = Array.from(stock.values()).slice(0, Math.max(0, stock.size - limit))
+          const surplus = ordered.surplus(stock.size - limit)
           for (const watched of surplus) remove(watched)
           return Effect.forEach(surplus, discard, { discard: true })
         })
@@ -123,23 +132,39 @@ export const make = ({
         })
       })
 
+    const next = (): Watched | undefined => {
+      for (let found = ordered.first(); found !== undefined; found = ordered.first()) {
+        if (found.pooled.connection.inspect?.().isOpen ?? true) return found
+        remove(found)
+        onDemand()
+        runAlways(discard(found))
+      }
+      return undefined
+    }
+
     return {
       watch,
       put: (watched: Watched) => {
         stock.set(watched.pooled.id, watched)
+        ordered.add(watched)
+        isMeasured ??= Number.isFinite(HandOutOrder.roundTripOf(watched.pooled.connection))
+        if (!isMeasured) {
+          isMeasured = true
+          run(Effect.logWarning(unmeasured))
+        }
         update(watched)
       },
       get: (id: ConnectionId) => stock.get(id),
-      oldest: () => {
-        for (const watched of stock.values()) return watched
-        return undefined
-      },
+      next,
       remove,
       trim,
       open: () => stock.size,
       idle: () => stock.size - launching.size
     }
   })
+
+const unmeasured =
+  "pool=fastest: this system does not measure the round trip of pool connections; the one that has been idle longest is handed out, as with pool=oldest"
 
 /** Closes the connection with a reset: its launch may be on its way, and no visitor may take an end for an answer. */
 export const discard = ({ pooled: { connection, scope }, unwatch }: Watched) =>

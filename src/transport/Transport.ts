@@ -107,6 +107,8 @@ export interface Connection {
   readonly end: Effect.Effect<void, TransportError>
   /** Resets the connection. Both sides fail with `Reset` or `Closed` from then on. */
   readonly reset: Effect.Effect<void>
+  /** What the system knows of the connection, without a read and without a wait; where the Transport can ask it. */
+  readonly inspect?: (() => Inspection) | undefined
   /**
    * The connection without fibers, where its Transport can do that. From then on use it in place of this one, whose owner
    * still closes it.
@@ -118,6 +120,14 @@ export interface Connection {
 export interface OwnedByCaller extends Connection {
   /** What the end of a scope does. A second call does nothing. */
   close(): void
+}
+
+/** What the system knows of a connection. */
+export interface Inspection {
+  /** Neither side has ended or reset it. What this process has not read may be in it all the same. */
+  readonly isOpen: boolean
+  /** The smoothed round trip; `undefined` before the first was measured. */
+  readonly roundTripMillis: number | undefined
 }
 
 /** An open port. Closing the scope that opened it closes the port and the connections that were not accepted yet. */

@@ -10,6 +10,7 @@ import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import type { Address } from "../core/Address.js"
 import { rootSpan } from "../core/RootSpan.js"
+import type { Order } from "../pool/HandOutOrder.js"
 import { PoolFactory } from "../pool/PoolFactory.js"
 import { SignalBusFactory } from "../signal/SignalBusFactory.js"
 import type { Trust } from "../transport/Tls.js"
@@ -38,6 +39,8 @@ export interface Options {
   readonly isOneOfSeveral: boolean
   /** The fewest idle pool connections. */
   readonly min: number
+  /** Which idle pool connection is handed out, where visitors connect to the client. */
+  readonly order: Order
   /** Whether both sides serve visitors by streams. */
   readonly streams: boolean
   /** Reads the PEM texts of authorities that are trusted besides the system's. */
@@ -87,7 +90,7 @@ export const open = (options: Options, initial: SessionProof, terms: Terms) =>
 // internal
 
 const build = (
-  { address, authorities, isOneOfSeveral, min, streams }: Options,
+  { address, authorities, isOneOfSeveral, min, order, streams }: Options,
   terms: Terms,
   keys: () => SessionProof["keys"]
 ) =>
@@ -98,7 +101,7 @@ const build = (
     const trust = yield* trustOf(terms, address, authorities)
     const services = yield* Layer.build(
       Session.layer({ visitors, tracksVisitors: isOneOfSeveral, streams }).pipe(
-        Layer.provideMerge(pools.dialing({ address, keys, min, max: terms.max, visitors, trust })),
+        Layer.provideMerge(pools.dialing({ address, keys, min, max: terms.max, order, visitors, trust })),
         Layer.provide(buses.layer())
       )
     )

@@ -90,6 +90,7 @@ const serve = (config: ServerConfig, visitors: Scope.Scope) =>
         keyring,
         max: Capacity.poolLimit(capacity, config.max),
         receiver,
+        order: config.pool,
         streams: config.streams,
         connections: visitors,
         ...tls
@@ -165,6 +166,7 @@ const connectToServers = (config: ClientConfig, visitors: Scope.Scope) =>
             report,
             keyring,
             min: config.min,
+            order: config.pool,
             tls: config.tls,
             streams: config.streams,
             authorities,

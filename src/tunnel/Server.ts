@@ -11,6 +11,7 @@ import { Refusals } from "../core/Refusals.js"
 import { rootSpan } from "../core/RootSpan.js"
 import type { TlsMode } from "../core/TlsMode.js"
 import type { Certificate } from "../transport/Certificates.js"
+import type { Order } from "../pool/HandOutOrder.js"
 import { Settings } from "../transport/Settings.js"
 import * as Handshake from "../wire/Handshake.js"
 import { HandshakeError } from "../wire/HandshakeError.js"
@@ -31,6 +32,8 @@ export interface Options {
   readonly keyring: Keyring.Keyring
   /** Idle pool connections at most. */
   readonly max: number
+  /** Which idle pool connection is handed out, where visitors connect to the server. */
+  readonly order: Order
   readonly tls: TlsMode
   /** Reads the certificate for the next connection, unless `tls` is `plain`. */
   readonly certificate: Option.Option<Effect.Effect<Certificate>>
@@ -197,9 +200,9 @@ const open = (
   saved?: SessionState.SessionState
 ) =>
   Effect.gen(function* () {
-    const { certificate, max, receiver } = server.options
+    const { certificate, max, order, receiver } = server.options
     const visitors = receiver === "server" ? "local" : "remote"
-    const pool = { certificate, max, visitors, saved: saved?.pool } as const
+    const pool = { certificate, max, order, visitors, saved: saved?.pool } as const
     const client = yield* Scope.extend(CurrentClient.make({ ...given, pool, bus: saved?.bus }), server.scope)
     server.current = client
     const leave = Effect.sync(() => {

@@ -122,6 +122,13 @@ const tunnel = {
     meaning:
       "1: visitors share a few connections between the two sides, and survive the loss of one; 0: each visitor has a connection of its own. Both sides must have 1"
   }),
+  pool: withDefault(Schema.Literal("oldest", "newest", "fastest"), {
+    name: "pool",
+    default: "oldest",
+    accepts: "oldest (the one idle longest), newest or fastest (lowest round trip)",
+    meaning:
+      "which idle pool connection is handed out, on the side that visitors connect to: oldest uses all in turn; newest the one that a middlebox can least have forgotten; fastest the one with the lowest round trip, where the system measures it, else as oldest"
+  }),
   congestion: withDefault(Schema.String.pipe(Schema.pattern(/^[a-z0-9_-]{1,15}$/)), {
     name: "cc",
     default: "auto",

@@ -557,6 +557,22 @@ export const suite = (name: string, world: World): unknown =>
       })
     )
 
+    law("inspect, where there is one, measures the round trip, and knows of a reset before it is read", () =>
+      Effect.gen(function* () {
+        const { client, server } = yield* connected
+        if (client.inspect === undefined) return
+        yield* client.write(utf8("hello"))
+        assert.strictEqual(yield* readLength(server, 5), "hello")
+        const { isOpen, roundTripMillis } = client.inspect()
+        assert.isTrue(isOpen)
+        assert.isAbove(roundTripMillis ?? 0, 0)
+        yield* server.reset
+        // No turn of the event loop, in which the connection could learn it in another way.
+        for (const begin = performance.now(); client.inspect().isOpen;) assert.isBelow(performance.now() - begin, 5000)
+        assert.isFalse(server.inspect?.().isOpen)
+      })
+    )
+
     law("serve closes a connection when its handler ends, and every connection when its scope closes", () =>
       Effect.gen(function* () {
         const transport = yield* Transport

@@ -1,4 +1,5 @@
 import { assert, beforeAll, describe, it } from "@effect/vitest"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -8,12 +9,15 @@ import * as Scope from "effect/Scope"
 import { readdirSync } from "node:fs"
 import * as Os from "node:os"
 import * as Address from "../../src/core/Address.js"
+import * as Deadlines from "../../src/core/Deadlines.js"
 import { options } from "../../src/node/kernel/ffi/Sockets.js"
 import { kernel } from "../../src/node/kernel/Kernel.js"
 import * as KernelConnection from "../../src/node/kernel/KernelConnection.js"
 import * as KernelTransport from "../../src/node/kernel/KernelTransport.js"
 import * as NodeHosts from "../../src/node/socket/NodeHosts.js"
 import * as NodeTransport from "../../src/node/socket/NodeTransport.js"
+import * as IdleConnections from "../../src/pool/IdleConnections.js"
+import { ConnectionId } from "../../src/wire/Signal.js"
 import { type Connection, type OwnedByCaller, Transport, type TransportError } from "../../src/transport/Transport.js"
 import { pause } from "./command/Nodepass.js"
 import * as LiveCertificates from "./LiveCertificates.js"
@@ -241,6 +245,41 @@ describe.each([
 })
 
 describe.runIf(process.platform === "linux")("KernelTransport", () => {
+  it.live.each(["end", "reset"] as const)(
+    "hands out no idle connection of which the system knows the %s of its peer, before the process does",
+    (how) =>
+      runIn(kernelTransport({}))(
+        Effect.gen(function* () {
+          const transport = yield* Transport
+          const listener = yield* transport.listen(Address.make("127.0.0.1", 0))
+          const idle = yield* IdleConnections.make({
+            expect: "nothing",
+            arrivalTimeout: Duration.zero,
+            launchTimeout: Duration.zero,
+            onDemand: () => undefined
+          })
+          const add = (id: string) =>
+            Effect.gen(function* () {
+              const scope = yield* Scope.make()
+              const connection = yield* Scope.extend(transport.connect(listener.address), scope)
+              yield* idle.add({ id: ConnectionId.make(id), connection, scope })
+              return { connection, far: yield* listener.accept }
+            })
+          const first = yield* add("00000001")
+          yield* add("00000002")
+          yield* first.far[how]
+          // No turn of the event loop, in which the poller would report it.
+          for (const begin = performance.now(); first.connection.inspect?.().isOpen;) {
+            assert.isBelow(performance.now() - begin, 5000)
+          }
+          const taken = idle.takeNow()
+          assert.strictEqual(taken?.id, "00000002")
+          assert.isUndefined(idle.takeNow())
+          if (taken !== undefined) yield* Scope.close(taken.scope, Exit.void)
+        }).pipe(Effect.provide(Deadlines.layer))
+      )
+  )
+
   it.live("offers each connection first, while a fiber waits for one, and gives the others to that fiber", () =>
     runIn(kernelTransport({}))(
       Effect.gen(function* () {

@@ -7,6 +7,7 @@ import * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
 import * as Address from "../../src/core/Address.js"
 import * as Deadlines from "../../src/core/Deadlines.js"
+import type * as HandOutOrder from "../../src/pool/HandOutOrder.js"
 import * as IdleConnections from "../../src/pool/IdleConnections.js"
 import { ConnectionId } from "../../src/wire/Signal.js"
 import * as SimNetwork from "../../src/testing/SimNetwork.js"
@@ -19,13 +20,14 @@ const idOf = (n: number) => ConnectionId.make(n.toString(16).padStart(8, "0"))
 interface World {
   readonly connections: IdleConnections.IdleConnections
   /** Adds an idle connection and returns its far end. */
-  readonly add: (n: number) => Effect.Effect<Connection, unknown, Scope.Scope>
+  readonly add: (n: number, inspect?: Connection["inspect"]) => Effect.Effect<Connection, unknown, Scope.Scope>
 }
 
 const world = <A, E>(
   seed: number,
   expect: IdleConnections.Options["expect"],
-  program: (world: World) => Effect.Effect<A, E, Deadlines.Deadlines | Scope.Scope>
+  program: (world: World) => Effect.Effect<A, E, Deadlines.Deadlines | Scope.Scope>,
+  order?: HandOutOrder.Order
 ): A => {
   const network = SimNetwork.make()
   const main = Effect.gen(function* () {
@@ -36,18 +38,19 @@ const world = <A, E>(
     const listener = yield* there.listen(Address.make("remote", 1))
     const connections = yield* IdleConnections.make({
       expect,
+      order,
       arrivalTimeout: Duration.seconds(10),
       launchTimeout: Duration.seconds(20),
       onDemand: () => {}
     })
     return yield* program({
       connections,
-      add: (n) =>
+      add: (n, inspect) =>
         Effect.gen(function* () {
           const scope = yield* Scope.make()
           const connection = yield* Scope.extend(here.connect(Address.make("remote", 1)), scope)
           const far = yield* listener.accept
-          yield* connections.add({ id: idOf(n), connection, scope })
+          yield* connections.add({ id: idOf(n), connection: { ...connection, inspect }, scope })
           return far
         })
     })
@@ -122,6 +125,81 @@ describe("IdleConnections", () => {
         order,
         order.toSorted((left, right) => left - right)
       )
+    }
+  )
+
+  /** What a pool hands out, by a list: the connections in the order of their arrival, with those that died in silence. */
+  const makeModel = (order: HandOutOrder.Order) => {
+    let idle: ReadonlyArray<{ readonly n: number; readonly trip: number; dead: boolean }> = []
+    const inOrder = () =>
+      order === "oldest"
+        ? idle
+        : order === "newest"
+          ? idle.toReversed()
+          : idle.toSorted((left, right) => left.trip - right.trip || left.n - right.n)
+    return {
+      add: (n: number, trip: number) => (idle = [...idle, { n, trip, dead: false }]),
+      die: (at: number) => {
+        const one = idle[at % Math.max(1, idle.length)]
+        if (one !== undefined) one.dead = true
+      },
+      isDead: (n: number) => idle.some((one) => one.n === n && one.dead),
+      take: () => {
+        const first = inOrder().findIndex(({ dead }) => !dead)
+        const passed = inOrder().slice(0, first < 0 ? undefined : first + 1)
+        const taken = first < 0 ? undefined : passed.at(-1)?.n
+        idle = idle.filter((one) => !passed.includes(one))
+        return taken
+      },
+      trim: (limit: number) => {
+        const dropped = (order === "fastest" ? inOrder().toReversed() : idle).slice(0, Math.max(0, idle.length - limit))
+        idle = idle.filter((one) => !dropped.includes(one))
+      },
+      count: () => idle.length
+    }
+  }
+
+  it.prop(
+    "hands out by its order, none that the system knows to be over, and trims those that would be the last",
+    [
+      FastCheck.constantFrom("oldest" as const, "newest" as const, "fastest" as const),
+      FastCheck.array(
+        FastCheck.oneof(
+          { weight: 3, arbitrary: FastCheck.record({ what: FastCheck.constant("add" as const), n: FastCheck.nat(9) }) },
+          {
+            weight: 2,
+            arbitrary: FastCheck.record({ what: FastCheck.constant("take" as const), n: FastCheck.nat(1) })
+          },
+          FastCheck.record({ what: FastCheck.constantFrom("die" as const, "trim" as const), n: FastCheck.nat(20) })
+        ),
+        { maxLength: 60 }
+      )
+    ],
+    ([order, steps]) => {
+      const model = makeModel(order)
+      const run = ({ add, connections }: World) =>
+        Effect.gen(function* () {
+          for (const [n, step] of steps.entries()) {
+            if (step.what === "die") model.die(step.n)
+            if (step.what === "add") {
+              const trip = step.n === 9 ? undefined : step.n
+              model.add(n, trip ?? Infinity)
+              yield* add(n, () => ({ isOpen: !model.isDead(n), roundTripMillis: trip }))
+            }
+            if (step.what === "trim") {
+              model.trim(step.n)
+              yield* connections.trim(step.n)
+            }
+            if (step.what === "take") {
+              const taken = connections.takeNow()
+              const expected = model.take()
+              assert.strictEqual(taken?.id, expected === undefined ? undefined : idOf(expected))
+              if (taken !== undefined) yield* Scope.close(taken.scope, Exit.void)
+            }
+            assert.strictEqual(connections.idle(), model.count())
+          }
+        })
+      world(3, "nothing", run, order)
     }
   )
 

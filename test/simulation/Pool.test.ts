@@ -15,6 +15,8 @@ import * as SimNetwork from "../../src/testing/SimNetwork.js"
 import * as Transport from "../../src/transport/Transport.js"
 import * as Tunnel from "../../src/tunnel/Tunnel.js"
 import type { ClientConfig, ServerConfig } from "../../src/url/TunnelUrl.js"
+import * as PoolFactory from "../../src/pool/PoolFactory.js"
+import * as SmallWorld from "./worlds/SmallWorld.js"
 import * as configs from "./worlds/configs.js"
 import { runs } from "../Runs.js"
 import * as Simulated from "../Simulated.js"
@@ -208,6 +210,39 @@ describe("the pool of a tunnel", () => {
     )
     assert.deepStrictEqual(new Set(answers), new Set(["hi"]))
     assert.isAtLeast(filled, 64)
+  })
+
+  it("connections are handed out in the order of the side that visitors connect to, which says when it cannot", () => {
+    const orders: Array<readonly [string, string | undefined]> = []
+    const noted = Layer.effect(
+      PoolFactory.PoolFactory,
+      Effect.map(PoolFactory.PoolFactory, ({ accepting, dialing }) => ({
+        accepting: (options) => {
+          orders.push([options.visitors, options.order])
+          return accepting(options)
+        },
+        dialing: (options) => {
+          orders.push([options.visitors, options.order])
+          return dialing(options)
+        }
+      }))
+    )
+    const warnings = SmallWorld.run({ host: Layer.provide(noted, PoolFactory.layer) }, ({ start, visit, warnings }) =>
+      Effect.gen(function* () {
+        const server = yield* start("server", { ...SmallWorld.serverConfig, pool: "fastest", streams: false })
+        yield* start("client", { ...SmallWorld.clientConfig, pool: "newest" })
+        yield* server.ready
+        assert.strictEqual(yield* visit, "hi")
+        return warnings.filter((text) => text.includes("pool="))
+      })
+    )
+    assert.sameDeepMembers(orders, [
+      ["local", "fastest"],
+      ["remote", "newest"]
+    ])
+    assert.deepStrictEqual(warnings, [
+      "pool=fastest: this system does not measure the round trip of pool connections; the one that has been idle longest is handed out, as with pool=oldest"
+    ])
   })
 
   it("the fifth of regular bursts finds its connections in place; between two bursts they are not kept", () => {

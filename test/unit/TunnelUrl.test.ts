@@ -36,6 +36,7 @@ const common = {
   proxy: FastCheck.constantFrom(...(["none", "v1", "v2"] as const)),
   proxyIn: FastCheck.boolean(),
   streams: FastCheck.boolean(),
+  pool: FastCheck.constantFrom(...(["oldest", "newest", "fastest"] as const)),
   balance: FastCheck.constantFrom(...(["rr", "least", "hash"] as const)),
   check: FastCheck.oneof(
     FastCheck.integer({ min: 100, max: 2 ** 40 }).map(Duration.millis),
@@ -171,6 +172,7 @@ describe("a command URL", () => {
       proxy: "none",
       proxyIn: false,
       streams: true,
+      pool: "oldest",
       balance: "rr",
       check: Duration.infinity,
       congestion: "auto",
@@ -407,11 +409,11 @@ describe("a formatted URL", () => {
   it("has every default written out, and the key masked", () => {
     assert.strictEqual(
       TunnelUrl.format(ok("server://secret@:10101/:8080")),
-      "server://***@:10101/:8080?log=info&tls=0&max=1024&mode=0&rate=0&slot=65536&proxy=0&proxy-in=0&lb=rr&check=0&streams=1&cc=auto&dns=5m"
+      "server://***@:10101/:8080?log=info&tls=0&max=1024&mode=0&rate=0&slot=65536&proxy=0&proxy-in=0&lb=rr&check=0&streams=1&pool=oldest&cc=auto&dns=5m"
     )
     assert.strictEqual(
       TunnelUrl.format(ok("client://h:10101/[::1]:8080?mode=2&read=90m&slot=0")),
-      "client://h:10101/[::1]:8080?log=info&tls=0&min=64&mode=2&servers=failover&read=1h30m&rate=0&slot=0&proxy=0&proxy-in=0&lb=rr&check=0&streams=1&cc=auto&dns=5m"
+      "client://h:10101/[::1]:8080?log=info&tls=0&min=64&mode=2&servers=failover&read=1h30m&rate=0&slot=0&proxy=0&proxy-in=0&lb=rr&check=0&streams=1&pool=oldest&cc=auto&dns=5m"
     )
   })
 

@@ -10,6 +10,7 @@ import { isRetryable } from "./ffi/Libc.js"
 import type { Kernel } from "./Kernel.js"
 import * as KernelSocket from "./KernelSocket.js"
 import { NonBlockingSocket } from "./NonBlockingSocket.js"
+import * as TcpInfo from "./TcpInfo.js"
 import type { TlsSession } from "./tls/TlsSession.js"
 
 /** The socket of a connection; `undefined` for a connection that was not made here. */
@@ -53,6 +54,10 @@ export class SocketConnection extends KernelSocket.KernelSocket implements Owned
   }
   get nonBlocking(): Connection["nonBlocking"] {
     return () => new NonBlockingSocket(this)
+  }
+
+  get inspect(): Connection["inspect"] {
+    return () => TcpInfo.inspect(this.kernel.sockets, this.fd)
   }
 
   // Reading

@@ -2,6 +2,7 @@
  * The kernel's measurements of a TCP connection: `struct tcp_info` of tcp(7).
  */
 import type { Path } from "../../relay/Relay.js"
+import type { Inspection } from "../../transport/Transport.js"
 import { options, type Sockets } from "./ffi/Sockets.js"
 
 /** Reads the measurements; `undefined` when the kernel has none, as for a closed descriptor. */
@@ -14,11 +15,19 @@ export const read = (sockets: Sockets, fd: number): Path | undefined =>
         retransmitted: view.getUint32(retransmittedOffset, littleEndian)
       }
 
+/** Whether the connection is established, and its round trip. */
+export const inspect = (sockets: Sockets, fd: number): Inspection => {
+  if (fd < 0 || sockets.get(fd, options.info, bytes) < 0) return { isOpen: false, roundTripMillis: undefined }
+  const micros = view.getUint32(rttOffset, littleEndian)
+  return { isOpen: bytes[stateOffset] === established, roundTripMillis: micros > 0 ? micros / 1000 : undefined }
+}
+
 // internal
 
 /** Room for the fields up to `tcpi_data_segs_out`, which Linux has since 4.6. */
 const bytes = new Uint8Array(160)
 const view = new DataView(bytes.buffer)
-const [rttOffset, retransmittedOffset, segmentsOffset] = [68, 100, 156]
+const [stateOffset, rttOffset, retransmittedOffset, segmentsOffset] = [0, 68, 100, 156]
+const established = 1
 /** The byte order of x64 and arm64. */
 const littleEndian = true
