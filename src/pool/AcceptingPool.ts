@@ -16,6 +16,7 @@ import { HandshakeError } from "../wire/HandshakeError.js"
 import * as PoolHandshake from "../wire/PoolHandshake.js"
 import type * as Key from "../wire/Key.js"
 import * as ReplayWindow from "../wire/ReplayWindow.js"
+import * as JoinCounts from "./JoinCounts.js"
 import * as Pool from "./Pool.js"
 import { Settings } from "../transport/Settings.js"
 import * as IdleConnections from "./IdleConnections.js"
@@ -45,7 +46,10 @@ export class Admission extends Context.Tag("nodepass/AcceptingPool/Admission")<
       connection: Connection,
       options: { readonly keys: Key.SessionKeys; readonly line: string; readonly scope: Scope.CloseableScope }
     ) => Effect.Effect<void, HandshakeError | PoolFull | TlsError | TransportError>
+    /** What another process needs to continue the session from now. */
     readonly saved: () => Snapshot
+    /** No connection from this count on is admitted until it is called again. Before the first call each may be. */
+    readonly reserve: (joins: number) => void
   }
 >() {}
 
@@ -62,7 +66,12 @@ export interface Options extends Pool.Options {
   readonly certificate: Option.Option<Effect.Effect<Certificate>>
   /** Of the session that is continued. Defaults to a new session. */
   readonly saved?: Snapshot | undefined
+  /** Called when `saved` is another. */
+  readonly onChange?: (() => void) | undefined
 }
+
+/** So many ids later. No id is used twice within 2^32 steps. */
+export const skipIds = (last: number, steps: number): number => (last + Math.imul(idStep, steps)) >>> 0
 
 /** A pool that the client fills. When a visitor waits for a connection, the pool sends the client a `Demand` at once. */
 export const layer = (
@@ -109,15 +118,15 @@ const sendDemands = (wake: Queue.Dequeue<void>, waiting: () => number, publishLe
   )
 
 const makeAdmission = (
-  { certificate, max, saved }: Options,
+  { certificate, max, onChange, saved }: Options,
   connections: IdleConnections.IdleConnections,
   ids: Ids,
   publishLevel: Effect.Effect<void>
 ) =>
   Effect.gen(function* () {
     const environment = yield* Effect.context<Deadlines | Settings | Transport>()
-    let joins = saved?.joins ?? 0
-    const isUnused = ReplayWindow.make(joins)
+    const counts = JoinCounts.make({ from: saved?.joins, onChange })
+    const isUnused = ReplayWindow.make(counts.next())
     /** TLS handshakes under way, which count as idle connections do. */
     let securing = 0
 
@@ -136,10 +145,10 @@ const makeAdmission = (
     const admit: Admission["Type"]["admit"] = (connection, { keys, line, scope }) =>
       Effect.gen(function* () {
         const count = yield* PoolHandshake.checkJoin(connection, { keys, line })
-        joins = Math.max(joins, count + 1)
         if (!isUnused(count)) {
           return yield* new HandshakeError({ reason: "Malformed", peer: connection.remote })
         }
+        yield* counts.add(count)
         if (connections.open() + securing >= max) return yield* new PoolFull({ limit: max })
         const secured = yield* secure(connection, { keys, count })
         const id = ids.next()
@@ -152,13 +161,15 @@ const makeAdmission = (
         Effect.onError(() => connection.reset)
       )
 
-    return Admission.of({ admit, saved: () => ({ ids: ids.last(), joins }) })
+    return Admission.of({ admit, saved: () => ({ ids: ids.last(), joins: counts.next() }), reserve: counts.reserve })
   })
 
 interface Ids {
   readonly next: () => ConnectionId
   readonly last: () => number
 }
+
+const idStep = 0x9e3779b1
 
 /** Ids that repeat only after 2^32 steps: steps of an odd width from a random start, or from the last id. */
 const makeIds = (last: number | undefined): Effect.Effect<Ids, never, Crypto> =>
@@ -168,7 +179,7 @@ const makeIds = (last: number | undefined): Effect.Effect<Ids, never, Crypto> =>
     let next = last ?? new DataView(random.buffer, random.byteOffset).getUint32(0)
     return {
       next: () => {
-        next = (next + 0x9e3779b1) >>> 0
+        next = skipIds(next, 1)
         const id = next.toString(16).padStart(8, "0")
         return isConnectionId(id) ? id : ConnectionId.make(id)
       },

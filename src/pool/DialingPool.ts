@@ -17,6 +17,7 @@ import type { EventBus } from "../core/EventBus.js"
 import type { HandshakeError } from "../wire/HandshakeError.js"
 import * as PoolHandshake from "../wire/PoolHandshake.js"
 import * as Key from "../wire/Key.js"
+import * as JoinCounts from "./JoinCounts.js"
 import * as Pool from "./Pool.js"
 import * as PoolPolicy from "./PoolPolicy.js"
 import { type RefusalError, Refusals } from "../core/Refusals.js"
@@ -37,6 +38,8 @@ export interface Options extends Pool.Options {
   readonly min: number
   /** How the server's certificate is verified, where pool connections use TLS. */
   readonly trust: Option.Option<Trust>
+  /** The counts of the session's connections. Defaults to those of a new session. */
+  readonly counts?: JoinCounts.JoinCounts | undefined
   /** The most handshakes at a time. Defaults to `128`. */
   readonly concurrency?: number | undefined
 }
@@ -79,6 +82,8 @@ interface Supply {
   failing: boolean
   /** The last refill dialled less than it wanted: the end of a dial is followed by another refill. */
   short: boolean
+  /** The control connection is lost: visitors wait for it, and another process of the server would refuse what is dialled. */
+  isAway: boolean
   /** The session ends. */
   isStopped: boolean
 }
@@ -115,6 +120,7 @@ const make = (options: Options) =>
       failed: 0,
       failing: false,
       short: false,
+      isAway: false,
       isStopped: false
     }
     const level = yield* Pool.makeLevel(connections, () => Math.max(supply.capacity, supply.expected))
@@ -126,6 +132,11 @@ const make = (options: Options) =>
     const refill = yield* makeRefill(options, supply, open)
     const operations = Pool.operations(connections, options)
     const bus = yield* SignalBus
+    const unwatch = bus.watch((attached) => {
+      supply.isAway = !attached
+      if (attached) wake.unsafeOffer(undefined)
+    })
+    yield* Effect.addFinalizer(() => Effect.sync(unwatch))
     const dropSurplus = Effect.suspend(() => {
       const target = targetOf(supply)
       // Only the side that hands the connections out may close them.
@@ -143,6 +154,11 @@ const make = (options: Options) =>
 
     return Pool.Pool.of({
       ...operations,
+      discard: Effect.suspend(() => {
+        // What failed was the way to the process that has ended.
+        supply.failing = false
+        return Effect.zipRight(operations.discard, Queue.offer(wake, undefined))
+      }),
       warm: (visitors) =>
         Effect.suspend(() => {
           supply.requested = Math.max(supply.requested, visitors)
@@ -161,19 +177,19 @@ const targetOf = ({ capacity, connections, expected, takenBefore }: Supply): num
   Math.max(capacity, expected - (connections.taken() - takenBefore))
 
 /** Opens one connection, authenticates it and adds it to the pool. */
-const makeOpen = ({ address, keys, trust }: Options, add: (pooled: PoolConnection) => Effect.Effect<void>) =>
+const makeOpen = ({ address, counts, keys, trust }: Options, add: (pooled: PoolConnection) => Effect.Effect<void>) =>
   Effect.gen(function* () {
     const deadlines = yield* Deadlines
     const transport = yield* Transport
     const { handshakeTimeout } = yield* Settings
-    const nextCount = yield* makeCounter
+    const nextCount = yield* makeCounter(counts ?? JoinCounts.make())
     const connect = deadlines.limit(transport.connect(address), {
       duration: handshakeTimeout,
       onTimeout: () => new TransportError({ operation: "connect", reason: "TimedOut", address })
     })
     const enter = Effect.flatMap(connect, (connection) =>
       Effect.onError(
-        PoolHandshake.enter(connection, { keys: keys(), count: nextCount(), trust }),
+        Effect.flatMap(nextCount, (count) => PoolHandshake.enter(connection, { keys: keys(), count, trust })),
         // The server may have launched it already, and its visitor must not take an end for an answer.
         () => connection.reset
       )
@@ -189,19 +205,19 @@ const makeOpen = ({ address, keys, trust }: Options, add: (pooled: PoolConnectio
   })
 
 /** Numbers that no pool connection of the session had before, from a later block once the keys of the block are old. */
-const makeCounter = Effect.gen(function* () {
-  const { handshakeTimeout, keyLifetime } = yield* Settings
-  const clock = yield* Effect.clock
-  const start = clock.unsafeCurrentTimeMillis()
-  // So long that a handshake under way is at most one block behind.
-  const lifetime = Duration.toMillis(Duration.max(keyLifetime, handshakeTimeout))
-  let count = 0
-  return () => {
-    const block = Math.floor((clock.unsafeCurrentTimeMillis() - start) / lifetime)
-    count = Math.max(count, block * Key.blockLength)
-    return count++
-  }
-})
+const makeCounter = (counts: JoinCounts.JoinCounts) =>
+  Effect.gen(function* () {
+    const { handshakeTimeout, keyLifetime } = yield* Settings
+    const clock = yield* Effect.clock
+    const start = clock.unsafeCurrentTimeMillis()
+    const first = Math.ceil(counts.next() / Key.blockLength)
+    // So long that a handshake under way is at most one block behind.
+    const lifetime = Duration.toMillis(Duration.max(keyLifetime, handshakeTimeout))
+    return Effect.suspend(() => {
+      const block = Math.floor((clock.unsafeCurrentTimeMillis() - start) / lifetime)
+      return counts.draw(block === 0 ? 0 : (first + block) * Key.blockLength)
+    })
+  })
 
 /** Dials the connections that are missing, each in a fiber of its own. */
 const makeRefill = <E extends RefusalError, R>(
@@ -226,8 +242,8 @@ const makeRefill = <E extends RefusalError, R>(
       }
     })
     return Effect.suspend(() => {
-      const { failing, isStopped, opening, requested } = supply
-      if (isStopped) return Effect.void
+      const { failing, isAway, isStopped, opening, requested } = supply
+      if (isStopped || isAway) return Effect.void
       const wanted = Math.max(targetOf(supply) - connections.idle(), connections.waiting(), requested) - opening
       // After a failure one dial at a time: what is wrong with all of them must not become a flood.
       const atOnce = failing ? 1 : concurrency

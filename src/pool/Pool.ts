@@ -60,6 +60,8 @@ export class Pool extends Context.Tag("nodepass/Pool")<
     readonly warm: (count: number) => Effect.Effect<void>
     /** Closes idle connections until `limit` remain; does nothing where visitors connect to the other side. */
     readonly trim: (limit: number) => Effect.Effect<void>
+    /** Closes every idle connection, wherever visitors connect: the other end has ended with its process. */
+    readonly discard: Effect.Effect<void>
     /** Opens no more connections, and gives up those that are being opened: the session ends. */
     readonly stop: Effect.Effect<void>
     readonly stats: Effect.Effect<Stats>
@@ -117,7 +119,7 @@ export const makeLevel = (
 export const operations = (
   connections: IdleConnections.IdleConnections,
   { visitors }: Options
-): Pick<Pool["Type"], "take" | "takeAny" | "takeNow" | "trim" | "rejectWaiting"> => ({
+): Pick<Pool["Type"], "take" | "takeAny" | "takeNow" | "trim" | "discard" | "rejectWaiting"> => ({
   takeAny: connections.takeAny,
   takeNow: connections.takeNow,
   rejectWaiting: connections.rejectWaiting,
@@ -126,6 +128,7 @@ export const operations = (
       onFailure: () => new NotPooled({ id }),
       onSuccess: ({ connection }) => connection
     }),
+  discard: connections.trim(0),
   // Only the side that takes any connection can close one without hitting a launch on its way.
   trim: (limit) => (visitors === "local" ? connections.trim(limit) : Effect.void)
 })

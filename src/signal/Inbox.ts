@@ -45,6 +45,8 @@ export interface Options {
   readonly received?: number | undefined
   /** Sends an `Ack` when no other line carries the acknowledgement soon. */
   readonly outbox: Outbox
+  /** Called when another number was handled. */
+  readonly onChange?: (() => void) | undefined
 }
 
 /** Signals handled before an acknowledgement is sent in a line of its own. */
@@ -59,7 +61,10 @@ export const make = (options: Options): Effect.Effect<Inbox, never, Scope.Scope>
 
     // Not before it is handled: the peer refuses the launches that wait here when the session ends.
     const onHandled = (number: number | undefined) => {
-      if (number !== undefined) received = Math.max(received, number)
+      if (number !== undefined && number > received) {
+        received = number
+        options.onChange?.()
+      }
       if (received - acknowledged >= maxUnacknowledged) options.outbox.putOnce("Ack")
     }
 

@@ -15,12 +15,17 @@ import type { Outbox, PendingSignal } from "./Outbox.js"
 
 /** A launch was given up: the peer did not acknowledge it. Its pool connection is of no use any more. */
 export class LaunchRefused extends withoutStack(
-  Schema.TaggedError<LaunchRefused>()("LaunchRefused", { reason: Schema.Literal("Late", "Over") })
+  Schema.TaggedError<LaunchRefused>()("LaunchRefused", { reason: Schema.Literal("Late", "Over", "Restarted") })
 ) {
   override get message(): string {
-    return this.reason === "Late"
-      ? "the other side did not acknowledge the launch in time"
-      : "the session ended before the other side acknowledged the launch"
+    switch (this.reason) {
+      case "Late":
+        return "the other side did not acknowledge the launch in time"
+      case "Over":
+        return "the session ended before the other side acknowledged the launch"
+      case "Restarted":
+        return "the other side's process ended before it acknowledged the launch"
+    }
   }
 }
 
@@ -43,6 +48,8 @@ export interface Launches {
   readonly admit: () => void
   /** Reports the launches that the outbox has given up: to their callers, in the log and in the counts. */
   readonly report: Effect.Effect<void>
+  /** Gives up the launches that wait: their pool connections have ended with the peer's process. */
+  readonly dropConnections: () => void
   /** Fails the launches that wait, and every later one. */
   readonly close: (error: SignalBusClosed) => void
 }
@@ -108,6 +115,13 @@ export const make = ({ isAttached, now, outbox, timeout }: Options): Effect.Effe
           { discard: true }
         )
       ),
+      dropConnections: () => {
+        for (const [launch, admitted] of waiting) {
+          givenUp.push([launch, new LaunchRefused({ reason: "Restarted" })])
+          Deferred.unsafeDone(admitted, Effect.void)
+        }
+        waiting.clear()
+      },
       close: (error) => {
         closed = error
         for (const admitted of waiting.values()) Deferred.unsafeDone(admitted, Effect.fail(error))

@@ -21,8 +21,11 @@ export type Notice = Signal.Carry | Signal.Silent | Signal.Withdrawn | Signal.Re
 /** A signal that is sent once, with no number, and not acknowledged. */
 export type Once = "Ping" | "Pong" | "Ack" | "Bye"
 
-/** Why a launch was given up. `Late`: it was not acknowledged in time. `Over`: the session ended. */
-export type GivenUp = "Late" | "Over"
+/**
+ * Why a launch was given up. `Late`: it was not acknowledged in time. `Over`: the session ended. `Restarted`: another process
+ * continues the session on the other side.
+ */
+export type GivenUp = "Late" | "Over" | "Restarted"
 
 /** A signal that the peer has not acknowledged yet. */
 export interface PendingSignal {
@@ -63,7 +66,14 @@ export interface Outbox {
   readonly expire: (now: number) => void
   /** Gives up every launch that was not sent, and with `sent` also those that were. */
   readonly close: (options: { readonly sent: boolean }) => void
-  /** The state of the pool, for an outbox that continues in place of this one. */
+  /**
+   * The peer's pool connections have ended with its process: gives up every launch, and drops every signal about one of them.
+   * What remains is sent to the process that continues the session.
+   */
+  readonly dropConnections: () => void
+  /** Gives no number from this one on to a signal until it is called again. Before the first call every number may be used. */
+  readonly reserve: (limit: number) => void
+  /** What an outbox needs that continues in place of this one. */
   readonly snapshot: () => Snapshot
 }
 
@@ -78,6 +88,8 @@ export interface Options {
   readonly limit: number
   /** Where to continue. Defaults to an empty outbox whose first number is `0`. */
   readonly snapshot?: Snapshot | undefined
+  /** Called when the snapshot is another. */
+  readonly onChange?: (() => void) | undefined
 }
 
 /** Signals in a batch, at most: some kilobytes, so that a ping never waits for much. */
@@ -91,7 +103,7 @@ export const maxInFlight = 1024
  */
 export const maxForSlowPeer = 8
 
-export const make = ({ limit, snapshot }: Options): Outbox => {
+export const make = ({ limit, onChange = constVoid, snapshot }: Options): Outbox => {
   const ready = Effect.unsafeMakeLatch(false)
   const once = new Set<Once>()
   const states = new Map<Lasting["_tag"], PendingSignal>()
@@ -103,12 +115,14 @@ export const make = ({ limit, snapshot }: Options): Outbox => {
   /** Batches of new signals on this control connection that are not acknowledged. */
   let batches: Array<Batch> = []
   let isSlow = false
+  let reserved = Infinity
 
   const put = (signal: State | Notice) => {
     const pending: PendingSignal = { signal, due: Infinity, giveUp: constVoid, number: undefined, sentAt: 0 }
     if (isState(signal)) states.set(signal._tag, pending)
     else unsent.add(pending)
     ready.unsafeOpen()
+    onChange()
   }
   for (const { number, signal } of snapshot?.signals ?? []) {
     if (!isState(signal)) continue
@@ -137,20 +151,23 @@ export const make = ({ limit, snapshot }: Options): Outbox => {
     isSlow &&
     batches.length >= maxForSlowPeer &&
     Math.min(states.size + unsent.size, maxInFlight - sent.size) < maxBatch
+  const mayNumber = () => sent.size < maxInFlight && next < reserved
   const takeNew = (taken: Array<Numbered>, now: number) => {
     const first = next
     for (const kind of stateOrder) {
-      const pending = sent.size < maxInFlight ? states.get(kind) : undefined
+      const pending = mayNumber() ? states.get(kind) : undefined
       if (pending === undefined) continue
       states.delete(kind)
       taken.push(send(pending, now))
     }
     for (const pending of unsent) {
-      if (taken.length >= maxBatch || sent.size >= maxInFlight) break
+      if (taken.length >= maxBatch || !mayNumber()) break
       unsent.delete(pending)
       taken.push(send(pending, now))
     }
-    if (next > first) batches.push({ last: next - 1, at: now })
+    if (next === first) return
+    batches.push({ last: next - 1, at: now })
+    onChange()
   }
 
   return {
@@ -199,6 +216,7 @@ export const make = ({ limit, snapshot }: Options): Outbox => {
         remove(pending)
         // A signal beyond `maxInFlight` may have waited for it.
         ready.unsafeOpen()
+        onChange()
       }
     },
     resendAll: () => {
@@ -224,6 +242,13 @@ export const make = ({ limit, snapshot }: Options): Outbox => {
     },
     close: (options) => {
       for (const pending of [...(options.sent ? sent : []), ...unsent]) giveUp(pending, "Over")
+    },
+    dropConnections: () => {
+      for (const pending of [...sent, ...unsent]) if (!isState(pending.signal)) giveUp(pending, "Restarted")
+    },
+    reserve: (limit) => {
+      reserved = limit
+      ready.unsafeOpen()
     },
     snapshot: () => ({
       next,

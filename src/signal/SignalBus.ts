@@ -42,7 +42,7 @@ export { type ControlConnection, ControlLost, SignalBusClosed } from "./ControlC
 export type { Delivered } from "./Inbox.js"
 export { type LaunchHandle, LaunchRefused } from "./Launches.js"
 
-/** The state of a suspended bus, for the bus that continues its session. */
+/** The state of a bus, for the bus that continues its session in another process. */
 export interface Snapshot {
   readonly outbox: Outbox.Snapshot
   /** The highest number of the peer that was handled. */
@@ -93,6 +93,15 @@ export class SignalBus extends Context.Tag("nodepass/SignalBus")<
      * The control connection is closed. Launches that were not sent are given up.
      */
     readonly suspend: Effect.Effect<Snapshot>
+    /** What another process needs to continue the session from now. */
+    readonly snapshot: () => Snapshot
+    /** See `Outbox.reserve`. */
+    readonly reserve: (limit: number) => void
+    /**
+     * The peer's process has ended, and another continues the session: gives up every launch, and drops every signal about
+     * a pool connection. Run it before the control connection of that process is attached.
+     */
+    readonly dropConnections: Effect.Effect<void>
     /** Launches that the peer has not acknowledged. */
     readonly waiting: Effect.Effect<number>
   }
@@ -101,10 +110,18 @@ export class SignalBus extends Context.Tag("nodepass/SignalBus")<
 /** How long `leave` waits for the peer to close the connection, and `suspend` for the last bytes to be written. */
 const farewellTimeout = Duration.seconds(1)
 
+export interface Options {
+  /** The state of the bus that this one continues. Defaults to a new session. */
+  readonly saved?: Snapshot | undefined
+  /** Called, from within any operation, when `snapshot` is another. */
+  readonly onChange?: (() => void) | undefined
+}
+
 /** A bus that continues from a snapshot ends with `Away` when the peer does not come back within `resumeGrace`. */
-export const makeWith = (
-  snapshot: Option.Option<Snapshot>
-): Effect.Effect<
+export const makeWith = ({
+  onChange,
+  saved
+}: Options): Effect.Effect<
   SignalBus["Type"],
   never,
   Deadlines | EventBus | Refusals | Scope.Scope | Settings | SignalCounts | SignalFeed
@@ -117,7 +134,6 @@ export const makeWith = (
     const { keyLifetime, poolGetTimeout, reportInterval, resumeGrace, signalQueue } = yield* Settings
     // Steady, unlike the time of day.
     const now = () => Number(clock.unsafeCurrentTimeNanos() / 1000n) / 1000
-    const previous = Option.getOrUndefined(snapshot)
 
     const closed = yield* Deferred.make<never, SignalBusClosed>()
     // Done once nothing more is sent: `Bye` is written, or the bus is suspended.
@@ -128,8 +144,8 @@ export const makeWith = (
     const attachment = Attachment.make({ deadlines, grace: resumeGrace, onGraceOver })
     const isAttached = () => attachment.current() !== undefined
 
-    const outbox = Outbox.make({ limit: signalQueue, snapshot: previous?.outbox })
-    const inbox = yield* Inbox.make({ capacity: signalQueue, received: previous?.received, outbox })
+    const outbox = Outbox.make({ limit: signalQueue, snapshot: saved?.outbox, onChange })
+    const inbox = yield* Inbox.make({ capacity: signalQueue, received: saved?.received, outbox, onChange })
     const timeout = Duration.toMillis(poolGetTimeout)
     const launches = yield* Launches.make({ outbox, isAttached, timeout, now })
     const heartbeat = Heartbeat.make({ outbox, interval: reportInterval, now })
@@ -174,7 +190,8 @@ export const makeWith = (
       )
 
     yield* Effect.addFinalizer(() => close("Stopped"))
-    if (previous !== undefined) attachment.awaitPeer()
+    if (saved !== undefined) attachment.awaitPeer()
+    const snapshot = (): Snapshot => ({ outbox: outbox.snapshot(), received: inbox.received() })
 
     return SignalBus.of({
       send: (signal) =>
@@ -212,7 +229,7 @@ export const makeWith = (
           return Effect.ignore(Effect.timeoutOption(Effect.interruptible(done), farewellTimeout))
         }),
       suspend: Effect.suspend(() => {
-        const kept = { outbox: outbox.snapshot(), received: inbox.received() }
+        const kept = snapshot()
         const ended = Effect.ignore(attachment.current()?.control.connection.end ?? Effect.void)
         return Deferred.succeed(farewell, undefined).pipe(
           Effect.zipRight(Effect.timeoutOption(Effect.interruptible(ended), farewellTimeout)),
@@ -225,15 +242,22 @@ export const makeWith = (
       received: inbox.received,
       roundTrip: Effect.sync(heartbeat.roundTrip),
       probe: heartbeat.probe,
+      snapshot,
+      reserve: outbox.reserve,
+      dropConnections: Effect.suspend(() => {
+        outbox.dropConnections()
+        launches.dropConnections()
+        return launches.report
+      }),
       waiting: Effect.sync(outbox.size)
     })
   })
 
-export const make = makeWith(Option.none())
+export const make = makeWith({})
 
 export const layerWith = (
-  snapshot: Option.Option<Snapshot>
+  options: Options
 ): Layer.Layer<SignalBus, never, Deadlines | EventBus | Refusals | Settings | SignalCounts | SignalFeed> =>
-  Layer.scoped(SignalBus, makeWith(snapshot))
+  Layer.scoped(SignalBus, makeWith(options))
 
-export const layer = layerWith(Option.none())
+export const layer = layerWith({})

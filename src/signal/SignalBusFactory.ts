@@ -3,7 +3,6 @@
  */
 import * as Context from "effect/Context"
 import * as Layer from "effect/Layer"
-import * as Option from "effect/Option"
 import type { Deadlines } from "../core/Deadlines.js"
 import type { EventBus } from "../core/EventBus.js"
 import type { Refusals } from "../core/Refusals.js"
@@ -12,10 +11,7 @@ import type { SignalCounts } from "./SignalCounts.js"
 import type { SignalFeed } from "./SignalFeed.js"
 import type { Settings } from "../transport/Settings.js"
 
-export interface Options {
-  /** The state of the bus that this one continues. Defaults to a new session. */
-  readonly saved?: SignalBus.Snapshot | undefined
-}
+export type Options = SignalBus.Options
 
 export class SignalBusFactory extends Context.Tag("nodepass/SignalBusFactory")<
   SignalBusFactory,
@@ -29,5 +25,5 @@ export class SignalBusFactory extends Context.Tag("nodepass/SignalBusFactory")<
 
 /** Makes each bus with `SignalBus.layerWith`. */
 export const layer: Layer.Layer<SignalBusFactory> = Layer.succeed(SignalBusFactory, {
-  layer: (options) => SignalBus.layerWith(Option.fromNullable(options?.saved))
+  layer: (options = {}) => SignalBus.layerWith(options)
 })

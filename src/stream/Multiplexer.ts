@@ -142,6 +142,12 @@ export class Multiplexer {
     carrier.end()
     this.table.closeAll(carrier, code)
   }
+  /** The other side's process has ended: ends every carrier, and forgets their numbers, which the next process does not know. */
+  restart() {
+    for (const carrier of Array.from(this.carriers.values())) this.endCarrier(carrier, StreamFrame.resets.broken)
+    this.ended.clear()
+    this.endedUpTo = 0
+  }
   /** Whether a stream can be opened that is served at once. */
   isAttached(): boolean {
     for (const { state } of this.carriers.values()) if (state === "Attached") return true

@@ -4,6 +4,7 @@
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import * as Encoding from "effect/Encoding"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
@@ -11,14 +12,14 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as Backoff from "../core/Backoff.js"
 import * as ChildFiber from "../core/ChildFiber.js"
-import type { TlsMode } from "../core/TlsMode.js"
+import * as TlsMode from "../core/TlsMode.js"
 import type * as SignalBus from "../signal/SignalBus.js"
 import { Crypto } from "../transport/Crypto.js"
 import { Settings } from "../transport/Settings.js"
 import type { TlsError } from "../transport/Tls.js"
 import type { Connection, TransportError } from "../transport/Transport.js"
-import type * as Handshake from "../wire/Handshake.js"
 import type { HandshakeError } from "../wire/HandshakeError.js"
+import * as Signal from "../wire/Signal.js"
 import * as TunnelKey from "../wire/TunnelKey.js"
 import * as ClientHandshake from "./ClientHandshake.js"
 import * as ClientSession from "./ClientSession.js"
@@ -27,12 +28,14 @@ import type { InForce, Keyring } from "./Keyring.js"
 import { Peers } from "./Peers.js"
 import * as Protection from "./Protection.js"
 import type * as Session from "./Session.js"
+import * as SessionKeeper from "./SessionKeeper.js"
+import type { SessionState } from "./SessionState.js"
 import type { SeveralTargets } from "./VisitorSide.js"
 
 export interface Options extends ClientSession.Options {
   readonly keyring: Keyring
   /** The weakest mode that the server may secure pool connections with. */
-  readonly tls: TlsMode
+  readonly tls: TlsMode.TlsMode
   /** Whether this side serves visitors by streams. */
   readonly streams: boolean
   /** Called when the status of the server changes. */
@@ -96,9 +99,16 @@ type Control = Effect.Effect.Success<ReturnType<typeof makeControl>>
 const makeControl = (options: Options) =>
   Effect.gen(function* () {
     const { address, keyring, streams, tls } = options
-    const client = Encoding.encodeHex(yield* Effect.flatMap(Crypto, ({ randomBytes }) => randomBytes(8)))
+    const { randomBytes } = yield* Crypto
+    const run = Encoding.encodeHex(yield* randomBytes(4))
     const salt = yield* TunnelKey.saltOf(address)
     const tunnel = yield* Effect.scope
+    const keeper = yield* SessionKeeper.make(`client-${String(address)}`)
+    /** The session of the previous process, until the server has answered. */
+    let restored = yield* restore(options, keeper)
+    const client = restored?.state.client ?? Encoding.encodeHex(yield* randomBytes(8))
+    /** Names the server's process, where it is known. */
+    let serverRun: string | undefined
     let active: ClientSession.ClientSession | undefined
     /** The control connection, and the newest key when it began. */
     let current: { readonly connection: Connection; readonly newest: TunnelKey.TunnelKey } | undefined
@@ -123,9 +133,11 @@ const makeControl = (options: Options) =>
         return Effect.zipRight(TunnelKey.derive(newest, salt), reset)
       })
 
-    /** Opens a session in place of the previous one. */
-    const begin = ({ keys, streams, terms }: Extract<Handshake.Agreement, { _tag: "New" }>, key: TunnelKey.TunnelKey) =>
+    /** Opens a session in place of the previous one, or that of the previous process. */
+    const begin = ({ streams, ...initial }: Beginning) =>
       Effect.gen(function* () {
+        const { terms } = initial
+        restored = undefined
         const previous = active
         active = undefined
         if (previous !== undefined) yield* previous.end
@@ -133,14 +145,20 @@ const makeControl = (options: Options) =>
         const protection = Protection.sentenceOf(terms)
         if (protection !== told) yield* Effect.annotateLogs(Effect.logInfo(protection), { server: String(address) })
         told = protection
-        active = yield* Scope.extend(ClientSession.open({ ...options, streams }, { key, keys, salt }, terms), tunnel)
+        const opening = ClientSession.open(
+          { ...options, streams },
+          { ...initial, client, keeper, isKept: serverRun !== undefined }
+        )
+        active = yield* Scope.extend(opening, tunnel)
         return active
       })
 
     const open = (onConnected: (what: Connected) => Effect.Effect<void>) =>
       Effect.gen(function* () {
         const previous = resumable()
-        const resume = previous && { keys: previous.proof().keys, received: previous.session.received() }
+        const resume = previous
+          ? { keys: previous.proof().keys, received: previous.session.received() }
+          : restored && { keys: restored.state.proof.keys, received: restored.state.bus.received }
         const inForce = yield* keyring.inForce
         const { agreement, connection, key } = yield* ClientHandshake.open(inForce, {
           address,
@@ -148,21 +166,29 @@ const makeControl = (options: Options) =>
           client,
           tls,
           streams,
+          run,
           resume
         })
         const { dialect, keys } = agreement
+        const proof = { key, keys, salt }
+        const isOtherRun = serverRun !== undefined && agreement.run !== undefined && agreement.run !== serverRun
+        serverRun = agreement.run ?? serverRun
         current = { connection, newest: inForce[0] }
         usedPreviousKey = key !== inForce[0]
         yield* replaceOutdated(yield* keyring.inForce)
         if (agreement._tag === "New") {
-          const { session } = yield* begin(agreement, key)
+          const { streams, terms } = agreement
+          const { session } = yield* begin({ proof, streams, terms })
           yield* onConnected("connected")
           return yield* attached(session, { connection, dialect })
         }
-        if (previous === undefined) return yield* Effect.dieMessage("resumed, with nothing to resume")
-        previous.renew({ key, keys, salt })
+        const continued = previous ?? (restored && (yield* begin(continuing(restored))))
+        if (continued === undefined) return yield* Effect.dieMessage("resumed, with nothing to resume")
+        if (agreement.count !== undefined) continued.skipTo(agreement.count)
+        continued.renew(proof)
+        if (isOtherRun && previous !== undefined) yield* noticeRun(continued, address)
         yield* onConnected("connected again")
-        return yield* attached(previous.session, { connection, dialect, received: agreement.received })
+        return yield* attached(continued.session, { connection, dialect, received: agreement.received })
       })
 
     return {
@@ -183,6 +209,49 @@ const makeControl = (options: Options) =>
       isResumable: () => resumable() !== undefined
     }
   })
+
+type Beginning = Omit<ClientSession.Initial, "client" | "keeper" | "isKept"> & { readonly streams: boolean }
+
+/** The session of the previous process. */
+interface Restored {
+  readonly state: SessionState
+  readonly terms: Signal.Terms
+}
+
+/** The session of the previous process, if the server's terms are still good enough. */
+const restore = ({ keyring, streams, tls }: Options, keeper: SessionKeeper.SessionKeeper) =>
+  Effect.gen(function* () {
+    const [key] = yield* keyring.inForce
+    let terms: Signal.Terms | undefined
+    const accepts = (state: SessionState) => {
+      const signal = Option.getOrUndefined(Either.getRight(Signal.fromText(state.terms)))
+      if (signal?._tag !== "Terms" || TlsMode.isWeaker(signal.tls, tls)) return false
+      terms = signal
+      return streams || !state.streams
+    }
+    const found = yield* keeper.restore({ key, accepts })
+    if (Option.isNone(found) || terms === undefined) return undefined
+    yield* Effect.logInfo("found the session of the previous process; resuming it")
+    const restored: Restored = { state: found.value, terms }
+    return restored
+  })
+
+const continuing = ({ state, terms }: Restored): Beginning => ({
+  proof: state.proof,
+  streams: state.streams,
+  terms,
+  restored: state
+})
+
+/** Another process of the server continues the session: the connections of the previous one are dead. */
+const noticeRun = ({ session }: ClientSession.ClientSession, address: Options["address"]): Effect.Effect<void> =>
+  Effect.zipRight(
+    Effect.annotateLogs(
+      Effect.logInfo("another process of the server resumes the session; resetting the visitors of the previous one"),
+      { server: String(address) }
+    ),
+    session.restartPeer
+  )
 
 /** Uses the control connection until it is lost. While this side stops, the end of the scope closes the connection. */
 const attached = ({ attach }: Session.Session["Type"], control: SignalBus.ControlConnection) =>

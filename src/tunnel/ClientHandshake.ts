@@ -22,7 +22,7 @@ export interface Options extends Handshake.Offer {
   readonly address: Address
   /** See `TunnelKey.saltOf`. */
   readonly salt: TunnelKey.Salt
-  /** The id of this process. */
+  /** The id of this client. */
   readonly client: string
   /** The weakest mode that the server may secure pool connections with. */
   readonly tls: TlsMode
@@ -53,10 +53,10 @@ const attempt = (
   options: Options
 ): Effect.Effect<Opened, HandshakeError | TransportError, Environment> =>
   Effect.gen(function* () {
-    const { address, client, resume, salt, streams, tls } = options
+    const { address, client, resume, run, salt, streams, tls } = options
     const psk = yield* TunnelKey.derive(key, salt)
     const connection = yield* connect(address)
-    const agreement = yield* Handshake.accept(connection, { psk, salt, client, tls, resume, streams }).pipe(
+    const agreement = yield* Handshake.accept(connection, { psk, salt, client, tls, resume, streams, run }).pipe(
       Effect.tapError(() => connection.reset)
     )
     return { connection, agreement, key }

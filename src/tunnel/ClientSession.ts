@@ -11,18 +11,24 @@ import * as Scope from "effect/Scope"
 import type { Address } from "../core/Address.js"
 import { rootSpan } from "../core/RootSpan.js"
 import type { Order } from "../pool/HandOutOrder.js"
+import * as JoinCounts from "../pool/JoinCounts.js"
 import { PoolFactory } from "../pool/PoolFactory.js"
+import type * as SignalBus from "../signal/SignalBus.js"
 import { SignalBusFactory } from "../signal/SignalBusFactory.js"
 import type { Trust } from "../transport/Tls.js"
-import type { Terms } from "../wire/Signal.js"
+import { type Terms, toText } from "../wire/Signal.js"
 import { Router } from "./Router.js"
 import * as Session from "./Session.js"
+import type * as SessionKeeper from "./SessionKeeper.js"
 import { isRenewed, type SessionProof } from "./SessionProof.js"
+import type { SessionState } from "./SessionState.js"
 
 export interface ClientSession {
   readonly session: Session.Session["Type"]
   /** The proof by the last tunnel key that opened a control connection. */
   readonly proof: () => SessionProof
+  /** The lowest count of a pool connection that the server admits. */
+  readonly skipTo: (count: number) => void
   /** Takes over the proof of another control connection, if its tunnel key is another. */
   readonly renew: (proof: SessionProof) => void
   /** Whether the session has ended, and cannot be resumed. */
@@ -47,13 +53,26 @@ export interface Options {
   readonly authorities: Effect.Effect<ReadonlyArray<string>>
 }
 
+/** What a session begins with, or continues. */
+export interface Initial {
+  /** The id of this client. */
+  readonly client: string
+  readonly proof: SessionProof
+  readonly terms: Terms
+  readonly keeper: SessionKeeper.SessionKeeper
+  /** Whether the server notices another process of this client, so that the session can be kept. */
+  readonly isKept: boolean
+  /** The state of the previous process. Defaults to a new session. */
+  readonly restored?: SessionState | undefined
+}
+
 /** The side that visitors connect to under these terms. */
 export const visitorsOf = (terms: Terms): "local" | "remote" => (terms.receiver === "client" ? "local" : "remote")
 
 /** Opens the session under the server's terms, until the present scope closes or the session ends. */
-export const open = (options: Options, initial: SessionProof, terms: Terms) =>
+export const open = (options: Options, { client, isKept, keeper, proof: initial, restored, terms }: Initial) =>
   Effect.gen(function* () {
-    const { isOneOfSeveral, rank } = options
+    const { isOneOfSeveral, rank, streams } = options
     const router = yield* Router
     const scope = yield* Scope.fork(yield* Effect.scope, ExecutionStrategy.sequential)
     let proof = initial
@@ -63,7 +82,29 @@ export const open = (options: Options, initial: SessionProof, terms: Terms) =>
       return Scope.close(scope, Exit.void)
     })
     return yield* Effect.gen(function* () {
-      const session = yield* build(options, terms, () => proof.keys)
+      const counts = JoinCounts.make({ from: restored?.pool.joins, onChange: keeper.touch })
+      const bus = { saved: restored?.bus, onChange: keeper.touch }
+      const session = yield* build(options, terms, { keys: () => proof.keys, counts, bus })
+      const live: SessionKeeper.Live = {
+        state: () =>
+          over
+            ? undefined
+            : {
+                client,
+                proof,
+                terms: toText(terms),
+                streams,
+                bus: session.snapshot(),
+                pool: { ids: 0, joins: counts.next() }
+              },
+        reserve: ({ joins, numbers }) => {
+          session.reserve(numbers)
+          counts.reserve(joins)
+        },
+        restored
+      }
+      yield* Effect.addFinalizer(() => Effect.sync(() => keeper.drop(live)))
+      if (isKept) keeper.keep(live)
       yield* router.use(session, { rank })
       yield* Effect.forkScoped(
         Effect.catchAll(session.run, ({ reason }) => {
@@ -75,8 +116,11 @@ export const open = (options: Options, initial: SessionProof, terms: Terms) =>
       return {
         session,
         proof: () => proof,
+        skipTo: counts.skipTo,
         renew: (next) => {
-          if (isRenewed(proof, next)) proof = next
+          if (!isRenewed(proof, next)) return
+          proof = next
+          keeper.touch()
         },
         isOver: () => over,
         end
@@ -89,20 +133,22 @@ export const open = (options: Options, initial: SessionProof, terms: Terms) =>
 
 // internal
 
-const build = (
-  { address, authorities, isOneOfSeveral, min, order, streams }: Options,
-  terms: Terms,
-  keys: () => SessionProof["keys"]
-) =>
+interface Parts {
+  readonly bus: SignalBus.Options
+  readonly counts: JoinCounts.JoinCounts
+  readonly keys: () => SessionProof["keys"]
+}
+
+const build = ({ address, authorities, min, order, streams }: Options, terms: Terms, { bus, counts, keys }: Parts) =>
   Effect.gen(function* () {
     const buses = yield* SignalBusFactory
     const pools = yield* PoolFactory
     const visitors = visitorsOf(terms)
     const trust = yield* trustOf(terms, address, authorities)
     const services = yield* Layer.build(
-      Session.layer({ visitors, tracksVisitors: isOneOfSeveral, streams }).pipe(
-        Layer.provideMerge(pools.dialing({ address, keys, min, max: terms.max, order, visitors, trust })),
-        Layer.provide(buses.layer())
+      Session.layer({ visitors, streams }).pipe(
+        Layer.provideMerge(pools.dialing({ address, keys, counts, min, max: terms.max, order, visitors, trust })),
+        Layer.provide(buses.layer(bus))
       )
     )
     return Context.get(services, Session.Session)

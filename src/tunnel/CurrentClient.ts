@@ -47,6 +47,12 @@ export interface CurrentClient {
   /** Annotations of its log lines. */
   readonly details: Readonly<Record<string, string>>
   readonly session: Session.Session["Type"]
+  /** Names the client's process, where it is known. */
+  run: string | undefined
+  /** The lowest count of a pool connection that this process admits; `undefined` in a session that it has begun. */
+  readonly firstJoin: number | undefined
+  /** Whether pool connections are admitted: not before the client knows by which process. It resets earlier ones. */
+  isKnown: boolean
   /** Whether both sides serve visitors by streams. */
   readonly streams: boolean
   readonly admission: AcceptingPool.Admission["Type"]
@@ -64,12 +70,16 @@ export interface Options {
   readonly pool: AcceptingPool.Options
   /** Whether both sides serve visitors by streams. */
   readonly streams: boolean
+  /** Names the client's process, where it is known. */
+  readonly run: string | undefined
   /** The state of the bus that is continued. Defaults to a new session. */
   readonly bus?: SignalBus.Snapshot | undefined
+  /** Called when the session has another state to keep. */
+  readonly onChange: () => void
 }
 
 /** Builds the session of a client in a new scope, a child of the present one. */
-export const make = ({ bus, details, id, pool, proof, streams }: Options) =>
+export const make = ({ bus, details, id, onChange, pool, proof, run, streams }: Options) =>
   Effect.gen(function* () {
     const pools = yield* PoolFactory
     const buses = yield* SignalBusFactory
@@ -77,8 +87,8 @@ export const make = ({ bus, details, id, pool, proof, streams }: Options) =>
     const scope = yield* Scope.fork(parent, ExecutionStrategy.sequential)
     const services = yield* Layer.buildWithScope(
       Session.layer({ visitors: pool.visitors, streams }).pipe(
-        Layer.provideMerge(pools.accepting(pool)),
-        Layer.provide(buses.layer({ saved: bus }))
+        Layer.provideMerge(pools.accepting({ ...pool, onChange })),
+        Layer.provide(buses.layer({ saved: bus, onChange }))
       ),
       scope
     )
@@ -86,6 +96,9 @@ export const make = ({ bus, details, id, pool, proof, streams }: Options) =>
       id,
       details,
       session: Context.get(services, Session.Session),
+      run,
+      firstJoin: pool.saved?.joins,
+      isKnown: pool.saved === undefined,
       streams,
       admission: Context.get(services, AcceptingPool.Admission),
       scope,
@@ -110,11 +123,11 @@ export const resumedBy = (client: CurrentClient, candidate: Handshake.Candidate)
 
 /** The proof of the session that a pool connection claims, if it is by a tunnel key in force. */
 export const joinedBy = (
-  { state }: CurrentClient,
+  { isKnown, state }: CurrentClient,
   session: string,
   inForce: Keyring.InForce
 ): Option.Option<SessionProof> =>
-  state._tag === "Ending"
+  state._tag === "Ending" || !isKnown
     ? Option.none()
     : Arr.findFirst(
         state.proofs,
@@ -129,6 +142,21 @@ export const addProof = (client: CurrentClient, resumed: SessionProof, { key, ke
   const others = state.proofs.filter((proof) => proof !== resumed).slice(0, Keyring.limit)
   client.state = { ...state, proofs: isRenewed(resumed, added) ? [added, resumed, ...others] : [resumed, ...others] }
 }
+
+/** Another process of the client continues the session: the connections of the previous one are dead. */
+export const noticeRun = (client: CurrentClient, run: string | undefined): Effect.Effect<void> =>
+  Effect.suspend(() => {
+    const isOther = run !== undefined && client.run !== undefined && run !== client.run
+    client.run = run ?? client.run
+    if (!isOther) return Effect.void
+    return Effect.zipRight(
+      Effect.annotateLogs(
+        Effect.logInfo("another process of the client resumes the session; resetting the visitors of the previous one"),
+        client.details
+      ),
+      client.session.restartPeer
+    )
+  })
 
 /** The client has opened a pool connection. */
 export const serve = (client: CurrentClient): Effect.Effect<void> =>

@@ -11,31 +11,39 @@ import { SignalBus } from "../signal/SignalBus.js"
 import * as Transport from "../transport/Transport.js"
 import * as Signal from "../wire/Signal.js"
 
-/** On the side of the targets: sends their state to the other side whenever it changes, until the scope closes. */
-export const report: Effect.Effect<void, never, Scope.Scope | SignalBus | Targets> = Effect.gen(function* () {
-  const bus = yield* SignalBus
-  const targets = yield* Targets
-  const send = (signal: Signal.Targets) => Effect.ignore(bus.send(signal))
-  const tell = Effect.flatMap(Effect.all([targets.trouble, Clock.currentTimeMillis]), ([trouble, now]) =>
-    Option.match(trouble, {
-      onNone: () => send(new Signal.Targets({ why: Option.none(), millis: 0 })),
-      onSome: ({ failures, until }) => {
-        // Without the targets' addresses: whoever runs the other side need not know them.
-        const reasons = new Set(failures.map(({ reason }) => reason))
-        const why = Option.some(Array.from(reasons).slice(0, maxReasons).join())
-        return send(new Signal.Targets({ why, millis: Math.max(0, Math.ceil(until - now)) }))
-      }
-    })
-  )
-  yield* targets.watch(tell)
-  if (Option.isSome(yield* targets.trouble)) yield* tell
-})
+/**
+ * On the side of the targets: sends their state to the other side whenever it changes, until the scope closes. The effect that
+ * is returned sends it again, to a process that does not know it.
+ */
+export const report: Effect.Effect<Effect.Effect<void>, never, Scope.Scope | SignalBus | Targets> = Effect.gen(
+  function* () {
+    const bus = yield* SignalBus
+    const targets = yield* Targets
+    const send = (signal: Signal.Targets) => Effect.ignore(bus.send(signal))
+    const tell = Effect.flatMap(Effect.all([targets.trouble, Clock.currentTimeMillis]), ([trouble, now]) =>
+      Option.match(trouble, {
+        onNone: () => send(new Signal.Targets({ why: Option.none(), millis: 0 })),
+        onSome: ({ failures, until }) => {
+          // Without the targets' addresses: whoever runs the other side need not know them.
+          const reasons = new Set(failures.map(({ reason }) => reason))
+          const why = Option.some(Array.from(reasons).slice(0, maxReasons).join())
+          return send(new Signal.Targets({ why, millis: Math.max(0, Math.ceil(until - now)) }))
+        }
+      })
+    )
+    yield* targets.watch(tell)
+    if (Option.isSome(yield* targets.trouble)) yield* tell
+    return tell
+  }
+)
 
 /** On the side of the visitors. */
 export interface PeerTargets {
   readonly onTargets: (signal: Signal.Targets) => Effect.Effect<void>
   /** Why the other side reaches no target; `None` when it does, as far as is known. */
   readonly trouble: Effect.Effect<Option.Option<string>>
+  /** The other side's process has ended, and the next one says anew what it knows. */
+  readonly forget: () => void
 }
 
 export const make = (onChange: () => void): PeerTargets => {
@@ -51,7 +59,12 @@ export const make = (onChange: () => void): PeerTargets => {
       known === undefined || known.until < now
         ? Option.none()
         : Option.some(known.why.split(",").map(Transport.sentenceOf).join(", "))
-    )
+    ),
+    forget: () => {
+      if (known === undefined) return
+      known = undefined
+      onChange()
+    }
   }
 }
 

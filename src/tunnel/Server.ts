@@ -3,6 +3,7 @@
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Encoding from "effect/Encoding"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
@@ -12,7 +13,7 @@ import { rootSpan } from "../core/RootSpan.js"
 import type { TlsMode } from "../core/TlsMode.js"
 import type { Certificate } from "../transport/Certificates.js"
 import type { Order } from "../pool/HandOutOrder.js"
-import { Settings } from "../transport/Settings.js"
+import { Crypto } from "../transport/Crypto.js"
 import * as Handshake from "../wire/Handshake.js"
 import { HandshakeError } from "../wire/HandshakeError.js"
 import type * as SignalBus from "../signal/SignalBus.js"
@@ -24,7 +25,8 @@ import * as Peers from "./Peers.js"
 import * as Protection from "./Protection.js"
 import { Router } from "./Router.js"
 import type { SessionProof } from "./SessionProof.js"
-import * as SessionState from "./SessionState.js"
+import * as SessionKeeper from "./SessionKeeper.js"
+import type { SessionState } from "./SessionState.js"
 import * as TunnelPort from "./TunnelPort.js"
 
 export interface Options {
@@ -58,13 +60,15 @@ export const run = (options: Options) =>
     const { report } = yield* Peers.Peers
     report({ name: Peers.client, away: "no client has connected yet" })
     const terms = yield* termsOf(options)
+    const run = Encoding.encodeHex(yield* Effect.flatMap(Crypto, ({ randomBytes }) => randomBytes(4)))
     const server: Server = {
       options,
       terms,
-      stored: yield* SessionState.make({ tunnel: String(tunnelPort.listener.address), terms: toText(terms) }),
+      keeper: yield* SessionKeeper.make(String(tunnelPort.listener.address)),
       scope: yield* Effect.scope,
       turn: yield* Effect.makeSemaphore(1),
-      current: undefined
+      current: undefined,
+      live: undefined
     }
     yield* Effect.annotateLogs(Effect.logInfo(Protection.sentenceOf(terms)), {
       tunnel: String(tunnelPort.listener.address)
@@ -76,7 +80,7 @@ export const run = (options: Options) =>
     yield* Effect.forkScoped(Stream.runForEach(keyring.changes, (inForce) => resetOutdated(server, inForce)))
     return yield* TunnelPort.serve(tunnelPort, {
       keys: keyring.inForce,
-      offer: options,
+      offer: { streams: options.streams, run },
       mayHaveNewerKey: (peer) => server.current && CurrentClient.returnsFrom(server.current, peer),
       onClient: (arrival, candidate) => onClient(server, arrival, candidate),
       onJoin: (arrival, join) => onJoin(server, arrival, join)
@@ -91,12 +95,14 @@ const probeTimeout = Duration.seconds(1)
 interface Server {
   readonly options: Options
   readonly terms: Terms
-  readonly stored: SessionState.Stored
+  readonly keeper: SessionKeeper.SessionKeeper
   /** Holds the sessions. */
   readonly scope: Scope.Scope
   /** Held while a candidate is compared with the current client: one at a time. */
   readonly turn: Effect.Semaphore
   current: CurrentClient.CurrentClient | undefined
+  /** The session of the current client, as it is kept. */
+  live: SessionKeeper.Live | undefined
 }
 
 const onClient = (server: Server, arrival: TunnelPort.Arrival, candidate: Handshake.Candidate) => {
@@ -132,9 +138,9 @@ const decline = ({ connection }: TunnelPort.Arrival, candidate: Handshake.Candid
 const start = (server: Server, arrival: TunnelPort.Arrival, candidate: Handshake.Candidate) =>
   Effect.gen(function* () {
     const { connection } = arrival
-    const { client: id, dialect, key, keys, salt, streams } = candidate
+    const { client: id, dialect, key, keys, run, salt, streams } = candidate
     const details = { client: String(connection.remote) }
-    const client = yield* open(server, { id, details, proof: { key, keys, salt }, streams })
+    const client = yield* open(server, { id, details, proof: { key, keys, salt }, run, streams })
     yield* Effect.tapError(Handshake.grant(connection, candidate, server.terms), () => CurrentClient.end(client))
     yield* attach(server, client, arrival, { connection, dialect, key })
   }).pipe(rootSpan("Server.startSession", () => ({ client: String(arrival.connection.remote) })))
@@ -149,11 +155,18 @@ const resume = (
   Effect.gen(function* () {
     const { connection } = arrival
     const { dialect, key } = candidate
+    yield* CurrentClient.noticeRun(current, candidate.run)
+    // It would not notice another process of this server, and use counts that that one refuses.
+    if (candidate.run === undefined && server.live !== undefined) server.keeper.drop(server.live)
     // Before the answer is sent, because the client's pool connections may follow it at once.
     CurrentClient.addProof(current, proof, candidate)
-    yield* Handshake.resume(connection, candidate, { keys: proof.keys, received: current.session.received() })
-    const received = Option.match(candidate.resume, { onNone: () => -1, onSome: ({ received }) => received })
-    yield* attach(server, current, arrival, { connection, dialect, key, received })
+    server.keeper.touch()
+    const received = current.session.received()
+    const count = candidate.run === undefined ? undefined : current.firstJoin
+    current.isKnown = true
+    yield* Handshake.resume(connection, candidate, { keys: proof.keys, received, count })
+    const handled = Option.match(candidate.resume, { onNone: () => -1, onSome: ({ received }) => received })
+    yield* attach(server, current, arrival, { connection, dialect, key, received: handled })
     yield* Effect.annotateLogs(Effect.logInfo("client resumed its session"), { client: String(connection.remote) })
   }).pipe(rootSpan("Server.resumeSession", () => ({ client: String(arrival.connection.remote) })))
 
@@ -168,12 +181,12 @@ const stretchEarly = (address: Address, [newest, ...older]: Keyring.InForce) =>
 /** Opens the session that the previous process of this server stored. */
 const restore = (server: Server) =>
   Effect.gen(function* () {
-    const { resumeGrace } = yield* Settings
     const [key] = yield* server.options.keyring.inForce
-    const saved = yield* server.stored.restore({ key, grace: resumeGrace })
+    const own = toText(server.terms)
+    const saved = yield* server.keeper.restore({ key, accepts: ({ terms }) => terms === own })
     if (Option.isNone(saved)) return
     const { client: id, proof, streams } = saved.value
-    yield* open(server, { id, details: { client: id }, proof, streams }, saved.value)
+    yield* open(server, { id, details: { client: id }, proof, run: undefined, streams }, saved.value)
     yield* Effect.logInfo("restored the previous session; waiting for its client")
   })
 
@@ -196,14 +209,18 @@ const onJoin = (
 /** Opens a session for this client, which is the current one until the session's scope closes. */
 const open = (
   server: Server,
-  given: Pick<CurrentClient.Options, "details" | "id" | "proof" | "streams">,
-  saved?: SessionState.SessionState
+  given: Pick<CurrentClient.Options, "details" | "id" | "proof" | "run" | "streams">,
+  saved?: SessionState
 ) =>
   Effect.gen(function* () {
     const { certificate, max, order, receiver } = server.options
     const visitors = receiver === "server" ? "local" : "remote"
     const pool = { certificate, max, order, visitors, saved: saved?.pool } as const
-    const client = yield* Scope.extend(CurrentClient.make({ ...given, pool, bus: saved?.bus }), server.scope)
+    const { keeper } = server
+    const client = yield* Scope.extend(
+      CurrentClient.make({ ...given, pool, bus: saved?.bus, onChange: keeper.touch }),
+      server.scope
+    )
     server.current = client
     const leave = Effect.sync(() => {
       if (server.current === client) server.current = undefined
@@ -212,7 +229,17 @@ const open = (
     const router = yield* Router
     yield* Scope.extend(router.use(client.session), client.scope)
     yield* Effect.forkIn(runSession(client), client.scope)
-    yield* Scope.addFinalizer(client.scope, farewell(client, server.stored))
+    const live: SessionKeeper.Live = {
+      state: () => stateOf(server, client),
+      reserve: ({ joins, numbers }) => {
+        client.session.reserve(numbers)
+        client.admission.reserve(joins)
+      },
+      restored: saved
+    }
+    server.live = live
+    if (saved !== undefined || given.run !== undefined) keeper.keep(live)
+    yield* Scope.addFinalizer(client.scope, farewell(server, client, live))
     return client
   })
 
@@ -256,14 +283,32 @@ const sessionOver = ({ message, reason }: SignalBus.SignalBusClosed) =>
     : Effect.logWarning(`client lost: ${message}; the session is over`)
 
 /** Runs first when the session's scope closes: sends a `Bye`, or stores the session if the tunnel stops and can store it. */
-const farewell = (client: CurrentClient.CurrentClient, stored: SessionState.Stored) =>
+const farewell = (server: Server, client: CurrentClient.CurrentClient, live: SessionKeeper.Live) =>
   Effect.suspend(() => {
-    const { admission, id, session, state, streams } = client
-    // Another client may wait for the place of one that no longer answers.
-    if (state._tag === "Ending") return session.leave("written")
-    if (!stored.isEnabled) return session.leave("closed")
-    const [proof] = state.proofs
-    return Effect.flatMap(session.suspend, (bus) =>
-      stored.save({ client: id, proof, bus, pool: admission.saved(), streams })
-    )
+    const { keeper } = server
+    const { session, state } = client
+    if (state._tag === "Ending") {
+      keeper.drop(live)
+      // Another client may wait for the place of one that no longer answers.
+      return session.leave("written")
+    }
+    const last = stateOf(server, client)
+    if (!keeper.isEnabled || last === undefined) return session.leave("closed")
+    return Effect.flatMap(session.suspend, (bus) => keeper.save({ ...last, bus, pool: client.admission.saved() }))
   })
+
+/** What another process needs to continue the session from now; `undefined` when it is over. */
+const stateOf = (
+  { terms }: Server,
+  { admission, id, session, state, streams }: CurrentClient.CurrentClient
+): SessionState | undefined =>
+  state._tag === "Ending"
+    ? undefined
+    : {
+        client: id,
+        proof: state.proofs[0],
+        terms: toText(terms),
+        streams,
+        bus: session.snapshot(),
+        pool: admission.saved()
+      }

@@ -50,8 +50,13 @@ export class Session extends Context.Tag("nodepass/Session")<
     readonly run: Effect.Effect<never, SignalBus.SignalBusClosed>
     /** Replaces every idle pool connection, e.g. after the network changed. */
     readonly flush: Effect.Effect<void, SignalBus.SignalBusClosed>
-    /** Resets the connection of every visitor of this session. Only where `tracksVisitors` is set. */
+    /** Resets the connection of every visitor of this session. */
     readonly abandon: Effect.Effect<void>
+    /**
+     * Another process continues the session on the other side, and the connections of the previous one are dead: resets every
+     * visitor and every pool connection. Run it before its control connection is attached.
+     */
+    readonly restartPeer: Effect.Effect<void>
     readonly stats: Effect.Effect<Pool.Stats>
 
     /** Uses this control connection in place of the previous one; completes with the reason when it is lost. */
@@ -76,14 +81,16 @@ export class Session extends Context.Tag("nodepass/Session")<
     readonly leave: SignalBus.SignalBus["Type"]["leave"]
     /** Stops without a `Bye`; the snapshot is what another process needs to continue the session. */
     readonly suspend: Effect.Effect<SignalBus.Snapshot>
+    /** What another process needs to continue the session from now. */
+    readonly snapshot: SignalBus.SignalBus["Type"]["snapshot"]
+    /** See `Outbox.reserve`. */
+    readonly reserve: SignalBus.SignalBus["Type"]["reserve"]
   }
 >() {}
 
 export interface Options {
   /** Whether visitors connect to this side or to the other. */
   readonly visitors: "local" | "remote"
-  /** Whether to keep track of the visitors' connections, for `abandon`. Defaults to `false`. */
-  readonly tracksVisitors?: boolean | undefined
   /** Whether visitors are served by streams, as both sides agreed. Defaults to `false`: by a pool connection each. */
   readonly streams?: boolean | undefined
 }
@@ -115,7 +122,7 @@ export const layer = (
         for (const listener of listeners) listener()
       })
       const visitors = yield* makeVisitors(options, peerTargets)
-      if (options.visitors === "remote") yield* PeerTargets.report
+      const reportTargets = options.visitors === "remote" ? yield* PeerTargets.report : Effect.void
       // A visitor that waits for a connection is free to go through another session.
       const unwatch = bus.watch((attached) => {
         if (!attached) pool.rejectWaiting()
@@ -130,6 +137,10 @@ export const layer = (
         flush: options.visitors === "local" ? pool.trim(0) : bus.send(new Signal.Flush()),
         abandon: visitors.abandon,
         stats: pool.stats,
+        restartPeer: Effect.suspend(() => {
+          peerTargets.forget()
+          return Effect.all([bus.dropConnections, visitors.restart, pool.discard, reportTargets], { discard: true })
+        }),
         attach: bus.attach,
         isAttached: bus.isAttached,
         watch: (listener) => {
@@ -146,7 +157,9 @@ export const layer = (
         probe: bus.probe,
         // What the peer resets because the session ends is no failure.
         leave: (until) => Effect.zipRight(pool.stop, bus.leave(until)),
-        suspend: bus.suspend
+        suspend: bus.suspend,
+        snapshot: bus.snapshot,
+        reserve: bus.reserve
       })
     })
   )
@@ -154,10 +167,7 @@ export const layer = (
 // internal
 
 /** Launches in both directions: those of this side's visitors, and those that the peer sends. */
-const makeVisitors = (
-  { streams: hasStreams = false, tracksVisitors = false, visitors }: Options,
-  { onTargets }: PeerTargets.PeerTargets
-) =>
+const makeVisitors = ({ streams: hasStreams = false, visitors }: Options, { onTargets }: PeerTargets.PeerTargets) =>
   Effect.gen(function* () {
     const bus = yield* SignalBus.SignalBus
     const egress = yield* Egress
@@ -167,18 +177,10 @@ const makeVisitors = (
     const run = yield* FiberSet.makeRuntime()
     const silent = yield* SilentLaunches.make({ flush: pool.trim(0) })
 
-    const served = new Set<Connection>()
-    const track = (connection: Connection) =>
-      tracksVisitors
-        ? Effect.acquireRelease(
-            Effect.sync(() => served.add(connection)),
-            () => Effect.sync(() => served.delete(connection))
-          )
-        : Effect.void
     const take = (launch: Signal.Launch) =>
       pool.take(launch.id).pipe(
         Effect.tapError(() => silent.withdraw(launch.id)),
-        Effect.tap((connection) => Effect.zipRight(silent.add(launch, connection), track(connection)))
+        Effect.tap((connection) => silent.add(launch, connection))
       )
     const serve = (launch: Signal.Launch) =>
       Effect.zipRight(
@@ -248,7 +250,6 @@ const makeVisitors = (
       Effect.flatMap(pool.takeAny, (taken) =>
         Effect.tapError(launch(visit, taken), () => taken.connection.reset).pipe(
           Effect.zipRight(launched("sent", visit)),
-          Effect.zipRight(track(taken.connection)),
           Effect.zipRight(silent.add({ id: taken.id, protocol: visit.protocol }, taken.connection)),
           Effect.zipRight(silent.watch(taken.id)),
           Effect.as(taken.connection)
@@ -274,11 +275,7 @@ const makeVisitors = (
       open,
       openStream,
       openStreamNow,
-      abandon: Effect.suspend(() =>
-        Effect.zipRight(
-          streams?.abandon ?? Effect.void,
-          Effect.forEach(served, ({ reset }) => reset, { discard: true })
-        )
-      )
+      abandon: Effect.suspend(() => Effect.zipRight(streams?.abandon ?? Effect.void, silent.abandon)),
+      restart: Effect.suspend(() => Effect.zipRight(streams?.restart ?? Effect.void, silent.abandon))
     }
   })

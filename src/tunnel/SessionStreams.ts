@@ -43,6 +43,8 @@ export interface SessionStreams {
   readonly onCarry: (signal: Signal.Carry) => Effect.Effect<void>
   /** Resets every stream, also those that were moved to a pool connection. */
   readonly abandon: Effect.Effect<void>
+  /** The other side's process has ended: does the same, and begins new carriers. */
+  readonly restart: Effect.Effect<void>
 }
 
 export interface Options {
@@ -284,13 +286,23 @@ export const make = ({ serve: connectToTarget, serveNow, visitors }: Options) =>
     )
     if (visitors === "local") yield* connections.keepAttached
 
+    const resetPooled = Effect.suspend(() =>
+      Effect.forEach(Array.from(pooled), ({ reset }) => reset, { discard: true })
+    )
     const streams: SessionStreams = {
       open,
       openNow,
       onCarry: connections.onCarry,
       abandon: Effect.suspend(() => {
         multiplexer.resetAll()
-        return Effect.forEach(Array.from(pooled), ({ reset }) => reset, { discard: true })
+        return resetPooled
+      }),
+      restart: Effect.suspend(() => {
+        const numbers = Array.from(multiplexer.carriers.keys())
+        const { streams } = multiplexer.counts()
+        multiplexer.restart()
+        for (const number of numbers) connections.release(number)
+        return Effect.zipRight(count("Restarted", streams), resetPooled)
       })
     }
     return streams

@@ -42,6 +42,8 @@ export interface SilentLaunches {
   readonly withdraw: (id: Signal.ConnectionId) => Effect.Effect<void>
   /** On the side of the target: the launch has failed. A reset on a dead connection does not arrive. */
   readonly refuse: (id: Signal.ConnectionId, when: "now" | "later") => Effect.Effect<void>
+  /** Resets the connection of every launch. */
+  readonly abandon: Effect.Effect<void>
   /** On the side of the visitor: resets it, unless something has come from the connection. */
   readonly onRefused: (signal: Signal.Refused) => Effect.Effect<void>
 }
@@ -127,6 +129,9 @@ export const make = ({
           )
         }),
       withdraw,
+      abandon: Effect.suspend(() =>
+        Effect.forEach(Array.from(launches.values()), ({ connection }) => connection.reset, { discard: true })
+      ),
       refuse: (id, when) => {
         const refuse = Effect.ignore(bus.send(new Signal.Refused({ id })))
         return when === "now" ? refuse : Effect.sync(() => void deadlines.after(resetTime, refuse))

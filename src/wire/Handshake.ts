@@ -39,10 +39,15 @@ export type Agreement = {
   readonly dialect: Dialect.Dialect
   /** Whether both sides serve visitors by streams. */
   readonly streams: boolean
+  /** Names the other side's process, if it says so: 8 hex digits. */
+  readonly run: string | undefined
 } & (
   | { readonly _tag: "New"; readonly terms: Signal.Terms }
-  /** `received` is the highest number of this side's signals that the other side has handled. */
-  | { readonly _tag: "Resumed"; readonly received: number }
+  /**
+   * `received` is the highest number of this side's signals that the other side has handled, and `count` the lowest count of
+   * a pool connection that it admits, where it says so.
+   */
+  | { readonly _tag: "Resumed"; readonly received: number; readonly count: number | undefined }
 )
 
 /** The session that a client asks to resume. */
@@ -52,10 +57,18 @@ export interface Resumable {
   readonly received: number
 }
 
+/** The session that a server resumes. */
+export interface Resuming extends Resumable {
+  /** The lowest count of a pool connection that it admits. Defaults to not saying so: every count that was not used. */
+  readonly count?: number | undefined
+}
+
 /** An authenticated client that waits for the server's decision. */
 export interface Candidate {
-  /** Names the client's process: 16 hex digits, new at each start of a client. */
+  /** Names the client: 16 hex digits, new at each start of a client that continues no session. */
   readonly client: string
+  /** Names its process, if it says so: 8 hex digits. */
+  readonly run: string | undefined
   /** The tunnel key that it used. */
   readonly key: TunnelKey
   readonly salt: Salt
@@ -73,6 +86,11 @@ export interface Candidate {
 export interface Offer {
   /** Whether it serves visitors by streams. Defaults to `false`. */
   readonly streams?: boolean | undefined
+  /**
+   * Names this process, 8 hex digits, so that the other side notices when another process continues a session. Defaults to
+   * not saying so.
+   */
+  readonly run?: string | undefined
 }
 
 /** Server: answers a `Hello` and authenticates the client. Fails with `WrongKey`, `Malformed`, `TimedOut` or `Ended`. */
@@ -99,7 +117,7 @@ export const challenge = (
         : Option.some({ session, received: Number(received) - 1, proof })
     const dialect = Dialect.native(ciphers, { codec: agreed(codec, text) })
     const streams = agreesOnStreams(options, text)
-    return { client, key, salt, keys: Key.session(crypto, secret), ciphers, dialect, streams, resume }
+    return { client, run: runOf(text), key, salt, keys: Key.session(crypto, secret), ciphers, dialect, streams, resume }
   }).pipe(
     inTime(connection),
     rootSpan("Handshake.challenge", () => ({ peer: String(connection.remote) }))
@@ -129,10 +147,11 @@ export const belongsTo = ({ keys, resume }: Candidate, session: Key.SessionKeys)
 export const resume = (
   connection: Connection,
   { ciphers, keys }: Candidate,
-  session: Resumable
+  { count, keys: previous, received }: Resuming
 ): Effect.Effect<void, HandshakeError> => {
-  const proof = proofOf(session.keys.admit(0), proofText(session.keys, keys, "resumed"))
-  return sendLine(connection, ciphers, `//control?got=${session.received + 1}&proof=${proof}#resumed`)
+  const proof = proofOf(previous.admit(0), proofText(previous, keys, "resumed"))
+  const lowest = count === undefined ? "" : `&count=${count}`
+  return sendLine(connection, ciphers, `//control?got=${received + 1}&proof=${proof}${lowest}#resumed`)
 }
 
 /**
@@ -170,6 +189,7 @@ export const accept = (
     const answer = yield* receiveLine(connection, ciphers)
     const dialect = Dialect.native(ciphers, { codec: agreed(codec, offered) })
     const streams = agreesOnStreams(options, offered)
+    const run = runOf(offered)
     if (answer.endsWith("#busy")) return yield* refuse("Busy", connection)
     if (previous !== undefined && answer.endsWith("#resumed")) {
       const [, received, proof = ""] = resumedLine.exec(answer) ?? []
@@ -177,11 +197,20 @@ export const accept = (
       if (received === undefined || Option.isNone(previous.keys.admit(0).open(text))) {
         return yield* refuse("Malformed", connection)
       }
-      return { _tag: "Resumed", keys, dialect, streams, received: Number(received) - 1 } as const
+      const count = /[?&]count=(\d{1,15})[&#]/.exec(answer)?.[1]
+      return {
+        _tag: "Resumed",
+        keys,
+        dialect,
+        streams,
+        run,
+        received: Number(received) - 1,
+        count: count === undefined ? undefined : Number(count)
+      } as const
     }
     const terms = yield* Effect.mapError(decodeTerms(answer), () => make("Malformed", connection))
     if (TlsMode.isWeaker(terms.tls, options.tls)) return yield* refuse("Downgrade", connection)
-    return { _tag: "New", terms, keys, dialect, streams } as const
+    return { _tag: "New", terms, keys, dialect, streams, run } as const
   }).pipe(inTime(connection))
 
 // internal
@@ -193,8 +222,11 @@ const resumedLine = /^\/\/control\?got=(\d{1,15})&proof=([0-9a-f]{32})(?:&[^#]*)
 
 const offersOf = (codec: Option.Option<Codec>, offer: Offer | undefined): ReadonlyArray<string> => [
   ...(Option.isSome(codec) ? ["z=1"] : []),
-  ...(offer?.streams === true ? ["streams=1"] : [])
+  ...(offer?.streams === true ? ["streams=1"] : []),
+  ...(offer?.run === undefined ? [] : [`run=${offer.run}`])
 ]
+
+const runOf = (line: string): string | undefined => /[?&]run=([0-9a-f]{8})[&#]/.exec(line)?.[1]
 
 /** Whether this side offers streams, and the other side's line does. */
 const agreesOnStreams = (offer: Offer | undefined, line: string): boolean =>

@@ -57,6 +57,9 @@ const makeSession = (name: string, capacity: number, visitors: "local" | "remote
       roundTrip: Effect.succeedNone,
       probe: () => never,
       leave: () => Effect.void,
+      restartPeer: Effect.void,
+      snapshot: () => ({ outbox: { next: 0, signals: [] }, received: -1 }),
+      reserve: () => undefined,
       suspend: never
     }
     const end = Effect.suspend(() => {

@@ -1,13 +1,13 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Outbox from "../../src/signal/Outbox.js"
-import { SessionStore, SessionStoreError, type Store } from "../../src/tunnel/SessionStore.js"
+import { SessionStoreError } from "../../src/tunnel/SessionStore.js"
 import * as Signal from "../../src/wire/Signal.js"
 import type * as Tunnel from "../../src/tunnel/Tunnel.js"
+import * as MemoryStore from "./worlds/MemoryStore.js"
 import * as SmallWorld from "./worlds/SmallWorld.js"
 import { clientConfig, serverConfig } from "./worlds/SmallWorld.js"
 
@@ -25,17 +25,12 @@ const restart = (
     /** The key that the next server starts with. */
     readonly nextKey?: string
     readonly spoil?: (text: string) => string
-    readonly store?: Partial<Store>
+    readonly store?: MemoryStore.Options["wrap"]
   }
 ) => {
-  const stored: Array<string> = []
-  const store: Store = {
-    take: () => Effect.sync(() => Option.map(Option.fromNullable(stored.at(-1)), options?.spoil ?? ((text) => text))),
-    put: (_, text) => Effect.sync(() => void stored.push(text)),
-    ...options?.store
-  }
-  const host = Layer.succeed(SessionStore, { store: Option.some(store) })
-  return SmallWorld.run({ host, link: { latency: 10 } }, ({ log, start, visit }) =>
+  const store = MemoryStore.make({ wrap: options?.store ?? (() => ({})) })
+  const place = String(SmallWorld.tunnelPort)
+  return SmallWorld.run({ host: store.layer, link: { latency: 10 } }, ({ log, start, visit }) =>
     Effect.gen(function* () {
       const server = Effect.scoped(
         Effect.gen(function* () {
@@ -53,7 +48,9 @@ const restart = (
       const serving = yield* Effect.fork(server)
       client = yield* start("client", clientConfig)
       const first = yield* serving
+      const stored = store.texts.get(place) ?? "{}"
       yield* seconds(away)
+      if (options?.spoil !== undefined) store.texts.set(place, options.spoil(stored))
       const key = options?.nextKey === undefined ? serverConfig.key : keyOf(options.nextKey)
       yield* start("server", { ...serverConfig, key, max: options?.max ?? serverConfig.max })
       const answers = [first, yield* visit]
@@ -68,7 +65,7 @@ describe("a server that stops and starts again", () => {
   it("continues its session, and serves", () => {
     const { answers, begun, stored, resumed } = restart(3)
     assert.deepStrictEqual([answers, begun, resumed], [["hi", "hi"], 1, 1])
-    const { joins, version } = JSON.parse(stored[0] ?? "")
+    const { joins, version } = JSON.parse(stored)
     assert.strictEqual(version, 2)
     assert.isAbove(joins, 60)
   })
@@ -92,10 +89,10 @@ describe("a server that stops and starts again", () => {
       new SessionStoreError({ operation, file: "/state/x.json", cause: new Error("no room") })
     const worlds = [
       [restart(3, { spoil: (text) => text.slice(1) }), "the stored session cannot be decoded; beginning a new one"],
-      [restart(3, { store: { take: () => fail("read") } }), "cannot read the session from /state/x.json: no room"],
+      [restart(3, { store: () => ({ read: fail("read") }) }), "cannot read the session from /state/x.json: no room"],
       [
-        restart(3, { store: { put: () => fail("write"), take: () => Effect.succeedNone } }),
-        "cannot write the session to /state/x.json: no room"
+        restart(3, { store: () => ({ write: () => fail("write") }) }),
+        "cannot write the session to /state/x.json: no room; if this process is killed, a new one begins"
       ]
     ] as const
     for (const [{ answers, begun, log }, line] of worlds) {

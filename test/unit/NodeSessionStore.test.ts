@@ -22,36 +22,61 @@ const withStore = <E>(use: (store: Store, file: string) => Effect.Effect<void, E
   )
 
 describe("NodeSessionStore", () => {
-  it.live("gives a text that was put once, from a file that only its user can read", () =>
+  it.live("gives the last text until it is removed, from a file that only its user can read", () =>
     withStore((store, file) =>
       Effect.gen(function* () {
-        assert.deepStrictEqual(yield* store.take(tunnel), Option.none())
-        yield* store.put(tunnel, "first")
-        yield* store.put(tunnel, "second")
+        const place = yield* store.open(tunnel)
+        assert.deepStrictEqual(yield* place.read, Option.none())
+        yield* place.write("first", { isDurable: true })
+        // What a process left that was killed while it wrote.
+        Fs.writeFileSync(`${file}.new`, "sec", { mode: 0o644 })
+        yield* place.write("second", { isDurable: false })
         assert.strictEqual(Fs.statSync(file).mode & 0o777, 0o600)
-        assert.deepStrictEqual(yield* store.take(tunnel), Option.some("second"))
-        assert.deepStrictEqual(yield* store.take(tunnel), Option.none())
-      })
+        assert.deepStrictEqual(yield* place.read, Option.some("second"))
+        assert.deepStrictEqual(yield* place.read, Option.some("second"))
+        yield* place.remove
+        yield* place.remove
+        assert.deepStrictEqual(yield* place.read, Option.none())
+        const left = Fs.readdirSync(Path.dirname(file)).filter((name) => !name.includes(".lock"))
+        assert.deepStrictEqual(left, [])
+      }).pipe(Effect.scoped)
+    )
+  )
+
+  it.live("belongs to one tunnel at a time, until that one ends", () =>
+    withStore((store, file) =>
+      Effect.gen(function* () {
+        yield* Effect.scoped(
+          Effect.gen(function* () {
+            yield* store.open(tunnel)
+            const { message } = yield* Effect.flip(store.open(tunnel))
+            assert.strictEqual(message, `cannot keep the session in ${file}: another process keeps its session there`)
+            yield* store.open("another:10101")
+          })
+        )
+        yield* store.open(tunnel)
+      }).pipe(Effect.scoped)
     )
   )
 
   it.live("fails at once where the file is a pipe, a folder or far too large, also in a finalizer", () =>
     withStore((store, file) =>
       Effect.gen(function* () {
-        Fs.mkdirSync(Path.dirname(file))
-        const reason = Effect.uninterruptible(Effect.map(Effect.flip(store.take(tunnel)), ({ message }) => message))
+        const place = yield* store.open(tunnel)
+        const reason = Effect.uninterruptible(Effect.map(Effect.flip(place.read), ({ message }) => message))
         execFileSync("mkfifo", [file])
         assert.strictEqual(yield* reason, `cannot read the session from ${file}: it is a pipe`)
-        const put = yield* Effect.uninterruptible(Effect.flip(store.put(tunnel, "text")))
-        assert.strictEqual(put.message, `cannot write the session to ${file}: no process reads this pipe`)
         Fs.rmSync(file)
         Fs.mkdirSync(file)
         assert.strictEqual(yield* reason, `cannot read the session from ${file}: it is a folder`)
+        const write = place.write("text", { isDurable: true })
+        const { message } = yield* Effect.uninterruptible(Effect.flip(write))
+        assert.match(message, /^cannot write the session to .*: /)
         Fs.rmdirSync(file)
         Fs.writeFileSync(file, "")
         Fs.truncateSync(file, 2 ** 40)
         assert.strictEqual(yield* reason, `cannot read the session from ${file}: it has more than 1048576 bytes`)
-      })
+      }).pipe(Effect.scoped)
     )
   )
 })

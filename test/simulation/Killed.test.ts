@@ -1,0 +1,185 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as FastCheck from "effect/FastCheck"
+import * as Option from "effect/Option"
+import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import * as Address from "../../src/core/Address.js"
+import { type Connection, serve, Transport } from "../../src/transport/Transport.js"
+import type * as Tunnel from "../../src/tunnel/Tunnel.js"
+import * as Signal from "../../src/wire/Signal.js"
+import { runs } from "../Runs.js"
+import * as MemoryStore from "./worlds/MemoryStore.js"
+import * as SmallWorld from "./worlds/SmallWorld.js"
+
+type Side = "server" | "client"
+
+interface Scenario {
+  readonly seed: number
+  readonly killed: Side
+  readonly streams: boolean
+  /** Milliseconds after the first visitor was served. */
+  readonly killedAt: number
+  /** Milliseconds until the next process starts. */
+  readonly away: number
+}
+
+const places = { server: String(SmallWorld.tunnelPort), client: `client-${String(SmallWorld.tunnelPort)}` }
+const echoTarget = Address.make("target", 81)
+
+const echo = (connection: Connection): Effect.Effect<void, unknown> =>
+  Effect.flatMap(
+    connection.read,
+    Option.match({
+      onNone: () => connection.end,
+      onSome: (bytes) => Effect.zipRight(connection.write(bytes), echo(connection))
+    })
+  )
+
+/** A lasting signal as a process sent or received it. */
+interface Seen {
+  readonly number: number
+  readonly text: string
+}
+const watch = (tunnel: Tunnel.Tunnel["Type"], direction: "sent" | "received", seen: Array<Seen>) =>
+  Effect.forkScoped(
+    Stream.runForEach(tunnel.signals({ capacity: 4096 }), (heard) =>
+      Effect.sync(() => {
+        if (heard._tag === "Lagged") return assert.fail("signals were missed")
+        if (heard.direction !== direction || Option.isNone(heard.number)) return
+        seen.push({ number: heard.number.value, text: Signal.toText(heard.signal) })
+      })
+    )
+  )
+
+/** One side is killed while visitors come and signals are exchanged, and a new process starts. */
+const run = ({ away, killed, killedAt, seed, streams }: Scenario) => {
+  const store = MemoryStore.make()
+  const stays: Side = killed === "server" ? "client" : "server"
+  return SmallWorld.run(
+    { seed, host: store.layer, link: { latency: 10, jitter: 5 } },
+    ({ connect, log, network, start }) =>
+      Effect.gen(function* () {
+        let openAtTarget = 0
+        const transport = yield* Effect.provide(Transport, network.host("target"))
+        const listener = yield* transport.listen(echoTarget)
+        yield* Effect.forkScoped(
+          serve(listener, (connection) => {
+            openAtTarget++
+            return Effect.ensuring(
+              Effect.ignore(echo(connection)),
+              Effect.sync(() => openAtTarget--)
+            )
+          })
+        )
+        const configs = {
+          server: { ...SmallWorld.serverConfig, streams, max: 8 },
+          client: { ...SmallWorld.clientConfig, streams, min: 4, targets: [echoTarget] as const }
+        }
+        /** Whether the visitor was echoed. It stays until it is reset, when `stays` is set. */
+        const visit = (options?: { readonly stays: boolean }) =>
+          Effect.gen(function* () {
+            const connection = yield* connect("visitor", SmallWorld.visitorsPort)
+            yield* connection.write(new Uint8Array([7]))
+            const answer = yield* connection.read
+            if (options?.stays === true) yield* Effect.ignore(connection.read)
+            return Option.isSome(answer)
+          }).pipe(
+            Effect.scoped,
+            Effect.catchAll(() => Effect.succeed(false))
+          )
+
+        const processes = { first: yield* Scope.make(), next: yield* Scope.make() }
+        yield* Effect.addFinalizer(() => Scope.close(processes.next, Exit.void))
+        const bySent: Array<Seen> = []
+        const byNextSent: Array<Seen> = []
+        const received: Array<Seen> = []
+        const survivor = yield* start(stays, configs[stays])
+        const first = yield* Scope.extend(start(killed, configs[killed]), processes.first)
+        yield* watch(survivor, "received", received)
+        yield* Scope.extend(watch(first, "sent", bySent), processes.first)
+        yield* survivor.ready
+        const served = yield* visit()
+        let visitors = 3
+        for (let n = 0; n < visitors; n++) {
+          yield* Effect.forkScoped(
+            Effect.ensuring(
+              visit({ stays: true }),
+              Effect.sync(() => visitors--)
+            )
+          )
+        }
+        // Signals of both sides.
+        yield* Effect.forkScoped(
+          Effect.forever(
+            Effect.delay(
+              Effect.suspend(() => Effect.zipRight(survivor.flush, first.flush)),
+              Duration.millis(150)
+            )
+          )
+        )
+        yield* Effect.sleep(Duration.millis(killedAt))
+        yield* network.crash(killed)
+        store.kill(places[killed])
+        yield* Effect.forkScoped(Scope.close(processes.first, Exit.void))
+        yield* Effect.sleep(Duration.millis(away))
+        const next = yield* Scope.extend(start(killed, configs[killed]), processes.next)
+        yield* Scope.extend(watch(next, "sent", byNextSent), processes.next)
+        yield* next.ready
+        // Not after the grace: some round trips and a turn of the sweeps.
+        yield* Effect.sleep(Duration.seconds(1))
+        const left = { visitors, openAtTarget }
+        const [seconds, servedAgain] = yield* Effect.timed(visit())
+        yield* next.flush
+        yield* Effect.sleep(Duration.seconds(1))
+        const count = (line: string) => log.filter((text) => text.startsWith(line)).length
+        return {
+          served,
+          servedAgain,
+          seconds: Duration.toSeconds(seconds),
+          left,
+          bySent,
+          byNextSent,
+          received,
+          begun: count("connected") - count("connected again"),
+          resumed: count("client resumed its session"),
+          log: log.slice()
+        }
+      })
+  )
+}
+
+const numbers = (seen: ReadonlyArray<Seen>) => seen.map(({ number }) => number)
+
+describe("a side that is killed and starts again", () => {
+  it.prop(
+    "resumes its session at once: the other side resets the visitors of before, and new ones are served",
+    [
+      FastCheck.record({
+        seed: FastCheck.integer(),
+        killed: FastCheck.constantFrom<Side>("server", "client"),
+        streams: FastCheck.boolean(),
+        killedAt: FastCheck.integer({ min: 400, max: 3000 }),
+        away: FastCheck.integer({ min: 0, max: 4000 })
+      })
+    ],
+    ([scenario]) => {
+      const { begun, bySent, byNextSent, left, log, received, resumed, seconds, served, servedAgain } = run(scenario)
+      const context = `${JSON.stringify(scenario)}\n${log.join("\n")}`
+      assert.isTrue(served && servedAgain, context)
+      assert.isBelow(seconds, 2, context)
+      assert.deepStrictEqual([begun, resumed], [1, 1], context)
+      // The visitors of before are gone on both sides.
+      assert.deepStrictEqual(left, { visitors: 0, openAtTarget: 0 }, context)
+      // No number is given to two signals, and none is handled twice.
+      const before = new Map(bySent.map(({ number, text }) => [number, text]))
+      for (const { number, text } of byNextSent) assert.strictEqual(before.get(number) ?? text, text, context)
+      assert.strictEqual(new Set(numbers(received)).size, received.length, context)
+      // What the next process has sent has arrived.
+      assert.includeMembers(numbers(received), numbers(byNextSent), context)
+    },
+    { fastCheck: { numRuns: runs(8, 400) } }
+  )
+})
