@@ -6,7 +6,7 @@ import * as Os from "node:os"
 import * as Path from "node:path"
 import * as CuttingProxy from "./command/CuttingProxy.js"
 import * as Here from "./command/Here.js"
-import { answering, ask, echoing, fate, makeWorld, tunnelKey, type World } from "./command/Nodepass.js"
+import { answering, ask, echoing, fate, makeWorld, pause, tunnel, tunnelKey, type World } from "./command/Nodepass.js"
 
 let world: World
 beforeEach(() => {
@@ -77,15 +77,66 @@ describe("a control connection that is cut repeatedly", () => {
       })
       await ask(world, port, "first")
       assert.strictEqual(await server.stop(), 0)
-      const [file = ""] = Fs.readdirSync(directory)
-      assert.match(file, /^session-.*\.json$/)
+      const stored = () => Fs.readdirSync(directory).filter((name) => /^session-127.*\.json$/.test(name))
+      const [file = ""] = stored()
       assert.strictEqual(Fs.statSync(Path.join(directory, file)).mode & 0o777, 0o600)
       assert.notInclude(Fs.readFileSync(Path.join(directory, file), "utf8"), tunnelKey)
       const next = startServer()
       await next.line(/client resumed its session/)
-      assert.deepStrictEqual(Fs.readdirSync(directory), [])
       assert.strictEqual(String(await ask(world, port, "next")), "re:next")
       assert.lengthOf(client.log().match(/ connected server=/g) ?? [], 1)
+    } finally {
+      Fs.rmSync(directory, { recursive: true })
+    }
+  })
+
+  it("a side that is killed resumes its session: the visitors of before are reset, and new ones served, at once", async () => {
+    const directory = Fs.mkdtempSync(Path.join(Os.tmpdir(), "nodepass-state-"))
+    try {
+      const targets = { open: 0 }
+      const { port: target } = await world.listen((socket) => {
+        targets.open++
+        socket.on("close", () => targets.open--)
+        echoing(socket)
+      })
+      const sides = await tunnel(world, { target, receiver: "server", env: { NP_STATE_DIR: directory } })
+      const { port, startClient, startServer } = sides
+      let { client, server } = sides
+      const visit = async () => {
+        const visitor = world.connect(port)
+        const broke = fate(visitor)
+        await echo(visitor, Buffer.from("question"))
+        return { visitor, broke }
+      }
+      const keeps = async (name: RegExp) => {
+        while (!Fs.readdirSync(directory).some((file) => name.test(file))) await pause()
+      }
+      await keeps(/^session-client-.*json$/)
+      await keeps(/^session-127.*json$/)
+      for (const round of ["client", "server", "client"] as const) {
+        const { broke } = await visit()
+        const killed = round === "client" ? client : server
+        await killed.stop("SIGKILL")
+        if (round === "client") {
+          client = startClient()
+          await client.line(/connected again/)
+          await server.logged(/another process of the client resumes the session/)
+        } else {
+          server = startServer()
+          await server.line(/client resumed its session/)
+          await client.logged(/another process of the server resumes the session/)
+        }
+        assert.match(await broke, /ECONNRESET|close/)
+        const { visitor } = await visit()
+        // Those of before have left the target as well.
+        while (targets.open > 1) await pause()
+        visitor.destroy()
+        await server.line(/ client connected /)
+      }
+      for (const { log } of [server, client])
+        assert.notMatch(log(), / connected server=|the session is over|session over/)
+      assert.strictEqual(await client.stop(), 0)
+      assert.isFalse(Fs.readdirSync(directory).some((file) => /^session-client-.*json$/.test(file)))
     } finally {
       Fs.rmSync(directory, { recursive: true })
     }

@@ -4,6 +4,7 @@
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import { constVoid } from "effect/Function"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Fs from "node:fs"
@@ -54,17 +55,18 @@ const lockProblem = (message: string): string =>
   /locked|busy/i.test(message) ? "another process keeps its session there" : message
 
 const placeOf = (file: string): Place => {
-  /** A call that has not returned: it may still write, so that none may follow. */
-  let isBusy = false
-  const alone = (operation: Operation, act: () => Promise<void>) =>
-    attempt(operation, file, async () => {
-      if (isBusy) throw new Error("the file system does not answer")
-      isBusy = true
-      try {
-        await act()
-      } finally {
-        isBusy = false
-      }
+  /** The last change, which goes on when its caller does not wait any more. */
+  let last: Promise<void> = Promise.resolve()
+  /** One after the other: an earlier change never overwrites a later one. */
+  const change = (act: () => Promise<void>) =>
+    Effect.suspend(() => {
+      let isGivenUp = false
+      const own = attempt("write", file, () => {
+        const done = last.then(() => (isGivenUp ? undefined : act()))
+        last = done.catch(constVoid)
+        return done
+      })
+      return Effect.tapError(own, () => Effect.sync(() => (isGivenUp = true)))
     })
   return {
     read: Effect.catchAll(NodeRegularFile.read(file, { deadline }), (error) =>
@@ -72,8 +74,8 @@ const placeOf = (file: string): Place => {
         ? Effect.succeedNone
         : Effect.fail(new SessionStoreError({ operation: "read", file, cause: new Error(error.detail) }))
     ).pipe(Effect.map((content) => (Option.isOption(content) ? content : Option.some(RegularFile.text(content))))),
-    write: (text, { isDurable }) => alone("write", () => replace(file, text, isDurable)),
-    remove: alone("write", () => Fs.promises.rm(file, { force: true }))
+    write: (text, { isDurable }) => change(() => replace(file, text, isDurable)),
+    remove: change(() => Fs.promises.rm(file, { force: true }))
   }
 }
 
