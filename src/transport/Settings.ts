@@ -54,7 +54,7 @@ export class Settings extends Context.Tag("nodepass/Settings")<
     readonly keyLifetime: Duration.Duration
     /** How long the previous tunnel key is accepted after it was replaced. Defaults to 1 h. */
     readonly keyGrace: Duration.Duration
-    /** Directory where a stopping server stores its session for the next process. Defaults to none: the session ends. */
+    /** Directory where each side keeps its session for its next process. Defaults to none: the session ends with the process. */
     readonly stateDirectory: Option.Option<string>
     /** How long visitors may take to finish when the tunnel stops. Defaults to 5 s. */
     readonly shutdownTimeout: Duration.Duration

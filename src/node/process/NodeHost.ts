@@ -25,7 +25,7 @@ export interface Options extends NodeTransport.Options {
    * Defaults to `auto`: `kernel` if the machine can do it, else `portable`. `kernel` does the same and logs a warning.
    */
   readonly relay?: "portable" | "kernel" | "auto" | undefined
-  /** The directory in which a server that stops stores its session for the next server. Defaults to none. */
+  /** The directory in which a tunnel keeps its session, for the next process with the same address. Defaults to none. */
   readonly stateDirectory?: string | undefined
   /** The maximum number of threads of the kernel relay. Defaults to the number of cores, at most four. */
   readonly reactors?: number | undefined
