@@ -190,6 +190,11 @@ export interface ListenOptions {
    * Connections that wait on other ports are accepted first. Defaults to accept all.
    */
   readonly admit?: ((peer: Address) => boolean) | undefined
+  /**
+   * Decides by the first bytes, of which some are there already, whether a connection that was admitted is accepted. Otherwise
+   * it is reset, before anything is made for it. A Transport may accept without asking: the caller has to look itself.
+   */
+  readonly screen?: ((first: Uint8Array, peer: Address) => boolean) | undefined
 }
 
 /** Bytes in a datagram, at most: the limit of UDP over IPv4. */

@@ -17,10 +17,12 @@ import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import { PCGRandom } from "effect/Utils"
 import type { Address } from "../core/Address.js"
-import { Refusals } from "../core/Refusals.js"
+import { type Kind, type RefusalError, Refusals } from "../core/Refusals.js"
 import * as TokenBuckets from "../core/TokenBuckets.js"
 import * as NetworkPrefix from "../relay/NetworkPrefix.js"
 import * as RecencyList from "../relay/RecencyList.js"
+import * as FirstMessage from "../wire/FirstMessage.js"
+import { HandshakeError } from "../wire/HandshakeError.js"
 import { withoutStack } from "../core/WithoutStack.js"
 
 /** Connections to the tunnel port were reset before their handshake. */
@@ -46,6 +48,8 @@ export class PeersDropped extends withoutStack(
 export interface TunnelGate {
   /** Whether a connection of this peer may try to authenticate; it must be reset otherwise. For `ListenOptions.admit`. */
   readonly admit: (peer: Address) => boolean
+  /** Whether a connection that begins with these bytes may go on; it must be reset otherwise. For `ListenOptions.screen`. */
+  readonly screen: (first: Uint8Array, peer: Address) => boolean
   /** Counts an unauthenticated peer, until it leaves. */
   readonly enter: (peer: Address) => Peer
   /** Whether a peer of this address has authenticated lately. */
@@ -116,6 +120,12 @@ export const make = (options?: Options): Effect.Effect<TunnelGate, never, Refusa
         const key = NetworkPrefix.ofTcpPeer(peer)
         return (knownCount < 2 * limit && known.take(key)) || admitUnknown(peer, key)
       },
+      screen: (first, peer) => {
+        if (FirstMessage.canBegin(first)) return true
+        // It has cost next to nothing. Its address has failed all the same.
+        effort.giveBack()
+        return drops.note("Malformed", peer)
+      },
       enter: (peer) => {
         const key = NetworkPrefix.ofTcpPeer(peer)
         const isKnown = known.has(key)
@@ -147,7 +157,8 @@ const crowd = { start: 1 / 8, rate: 0.3 }
 const perAddress = { capacity: 32, perSecond: 8 }
 
 /**
- * What all unknown addresses together may fail. At some 0.3 ms of CPU for each it is a third of a core.
+ * What all unknown addresses together may fail, beside those that are reset by their first bytes. At some 0.3 ms of CPU for
+ * each it is a third of a core.
  *
  * Below `scarce` tokens newcomers are dropped at random, so that the last tokens are not those of the fastest.
  */
@@ -242,27 +253,35 @@ const makeKnown = (now: () => number, capacity: number) => {
 const makeDrops = Effect.gen(function* () {
   const refusals = yield* Refusals
   const dropped = yield* Effect.makeLatch(false)
-  const counts = { Crowd: 0, Address: 0 }
-  let last = ""
+  const counts = { Crowd: 0, Address: 0, Malformed: 0 }
+  let last: Address | undefined
   const report = Effect.suspend(() => {
     dropped.unsafeClose()
-    const { Address, Crowd } = counts
+    const { Address, Crowd, Malformed } = counts
     counts.Crowd = 0
     counts.Address = 0
-    const countAs = (reason: "Address" | "Crowd", times: number) =>
-      times === 0
-        ? Effect.void
-        : refusals.count("dropped", new PeersDropped({ reason }), { times, details: { peer: last } })
-    return Effect.zipRight(countAs("Crowd", Crowd), countAs("Address", Address))
+    counts.Malformed = 0
+    const peer = last
+    if (peer === undefined) return Effect.void
+    const countAs = (kind: Kind, error: RefusalError, times: number, name: string) =>
+      times === 0 ? Effect.void : refusals.count(kind, error, { times, details: { peer: name } })
+    return Effect.all(
+      [
+        countAs("dropped", new PeersDropped({ reason: "Crowd" }), Crowd, peer.host),
+        countAs("dropped", new PeersDropped({ reason: "Address" }), Address, peer.host),
+        countAs("handshake", new HandshakeError({ reason: "Malformed", peer }), Malformed, String(peer))
+      ],
+      { discard: true }
+    )
   })
   yield* Effect.addFinalizer(() => report)
   yield* Effect.forkScoped(
     Effect.forever(Effect.zipRight(dropped.await, Effect.zipRight(report, Effect.sleep(reportInterval))))
   )
   return {
-    note: (reason: "Address" | "Crowd", peer: Address): false => {
+    note: (reason: keyof typeof counts, peer: Address): false => {
       counts[reason]++
-      last = peer.host
+      last = peer
       dropped.unsafeOpen()
       return false
     }

@@ -32,7 +32,7 @@ export const open = (
   Effect.gen(function* () {
     const { listen } = yield* Transport.Transport
     const gate = yield* TunnelGate.make(options)
-    return { listener: yield* listen(address, { port: "tunnel", admit: gate.admit }), gate }
+    return { listener: yield* listen(address, { port: "tunnel", admit: gate.admit, screen: gate.screen }), gate }
   })
 
 /** A connection whose first message was valid. Its handler owns `scope`, and with it the connection. */

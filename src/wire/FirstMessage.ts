@@ -76,7 +76,16 @@ export const receive = (
     first._tag === "Message" ? receiveHello(connection, options, first.message) : receiveJoin(connection, first.line)
   ).pipe(HandshakeStep.inTime(connection))
 
+/** Whether a first message can begin with these bytes. */
+export const canBegin = (first: Uint8Array): boolean => {
+  if (first[0] === joinStart[0]) return first.subarray(0, joinStart.length).every((byte, at) => byte === joinStart[at])
+  const length = Frame.lengthOf(first)
+  return length === undefined || (length > 0 && length <= HandshakeStep.maxBytes)
+}
+
 // internal
+
+const joinStart = Frame.fromText("//pool?session=")
 
 const version = 2
 const saltLength = 16

@@ -201,6 +201,28 @@ describe("Handshake", () => {
   })
 
   it.prop(
+    "tells by the first bytes what cannot be a handshake, and never of a real one",
+    [FastCheck.uint8Array({ minLength: 1, maxLength: 600 }), FastCheck.nat()],
+    ([bytes, cut]) => {
+      const [reason, begun] = world((meet) =>
+        Effect.gen(function* () {
+          const hello = yield* helloOf("key")
+          const join = utf8("//pool?session=0123456789abcdef&n=1&mac=00#join\n")
+          const begun = [hello, join].map((real) => FirstMessage.canBegin(real.subarray(0, 1 + (cut % real.length))))
+          const [ours, theirs] = yield* meet
+          yield* ours.write(bytes)
+          yield* ours.end
+          const received = FirstMessage.receive(theirs, { keys: Effect.succeed([yield* keyOf("key")]), guard })
+          const reason = yield* Effect.match(received, { onFailure: ({ reason }) => reason, onSuccess: () => "none" })
+          return [reason, begun] as const
+        })
+      )
+      assert.deepStrictEqual(begun, [true, true])
+      if (!FirstMessage.canBegin(bytes)) assert.include(["Malformed", "Ended"], reason)
+    }
+  )
+
+  it.prop(
     "refuses each message after any bit of it was flipped, the first one without a byte",
     [FastCheck.nat(), FastCheck.constantFrom("hello", "welcome", "ready", "terms")],
     ([bit, which]) => {

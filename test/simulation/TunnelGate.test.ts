@@ -8,6 +8,7 @@ import * as Address from "../../src/core/Address.js"
 import * as EventBus from "../../src/core/EventBus.js"
 import * as Refusals from "../../src/core/Refusals.js"
 import * as TunnelGate from "../../src/tunnel/TunnelGate.js"
+import { utf8 } from "../Bytes.js"
 import { runs } from "../Runs.js"
 import * as Simulated from "../Simulated.js"
 
@@ -52,6 +53,29 @@ describe("TunnelGate", () => {
       assert.approximately(admitted, 112, 2)
       assert.isTrue(quiet)
     }
+  })
+
+  it("resets garbage by its first bytes, which takes no chance from others, and counts it", () => {
+    const [admitted, dropped, refused] = simulated(
+      1,
+      Effect.gen(function* () {
+        const gate = yield* TunnelGate.make()
+        let admitted = 0
+        for (let index = 0; index < 5000; index++) {
+          if (!gate.admit(unknownPeer(index))) continue
+          admitted++
+          assert.isFalse(gate.screen(utf8("GET / HTTP/1.1"), unknownPeer(index)))
+        }
+        // An address that does so again and again has failed nevertheless.
+        let again = 0
+        while (gate.admit(home) && !gate.screen(utf8("SSH-2.0"), home)) again++
+        assert.strictEqual(again, 32)
+        yield* Effect.sleep("2 seconds")
+        const counts = yield* (yield* Refusals.Refusals).counts
+        return [admitted, counts["dropped"] ?? 0, counts["handshake"] ?? 0] as const
+      })
+    )
+    assert.deepStrictEqual([admitted, dropped, refused], [5000, 1, 5032])
   })
 
   it("counts an IPv6 /64 as one address", () => {

@@ -37,7 +37,9 @@ export const listen =
     const ports = Address.isWildcard(address)
       ? Effect.map(everywhere(address.host), (port): Arr.NonEmptyArray<Port> => [port])
       : EveryAddress.open(address, { resolver, operation: "listen", open, portOf: ({ address }) => address.port })
-    return Effect.flatMap(ports, (ports) => make(kernel, ports, { firstReserved, admit: options?.admit }))
+    return Effect.flatMap(ports, (ports) =>
+      make(kernel, ports, { firstReserved, admit: options?.admit, screen: options?.screen })
+    )
   }
 
 // internal
@@ -58,6 +60,8 @@ const admissionsPerTurn = 32
  * of waking up for each of them; those who come meanwhile wait in the backlog.
  */
 const restMillis = 2
+/** First bytes that `screen` is shown, at most. */
+const screenedBytes = 64
 
 const ipv4Wildcard: NodeHosts.IpAddress = { host: "0.0.0.0", family: 4 }
 
@@ -93,6 +97,7 @@ interface Acceptance {
   /** The lowest descriptor that this port leaves to others. */
   readonly firstReserved: number
   readonly admit: ListenOptions["admit"]
+  readonly screen: ListenOptions["screen"]
 }
 
 /** A listening descriptor, or -1 and why. */
@@ -230,7 +235,7 @@ const make = (kernel: Kernel, ports: Arr.NonEmptyArray<Port>, acceptance: Accept
   })
 
 /** Accepts at once, or returns why not. Peers that are not admitted are reset here. */
-const makeAccept = (kernel: Kernel, ports: Arr.NonEmptyArray<Port>, { admit, firstReserved }: Acceptance) => {
+const makeAccept = (kernel: Kernel, ports: Arr.NonEmptyArray<Port>, { admit, firstReserved, screen }: Acceptance) => {
   const { libc, sockets } = kernel
   const peer = new Uint8Array(SocketAddress.maxBytes)
   const found = ({ address }: Port, fd: number, remote: Address.Address): Found => {
@@ -249,6 +254,11 @@ const makeAccept = (kernel: Kernel, ports: Arr.NonEmptyArray<Port>, { admit, fir
     sinceLook = 0
     lastFd = libc.lowestUnused(fd)
     return lastFd >= firstReserved
+  }
+  const first = new Uint8Array(screenedBytes)
+  const passes = (fd: number, remote: Address.Address): boolean => {
+    const count = screen === undefined ? 0 : sockets.peek(fd, first, first.length)
+    return count <= 0 || screen?.(first.subarray(0, count), remote) !== false
   }
   let takenThisTurn = 0
   let resetThisTurn = 0
@@ -282,7 +292,7 @@ const makeAccept = (kernel: Kernel, ports: Arr.NonEmptyArray<Port>, { admit, fir
       const remote = SocketAddress.decode(peer)
       if (admit === undefined) return found(port, fd, remote)
       takenThisTurn++
-      if (admit(remote)) return found(port, fd, remote)
+      if (admit(remote) && passes(fd, remote)) return found(port, fd, remote)
       // A reset: the descriptor has this option from its listener.
       libc.close(fd)
       resetThisTurn++
