@@ -33,6 +33,7 @@ export interface WatchedConnections {
   /** Begins to watch a connection, which is not idle before `put`. */
   readonly watch: (pooled: PoolConnection) => Effect.Effect<Watched>
   readonly put: (watched: Watched) => void
+  /** The named connection, unless the system knows that it is over: then it is dropped. */
   readonly get: (id: ConnectionId) => Watched | undefined
   /** The next connection to hand out. Those that the system knows to be over are dropped. */
   readonly next: () => Watched | undefined
@@ -132,13 +133,23 @@ export const make = ({
         })
       })
 
+    const dropNow = (watched: Watched) => {
+      remove(watched)
+      onDemand()
+      runAlways(discard(watched))
+    }
     const next = (): Watched | undefined => {
       for (let found = ordered.first(); found !== undefined; found = ordered.first()) {
-        if (found.pooled.connection.inspect?.().isOpen ?? true) return found
-        remove(found)
-        onDemand()
-        runAlways(discard(found))
+        if ((found.pooled.connection.inspect?.().state ?? "open") === "open") return found
+        dropNow(found)
       }
+      return undefined
+    }
+    const get = (id: ConnectionId): Watched | undefined => {
+      const found = stock.get(id)
+      // An end may have come before the launch, with bytes before it.
+      if (found?.pooled.connection.inspect?.().state !== "over") return found
+      dropNow(found)
       return undefined
     }
 
@@ -154,7 +165,7 @@ export const make = ({
         }
         update(watched)
       },
-      get: (id: ConnectionId) => stock.get(id),
+      get,
       next,
       remove,
       trim,

@@ -124,8 +124,11 @@ export interface OwnedByCaller extends Connection {
 
 /** What the system knows of a connection. */
 export interface Inspection {
-  /** Neither side has ended or reset it. What this process has not read may be in it all the same. */
-  readonly isOpen: boolean
+  /**
+   * `open`: neither side has ended or reset it. `over`: it was reset, or both have ended. Bytes that this process has not read
+   * may be in it, except when it is over.
+   */
+  readonly state: "open" | "ending" | "over"
   /** The smoothed round trip; `undefined` before the first was measured. */
   readonly roundTripMillis: number | undefined
 }

@@ -563,13 +563,14 @@ export const suite = (name: string, world: World): unknown =>
         if (client.inspect === undefined) return
         yield* client.write(utf8("hello"))
         assert.strictEqual(yield* readLength(server, 5), "hello")
-        const { isOpen, roundTripMillis } = client.inspect()
-        assert.isTrue(isOpen)
+        const { roundTripMillis, state } = client.inspect()
+        assert.strictEqual(state, "open")
         assert.isAbove(roundTripMillis ?? 0, 0)
         yield* server.reset
         // No turn of the event loop, in which the connection could learn it in another way.
-        for (const begin = performance.now(); client.inspect().isOpen;) assert.isBelow(performance.now() - begin, 5000)
-        assert.isFalse(server.inspect?.().isOpen)
+        for (const begin = performance.now(); client.inspect().state !== "over";)
+          assert.isBelow(performance.now() - begin, 5000)
+        assert.strictEqual(server.inspect?.().state, "over")
       })
     )
 

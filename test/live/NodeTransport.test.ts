@@ -269,7 +269,7 @@ describe.runIf(process.platform === "linux")("KernelTransport", () => {
           yield* add("00000002")
           yield* first.far[how]
           // No turn of the event loop, in which the poller would report it.
-          for (const begin = performance.now(); first.connection.inspect?.().isOpen;) {
+          for (const begin = performance.now(); first.connection.inspect?.().state === "open";) {
             assert.isBelow(performance.now() - begin, 5000)
           }
           const taken = idle.takeNow()

@@ -184,7 +184,7 @@ describe("IdleConnections", () => {
             if (step.what === "add") {
               const trip = step.n === 9 ? undefined : step.n
               model.add(n, trip ?? Infinity)
-              yield* add(n, () => ({ isOpen: !model.isDead(n), roundTripMillis: trip }))
+              yield* add(n, () => ({ state: model.isDead(n) ? "ending" : "open", roundTripMillis: trip }))
             }
             if (step.what === "trim") {
               model.trim(step.n)
@@ -251,6 +251,20 @@ describe("IdleConnections", () => {
       })
     )
     assert.deepStrictEqual(counts, [1, 2, 1, 1])
+  })
+
+  it("a named connection is taken without a wait when it has ended, and is dropped when it was reset", () => {
+    const [ended, reset, open] = world(3, "bytes", ({ add, connections }) =>
+      Effect.gen(function* () {
+        yield* add(1, () => ({ state: "ending", roundTripMillis: undefined }))
+        yield* add(2, () => ({ state: "over", roundTripMillis: undefined }))
+        const taken = connections.takeNow(idOf(1))
+        const others = [connections.takeNow(idOf(2)), connections.open()] as const
+        if (taken !== undefined) yield* Scope.close(taken.scope, Exit.void)
+        return [taken?.id, ...others] as const
+      })
+    )
+    assert.deepStrictEqual([ended, reset, open], [idOf(1), undefined, 0])
   })
 
   it("a taker that names a connection before it arrives waits for it", () => {

@@ -15,11 +15,11 @@ export const read = (sockets: Sockets, fd: number): Path | undefined =>
         retransmitted: view.getUint32(retransmittedOffset, littleEndian)
       }
 
-/** Whether the connection is established, and its round trip. */
+/** The state of the connection, and its round trip. */
 export const inspect = (sockets: Sockets, fd: number): Inspection => {
-  if (fd < 0 || sockets.get(fd, options.info, bytes) < 0) return { isOpen: false, roundTripMillis: undefined }
+  if (fd < 0 || sockets.get(fd, options.info, bytes) < 0) return { state: "over", roundTripMillis: undefined }
   const micros = view.getUint32(rttOffset, littleEndian)
-  return { isOpen: bytes[stateOffset] === established, roundTripMillis: micros > 0 ? micros / 1000 : undefined }
+  return { state: states[bytes[stateOffset] ?? 0] ?? "ending", roundTripMillis: micros > 0 ? micros / 1000 : undefined }
 }
 
 // internal
@@ -28,6 +28,7 @@ export const inspect = (sockets: Sockets, fd: number): Inspection => {
 const bytes = new Uint8Array(160)
 const view = new DataView(bytes.buffer)
 const [stateOffset, rttOffset, retransmittedOffset, segmentsOffset] = [0, 68, 100, 156]
-const established = 1
+/** `TCP_ESTABLISHED` and `TCP_CLOSE`; the others are between both. */
+const states: Readonly<Record<number, Inspection["state"]>> = { 1: "open", 7: "over" }
 /** The byte order of x64 and arm64. */
 const littleEndian = true
