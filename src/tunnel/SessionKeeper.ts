@@ -69,6 +69,9 @@ const idsAhead = 2 ** 18
 /** Shortest time between two writes. What changes meanwhile is in the second one. */
 const pause = Duration.millis(100)
 
+/** For a very short grace. */
+const leastRefreshMillis = 1000
+
 const none: SessionKeeper = {
   isEnabled: false,
   restore: () => Effect.succeedNone,
@@ -101,7 +104,7 @@ const makeIn = (place: Place): Effect.Effect<SessionKeeper, never, Crypto | Scop
     const crypto = yield* Crypto
     const { resumeGrace } = yield* Settings
     /** A session that was refreshed later than this ago may still be in its grace. */
-    const refreshMillis = Duration.toMillis(resumeGrace) / 3
+    const refreshMillis = Math.max(leastRefreshMillis, Duration.toMillis(resumeGrace) / 3)
     const changed = yield* Effect.makeLatch(false)
     const turn = yield* Effect.makeSemaphore(1)
     let live: Live | undefined

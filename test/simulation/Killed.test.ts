@@ -151,9 +151,81 @@ const run = ({ away, killed, killedAt, seed, streams }: Scenario) => {
   )
 }
 
+/** The sides are killed in this order, each after so many milliseconds, and started again; then a visitor comes. */
+const runInTurn = (kills: ReadonlyArray<{ readonly sides: ReadonlyArray<Side>; readonly after: number }>) => {
+  const store = MemoryStore.make()
+  return SmallWorld.run({ host: store.layer, link: { latency: 10 } }, ({ log, network, start, visit }) =>
+    Effect.gen(function* () {
+      const configs = { server: SmallWorld.serverConfig, client: { ...SmallWorld.clientConfig, min: 4 } }
+      const processes = new Map<Side, Scope.CloseableScope>()
+      const begin = (side: Side) =>
+        Effect.gen(function* () {
+          const scope = yield* Scope.make()
+          processes.set(side, scope)
+          return yield* Scope.extend(start(side, configs[side]), scope)
+        })
+      const kill = (side: Side) =>
+        Effect.gen(function* () {
+          yield* network.crash(side)
+          store.kill(places[side])
+          yield* Effect.forkScoped(Scope.close(processes.get(side) ?? assert.fail("not started"), Exit.void))
+        })
+      yield* Effect.addFinalizer(() =>
+        Effect.forEach(processes.values(), (scope) => Scope.close(scope, Exit.void), { discard: true })
+      )
+      let server = yield* begin("server")
+      yield* begin("client")
+      yield* server.ready
+      assert.strictEqual(yield* visit, "hi")
+      for (const { after, sides } of kills) {
+        yield* Effect.sleep(Duration.millis(after))
+        yield* Effect.forEach(sides, kill, { discard: true })
+        for (const side of sides) {
+          const started = yield* begin(side)
+          if (side === "server") server = started
+        }
+      }
+      yield* server.ready
+      // A visitor that comes before the loss of the other side is noticed is reset, and tries again.
+      assert.strictEqual(yield* Effect.retry(visit, { times: 1 }), "hi")
+      return {
+        begun: log.filter((line) => line === "connected").length,
+        resumed: log.filter((line) => line === "client resumed its session").length,
+        log: log.slice()
+      }
+    })
+  )
+}
+
 const numbers = (seen: ReadonlyArray<Seen>) => seen.map(({ number }) => number)
 
 describe("a side that is killed and starts again", () => {
+  it.each([
+    ["both sides at once", [{ sides: ["client", "server"], after: 3000 }]],
+    [
+      "a side again, before it has resumed",
+      [
+        { sides: ["client"], after: 3000 },
+        { sides: ["client"], after: 1 },
+        { sides: ["server"], after: 2000 },
+        { sides: ["server"], after: 1 }
+      ]
+    ],
+    [
+      "one side after the other",
+      [
+        { sides: ["server"], after: 3000 },
+        { sides: ["client"], after: 500 }
+      ]
+    ],
+    ["a side that has been idle for five minutes", [{ sides: ["server"], after: 300_000 }]],
+    ["the other side that has been idle for five minutes", [{ sides: ["client"], after: 300_000 }]]
+  ] as const)("resumes its session: %s", (_, kills) => {
+    const { begun, log, resumed } = runInTurn(kills)
+    assert.strictEqual(begun, 1, log.join("\n"))
+    assert.isAtLeast(resumed, 1, log.join("\n"))
+  })
+
   it.prop(
     "resumes its session at once: the other side resets the visitors of before, and new ones are served",
     [
