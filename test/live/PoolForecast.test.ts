@@ -62,7 +62,7 @@ const program = Effect.gen(function* () {
   while (found.length < 4 || (found.length < 20 && !isForeseen())) {
     const answers = yield* Effect.replicateEffect(visit, size, { concurrency: "unbounded" })
     assert.isTrue(answers.every((isServed) => isServed))
-    yield* until((found.length + 0.5) * periodMillis)
+    yield* until((found.length + 0.3) * periodMillis)
     const between = yield* idle
     yield* until((found.length + 1) * periodMillis)
     found.push([between, yield* idle])
@@ -74,9 +74,9 @@ const program = Effect.gen(function* () {
   )
 }).pipe(Effect.scoped)
 
-const size = 30
+const size = 12
 
-const periodMillis = 1500
+const periodMillis = 1600
 
 describe("the pool of a tunnel", () => {
   it.live("has the connections for a burst before it comes, once bursts are regular, over real sockets", () =>
@@ -84,7 +84,7 @@ describe("the pool of a tunnel", () => {
       Effect.provide(
         Layer.mergeAll(
           NodeHost.layer,
-          Settings.layer({ minPoolInterval: Duration.millis(50), maxPoolInterval: Duration.millis(150) })
+          Settings.layer({ minPoolInterval: Duration.millis(50), maxPoolInterval: Duration.millis(200) })
         )
       ),
       Effect.provide(Logger.remove(Logger.defaultLogger))

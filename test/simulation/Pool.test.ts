@@ -245,6 +245,27 @@ describe("the pool of a tunnel", () => {
     ])
   })
 
+  it("a steady rise of visitors is led: after twelve seconds each finds a connection in place", () => {
+    const found = world(25, ({ start, visit }) =>
+      Effect.gen(function* () {
+        const server = yield* start("server", { ...serverConfig, streams: false })
+        yield* start("client", { ...clientConfig, streams: false, min: 1 })
+        yield* seconds(3.5)
+        const found: Array<readonly [number, number]> = []
+        for (let visitors = 1; visitors <= 18; visitors++) {
+          found.push([visitors, yield* idle(server)])
+          yield* Effect.forkScoped(Effect.replicateEffect(visit, visitors, { concurrency: "unbounded", discard: true }))
+          yield* seconds(1)
+        }
+        return found
+      })
+    )
+    assert.deepStrictEqual(
+      found.slice(13).filter(([visitors, idle]) => idle < visitors),
+      []
+    )
+  })
+
   it("the fifth of regular bursts finds its connections in place; between two bursts they are not kept", () => {
     const [size, latency, period] = [20, 25, 7.3]
     const { before, between, fifth, first, one } = world(latency, ({ start, visit }) =>
