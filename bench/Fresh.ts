@@ -75,7 +75,7 @@ const idle = async ({ idle, target, visitors }: Options): Promise<Outcome> => {
       })
     )
   const figures = ["first", "second"].flatMap((hop, at): ReadonlyArray<Figure> => [
-    { name: memoryName(hop), unit: "KiB", better: "less", asked: { value: 20 }, values: each(at, 0) },
+    { name: memoryName(hop), unit: "KiB", better: "less", asked: { value: 4 }, values: each(at, 0) },
     { name: descriptorsName(hop), unit: "1", better: "less", values: each(at, 1) }
   ])
   return { figures, idle: Math.min(...held), failed }

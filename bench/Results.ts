@@ -8,6 +8,8 @@ import * as Path from "node:path"
 export interface Asked {
   readonly pipes?: number
   readonly direct?: number
+  /** Where it was measured. */
+  readonly rathole?: number
   readonly value?: number
 }
 
@@ -65,6 +67,9 @@ export const goals = ({ failures, figures }: Pick<Results, "figures" | "failures
     const { asked = {}, better, name, unit } = figure
     if (asked.pipes !== undefined) add(`${name}, of two pipes`, better, ratio(figure, "pipes"), asked.pipes)
     if (asked.direct !== undefined) add(`${name}, of direct`, better, ratio(figure, "direct"), asked.direct)
+    if (asked.rathole !== undefined && figure.values["rathole"] !== undefined) {
+      add(`${name}, of rathole`, better, ratio(figure, "rathole"), asked.rathole)
+    }
     if (asked.value !== undefined) add(`${name} (${unit})`, better, figure.values["tunnel"] ?? Number.NaN, asked.value)
   }
   add("visitors not served", "less", failures, 0)

@@ -38,6 +38,12 @@ const cpuPerGiB = (outcomes: ReadonlyArray<Outcome>) => {
   return sum("cpu") === 0 ? Number.NaN : sum("cpu") / (sum("mebibytes") / 1024)
 }
 
+/** Microseconds of CPU time of both hops for each visitor, over all measurements. */
+const cpuPerVisitor = (outcomes: ReadonlyArray<Outcome>) => {
+  const sum = (field: string) => outcomes.reduce((sum, outcome) => sum + (outcome[field] ?? 0), 0)
+  return sum("cpu") === 0 ? Number.NaN : (sum("cpu") / sum("served")) * 1e6
+}
+
 export const make = ({ millis, others, visitors }: Options): ReadonlyArray<Trial> => {
   const throughput = (what: "sink" | "source", streams: number, ways: Trial["ways"], asked: Asked): Trial => {
     const to = what === "sink" ? "to the target" : "to the visitor"
@@ -77,9 +83,34 @@ export const make = ({ millis, others, visitors }: Options): ReadonlyArray<Trial
         better: "more",
         asked,
         of: median("rate")
+      },
+      {
+        name: `${ways === "secured" ? "TLS, " : ""}CPU of both hops a visitor, ${concurrency} at a time`,
+        unit: "µs",
+        better: "less",
+        asked: asked?.rathole === undefined ? undefined : { rathole: 0.65 },
+        of: cpuPerVisitor
       }
     ],
-    turn: ({ port }) => visitors.run({ what: "visitors", port, concurrency, millis })
+    turn: async ({ hops, port }) => {
+      const before = Program.cpuSeconds(hops)
+      const outcome = await visitors.run({ what: "visitors", port, concurrency, millis })
+      return { ...outcome, cpu: Program.cpuSeconds(hops) - before }
+    }
+  })
+  const burst = (count: number): Trial => ({
+    ways: "peers",
+    rounds: 3,
+    figures: [
+      {
+        name: `${count} visitors at once, to the last`,
+        unit: "ms",
+        better: "less",
+        asked: { rathole: 1 },
+        of: median("millis")
+      }
+    ],
+    turn: ({ port }) => visitors.run({ what: "burst", port, count })
   })
   const latency = (name: string, turn: Trial["turn"], asked?: Asked): Trial => ({
     ways: "peers",
@@ -104,23 +135,12 @@ export const make = ({ millis, others, visitors }: Options): ReadonlyArray<Trial
     throughput("source", 1, "peers", bulk),
     throughput("sink", 8, "peers", bulk),
     throughput("source", 8, "peers", bulk),
-    {
-      ways: "plain",
-      rounds: 3,
-      figures: [
-        {
-          name: "1000 visitors at once, to the last",
-          unit: "ms",
-          better: "less",
-          of: median("millis")
-        }
-      ],
-      turn: ({ port }) => visitors.run({ what: "burst", port, count: 1000 })
-    },
+    burst(500),
+    burst(1000),
     visits(1, "peers"),
-    visits(32, "peers", { pipes: 0.7 }),
-    visits(256, "plain"),
-    latency("64-byte round trip, idle", roundTrips, { pipes: 1 }),
+    visits(32, "peers", { pipes: 1.8, rathole: 1.1 }),
+    visits(256, "peers", { rathole: 1.2 }),
+    latency("64-byte round trip, idle", roundTrips, { pipes: 1, rathole: 1.1 }),
     latency("64-byte round trip, beside bulk", roundTripsBesideBulk),
     {
       ways: "plain",

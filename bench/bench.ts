@@ -4,7 +4,7 @@
  * Every way is measured in every round, so that noise affects all of them; a figure is the median of the rounds.
  *
  * `--quick` takes short measurements, one round and no peers; `--only <regex>` measures some figures; `--relay portable|kernel|auto`
- * chooses the tunnel's relay. A complete run writes results.json, chart.svg and the table of README.md.
+ * chooses the tunnel's relay. A complete run writes results.json, chart.svg and the tables of README.md and docs/performance.md.
  */
 import * as Fs from "node:fs"
 import * as Os from "node:os"
@@ -122,7 +122,12 @@ if (!quick && options.only === undefined) {
   }
   Fs.writeFileSync(Results.file, `${JSON.stringify(results, null, 2)}\n`)
   Fs.writeFileSync(Chart.file, Chart.make(results))
-  const readme = Path.join(import.meta.dirname, "../README.md")
-  Fs.writeFileSync(readme, Figures.intoReadme(Fs.readFileSync(readme, "utf8"), results))
+  for (const [page, path] of [
+    ["README", "../README.md"] as const,
+    ["performance", "../docs/performance.md"] as const
+  ]) {
+    const file = Path.join(import.meta.dirname, path)
+    Fs.writeFileSync(file, Figures.intoPage(Fs.readFileSync(file, "utf8"), results, page))
+  }
 }
 process.exit(failures === 0 ? 0 : 1)

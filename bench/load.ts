@@ -86,7 +86,7 @@ const visitors = async (port: number, concurrency: number, millis: number): Prom
     })
   )
   clearTimeout(limit)
-  return { rate: served / ((performance.now() - start) / 1000), failed }
+  return { rate: served / ((performance.now() - start) / 1000), served, failed }
 }
 
 const burst = async (port: number, count: number): Promise<Outcome> => {

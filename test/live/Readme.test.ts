@@ -250,7 +250,9 @@ describe("README", () => {
 
   it("its figures and chart are those of the last benchmark run", () => {
     const results = Results.load()
-    assert.strictEqual(Figures.fromReadme(readme), Figures.markdown(results))
+    const performance = Fs.readFileSync(Path.join(root, "docs/performance.md"), "utf8")
+    assert.strictEqual(Figures.fromPage(readme), Figures.markdown(results, "README"))
+    assert.strictEqual(Figures.fromPage(performance), Figures.markdown(results, "performance"))
     assert.strictEqual(Fs.readFileSync(Chart.file, "utf8"), Chart.make(results))
   })
 
