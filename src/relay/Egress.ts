@@ -27,7 +27,7 @@ import { Settings } from "../transport/Settings.js"
 import type { Launch, Visit } from "../wire/Signal.js"
 import type { StreamHandle } from "../stream/StreamHandle.js"
 import { Slots, type SlotsFull, type UdpSlot } from "./Slots.js"
-import { Targets } from "./Targets.js"
+import { type DialNow, Targets } from "./Targets.js"
 import {
   type Connection,
   type Dialler,
@@ -223,12 +223,8 @@ const makeLaunch = (
     return launch
   })
 
-/** How long a dial may take without a fiber. Later a fiber dials again, about when the system would. */
-const patience = Duration.seconds(1)
-
-/** Launches without a fiber: to the only target, which has answered, and over a stream. All else is for `launch`. */
+/** Launches without a fiber: over a stream, by one dial. All else is for `launch`. */
 const makeLaunchNow = Effect.gen(function* () {
-  const deadlines = yield* Deadlines
   const { exchangeNow } = yield* Relay
   const { acquireNow } = yield* Slots
   const { dialNow } = yield* Targets
@@ -241,11 +237,13 @@ const makeLaunchNow = Effect.gen(function* () {
     const release = acquireNow()
     if (release === undefined) return false
     const launch = new LaunchNow(parts, visitor, stream, release)
-    const cancel = dialNow(launch)
-    if (cancel === undefined) launch.dialled()
-    if (cancel === undefined) release()
-    else launch.dialling(cancel, (expire) => deadlines.after(patience, Effect.sync(expire)))
-    return cancel !== undefined
+    const dial = dialNow(visitor, launch)
+    if (dial !== undefined) launch.began(dial)
+    else {
+      launch.dialled()
+      release()
+    }
+    return dial !== undefined
   }
   return launchNow
 })
@@ -265,10 +263,12 @@ class LaunchNow implements Attendant, Dialler {
   private readonly release: () => void
   /** Until the dial has ended. */
   private stream: LaunchedStream | undefined
-  private cancelDial: (() => void) | undefined
-  private cancelDeadline: (() => void) | undefined
+  private dial: DialNow | undefined
+  /** From then on. */
   private handle: StreamHandle | undefined
   private target: OwnedByCaller | undefined
+  private leaveTarget: (() => void) | undefined
+  private isEnded = false
 
   constructor(parts: LaunchParts, visitor: Address, stream: LaunchedStream, release: () => void) {
     this.parts = parts
@@ -277,39 +277,36 @@ class LaunchNow implements Attendant, Dialler {
     this.release = release
     parts.dials++
   }
-  /** The dial is under way, unless it has ended already. `limit` calls its argument when the dial takes too long. */
-  dialling(cancel: () => void, limit: (expire: () => void) => () => void) {
-    if (this.stream === undefined) return
-    this.cancelDial = cancel
-    this.cancelDeadline = limit(() => {
-      this.cancelDial?.()
-      this.failed()
-    })
-    this.stream.onOver(() => this.left())
+  /** The dial is under way, unless it has ended already. */
+  began(dial: DialNow) {
+    const { stream } = this
+    if (stream !== undefined) {
+      this.dial = dial
+      stream.onOver(() => this.left())
+    } else if (this.isEnded) dial.leave()
+    else if (this.target !== undefined) this.leaveTarget = dial.leave
   }
   /** The dial has ended. Returns the stream, the first time. */
   dialled(): LaunchedStream | undefined {
     const { stream } = this
     if (stream === undefined) return undefined
     this.stream = undefined
+    this.dial = undefined
     this.parts.dials--
-    this.cancelDeadline?.()
-    this.cancelDeadline = undefined
-    this.cancelDial = undefined
     return stream
   }
 
   // As a dialler
 
   opened(target: OwnedByCaller) {
+    this.leaveTarget = this.dial?.leave
     const stream = this.dialled()
     if (stream === undefined) return target.close()
     this.handle = stream.handle
     this.target = target
     if (this.parts.exchangeNow(target, this)) return
     // The stream is over, or the connection is broken already: a fiber finds out which.
-    target.close()
-    this.release()
+    this.end()
     stream.serveByFiber()
   }
   /** From the beginning, by a fiber, which finds out why, and counts and logs it. */
@@ -322,10 +319,16 @@ class LaunchNow implements Attendant, Dialler {
 
   /** The visitor has left. */
   private left() {
-    const { cancelDial } = this
+    const { dial } = this
     if (this.dialled() === undefined) return
-    cancelDial?.()
+    dial?.cancel()
     this.release()
+  }
+  private end() {
+    this.isEnded = true
+    this.release()
+    this.target?.close()
+    this.leaveTarget?.()
   }
 
   // As who wants the exchange
@@ -334,8 +337,7 @@ class LaunchNow implements Attendant, Dialler {
     return this.handle
   }
   ended(outcome: Outcome) {
-    this.release()
-    this.target?.close()
+    this.end()
     if (outcome !== undefined) this.parts.run(logOutcome(outcome, String(this.visitor), "target"))
   }
 }

@@ -10,9 +10,11 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as ExecutionStrategy from "effect/ExecutionStrategy"
 import * as Exit from "effect/Exit"
+import { constVoid } from "effect/Function"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Order from "effect/Order"
+import * as Runtime from "effect/Runtime"
 import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import type { Address } from "../core/Address.js"
@@ -43,12 +45,10 @@ export class Targets extends Context.Tag("nodepass/Targets")<
       within: Duration.Duration
     ) => Effect.Effect<A, TransportError, R | Scope.Scope>
     /**
-     * As `dial`, without a fiber, by `Transport.connectNow`. The returned function cancels it. `undefined`, and nothing was begun,
-     * where that is not possible: with several targets, with probes, after a failure, or when a name has to be looked up.
-     *
-     * What fails is not recorded: dial again to learn more.
+     * As `dial`, without a fiber, by `Transport.connectNow`: one attempt. `undefined`, and nothing was begun, where that is not
+     * possible: while a target is skipped, or when a name has to be looked up. After a failure, `dial` finds out more.
      */
-    readonly dialNow: (on: Dialler) => (() => void) | undefined
+    readonly dialNow: (visitor: Address, on: Dialler) => DialNow | undefined
     /**
      * Probes the targets at the interval `check`, until the caller's scope closes. For the side that dials targets: on
      * the side that visitors connect to, the target is that side's own port.
@@ -60,6 +60,14 @@ export class Targets extends Context.Tag("nodepass/Targets")<
     readonly watch: (listener: Effect.Effect<void>) => Effect.Effect<void, never, Scope.Scope>
   }
 >() {}
+
+/** A dial without a fiber. */
+export interface DialNow {
+  /** Cancels it. */
+  readonly cancel: () => void
+  /** The exchange is over: call it once, after `opened`. */
+  readonly leave: () => void
+}
 
 /** No target can be used. */
 export interface Trouble {
@@ -93,7 +101,8 @@ export const layer = ({
     Targets,
     Effect.gen(function* () {
       const transport = yield* Transport
-      const limited = makeLimit(yield* Deadlines)
+      const deadlines = yield* Deadlines
+      const limited = makeLimit(deadlines)
       const states = Arr.map(targets, makeState)
       const [only] = targets
       const connect: Connect = (target, within) => Effect.scoped(limited(transport.connect(target), target, within))
@@ -122,11 +131,59 @@ export const layer = ({
           return shown === before ? Effect.void : Effect.forEach(listeners, (listener) => listener, { discard: true })
         })
       })
+      const choose = makeChoice(states, balance)
       const dial: Targets["Type"]["dial"] = isSkipped
-        ? makeDial(states, balance, limited)
+        ? makeDial(states, choose, limited)
         : (_, open, within) => Effect.onExit(limited(open(only), only, within), (exit) => note(sole, exit))
+      const run = Runtime.runFork(yield* Effect.runtime())
+      const dialNow: Targets["Type"]["dialNow"] = (visitor, on) => {
+        const candidates = isSkipped ? states : [sole]
+        if (candidates.some(({ health }) => health._tag !== "Available")) return undefined
+        const attempt = isSkipped ? choose(new Set(states), visitor, 0) : TargetHealth.begin(sole)
+        const { target } = attempt.state
+        const leave = () => {
+          if (isSkipped) attempt.state.live--
+        }
+        let cancelDeadline: (() => void) | undefined
+        let isOver = false
+        const end = () => {
+          isOver = true
+          cancelDeadline?.()
+        }
+        const failed = (error: TransportError) => {
+          end()
+          leave()
+          // The only target is dialled again, whose failure counts.
+          if (isSkipped) run(Effect.zipRight(TargetHealth.finish(attempt, Exit.fail(error), Duration.zero), notify))
+          on.failed(error)
+        }
+        const cancel = transport.connectNow?.(target, {
+          opened: (connection) => {
+            end()
+            on.opened(connection)
+          },
+          failed
+        })
+        if (cancel === undefined) {
+          leave()
+          return undefined
+        }
+        const expire = Effect.sync(() => {
+          cancel()
+          failed(new TransportError({ operation: "connect", reason: "TimedOut", address: target }))
+        })
+        if (!isOver) cancelDeadline = deadlines.after(isSkipped ? shareNow : patienceNow, expire)
+        return {
+          cancel: () => {
+            end()
+            cancel()
+            leave()
+          },
+          leave: isSkipped ? leave : constVoid
+        }
+      }
       return Targets.of({
-        dialNow: (on) => (isSkipped || sole.health._tag !== "Available" ? undefined : transport.connectNow?.(only, on)),
+        dialNow,
         dial: (visitor, open, within) =>
           rootSpan("Targets.dial", () => ({ visitor: String(visitor) }))(
             Effect.ensuring(dial(visitor, open, within), notify)
@@ -158,6 +215,9 @@ export const layer = ({
 
 const maxProbeTime = Duration.seconds(5)
 const maxShareMillis = 3000
+/** How long a dial may take without a fiber. The only target is dialled again by a fiber then, about when the system would. */
+const shareNow = Duration.millis(maxShareMillis)
+const patienceNow = Duration.seconds(1)
 
 interface Candidate extends TargetHealth.TargetState {
   readonly hash: number
@@ -202,8 +262,11 @@ const makeLimit =
       onTimeout: () => new TransportError({ operation: "connect", reason: "TimedOut", address })
     })
 
-const makeDial = (states: Arr.NonEmptyArray<Candidate>, balance: Balance, limited: Limit): Targets["Type"]["dial"] => {
-  const choose = makeChoice(states, balance)
+const makeDial = (
+  states: Arr.NonEmptyArray<Candidate>,
+  choose: ReturnType<typeof makeChoice>,
+  limited: Limit
+): Targets["Type"]["dial"] => {
   return (visitor, open, within) =>
     Effect.uninterruptibleMask((restore) =>
       Effect.gen(function* () {

@@ -20,6 +20,7 @@ import { ConnectionId, makeLaunch } from "../../src/wire/Signal.js"
 import { it } from "../Simulated.js"
 
 const target = Address.make("target", 80)
+const other = Address.make("other", 80)
 const refused = new TransportError({ operation: "connect", reason: "Refused", address: target })
 const launch = makeLaunch({
   id: ConnectionId.make("00000000"),
@@ -29,8 +30,8 @@ const launch = makeLaunch({
 })
 
 /** A Transport and a Relay that the test plays, and what was asked of them. */
-const makeWorld = () => {
-  const dials: Array<{ readonly on: Dialler; cancelled: boolean }> = []
+const makeWorld = (options: Targets.Options = { targets: [target] }, slots = 1) => {
+  const dials: Array<{ readonly to: Address.Address; readonly on: Dialler; cancelled: boolean }> = []
   const exchanges: Array<Attendant> = []
   const stream = { byFiber: 0, closed: 0, over: undefined as (() => void) | undefined }
   const launched: Egress.LaunchedStream = {
@@ -40,7 +41,7 @@ const makeWorld = () => {
   }
   const near = { local: target, remote: target, close: () => void stream.closed++ } as OwnedByCaller
   const layers = Egress.layer().pipe(
-    Layer.provideMerge(Targets.layer({ targets: [target] })),
+    Layer.provideMerge(Targets.layer(options)),
     Layer.provideMerge(
       Layer.mock(Relay, {
         description: "played",
@@ -55,14 +56,14 @@ const makeWorld = () => {
     Layer.provide(Layer.mock(DatagramRelay, { progress: () => undefined, commit: constVoid })),
     Layer.provideMerge(
       Layer.mock(Transport, {
-        connectNow: (_, on) => {
-          const dial = { on, cancelled: false }
+        connectNow: (to, on) => {
+          const dial = { to, on, cancelled: false }
           dials.push(dial)
           return () => (dial.cancelled = true)
         }
       })
     ),
-    Layer.provideMerge(Slots.layer({ limit: 1 })),
+    Layer.provideMerge(Slots.layer({ limit: slots })),
     Layer.provideMerge(Refusals.layer),
     Layer.provide([Capacity.layer(Infinity), EventBus.layerNoop, Settings.layer()]),
     Layer.provideMerge(Deadlines.layer),
@@ -125,6 +126,28 @@ describe("a launch without a fiber", () => {
       assert.deepStrictEqual([dials[0]?.cancelled, stream.byFiber, yield* isFree], [true, 0, true])
       yield* Effect.sleep("2 seconds")
       assert.strictEqual(stream.byFiber, 0)
+    })
+  )
+
+  const several = makeWorld({ targets: [target, other], balance: "least" }, 9)
+  it.simulated("counts at its target until it ends, and is left to a fiber while a target fails", several, () =>
+    Effect.gen(function* () {
+      const { launchNow } = yield* Egress.Egress
+      const { dials, exchanges, launched, near } = several
+      const targets = () => dials.map(({ to }) => to.host).join(" ")
+      for (let count = 0; count < 3; count++) {
+        assert.isTrue(launchNow(launch, launched))
+        dials.at(-1)?.on.opened(near)
+      }
+      assert.strictEqual(targets(), "target other target")
+      exchanges[0]?.ended(undefined)
+      exchanges[2]?.ended(undefined)
+      assert.isTrue(launchNow(launch, launched))
+      assert.strictEqual(targets(), "target other target target")
+      dials.at(-1)?.on.failed(refused)
+      yield* Effect.yieldNow()
+      assert.isFalse(launchNow(launch, launched))
+      assert.strictEqual(dials.length, 4)
     })
   )
 
