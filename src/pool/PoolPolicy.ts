@@ -91,7 +91,7 @@ export const next = (state: State, observed: Observed, options: Options): State 
   const low = idle < 0.2
   const full = idle > 0.8
   const failing = observed.failed > 4 * observed.opened
-  const intervalMillis = Duration.toMillis(options.maxInterval)
+  const intervalMillis = Math.max(shortestMillis, Duration.toMillis(options.maxInterval))
   const past = Forecast.record(state.past, observed, intervalMillis)
   const rising = (Forecast.trend(past) * 1000) / intervalMillis
   const wanted = Math.max(options.minCapacity, Math.ceil(rate), Math.ceil(rising))
@@ -140,5 +140,7 @@ export const layer: Layer.Layer<PoolPolicy> = Layer.succeed(PoolPolicy, {
 /** The time constant of the average rate. */
 const averagedMillis = 2000
 const stepMillis = 100
+/** Demand is counted in intervals of at least this many milliseconds. */
+const shortestMillis = 100
 
 const clamp = (n: number, min: number, max: number): number => Math.min(Math.max(n, min), max)

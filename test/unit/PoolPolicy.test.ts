@@ -41,6 +41,29 @@ describe("PoolPolicy", () => {
     }
   )
 
+  it.prop(
+    "yields a whole number within its bounds for every interval, even none",
+    [
+      FastCheck.constantFrom(
+        Duration.zero,
+        Duration.nanos(1n),
+        Duration.millis(1),
+        Duration.hours(500),
+        Duration.infinity
+      ),
+      FastCheck.array(observed, { minLength: 20 })
+    ],
+    ([maxInterval, steps]) => {
+      const bounds = { ...options, minInterval: Duration.zero, maxInterval }
+      let state = PoolPolicy.initial(bounds)
+      for (const step of steps) {
+        state = PoolPolicy.next(state, step, bounds)
+        assert.isTrue(Number.isInteger(state.capacity) && state.capacity >= 4 && state.capacity <= 64)
+        assert.isTrue(Number.isInteger(state.expected) && state.expected <= 64)
+      }
+    }
+  )
+
   it("reaches what one second at the present rate takes", () => {
     const { capacity } = after(Array.from({ length: 20 }, () => ({ ...quiet, idle: 20, taken: 40, opened: 40 })))
     assert.isAtLeast(capacity, 39)
