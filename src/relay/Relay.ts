@@ -72,6 +72,8 @@ export class Relay extends Context.Tag("nodepass/Relay")<
      * possible. Both are over when `attendant` is told the end, but `near` is the caller's to close.
      */
     readonly exchangeNow?: ((near: Connection, attendant: Attendant) => boolean) | undefined
+    /** Resets every exchange without a fiber. When the layer closes it does so too. */
+    readonly abortNow?: Effect.Effect<void> | undefined
     /** The progress of the exchange with this far connection; `undefined` when there is none. */
     readonly progress: (far: Connection) => Progress | undefined
     /**

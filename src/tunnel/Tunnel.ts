@@ -183,7 +183,9 @@ const make = (config: TunnelConfig) =>
     // Runs last, when the visitors that were allowed to finish have been counted.
     yield* Effect.addFinalizer(() => (phase.runner === undefined ? Effect.void : Effect.map(figures, metrics.end)))
     // Closes the ports first, then drains, then closes the visitors.
-    const visitors = yield* Effect.acquireRelease(Scope.make(), (scope, exit) => Scope.close(scope, exit))
+    const visitors = yield* Effect.acquireRelease(Scope.make(), (scope, exit) =>
+      Effect.zipRight(Scope.close(scope, exit), relay.abortNow ?? Effect.void)
+    )
     yield* Effect.addFinalizer((exit) => {
       phase.isStopping = true
       return Exit.isFailure(exit) && !Exit.isInterrupted(exit) ? Effect.void : drain

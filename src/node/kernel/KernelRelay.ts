@@ -189,13 +189,13 @@ export const make = (options: Options): Effect.Effect<Relay.Relay["Type"], never
       })
       return true
     }
-    yield* Effect.addFinalizer(() =>
-      Effect.sync(() => {
-        for (const { isAttended, running } of Array.from(exchanges.values())) if (!isAttended) running.abort()
-      })
-    )
+    const abortNow = Effect.sync(() => {
+      for (const { isAttended, running } of Array.from(exchanges.values())) if (!isAttended) running.abort()
+    })
+    yield* Effect.addFinalizer(() => abortNow)
     return Relay.Relay.of({
       exchangeNow: isThrottled ? undefined : exchangeNow,
+      abortNow,
       exchange: (near, far, options = {}) =>
         // One step: an interruption comes before the sockets are detached, or runs the finalizer below.
         Effect.async<void, TransportError | Relay.FarSilent | Relay.RelayIdle>((resume) => {
