@@ -60,7 +60,7 @@ export class Pool extends Context.Tag("nodepass/Pool")<
     readonly warm: (count: number) => Effect.Effect<void>
     /** Closes idle connections until `limit` remain; does nothing where visitors connect to the other side. */
     readonly trim: (limit: number) => Effect.Effect<void>
-    /** Closes every idle connection, wherever visitors connect: the other end has ended with its process. */
+    /** Closes every idle connection, wherever visitors connect: the other end has ended with its process, or they died in silence. */
     readonly discard: Effect.Effect<void>
     /** Opens no more connections, and gives up those that are being opened: the session ends. */
     readonly stop: Effect.Effect<void>

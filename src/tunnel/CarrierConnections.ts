@@ -66,11 +66,12 @@ export const make = ({
       holders.get(number)?.()
       holders.delete(number)
     }
-    const replaceIdle = Effect.zipRight(
-      Effect.logInfo(
-        "a carrier's connection carried nothing: continuing over another one, and replacing the idle ones"
-      ),
-      pool.trim(0)
+    const replaceIdle = Effect.logInfo(
+      "a carrier's connection carried nothing: continuing over another one, and replacing the idle ones"
+    ).pipe(
+      // Nothing else tells the other side that its ends are dead, and they may be as many as it may have.
+      Effect.zipRight(Effect.ignore(bus.send(new Signal.Flush()))),
+      Effect.zipRight(pool.trim(0))
     )
     const releaseSilent = (number: number) => {
       release(number)

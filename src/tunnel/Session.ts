@@ -227,7 +227,8 @@ const makeVisitors = ({ streams: hasStreams = false, visitors }: Options, { onTa
         case "Demand":
           return pool.warm(signal.count)
         case "Flush":
-          return pool.trim(0)
+          // From the side that visitors connect to: it has found them dead.
+          return visitors === "local" ? pool.trim(0) : pool.discard
         case "Keep":
           return pool.trim(signal.count)
         case "Silent":
