@@ -37,7 +37,7 @@ export interface Options extends Pool.Options {
   /** The fewest idle connections to keep; `max` where that is lower. */
   readonly min: number
   /** How the server's certificate is verified, where pool connections use TLS. */
-  readonly trust: Option.Option<Trust>
+  readonly trust: () => Option.Option<Trust>
   /** The counts of the session's connections. Defaults to those of a new session. */
   readonly counts?: JoinCounts.JoinCounts | undefined
   /** The most handshakes at a time. Defaults to `128`. */
@@ -145,7 +145,7 @@ const make = (options: Options) =>
         : Effect.ignore(bus.send(new Keep({ count: target })))
     })
 
-    if (Option.isSome(options.trust)) yield* open
+    if (Option.isSome(options.trust())) yield* open
     yield* refill
     yield* Effect.forkScoped(followPolicy(policy, bounds, supply, dropSurplus))
     yield* Effect.forkScoped(
@@ -189,7 +189,7 @@ const makeOpen = ({ address, counts, keys, trust }: Options, add: (pooled: PoolC
     })
     const enter = Effect.flatMap(connect, (connection) =>
       Effect.onError(
-        Effect.flatMap(nextCount, (count) => PoolHandshake.enter(connection, { keys: keys(), count, trust })),
+        Effect.flatMap(nextCount, (count) => PoolHandshake.enter(connection, { keys: keys(), count, trust: trust() })),
         // The server may have launched it already, and its visitor must not take an end for an answer.
         () => connection.reset
       )

@@ -182,9 +182,9 @@ const makeControl = (options: Options) =>
           yield* onConnected("connected")
           return yield* attached(session, { connection, dialect })
         }
-        const continued = previous ?? (restored && (yield* begin(continuing(restored))))
+        const continued = previous ?? (restored && (yield* begin(continuing(restored, agreement))))
         if (continued === undefined) return yield* Effect.dieMessage("resumed, with nothing to resume")
-        if (agreement.count !== undefined) continued.skipTo(agreement.count)
+        continued.accept(agreement)
         continued.renew(proof)
         if (isOtherRun && previous !== undefined) yield* noticeRun(continued, address)
         yield* onConnected("connected again")
@@ -236,7 +236,8 @@ const restore = ({ keyring, streams, tls }: Options, keeper: SessionKeeper.Sessi
     return restored
   })
 
-const continuing = ({ state, terms }: Restored): Beginning => ({
+const continuing = ({ state, terms }: Restored, resumed: ClientSession.Resumed): Beginning => ({
+  resumed,
   proof: state.proof,
   streams: state.streams,
   terms,

@@ -16,7 +16,8 @@ import { PoolFactory } from "../pool/PoolFactory.js"
 import type * as SignalBus from "../signal/SignalBus.js"
 import { SignalBusFactory } from "../signal/SignalBusFactory.js"
 import type { Trust } from "../transport/Tls.js"
-import { type Terms, toText } from "../wire/Signal.js"
+import type { Agreement } from "../wire/Handshake.js"
+import { Terms, toText } from "../wire/Signal.js"
 import { Router } from "./Router.js"
 import * as Session from "./Session.js"
 import type * as SessionKeeper from "./SessionKeeper.js"
@@ -27,8 +28,8 @@ export interface ClientSession {
   readonly session: Session.Session["Type"]
   /** The proof by the last tunnel key that opened a control connection. */
   readonly proof: () => SessionProof
-  /** The lowest count of a pool connection that the server admits. */
-  readonly skipTo: (count: number) => void
+  /** Another process of the server has resumed the session: the certificate that it uses, and the lowest count that it admits. */
+  readonly accept: (resumed: Resumed) => void
   /** Takes over the proof of another control connection, if its tunnel key is another. */
   readonly renew: (proof: SessionProof) => void
   /** Whether the session has ended, and cannot be resumed. */
@@ -53,6 +54,8 @@ export interface Options {
   readonly authorities: Effect.Effect<ReadonlyArray<string>>
 }
 
+export type Resumed = Pick<Extract<Agreement, { _tag: "Resumed" }>, "count" | "fingerprint">
+
 /** What a session begins with, or continues. */
 export interface Initial {
   /** The id of this client. */
@@ -64,18 +67,24 @@ export interface Initial {
   readonly isKept: boolean
   /** The state of the previous process. Defaults to a new session. */
   readonly restored?: SessionState | undefined
+  /** How the server resumed it. */
+  readonly resumed?: Resumed | undefined
 }
 
 /** The side that visitors connect to under these terms. */
 export const visitorsOf = (terms: Terms): "local" | "remote" => (terms.receiver === "client" ? "local" : "remote")
 
 /** Opens the session under the server's terms, until the present scope closes or the session ends. */
-export const open = (options: Options, { client, isKept, keeper, proof: initial, restored, terms }: Initial) =>
+export const open = (
+  options: Options,
+  { client, isKept, keeper, proof: initial, restored, resumed, terms: agreed }: Initial
+) =>
   Effect.gen(function* () {
     const { isOneOfSeveral, rank, streams } = options
     const router = yield* Router
     const scope = yield* Scope.fork(yield* Effect.scope, ExecutionStrategy.sequential)
     let proof = initial
+    let terms = agreed
     let over = false
     const end = Effect.suspend(() => {
       over = true
@@ -83,8 +92,19 @@ export const open = (options: Options, { client, isKept, keeper, proof: initial,
     })
     return yield* Effect.gen(function* () {
       const counts = JoinCounts.make({ from: restored?.pool.joins, onChange: keeper.touch })
+      const accept = ({ count = 0, fingerprint }: Resumed) => {
+        counts.skipTo(count)
+        if (fingerprint !== undefined && terms.tls === "self-signed")
+          terms = new Terms({ ...terms, fingerprint: Option.some(fingerprint) })
+      }
+      if (resumed !== undefined) accept(resumed)
       const bus = { saved: restored?.bus, onChange: keeper.touch }
-      const session = yield* build(options, terms, { keys: () => proof.keys, counts, bus })
+      const session = yield* build(options, terms, {
+        fingerprint: () => terms.fingerprint,
+        keys: () => proof.keys,
+        counts,
+        bus
+      })
       const live: SessionKeeper.Live = {
         state: () =>
           over
@@ -116,7 +136,7 @@ export const open = (options: Options, { client, isKept, keeper, proof: initial,
       return {
         session,
         proof: () => proof,
-        skipTo: counts.skipTo,
+        accept,
         renew: (next) => {
           if (!isRenewed(proof, next)) return
           proof = next
@@ -136,15 +156,21 @@ export const open = (options: Options, { client, isKept, keeper, proof: initial,
 interface Parts {
   readonly bus: SignalBus.Options
   readonly counts: JoinCounts.JoinCounts
+  /** Of the certificate that the server has now. */
+  readonly fingerprint: () => Option.Option<string>
   readonly keys: () => SessionProof["keys"]
 }
 
-const build = ({ address, authorities, min, order, streams }: Options, terms: Terms, { bus, counts, keys }: Parts) =>
+const build = (
+  { address, authorities, min, order, streams }: Options,
+  terms: Terms,
+  { bus, counts, fingerprint, keys }: Parts
+) =>
   Effect.gen(function* () {
     const buses = yield* SignalBusFactory
     const pools = yield* PoolFactory
     const visitors = visitorsOf(terms)
-    const trust = yield* trustOf(terms, address, authorities)
+    const trust = yield* trustOf(terms, address, { authorities, fingerprint })
     const services = yield* Layer.build(
       Session.layer({ visitors, streams }).pipe(
         Layer.provideMerge(pools.dialing({ address, keys, counts, min, max: terms.max, order, visitors, trust })),
@@ -157,8 +183,8 @@ const build = ({ address, authorities, min, order, streams }: Options, terms: Te
 const trustOf = (
   terms: Terms,
   { host }: Address,
-  authorities: Options["authorities"]
-): Effect.Effect<Option.Option<Trust>> =>
+  { authorities, fingerprint }: Pick<Options, "authorities"> & Pick<Parts, "fingerprint">
+): Effect.Effect<() => Option.Option<Trust>> =>
   terms.tls === "verified"
-    ? Effect.map(authorities, (authorities) => Option.some({ _tag: "Authority", name: host, authorities }))
-    : Effect.succeed(Option.map(terms.fingerprint, (fingerprint) => ({ _tag: "Pinned", fingerprint })))
+    ? Effect.map(authorities, (authorities) => () => Option.some({ _tag: "Authority", name: host, authorities }))
+    : Effect.succeed(() => Option.map(fingerprint(), (fingerprint) => ({ _tag: "Pinned", fingerprint })))

@@ -68,6 +68,7 @@ export const run = (options: Options) =>
       scope: yield* Effect.scope,
       turn: yield* Effect.makeSemaphore(1),
       current: undefined,
+      hasOtherCertificate: false,
       live: undefined
     }
     yield* Effect.annotateLogs(Effect.logInfo(Protection.sentenceOf(terms)), {
@@ -101,13 +102,17 @@ interface Server {
   /** Held while a candidate is compared with the current client: one at a time. */
   readonly turn: Effect.Semaphore
   current: CurrentClient.CurrentClient | undefined
+  /** The certificate is another than that of the previous process, whose session this one continues. */
+  hasOtherCertificate: boolean
   /** The session of the current client, as it is kept. */
   live: SessionKeeper.Live | undefined
 }
 
 const onClient = (server: Server, arrival: TunnelPort.Arrival, candidate: Handshake.Candidate) => {
   const { current } = server
-  const proof = current && Option.getOrUndefined(CurrentClient.resumedBy(current, candidate))
+  // A client that does not take part in a restart would not trust another certificate.
+  const mayResume = !server.hasOtherCertificate || candidate.run !== undefined
+  const proof = current && mayResume ? Option.getOrUndefined(CurrentClient.resumedBy(current, candidate)) : undefined
   // Not in turn: another candidate may be waiting there for this client to answer the ping.
   return current === undefined || proof === undefined
     ? server.turn.withPermits(1)(startOrDecline(server, arrival, candidate))
@@ -163,8 +168,9 @@ const resume = (
     server.keeper.touch()
     const received = current.session.received()
     const count = candidate.run === undefined ? undefined : current.firstJoin
+    const fingerprint = server.hasOtherCertificate ? Option.getOrUndefined(server.terms.fingerprint) : undefined
     current.isKnown = true
-    yield* Handshake.resume(connection, candidate, { keys: proof.keys, received, count })
+    yield* Handshake.resume(connection, candidate, { keys: proof.keys, received, count, fingerprint })
     const handled = Option.match(candidate.resume, { onNone: () => -1, onSome: ({ received }) => received })
     yield* attach(server, current, arrival, { connection, dialect, key, received: handled })
     yield* Effect.annotateLogs(Effect.logInfo("client resumed its session"), { client: String(connection.remote) })
@@ -183,8 +189,12 @@ const restore = (server: Server) =>
   Effect.gen(function* () {
     const [key] = yield* server.options.keyring.inForce
     const own = toText(server.terms)
-    const saved = yield* server.keeper.restore({ key, accepts: ({ terms }) => terms === own })
+    const saved = yield* server.keeper.restore({
+      key,
+      accepts: ({ terms }) => withoutCertificate(terms) === withoutCertificate(own)
+    })
     if (Option.isNone(saved)) return
+    server.hasOtherCertificate = saved.value.terms !== own
     const { client: id, proof, streams } = saved.value
     yield* open(server, { id, details: { client: id }, proof, run: undefined, streams }, saved.value)
     yield* Effect.logInfo("restored the previous session; waiting for its client")
@@ -238,6 +248,7 @@ const open = (
       restored: saved
     }
     server.live = live
+    if (saved === undefined) server.hasOtherCertificate = false
     if (saved !== undefined || given.run !== undefined) keeper.keep(live)
     yield* Scope.addFinalizer(client.scope, farewell(server, client, live))
     return client
@@ -296,6 +307,9 @@ const farewell = (server: Server, client: CurrentClient.CurrentClient, live: Ses
     if (!keeper.isEnabled || last === undefined) return session.leave("closed")
     return Effect.flatMap(session.suspend, (bus) => keeper.save({ ...last, bus, pool: client.admission.saved() }))
   })
+
+/** Each process has a self-signed certificate of its own. */
+const withoutCertificate = (terms: string): string => terms.replace(/[?]fp=[0-9a-f]{64}/, "")
 
 /** What another process needs to continue the session from now; `undefined` when it is over. */
 const stateOf = (

@@ -45,9 +45,14 @@ export type Agreement = {
   | { readonly _tag: "New"; readonly terms: Signal.Terms }
   /**
    * `received` is the highest number of this side's signals that the other side has handled, and `count` the lowest count of
-   * a pool connection that it admits, where it says so.
+   * a pool connection that it admits, where it says so. `fingerprint`: of its certificate, in place of the one in the terms.
    */
-  | { readonly _tag: "Resumed"; readonly received: number; readonly count: number | undefined }
+  | {
+      readonly _tag: "Resumed"
+      readonly received: number
+      readonly count: number | undefined
+      readonly fingerprint: string | undefined
+    }
 )
 
 /** The session that a client asks to resume. */
@@ -61,6 +66,8 @@ export interface Resumable {
 export interface Resuming extends Resumable {
   /** The lowest count of a pool connection that it admits. Defaults to not saying so: every count that was not used. */
   readonly count?: number | undefined
+  /** Of the certificate that replaces the one in the terms, 64 hex digits. Defaults to that one. */
+  readonly fingerprint?: string | undefined
 }
 
 /** An authenticated client that waits for the server's decision. */
@@ -147,11 +154,12 @@ export const belongsTo = ({ keys, resume }: Candidate, session: Key.SessionKeys)
 export const resume = (
   connection: Connection,
   { ciphers, keys }: Candidate,
-  { count, keys: previous, received }: Resuming
+  { count, fingerprint, keys: previous, received }: Resuming
 ): Effect.Effect<void, HandshakeError> => {
   const proof = proofOf(previous.admit(0), proofText(previous, keys, "resumed"))
   const lowest = count === undefined ? "" : `&count=${count}`
-  return sendLine(connection, ciphers, `//control?got=${received + 1}&proof=${proof}${lowest}#resumed`)
+  const pinned = fingerprint === undefined ? "" : `&fp=${fingerprint}`
+  return sendLine(connection, ciphers, `//control?got=${received + 1}&proof=${proof}${lowest}${pinned}#resumed`)
 }
 
 /**
@@ -205,7 +213,8 @@ export const accept = (
         streams,
         run,
         received: Number(received) - 1,
-        count: count === undefined ? undefined : Number(count)
+        count: count === undefined ? undefined : Number(count),
+        fingerprint: /[?&]fp=([0-9a-f]{64})[&#]/.exec(answer)?.[1]
       } as const
     }
     const terms = yield* Effect.mapError(decodeTerms(answer), () => make("Malformed", connection))

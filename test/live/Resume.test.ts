@@ -90,57 +90,63 @@ describe("a control connection that is cut repeatedly", () => {
     }
   })
 
-  it("a side that is killed resumes its session: the visitors of before are reset, and new ones served, at once", async () => {
-    const directory = Fs.mkdtempSync(Path.join(Os.tmpdir(), "nodepass-state-"))
-    try {
-      const targets = { open: 0 }
-      const { port: target } = await world.listen((socket) => {
-        targets.open++
-        socket.on("close", () => targets.open--)
-        echoing(socket)
-      })
-      const sides = await tunnel(world, { target, receiver: "server", env: { NP_STATE_DIR: directory } })
-      const { port, startClient, startServer } = sides
-      let { client, server } = sides
-      const visit = async () => {
-        const visitor = world.connect(port)
-        const broke = fate(visitor)
-        await echo(visitor, Buffer.from("question"))
-        return { visitor, broke }
-      }
-      const keeps = async (name: RegExp) => {
-        while (!Fs.readdirSync(directory).some((file) => name.test(file))) await pause()
-      }
-      await keeps(/^session-client-.*json$/)
-      await keeps(/^session-127.*json$/)
-      for (const round of ["client", "server"] as const) {
-        const { broke } = await visit()
-        const killed = round === "client" ? client : server
-        await killed.stop("SIGKILL")
-        if (round === "client") {
-          client = startClient()
-          await client.line(/connected again/)
-          await server.logged(/another process of the client resumes the session/)
-        } else {
-          server = startServer()
-          await server.line(/client resumed its session/)
-          await client.logged(/another process of the server resumes the session/)
+  it.each([
+    ["", "in clear"],
+    ["&tls=1", "under another certificate"]
+  ])(
+    "a side that is killed%s resumes its session %s: visitors are reset, and new ones served, at once",
+    async (serverQuery) => {
+      const directory = Fs.mkdtempSync(Path.join(Os.tmpdir(), "nodepass-state-"))
+      try {
+        const targets = { open: 0 }
+        const { port: target } = await world.listen((socket) => {
+          targets.open++
+          socket.on("close", () => targets.open--)
+          echoing(socket)
+        })
+        const sides = await tunnel(world, { target, receiver: "server", serverQuery, env: { NP_STATE_DIR: directory } })
+        const { port, startClient, startServer } = sides
+        let { client, server } = sides
+        const visit = async () => {
+          const visitor = world.connect(port)
+          const broke = fate(visitor)
+          await echo(visitor, Buffer.from("question"))
+          return { visitor, broke }
         }
-        assert.match(await broke, /ECONNRESET|close/)
-        const { visitor } = await visit()
-        // Those of before have left the target as well.
-        while (targets.open > 1) await pause()
-        visitor.destroy()
-        await server.line(/ client connected /)
+        const keeps = async (name: RegExp) => {
+          while (!Fs.readdirSync(directory).some((file) => name.test(file))) await pause()
+        }
+        await keeps(/^session-client-.*json$/)
+        await keeps(/^session-127.*json$/)
+        for (const round of ["client", "server"] as const) {
+          const { broke } = await visit()
+          const killed = round === "client" ? client : server
+          await killed.stop("SIGKILL")
+          if (round === "client") {
+            client = startClient()
+            await client.line(/connected again/)
+            await server.logged(/another process of the client resumes the session/)
+          } else {
+            server = startServer()
+            await server.line(/client resumed its session/)
+            await client.logged(/another process of the server resumes the session/)
+          }
+          assert.match(await broke, /ECONNRESET|close/)
+          const { visitor } = await visit()
+          // Those of before have left the target as well.
+          while (targets.open > 1) await pause()
+          visitor.destroy()
+          await server.line(/ client connected /)
+        }
+        for (const { log } of [server, client])
+          assert.notMatch(log(), / connected server=|the session is over|session over/)
+        assert.strictEqual(await client.stop(), 0)
+        assert.isFalse(Fs.readdirSync(directory).some((file) => /^session-client-.*json$/.test(file)))
+      } finally {
+        Fs.rmSync(directory, { recursive: true })
       }
-      for (const { log } of [server, client])
-        assert.notMatch(log(), / connected server=|the session is over|session over/)
-      assert.strictEqual(await client.stop(), 0)
-      assert.isFalse(Fs.readdirSync(directory).some((file) => /^session-client-.*json$/.test(file)))
-    } finally {
-      Fs.rmSync(directory, { recursive: true })
     }
-  })
+  )
 
   it("after the grace period the session ends, and a new one starts", async () => {
     const { port: target } = await world.listen(answering)

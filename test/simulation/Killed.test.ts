@@ -160,11 +160,17 @@ const run = ({ away, killed, killedAt, seed, streams }: Scenario) => {
 }
 
 /** The sides are killed in this order, each after so many milliseconds, and started again; then a visitor comes. */
-const runInTurn = (kills: ReadonlyArray<{ readonly sides: ReadonlyArray<Side>; readonly after: number }>) => {
+const runInTurn = (
+  kills: ReadonlyArray<{ readonly sides: ReadonlyArray<Side>; readonly after: number }>,
+  tls: "plain" | "self-signed"
+) => {
   const store = MemoryStore.make()
   return SmallWorld.run({ host: store.layer, link: { latency: 10 } }, ({ log, network, start, visit }) =>
     Effect.gen(function* () {
-      const configs = { server: SmallWorld.serverConfig, client: { ...SmallWorld.clientConfig, min: 4 } }
+      const configs = {
+        server: { ...SmallWorld.serverConfig, tls: { mode: tls } },
+        client: { ...SmallWorld.clientConfig, min: 4 }
+      }
       const processes = new Map<Side, Scope.CloseableScope>()
       const begin = (side: Side) =>
         Effect.gen(function* () {
@@ -229,9 +235,11 @@ describe("a side that is killed and starts again", () => {
     ["a side that has been idle for five minutes", [{ sides: ["server"], after: 300_000 }]],
     ["the other side that has been idle for five minutes", [{ sides: ["client"], after: 300_000 }]]
   ] as const)("resumes its session: %s", (_, kills) => {
-    const { begun, log, resumed } = runInTurn(kills)
-    assert.strictEqual(begun, 1, log.join("\n"))
-    assert.isAtLeast(resumed, 1, log.join("\n"))
+    for (const tls of ["plain", "self-signed"] as const) {
+      const { begun, log, resumed } = runInTurn(kills, tls)
+      assert.strictEqual(begun, 1, log.join("\n"))
+      assert.isAtLeast(resumed, 1, log.join("\n"))
+    }
   })
 
   it("learns again that the other side reaches no target", () => {
