@@ -7,7 +7,6 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as FiberRef from "effect/FiberRef"
 import * as FiberId from "effect/FiberId"
 import * as FiberSet from "effect/FiberSet"
 import { constFalse } from "effect/Function"
@@ -22,19 +21,13 @@ import * as DatagramChannel from "./DatagramChannel.js"
 import type { NotPooled } from "../pool/Pool.js"
 import * as ProxyHeader from "../wire/ProxyHeader.js"
 import { type Kind, type RefusalError, Refusals } from "../core/Refusals.js"
-import { type Attendant, logOutcome, logReset, type Outcome, Relay, RelayIdle } from "./Relay.js"
+import * as LaunchNow from "./LaunchNow.js"
+import { logReset, Relay, RelayIdle } from "./Relay.js"
 import { Settings } from "../transport/Settings.js"
 import type { Launch, Visit } from "../wire/Signal.js"
-import type { StreamHandle } from "../stream/StreamHandle.js"
 import { Slots, type SlotsFull, type UdpSlot } from "./Slots.js"
-import { type DialNow, Targets } from "./Targets.js"
-import {
-  type Connection,
-  type Dialler,
-  type OwnedByCaller,
-  Transport,
-  type TransportError
-} from "../transport/Transport.js"
+import { Targets } from "./Targets.js"
+import { type Connection, Transport, type TransportError } from "../transport/Transport.js"
 
 export class Egress extends Context.Tag("nodepass/Egress")<
   Egress,
@@ -52,18 +45,9 @@ export class Egress extends Context.Tag("nodepass/Egress")<
      */
     readonly launch: (launch: Launch, from: LaunchSource) => Effect.Effect<void>
     /** Serves a launch over a stream without a fiber. Returns `false`, and has begun nothing, when `launch` has to be used. */
-    readonly launchNow: (launch: Launch, stream: LaunchedStream) => boolean
+    readonly launchNow: (launch: Launch, stream: LaunchNow.LaunchedStream) => boolean
   }
 >() {}
-
-/** The stream of a launch, which nothing is joined with yet. */
-export interface LaunchedStream {
-  readonly handle: StreamHandle
-  /** Sets what is called when the other side resets it, at once if it has. */
-  readonly onOver: (ended: () => void) => void
-  /** Serves it by `launch` instead, from the beginning. */
-  readonly serveByFiber: () => void
-}
 
 /** The session that received a launch. */
 export interface LaunchSource {
@@ -72,7 +56,7 @@ export interface LaunchSource {
   /** Run when the launch has failed at a target: `now` when none was reached, `later` when the target broke the exchange. */
   readonly refuse: (when: "now" | "later") => Effect.Effect<void>
   /** Sets what is called when the other side has reset the visitor: then the target is not dialled any more. Defaults to never. */
-  readonly onOver?: LaunchedStream["onOver"] | undefined
+  readonly onOver?: LaunchNow.LaunchedStream["onOver"] | undefined
 }
 
 export interface Options {
@@ -110,7 +94,7 @@ export const layer = (
         connect,
         associate,
         launch: yield* makeLaunch({ connect, associate }, drops),
-        launchNow: version === undefined ? yield* makeLaunchNow : constFalse
+        launchNow: version === undefined ? yield* LaunchNow.make(maxDials) : constFalse
       })
     })
   )
@@ -222,122 +206,3 @@ const makeLaunch = (
       )
     return launch
   })
-
-/** Launches without a fiber: over a stream, by one dial. All else is for `launch`. */
-const makeLaunchNow = Effect.gen(function* () {
-  const { exchangeNow } = yield* Relay
-  const { acquireNow } = yield* Slots
-  const { dialNow } = yield* Targets
-  const run = yield* FiberSet.makeRuntime()
-  const isTraced = yield* FiberRef.get(FiberRef.currentTracerEnabled)
-  if (exchangeNow === undefined || isTraced) return constFalse
-  const parts: LaunchParts = { dials: 0, exchangeNow, run }
-  const launchNow: Egress["Type"]["launchNow"] = ({ protocol, visitor }, stream) => {
-    if (protocol !== "tcp" || parts.dials >= maxDials) return false
-    const release = acquireNow()
-    if (release === undefined) return false
-    const launch = new LaunchNow(parts, visitor, stream, release)
-    const dial = dialNow(visitor, launch)
-    if (dial !== undefined) launch.began(dial)
-    else {
-      launch.dialled()
-      release()
-    }
-    return dial !== undefined
-  }
-  return launchNow
-})
-
-interface LaunchParts {
-  /** Dials under way. */
-  dials: number
-  readonly exchangeNow: NonNullable<Relay["Type"]["exchangeNow"]>
-  readonly run: (effect: Effect.Effect<void>) => void
-}
-
-/** A launch without a fiber. A class, since there are many, and closures would take memory for each. */
-class LaunchNow implements Attendant, Dialler {
-  private readonly parts: LaunchParts
-  private readonly visitor: Address
-  /** Frees its slot. */
-  private readonly release: () => void
-  /** Until the dial has ended. */
-  private stream: LaunchedStream | undefined
-  private dial: DialNow | undefined
-  /** From then on. */
-  private handle: StreamHandle | undefined
-  private target: OwnedByCaller | undefined
-  private leaveTarget: (() => void) | undefined
-  private isEnded = false
-
-  constructor(parts: LaunchParts, visitor: Address, stream: LaunchedStream, release: () => void) {
-    this.parts = parts
-    this.visitor = visitor
-    this.stream = stream
-    this.release = release
-    parts.dials++
-  }
-  /** The dial is under way, unless it has ended already. */
-  began(dial: DialNow) {
-    const { stream } = this
-    if (stream !== undefined) {
-      this.dial = dial
-      stream.onOver(() => this.left())
-    } else if (this.isEnded) dial.leave()
-    else if (this.target !== undefined) this.leaveTarget = dial.leave
-  }
-  /** The dial has ended. Returns the stream, the first time. */
-  dialled(): LaunchedStream | undefined {
-    const { stream } = this
-    if (stream === undefined) return undefined
-    this.stream = undefined
-    this.dial = undefined
-    this.parts.dials--
-    return stream
-  }
-
-  // As a dialler
-
-  opened(target: OwnedByCaller) {
-    this.leaveTarget = this.dial?.leave
-    const stream = this.dialled()
-    if (stream === undefined) return target.close()
-    this.handle = stream.handle
-    this.target = target
-    if (this.parts.exchangeNow(target, this)) return
-    // The stream is over, or the connection is broken already: a fiber finds out which.
-    this.end()
-    stream.serveByFiber()
-  }
-  /** From the beginning, by a fiber, which finds out why, and counts and logs it. */
-  failed() {
-    const stream = this.dialled()
-    if (stream === undefined) return
-    this.release()
-    stream.serveByFiber()
-  }
-
-  /** The visitor has left. */
-  private left() {
-    const { dial } = this
-    if (this.dialled() === undefined) return
-    dial?.cancel()
-    this.release()
-  }
-  private end() {
-    this.isEnded = true
-    this.release()
-    this.target?.close()
-    this.leaveTarget?.()
-  }
-
-  // As who wants the exchange
-
-  open() {
-    return this.handle
-  }
-  ended(outcome: Outcome) {
-    this.end()
-    if (outcome !== undefined) this.parts.run(logOutcome(outcome, String(this.visitor), "target"))
-  }
-}

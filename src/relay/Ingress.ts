@@ -4,10 +4,8 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
-import * as FiberRef from "effect/FiberRef"
 import { constFalse } from "effect/Function"
 import * as Option from "effect/Option"
-import * as Runtime from "effect/Runtime"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import { Address } from "../core/Address.js"
@@ -15,12 +13,12 @@ import { Deadlines } from "../core/Deadlines.js"
 import * as Frame from "../wire/Frame.js"
 import * as ProxyHeader from "../wire/ProxyHeader.js"
 import { type Kind, type RefusalError, Refusals } from "../core/Refusals.js"
-import { type Attendant, type FarSilent, logOutcome, logReset, type Outcome, Relay, RelayIdle } from "./Relay.js"
+import { type FarSilent, logReset, Relay, RelayIdle } from "./Relay.js"
 import { Settings } from "../transport/Settings.js"
 import type { Visit } from "../wire/Signal.js"
-import type { StreamHandle } from "../stream/StreamHandle.js"
 import { Slots, type SlotsFull } from "./Slots.js"
 import * as Transport from "../transport/Transport.js"
+import * as VisitorNow from "./VisitorNow.js"
 import { withoutStack } from "../core/WithoutStack.js"
 
 /** A visitor did not send a PROXY protocol header first, though `proxy-in` is on. */
@@ -48,7 +46,7 @@ export interface Options<E extends RefusalError> {
   /** Opens a connection for a visitor: to the other side, or directly to a target. */
   readonly open: (visit: Visit) => Effect.Effect<Transport.Connection, E, Scope.Scope>
   /** As `open`, without a fiber; `undefined` when `open` has to be used. */
-  readonly openNow?: ((visit: Visit) => StreamHandle | undefined) | undefined
+  readonly openNow?: VisitorNow.Options["openNow"] | undefined
   /**
    * Whether `open` waits for a client or server that is away. A visitor who ends meanwhile without having sent anything has
    * left. Defaults to never.
@@ -121,62 +119,11 @@ export const serve = <E extends RefusalError>({
     const towards = (error: Failure<E>) =>
       error instanceof RelayIdle ? { [refusal === "target" ? "target" : "peer"]: String(error.far) } : {}
 
-    if (openNow !== undefined && !proxyIn) yield* serveNow({ listener, openNow })
+    if (openNow !== undefined && !proxyIn) yield* VisitorNow.serve({ listener, openNow })
     return yield* Transport.serve({ ...listener, accept: gate.accept }, serveOne)
   })
 
 // internal
-
-interface VisitorParts {
-  readonly openNow: (visit: Visit) => StreamHandle | undefined
-  readonly run: (effect: Effect.Effect<void>) => void
-}
-
-/** A visitor without a fiber. A class, since there are many, and closures would take memory for each. */
-class VisitorNow implements Attendant {
-  private readonly parts: VisitorParts
-  private readonly connection: Transport.OwnedByCaller
-  /** Frees its slot. */
-  private readonly release: () => void
-
-  constructor(parts: VisitorParts, connection: Transport.OwnedByCaller, release: () => void) {
-    this.parts = parts
-    this.connection = connection
-    this.release = release
-  }
-  open() {
-    const { local, remote } = this.connection
-    return this.parts.openNow({ protocol: "tcp", visitor: remote, entry: Option.some(local) })
-  }
-  ended(outcome: Outcome) {
-    const { connection, parts } = this
-    this.release()
-    connection.close()
-    if (outcome !== undefined) parts.run(logOutcome(outcome, String(connection.remote), "peer"))
-  }
-}
-
-/**
- * Serves the visitors that need no fiber, while the present fiber accepts: those that get a slot and a stream at once. The
- * fibers serve all others.
- */
-const serveNow = ({ listener, openNow }: Required<Pick<Options<never>, "listener" | "openNow">>) =>
-  Effect.gen(function* () {
-    const { exchangeNow } = yield* Relay
-    const { acquireNow } = yield* Slots
-    const isTraced = yield* FiberRef.get(FiberRef.currentTracerEnabled)
-    if (exchangeNow === undefined || listener.offer === undefined || openNow === undefined || isTraced) return
-    const run = Runtime.runFork(yield* Effect.runtime())
-    const parts = { openNow, run }
-    const stop = listener.offer((connection) => {
-      const release = acquireNow()
-      if (release === undefined) return false
-      const isServed = exchangeNow(connection, new VisitorNow(parts, connection, release))
-      if (!isServed) release()
-      return isServed
-    })
-    yield* Effect.addFinalizer(() => Effect.sync(stop))
-  })
 
 type Failure<E> = E | FarSilent | NoProxyHeader | RelayIdle | SlotsFull | Transport.TransportError
 

@@ -10,6 +10,7 @@ import * as Refusals from "../../src/core/Refusals.js"
 import * as Capacity from "../../src/relay/Capacity.js"
 import { DatagramRelay } from "../../src/relay/DatagramRelay.js"
 import * as Egress from "../../src/relay/Egress.js"
+import type { LaunchedStream } from "../../src/relay/LaunchNow.js"
 import { type Attendant, Relay } from "../../src/relay/Relay.js"
 import * as Slots from "../../src/relay/Slots.js"
 import * as Targets from "../../src/relay/Targets.js"
@@ -34,7 +35,7 @@ const makeWorld = (options: Targets.Options = { targets: [target] }, slots = 1) 
   const dials: Array<{ readonly to: Address.Address; readonly on: Dialler; cancelled: boolean }> = []
   const exchanges: Array<Attendant> = []
   const stream = { byFiber: 0, closed: 0, over: undefined as (() => void) | undefined }
-  const launched: Egress.LaunchedStream = {
+  const launched: LaunchedStream = {
     handle: { remote: target } as StreamHandle,
     onOver: (listener) => (stream.over = listener),
     serveByFiber: () => stream.byFiber++

@@ -6,15 +6,15 @@ import * as Effect from "effect/Effect"
 import * as Scope from "effect/Scope"
 import * as Address from "../../core/Address.js"
 import * as Capacity from "../../relay/Capacity.js"
-import type { Listener, ListenOptions, Transport } from "../../transport/Transport.js"
+import type { Listener, Transport } from "../../transport/Transport.js"
 import * as Descriptors from "../socket/Descriptors.js"
 import * as Errno from "../socket/Errno.js"
 import * as EveryAddress from "../socket/EveryAddress.js"
 import type * as NodeHosts from "../socket/NodeHosts.js"
 import type { Resolver } from "../socket/Resolver.js"
 import type { Kernel } from "./Kernel.js"
-import * as KernelConnection from "./KernelConnection.js"
-import { isRetryable } from "./ffi/Libc.js"
+import * as KernelAccept from "./KernelAccept.js"
+import type * as KernelConnection from "./KernelConnection.js"
 import * as SocketAddress from "./ffi/SocketAddress.js"
 import * as Sockets from "./ffi/Sockets.js"
 
@@ -35,7 +35,7 @@ export const listen =
             () => open(ipv4Wildcard, address.port)
           )
     const ports = Address.isWildcard(address)
-      ? Effect.map(everywhere(address.host), (port): Arr.NonEmptyArray<Port> => [port])
+      ? Effect.map(everywhere(address.host), (port): Arr.NonEmptyArray<KernelAccept.Port> => [port])
       : EveryAddress.open(address, { resolver, operation: "listen", open, portOf: ({ address }) => address.port })
     return Effect.flatMap(ports, (ports) =>
       make(kernel, ports, { firstReserved, admit: options?.admit, screen: options?.screen })
@@ -51,28 +51,13 @@ const exhaustedRetryMillis = 20
 const warningIntervalMillis = 60_000
 /** Connections that a port offers until other descriptors had their turn. */
 const offersPerTurn = 64
-/** Descriptors that this process may open between two looks at how many are left: each visitor takes two at most. */
-const lookMargin = 256
-/** Connections that a port with `admit` takes from its backlog until the other ports had their turn. */
-const admissionsPerTurn = 32
 /**
  * Milliseconds that a port with `admit` rests after it has reset peers and found no other. In a flood that takes a fraction of the CPU
  * of waking up for each of them; those who come meanwhile wait in the backlog.
  */
 const restMillis = 2
-/** First bytes that `screen` is shown, at most. */
-const screenedBytes = 64
 
 const ipv4Wildcard: NodeHosts.IpAddress = { host: "0.0.0.0", family: 4 }
-
-/** The port on one address. */
-interface Port {
-  readonly address: Address.Address
-  /** Below zero once it is closed. */
-  fd: number
-  /** Connections may wait in its backlog. */
-  isReady: boolean
-}
 
 const openPort = (kernel: Kernel, address: Address.Address, ipAddress: NodeHosts.IpAddress, port: number) =>
   Effect.acquireRelease(
@@ -81,7 +66,7 @@ const openPort = (kernel: Kernel, address: Address.Address, ipAddress: NodeHosts
       if (fd < 0) return Effect.fail(Errno.fromErrno("listen", address, errno))
       const name = new Uint8Array(SocketAddress.maxBytes)
       kernel.sockets.nameOf(fd, name)
-      return Effect.succeed<Port>({ address: SocketAddress.decode(name), fd, isReady: true })
+      return Effect.succeed<KernelAccept.Port>({ address: SocketAddress.decode(name), fd, isReady: true })
     }),
     (port) =>
       Effect.sync(() => {
@@ -92,13 +77,6 @@ const openPort = (kernel: Kernel, address: Address.Address, ipAddress: NodeHosts
   )
 
 type Take = Parameters<NonNullable<Listener["offer"]>>[0]
-
-interface Acceptance {
-  /** The lowest descriptor that this port leaves to others. */
-  readonly firstReserved: number
-  readonly admit: ListenOptions["admit"]
-  readonly screen: ListenOptions["screen"]
-}
 
 /** A listening descriptor, or -1 and why. */
 const open = ({ libc, sockets }: Kernel, ipAddress: NodeHosts.IpAddress, port: number) => {
@@ -115,20 +93,11 @@ const open = ({ libc, sockets }: Kernel, ipAddress: NodeHosts.IpAddress, port: n
   return { fd: -1, errno }
 }
 
-/** What `accept` found: a connection, or why there is none now. `Turn`: the other ports are to have their turn first. */
-type Found =
-  | { readonly _tag: "Connection"; readonly connection: KernelConnection.SocketConnection }
-  | { readonly _tag: "Exhausted"; readonly reason: string }
-  | { readonly _tag: "None" }
-  | { readonly _tag: "Turn" }
-
-const [none, turn]: [Found, Found] = [{ _tag: "None" }, { _tag: "Turn" }]
-
-const make = (kernel: Kernel, ports: Arr.NonEmptyArray<Port>, acceptance: Acceptance) =>
+const make = (kernel: Kernel, ports: Arr.NonEmptyArray<KernelAccept.Port>, acceptance: KernelAccept.Acceptance) =>
   Effect.gen(function* () {
     const { poller } = kernel
     const [{ address }] = ports
-    const { accept: acceptNow, hasReset, nextTurn } = makeAccept(kernel, ports, acceptance)
+    const { accept: acceptNow, hasReset, nextTurn } = KernelAccept.make(kernel, ports, acceptance)
     const waiting = new Set<() => void>()
     const wake = () => {
       for (const resume of waiting) resume()
@@ -136,15 +105,15 @@ const make = (kernel: Kernel, ports: Arr.NonEmptyArray<Port>, acceptance: Accept
     let take: Take | undefined
 
     /** The first connection that `take` does not take. */
-    const acceptOffered = (): Found => {
+    const acceptOffered = (): KernelAccept.Found => {
       for (let count = 0; count < offersPerTurn; count++) {
         const next = acceptNow()
         if (next._tag !== "Connection" || take?.(next.connection) !== true) return next
       }
-      return turn
+      return KernelAccept.turn
     }
-    /** Found without a fiber, for the next who accepts. */
-    let found: Found | undefined
+    /** KernelAccept.Found without a fiber, for the next who accepts. */
+    let found: KernelAccept.Found | undefined
     let immediate: NodeJS.Immediate | undefined
     let rest: NodeJS.Timeout | undefined
     const find = () => {
@@ -233,80 +202,6 @@ const make = (kernel: Kernel, ports: Arr.NonEmptyArray<Port>, acceptance: Accept
     }
     return listener
   })
-
-/** Accepts at once, or returns why not. Peers that are not admitted are reset here. */
-const makeAccept = (kernel: Kernel, ports: Arr.NonEmptyArray<Port>, { admit, firstReserved, screen }: Acceptance) => {
-  const { libc, sockets } = kernel
-  const peer = new Uint8Array(SocketAddress.maxBytes)
-  const found = ({ address }: Port, fd: number, remote: Address.Address): Found => {
-    lastFd = fd
-    const connection = KernelConnection.make(kernel, fd, remote)
-    // Of a wildcard the system says which address it is.
-    if (!Address.isWildcard(address)) connection.name = address
-    return { _tag: "Connection", connection }
-  }
-  /** The descriptor of the last connection: all below were in use. */
-  let lastFd = 0
-  let sinceLook = 0
-  /** Whether few descriptors are left. Looks only where that may be: a look takes two system calls. */
-  const isScarce = (fd: number): boolean => {
-    if (lastFd + lookMargin < firstReserved && ++sinceLook < lookMargin / 2) return false
-    sinceLook = 0
-    lastFd = libc.lowestUnused(fd)
-    return lastFd >= firstReserved
-  }
-  const first = new Uint8Array(screenedBytes)
-  const passes = (fd: number, remote: Address.Address): boolean => {
-    const count = screen === undefined ? 0 : sockets.peek(fd, first, first.length)
-    return count <= 0 || screen?.(first.subarray(0, count), remote) !== false
-  }
-  let takenThisTurn = 0
-  let resetThisTurn = 0
-  let lastIndex = 0
-  /** A port that may have a connection, beginning behind the one that was used last. */
-  const nextPort = () => {
-    for (let step = 1; step <= ports.length; step++) {
-      const index = (lastIndex + step) % ports.length
-      const port = ports[index]
-      if (port === undefined || !port.isReady || port.fd < 0) continue
-      lastIndex = index
-      return port
-    }
-    return undefined
-  }
-  const accept = (): Found => {
-    for (;;) {
-      if (takenThisTurn >= admissionsPerTurn) return turn
-      const port = nextPort()
-      if (port === undefined) return none
-      if (Number.isFinite(firstReserved) && isScarce(port.fd)) {
-        return { _tag: "Exhausted", reason: "few file descriptors are left (EMFILE)" }
-      }
-      const fd = sockets.accept(port.fd, peer)
-      if (fd < 0) {
-        const errno = sockets.errno()
-        if (isRetryable(errno)) port.isReady = false
-        else if (!Sockets.isConnectionError(errno)) return { _tag: "Exhausted", reason: Errno.nameOf(errno) }
-        continue
-      }
-      const remote = SocketAddress.decode(peer)
-      if (admit === undefined) return found(port, fd, remote)
-      takenThisTurn++
-      if (admit(remote) && passes(fd, remote)) return found(port, fd, remote)
-      // A reset: the descriptor has this option from its listener.
-      libc.close(fd)
-      resetThisTurn++
-    }
-  }
-  return {
-    accept,
-    hasReset: () => resetThisTurn > 0,
-    nextTurn: () => {
-      takenThisTurn = 0
-      resetThisTurn = 0
-    }
-  }
-}
 
 /** A function of its own, so that it refers to nothing else. */
 const closing = (connection: KernelConnection.SocketConnection) => Effect.sync(() => connection.close())
