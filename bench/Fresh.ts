@@ -1,5 +1,6 @@
 /**
- * Measurements on fresh processes: time until they serve, and memory and descriptors of idle visitors.
+ * Measurements on fresh processes: time until they serve, pauses of the garbage collector, and memory and descriptors of idle
+ * visitors.
  */
 import * as Program from "./Program.js"
 import type { Figure } from "./Results.js"
@@ -10,6 +11,8 @@ export interface Options {
   readonly target: number
   readonly visitors: Visitors
   readonly rounds: number
+  /** Time for visitors while pauses are measured. */
+  readonly millis: number
   /** Idle visitors to open; fewer if they do not connect within 15 s. */
   readonly idle: number
   /** Measures only figures whose name matches. */
@@ -44,6 +47,38 @@ const startToFirst = async ({ rounds, target, visitors }: Options): Promise<Outc
   return { figures: [{ name: startName, unit: "ms", better: "less", values }], idle: 0, failed: 0 }
 }
 const startName = "start to the first visitor served"
+
+/** Pauses of both hops together, while visitors come. */
+const pauses = async ({ millis, target, visitors }: Options): Promise<Outcome> => {
+  const probe = `--import=${new URL("pauses.js", import.meta.url).href}`
+  const values = { longest: new Map<string, number>(), p99: new Map<string, number>() }
+  for (const kind of kinds) {
+    const way = await Ways.served(await kind(target, { env: { ...process.env, NODE_OPTIONS: probe } }), visitors)
+    await visitors.run({ what: "visitors", port: way.port, concurrency: 32, millis })
+    for (const { child } of way.hops) child.kill("SIGUSR2")
+    await wait(300)
+    await visitors.run({ what: "visitors", port: way.port, concurrency: 32, millis })
+    for (const { child } of way.hops) child.kill("SIGUSR2")
+    await wait(300)
+    const found = way.hops.flatMap(({ lastLine }) => {
+      const [, list = "[]"] = /^pauses: (\[.*\])$/.exec(lastLine()) ?? []
+      return JSON.parse(list) as ReadonlyArray<number>
+    })
+    const sorted = found.toSorted((left, right) => left - right)
+    values.longest.set(way.name, sorted.at(-1) ?? Number.NaN)
+    values.p99.set(way.name, sorted[Math.floor(sorted.length * 0.99)] ?? Number.NaN)
+    Ways.stop(way)
+  }
+  const figures = pauseNames.map((name, at): Figure => {
+    const of = at === 0 ? values.longest : values.p99
+    return { name, unit: "ms", better: "less", values: Object.fromEntries(of) }
+  })
+  return { figures, idle: 0, failed: 0 }
+}
+const pauseNames = [
+  "longest pause of garbage collection, new visitors",
+  "pause of garbage collection, new visitors, p99"
+]
 
 /** All ways are measured at the same time, so that each gets the same time to settle. */
 const idle = async ({ idle, target, visitors }: Options): Promise<Outcome> => {
@@ -88,5 +123,6 @@ export const measure = async (options: Options): Promise<Outcome> => {
   const names = ["first", "second"].flatMap((hop) => [memoryName(hop), descriptorsName(hop)])
   const start = options.only.test(startName) ? await startToFirst(options) : none
   const idlers = names.some((name) => options.only.test(name)) ? await idle(options) : none
-  return { ...idlers, figures: [...start.figures, ...idlers.figures] }
+  const paused = pauseNames.some((name) => options.only.test(name)) ? await pauses(options) : none
+  return { ...idlers, figures: [...start.figures, ...paused.figures, ...idlers.figures] }
 }

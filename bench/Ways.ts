@@ -20,6 +20,8 @@ export interface Way {
 export interface Options {
   /** TLS 1.3 between the two hops. Defaults to none. */
   readonly secured?: boolean | undefined
+  /** Of the hops. Defaults to that of this process. */
+  readonly env?: NodeJS.ProcessEnv | undefined
 }
 
 export const direct = (target: number): Way => ({ name: "direct", port: target, hops: [] })
@@ -33,7 +35,7 @@ const { cert, private: key } = await Selfsigned.generate([{ name: "commonName", 
 /** Two processes of `pipe.ts`, which use `stream.pipe`. */
 export const pipes = async (target: number, options?: Options): Promise<Way> => {
   const [port, middle] = [await freePort(), await freePort()]
-  const env = { ...process.env, BENCH_PEM: `${cert}\n${key}` }
+  const env = { ...(options?.env ?? process.env), BENCH_PEM: `${cert}\n${key}` }
   const [near, far] = options?.secured === true ? ["seal", "open"] : ["plain", "plain"]
   const hops = [Stage.start("pipe", [port, middle, near], { env }), Stage.start("pipe", [middle, target, far], { env })]
   return { name: "pipes", port, hops }
@@ -48,7 +50,8 @@ export const tunnel = async (target: number, options?: Options): Promise<Way> =>
     `client://bench@${host}:${control}/${host}:${target}?mode=2&slot=0${query}`
   ]
   const command = Path.join(import.meta.dirname, "../bin/nodepass.js")
-  return { name: "tunnel", port, hops: urls.map((url) => Program.start(process.execPath, [command, url])) }
+  const env = options?.env ?? process.env
+  return { name: "tunnel", port, hops: urls.map((url) => Program.start(process.execPath, [command, url], { env })) }
 }
 
 /** Waits until a visitor has been served. Throws with the last output of the hops after 10 s. */

@@ -98,9 +98,16 @@ for (const trial of trials) {
 for (const way of [...plain, ...peers, ...secured]) Ways.stop(way)
 
 // A hop needs two descriptors per visitor, one more while the visitor starts, and those of the pool.
-const wanted = quick ? 500 : 5000
+const wanted = quick ? 500 : 8000
 const limit = Math.min(wanted, Math.floor((Program.descriptorLimit() - 2000) / 3))
-const { failed, idle, ...fresh } = await Fresh.measure({ target, visitors, rounds: quick ? 1 : 3, idle: limit, only })
+const { failed, idle, ...fresh } = await Fresh.measure({
+  target,
+  visitors,
+  rounds: quick ? 1 : 3,
+  millis: quick ? 500 : 3000,
+  idle: limit,
+  only
+})
 for (const figure of fresh.figures) add(figure)
 failures += failed
 if (limit < wanted) console.log(`a process may open ${Program.descriptorLimit()} files: at most ${limit} idle visitors`)
