@@ -370,6 +370,18 @@ export const suite = (name: string, world: World): unknown =>
       })
     )
 
+    law("a reset right after bytes is no end", () =>
+      Effect.gen(function* () {
+        const { client, server } = yield* connected
+        const reading = yield* Effect.fork(readOn(server))
+        yield* parked(reading)
+        yield* client.write(utf8("bytes"))
+        yield* client.reset
+        assert.strictEqual(yield* Fiber.join(reading), "Reset")
+        assert.strictEqual(yield* reasonOf(server.read), "Reset")
+      })
+    )
+
     law("the side that resets fails too from then on, and so does a read that waits", () =>
       Effect.gen(function* () {
         const { client, server } = yield* connected

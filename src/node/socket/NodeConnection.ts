@@ -65,7 +65,7 @@ export const fromSocket = (
   { buffer, tcp = socket }: Options
 ): Connection => {
   const setSilence = (millis: number) => void tcp.setKeepAlive(true, millis)
-  const reader = makeReader(socket, remote, NodeBuffer.make(socket, "read", buffer), setSilence)
+  const reader = makeReader(socket, remote, NodeBuffer.make(socket, "read", buffer), setSilence, tcp)
   const writer = makeWriter(socket, remote, NodeBuffer.make(socket, "write", buffer))
   if (tcp !== socket) tlsOn.set(tcp, socket)
   const onClose = () => {
@@ -99,6 +99,8 @@ const underlyings = new WeakMap<Connection, Underlying>()
 /** The TLS socket on top of a TCP socket. */
 const tlsOn = new WeakMap<Net.Socket, Net.Socket>()
 
+const nothing = new Uint8Array(0)
+
 interface Reader extends Pick<Connection, "read" | "unread" | "watch"> {
   /** Wakes the caller that waits. */
   readonly notify: () => void
@@ -109,19 +111,40 @@ const makeReader = (
   socket: Net.Socket,
   remote: Address.Address,
   buffer: NodeBuffer.Buffer,
-  setSilence: (millis: number) => void
+  setSilence: (millis: number) => void,
+  tcp: Net.Socket
 ): Reader => {
   const putBack: Array<Uint8Array> = []
   let isListening = false
   let waiting: (() => void) | undefined
+  let end: "None" | "Asking" | "Confirmed" | "Reset" = "None"
 
+  /**
+   * libuv reports a reset as an end when bytes came just before it. A write of nothing tells them apart. It is left out where our
+   * side has ended or has bytes to write.
+   */
+  const confirmEnd = () => {
+    if (end !== "None") return
+    const isWriting = socket.writableEnded || socket.writableLength > 0 || tcp.writableLength > 0
+    const isKnown = isWriting || socket.destroyed || tcp.destroyed
+    end = isKnown ? "Confirmed" : "Asking"
+    if (isKnown) return
+    tcp.write(nothing, (error) => {
+      end = error ? "Reset" : "Confirmed"
+      if (waiting !== undefined && look() !== undefined) waiting()
+    })
+  }
+  const lookAtEnd = () => {
+    confirmEnd()
+    return end === "Asking" ? undefined : end === "Reset" ? "Failure" : "End"
+  }
   // We closed the socket. Otherwise bytes that have arrived come before an error that came after them.
   const isDropped = () => socket.destroyed && socket.errored === null && !socket.readableEnded
   /** What a read would return now. */
   const look = (): "Bytes" | "End" | "Failure" | undefined => {
     if (isDropped()) return "Failure"
     if (putBack.length > 0 || socket.readableLength > 0) return "Bytes"
-    if (socket.readableEnded) return "End"
+    if (socket.readableEnded) return lookAtEnd()
     return socket.errored === null ? undefined : "Failure"
   }
   const onReadable = () => {
@@ -158,8 +181,11 @@ const makeReader = (
       buffer.adapt(chunk.length, 0)
       return Effect.succeedSome(chunk)
     }
-    if (socket.readableEnded) return Effect.succeedNone
-    const error = errorOf(socket, "read", remote)
+    const found = socket.readableEnded ? lookAtEnd() : undefined
+    if (found === "End") return Effect.succeedNone
+    const reset =
+      found === "Failure" ? new TransportError({ operation: "read", address: remote, reason: "Reset" }) : undefined
+    const error = errorOf(socket, "read", remote) ?? reset
     return error === undefined ? wait(read) : Effect.fail(error)
   }
   const watch: Connection["watch"] = (listener) =>
