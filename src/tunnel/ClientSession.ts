@@ -94,8 +94,9 @@ export const open = (
       const counts = JoinCounts.make({ from: restored?.pool.joins, onChange: keeper.touch })
       const accept = ({ count = 0, fingerprint }: Resumed) => {
         counts.skipTo(count)
-        if (fingerprint !== undefined && terms.tls === "self-signed")
-          terms = new Terms({ ...terms, fingerprint: Option.some(fingerprint) })
+        if (fingerprint === undefined || terms.tls !== "self-signed") return
+        const { max, receiver, tls } = terms
+        terms = new Terms({ max, receiver, tls, fingerprint: Option.some(fingerprint) })
       }
       if (resumed !== undefined) accept(resumed)
       const bus = { saved: restored?.bus, onChange: keeper.touch }

@@ -23,12 +23,13 @@ import { it } from "../Simulated.js"
 const target = Address.make("target", 80)
 const other = Address.make("other", 80)
 const refused = new TransportError({ operation: "connect", reason: "Refused", address: target })
-const launch = makeLaunch({
+const fields = {
   id: ConnectionId.make("00000000"),
   protocol: "tcp",
   visitor: Address.make("192.0.2.1", 9),
   entry: Option.none()
-})
+} as const
+const launch = makeLaunch(fields)
 
 /** A Transport and a Relay that the test plays, and what was asked of them. */
 const makeWorld = (options: Targets.Options = { targets: [target] }, slots = 1) => {
@@ -155,7 +156,7 @@ describe("a launch without a fiber", () => {
   it.simulated("is left to a fiber for UDP", { layers: makeWorld().layers }, () =>
     Effect.gen(function* () {
       const { launchNow } = yield* Egress.Egress
-      assert.isFalse(launchNow(makeLaunch({ ...launch, protocol: "udp" }), makeWorld().launched))
+      assert.isFalse(launchNow(makeLaunch({ ...fields, protocol: "udp" }), makeWorld().launched))
     })
   )
 })
