@@ -14,21 +14,27 @@ export interface UnconfirmedStreams {
   readonly isEmpty: () => boolean
 }
 
-/** `timeout`: how long the other side may take. */
+/** `timeout`: how long the other side may take without confirming anything of the carrier. A slow network is no reason. */
 export const make = (clock: Clock.Clock, timeout: Duration.Duration): UnconfirmedStreams => {
   const entries = new Set<Unconfirmed>()
   const timeoutMillis = Duration.toMillis(timeout)
   return {
     add: (stream) => {
       // Its `open` frame is the last one of its carrier, and so confirmed once all of them are acknowledged.
-      entries.add({ stream, offset: stream.carrier.buffer.end, at: clock.unsafeCurrentTimeMillis() })
+      const { acknowledged, end } = stream.carrier.buffer
+      entries.add({ stream, offset: end, acknowledged, at: clock.unsafeCurrentTimeMillis() })
     },
     expire: (now) => {
       const expired: Array<VisitorStream> = []
       for (const entry of entries) {
-        const { at, offset, stream } = entry
-        const isConfirmed = stream.isOver || stream.carrier.buffer.acknowledged >= offset
-        const isLate = now - at >= timeoutMillis
+        const { offset, stream } = entry
+        const { acknowledged } = stream.carrier.buffer
+        if (acknowledged > entry.acknowledged) {
+          entry.acknowledged = acknowledged
+          entry.at = now
+        }
+        const isConfirmed = stream.isOver || acknowledged >= offset
+        const isLate = now - entry.at >= timeoutMillis
         if (isConfirmed || isLate) entries.delete(entry)
         if (!isConfirmed && isLate) expired.push(stream)
       }
@@ -44,5 +50,7 @@ interface Unconfirmed {
   readonly stream: VisitorStream
   /** Behind its `open` frame. */
   readonly offset: number
-  readonly at: number
+  /** What was acknowledged when it was looked at last, and since when. */
+  acknowledged: number
+  at: number
 }
