@@ -61,7 +61,13 @@ const wordsOf = async (command: string) => {
  */
 const serves = async ([name, by]: readonly [name: string, by: "shell" | "here"]) => {
   const world = makeWorld()
-  const target = Net.createServer((socket) => socket.on("error", () => {}).end("hello from the target"))
+  // It reads, so that it sees the end of a connection.
+  const target = Net.createServer((socket) =>
+    socket
+      .on("error", () => {})
+      .resume()
+      .end("hello from the target")
+  )
   const ports = new Map([["3000", await listen(target)]])
   const started: Array<ChildProcess> = []
   const folder = Fs.mkdtempSync(Path.join(Os.tmpdir(), "nodepass-readme-"))

@@ -20,7 +20,10 @@ export const make = (world: World, what: "control" | "pool" | "all"): CuttingPro
   return {
     through: async (tunnelPort) => {
       const { port } = await world.listen((client) => {
-        const server = Net.connect({ port: tunnelPort, host: "127.0.0.1", allowHalfOpen: true, noDelay: true })
+        const server = world.own(
+          Net.connect({ port: tunnelPort, host: "127.0.0.1", allowHalfOpen: true, noDelay: true }),
+          (socket) => socket.destroy()
+        )
         const cut = () => {
           cuts.delete(cut)
           client.resetAndDestroy()
