@@ -36,6 +36,7 @@ const test = async (args) => {
   try {
     const code = await inTerminal([tool("vitest"), "run", ...reporters, ...args])
     const count = counted(report)
+    if (count.passed === 0) console.error(`vitest ended without a report of passed tests: exit code ${code}`)
     return code !== 0 && count.failed === 0 ? { ...count, failed: 1 } : count
   } finally {
     rmSync(folder, { recursive: true, force: true })

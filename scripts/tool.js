@@ -88,6 +88,8 @@ export const inTerminal = (args) =>
     child.once("error", reject)
     child.once("close", (code, signal) => {
       process.off("SIGINT", ignore).off("SIGTERM", terminate)
+      if (signal !== null && signal !== "SIGINT" && signal !== "SIGTERM")
+        console.error(`ended by ${signal}: ${args.join(" ")}`)
       resolve(code ?? (signal === "SIGINT" ? 130 : signal === "SIGTERM" ? 143 : 1))
     })
   })
