@@ -72,7 +72,7 @@ export interface Options {
 }
 
 /** How long a peer may take to send its first line while there is a crowd. A client sends it with its first packet. */
-export const patience = Duration.millis(500)
+export const patience = Duration.millis(250)
 
 /** Counts what it drops as refusals, once a second, while the scope is open. */
 export const make = (options?: Options): Effect.Effect<TunnelGate, never, Refusals | Scope.Scope> =>
