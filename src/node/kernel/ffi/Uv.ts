@@ -35,31 +35,34 @@ const find = async (): Promise<Uv | undefined> => {
     const library = koffi.load(null)
     const defaultLoop: () => unknown = library.func("void* uv_default_loop()")
     const handleSize: (type: number) => number | bigint = library.func("size_t uv_handle_size(int)")
-    const init: (loop: unknown, handle: unknown, fd: number) => number = library.func(
+    const init: (loop: unknown, handle: Uint8Array, fd: number) => number = library.func(
       "int uv_poll_init(void*, void*, int)"
     )
-    const start: (handle: unknown, events: number, callback: unknown) => number = library.func(
+    const start: (handle: Uint8Array, events: number, callback: unknown) => number = library.func(
       "int uv_poll_start(void*, int, void*)"
     )
-    const stop: (handle: unknown) => number = library.func("int uv_poll_stop(void*)")
-    const callbackType = koffi.pointer(koffi.proto("void", ["void *", "int", "int"]))
+    const stop: (handle: Uint8Array) => number = library.func("int uv_poll_stop(void*)")
     const loop = defaultLoop()
     const size = Number(handleSize(UV_POLL))
     return {
       poll: (fd, onReadable) => {
-        // Never freed: the loop refers to it until the process ends.
-        const handle: unknown = koffi.alloc("uint8", size)
+        // The loop refers to it until the process ends, and so does `kept`.
+        const handle = new Uint8Array(size)
         if (init(loop, handle, fd) !== 0) return undefined
-        const callback = koffi.register(() => {
-          try {
-            onReadable()
-          } catch (error) {
-            // Not into libuv: it is an exception that nobody has caught.
-            setImmediate(() => {
-              throw error
-            })
-          }
-        }, callbackType)
+        const callback = koffi.register(
+          () => {
+            try {
+              onReadable()
+            } catch (error) {
+              // Not into libuv: it is an exception that nobody has caught.
+              setImmediate(() => {
+                throw error
+              })
+            }
+          },
+          koffi.pointer(koffi.proto(`void NodepassReadable${kept.length}(void*, int, int)`))
+        )
+        kept.push({ handle, callback })
         return {
           start: () => void start(handle, UV_READABLE, callback),
           stop: () => void stop(handle)
@@ -94,6 +97,8 @@ const calls = async (uv: Uv, libc: Libc): Promise<boolean> => {
 /** A loop that runs calls in its next turn. */
 const patienceMillis = 1000
 const one = new Uint8Array(new BigUint64Array([1n]).buffer)
+
+const kept: Array<{ readonly handle: Uint8Array; readonly callback: unknown }> = []
 
 const UV_POLL = 8
 const UV_READABLE = 1
