@@ -36,6 +36,8 @@ export class StreamConnection implements Connection, Joinable {
   private onReadable: (() => void) | undefined
   private onWritable: (() => void) | undefined
   private multiplexed: Multiplexed | undefined
+  /** From `join` on, when no fiber uses this. */
+  private joined: VisitorStream | undefined
 
   /** `remote`: the other end of the tunnel. */
   constructor(local: Address, remote: Address) {
@@ -49,7 +51,7 @@ export class StreamConnection implements Connection, Joinable {
   }
   /** Whether both directions have ended, or the stream was reset. */
   isOver() {
-    return this.failure !== undefined || (this.isEndSent && this.hasEnded)
+    return this.failure !== undefined || this.joined?.isOver === true || (this.isEndSent && this.hasEnded)
   }
   /** Resets the stream unless it is over. `code`: see `StreamFrame.resets`. */
   resetNow(code?: number) {
@@ -72,15 +74,7 @@ export class StreamConnection implements Connection, Joinable {
       if (taken < first.length) return undefined
     }
     if (this.hasEnded) connection.shutdown()
-    return multiplexed.connect(connection, {
-      ended: (result) => {
-        this.hasEnded = true
-        this.isEndSent = true
-        listener.ended(result)
-      },
-      moved: listener.moved,
-      accepts: listener.accepts
-    })
+    return (this.joined = multiplexed.connect(connection, listener))
   }
 
   // For fibers

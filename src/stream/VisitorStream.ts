@@ -12,20 +12,20 @@ export type Result =
 
 /** A pool connection that a stream may be moved to. */
 export interface Pooled {
-  readonly reset: () => void
+  reset(): void
 }
 
-/** Who opened the stream on this side, or serves it. */
+/** Who opened the stream on this side, or serves it: an object, whose methods need it. */
 export interface Listener {
   /** The stream has ended, and its connection is closed or reset. Called once, unless the stream was moved. */
-  readonly ended: (result: Result) => void
+  ended(result: Result): void
   /**
    * The stream goes on over this pool connection. `unwritten` came before, and its connection has not taken it yet. Without it
    * the stream is never moved.
    */
-  readonly moved?: ((connection: NonBlocking.Connection, pooled: Pooled, unwritten: Uint8Array) => void) | undefined
+  moved?(connection: NonBlocking.Connection, pooled: Pooled, unwritten: Uint8Array): void
   /** Whether the stream can go on over this pool connection. Defaults to any. */
-  readonly accepts?: ((pooled: Pooled) => boolean) | undefined
+  accepts?(pooled: Pooled): boolean
 }
 
 /** Bytes that a side may send before the other side has granted more, at first and at most. */

@@ -148,8 +148,8 @@ export interface Listener {
 
 /** What becomes of an attempt to connect: one of both is called, once, unless the attempt was cancelled. */
 export interface Dialler {
-  readonly opened: (connection: OwnedByCaller) => void
-  readonly failed: (error: TransportError) => void
+  opened(connection: OwnedByCaller): void
+  failed(error: TransportError): void
 }
 
 /** One datagram. `peer` is where it came from, or where to send it. */

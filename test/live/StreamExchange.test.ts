@@ -23,8 +23,12 @@ const layer = Layer.effect(
 )
 const address = Address.make("127.0.0.1", 1)
 
+const neverMoved = (): KernelExchange => {
+  throw new Error("moved")
+}
+
 /** An exchange between a socket and a stream that the test plays. */
-const exchange = (idleMillis: number) =>
+const exchange = (idleMillis: number, begin: StreamExchange.Options["begin"] = neverMoved) =>
   Effect.gen(function* () {
     const transport = yield* Transport
     const listener = yield* transport.listen(Address.make("127.0.0.1", 0))
@@ -41,9 +45,6 @@ const exchange = (idleMillis: number) =>
         return stream as VisitorStream
       }
     })
-    const begin = (): KernelExchange => {
-      throw new Error("moved")
-    }
     const running = StreamExchange.begin({ idleMillis, begin }, near, far)
     if (running === undefined || joined === undefined) throw new Error("not joined")
     return { far, listener: joined, resets, running, stream }
@@ -73,6 +74,23 @@ describe.runIf(process.platform === "linux")("an exchange between a socket and a
       running.tick(500)
       running.tick(500)
       assert.deepStrictEqual(resets, [StreamFrame.resets.idle])
+    }).pipe(Effect.provide(layer))
+  )
+
+  it.scoped("goes on over the pool connection that its stream is moved to", () =>
+    Effect.gen(function* () {
+      const moved: Array<ReadonlyArray<Uint8Array>> = []
+      const inner = { onEnd: () => undefined } as Partial<KernelExchange> as KernelExchange
+      const { far, listener } = yield* exchange(Infinity, (sockets) => {
+        moved.push(sockets.map(({ buffered }) => buffered))
+        return inner
+      })
+      const transport = yield* Transport
+      const port = yield* transport.listen(Address.make("127.0.0.1", 0))
+      const connection = yield* transport.connect(port.address)
+      const pooled = new PooledConnection({ reset: () => undefined, release: () => undefined, connection })
+      listener.moved?.(far.carrierEnd, pooled, new Uint8Array([1, 2]))
+      assert.deepStrictEqual(moved, [[new Uint8Array(), new Uint8Array([1, 2])]])
     }).pipe(Effect.provide(layer))
   )
 
