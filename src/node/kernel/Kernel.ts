@@ -13,6 +13,7 @@ import * as Package from "../Package.js"
 import * as Poller from "./Poller.js"
 import * as ReceiveBuffers from "./ReceiveBuffers.js"
 import * as Sockets from "./ffi/Sockets.js"
+import * as Uv from "./ffi/Uv.js"
 
 export interface Kernel {
   readonly libc: Libc.Libc
@@ -64,6 +65,7 @@ const load = async () => {
     DatagramBatch.load(),
     OpenSsl.load().catch(() => undefined)
   ])
+  const uv = await Uv.load(libc)
   const receiveBuffers = ReceiveBuffers.make(sockets)
-  return { libc, sockets, datagramBatch, openSsl, poller: Poller.make(libc), receiveBuffers }
+  return { libc, sockets, datagramBatch, openSsl, poller: Poller.make(libc, uv), receiveBuffers }
 }

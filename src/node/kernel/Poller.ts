@@ -1,11 +1,12 @@
 /**
  * Calls handlers in this thread when descriptors become ready: one epoll for the process, beside the one of Node.
  *
- * While events come, each turn of Node's loop polls epoll without waiting, which costs one or two microseconds. When none
- * come, a thread of Node's pool waits in epoll and wakes this thread.
+ * Node's loop waits for that epoll as for any descriptor. Where it cannot, each of its turns polls epoll without waiting while
+ * events come, and a thread of Node's pool waits when none come: that takes another change of threads for each event.
  */
-import type { Libc } from "./ffi/Libc.js"
+import type { Events, Libc } from "./ffi/Libc.js"
 import { epoll, makeEvents } from "./ffi/Libc.js"
+import type { Uv } from "./ffi/Uv.js"
 
 export interface Poller {
   /**
@@ -35,63 +36,24 @@ export interface Watcher {
   handle(state: Readiness): void
 }
 
-/** One for the process: each takes a thread of Node's pool. */
-export const make = (libc: Libc): Poller => {
+/** One for the process: each may take a thread of Node's pool. */
+export const make = (libc: Libc, uv: Uv | undefined): Poller => {
   const epollFd = libc.epollCreate()
-  const wake = libc.eventfd()
-  if (epollFd < 0 || wake < 0 || libc.epollControl(epollFd, epoll.add, wake, epoll.in) < 0) {
-    throw new Error(`epoll: ${libc.errno()}`)
-  }
+  if (epollFd < 0) throw new Error(`epoll: ${libc.errno()}`)
   const events = makeEvents(256)
   const handlers: Array<Watcher | undefined> = []
-  const wakeBytes = new Uint8Array(8)
   let watched = 0
-  let lastEventAt = 0
-  /** How many more turns without events are tried before a thread of the pool waits. */
-  let turnsLeft = 0
-  let state: "Off" | "Turning" | "Waiting" = "Off"
-
-  // Turns of Node's loop
-
-  const turn = () => {
-    const count = libc.epollWait(epollFd, events, 0)
-    if (count > 0) handle(count)
-    else if (watched > 0 && turnsLeft > 0) {
-      turnsLeft--
-      setImmediate(turn)
-    } else if (watched > 0) {
-      state = "Waiting"
-      libc.epollWaitLater(epollFd, events, waited)
-    } else state = "Off"
-  }
-  const waited = (count: number) => {
-    state = "Turning"
-    handle(count)
-  }
   const handle = (count: number) => {
-    const now = performance.now()
-    turnsLeft = now - lastEventAt < shortWaitMillis ? turnsInsteadOfWait : 0
-    lastEventAt = now
     for (let index = 0; index < count; index++) {
-      const fd = events.fd(index)
-      if (fd === wake) libc.read(wake, wakeBytes, wakeBytes.length)
-      else handlers[fd]?.handle(stateOf(events.flags(index)))
+      handlers[events.fd(index)]?.handle(stateOf(events.flags(index)))
     }
-    setImmediate(turn)
   }
-  const endWait = () => {
-    if (state === "Waiting") libc.write(wake, one, one.length)
-  }
-  // Node joins the threads of its pool when the process exits.
-  process.on("exit", endWait)
-
-  // Descriptors
+  const loop = inLoop(libc, uv, { epollFd, events, handle }) ?? inTurns(libc, { epollFd, events, handle })
 
   const forget = (fd: number) => {
     if (handlers[fd] === undefined) return
     handlers[fd] = undefined
-    // A wait keeps the process alive, and no event can end this one.
-    if (--watched === 0) endWait()
+    if (--watched === 0) loop.stop()
   }
   return {
     watch: (fd, watcher) => {
@@ -99,11 +61,7 @@ export const make = (libc: Libc): Poller => {
         return false
       }
       handlers[fd] = watcher
-      watched++
-      if (state === "Off") {
-        state = "Turning"
-        setImmediate(turn)
-      }
+      if (++watched === 1) loop.start()
       return true
     },
     setHandler: (fd, watcher) => {
@@ -119,6 +77,81 @@ export const make = (libc: Libc): Poller => {
 }
 
 // internal
+
+interface Waiting {
+  readonly epollFd: number
+  readonly events: Events
+  /** So many events have come. */
+  readonly handle: (count: number) => void
+}
+
+/** Has `handle` called from `start` to `stop`. While it waits, the process does not end by itself. */
+interface Loop {
+  readonly start: () => void
+  readonly stop: () => void
+}
+
+/** Waits in Node's loop; `undefined` where that is not possible. */
+const inLoop = (libc: Libc, uv: Uv | undefined, { epollFd, events, handle }: Waiting): Loop | undefined => {
+  const poll = uv?.poll(epollFd, () => handle(libc.epollWait(epollFd, events, 0)))
+  if (poll !== undefined) process.on("exit", poll.stop)
+  return poll
+}
+
+/** Polls in turns of Node's loop while events come, and waits in a thread of Node's pool when none come. */
+const inTurns = (libc: Libc, { epollFd, events, handle }: Waiting): Loop => {
+  const wake = libc.eventfd()
+  if (wake < 0 || libc.epollControl(epollFd, epoll.add, wake, epoll.in) < 0) throw new Error(`epoll: ${libc.errno()}`)
+  const wakeBytes = new Uint8Array(8)
+  let isWanted = false
+  let lastEventAt = 0
+  /** How many more turns without events are tried before a thread of the pool waits. */
+  let turnsLeft = 0
+  let state: "Off" | "Turning" | "Waiting" = "Off"
+
+  const turn = () => {
+    const count = libc.epollWait(epollFd, events, 0)
+    if (count > 0) found(count)
+    else if (isWanted && turnsLeft > 0) {
+      turnsLeft--
+      setImmediate(turn)
+    } else if (isWanted) {
+      state = "Waiting"
+      libc.epollWaitLater(epollFd, events, waited)
+    } else state = "Off"
+  }
+  const waited = (count: number) => {
+    state = "Turning"
+    found(count)
+  }
+  const found = (count: number) => {
+    const now = performance.now()
+    turnsLeft = now - lastEventAt < shortWaitMillis ? turnsInsteadOfWait : 0
+    lastEventAt = now
+    // Its handler is none.
+    libc.read(wake, wakeBytes, wakeBytes.length)
+    handle(count)
+    setImmediate(turn)
+  }
+  const endWait = () => {
+    if (state === "Waiting") libc.write(wake, one, one.length)
+  }
+  // Node joins the threads of its pool when the process exits.
+  process.on("exit", endWait)
+  return {
+    start: () => {
+      isWanted = true
+      if (state !== "Off") return
+      state = "Turning"
+      setImmediate(turn)
+    },
+    // A wait keeps the process alive, and no event can end this one.
+    stop: () => {
+      isWanted = false
+      endWait()
+    }
+  }
+}
 
 /** A wake-up by the pool costs as much as so many turns. They replace the wait when the last one was shorter than this. */
 const shortWaitMillis = 0.1
